@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.factories import code, markdown, new_checkpoint, new_notebook, saved
-from support.kernel import Kernel, started
+from support.kernel import Kernel, running_kernel
 
 from jupyter_axon_notebooks.provenance import ExecutedCell, Flag
 from jupyter_axon_notebooks.records import NotebookCell
@@ -61,7 +61,7 @@ class Notebook:
 
     def checkpoint(self) -> str:
         """Create the checkpoint that the training cell would have created."""
-        executed = [ExecutedCell.from_json(cell) for cell in self._kernel.ask("collected")]
+        executed = [ExecutedCell.from_json(cell) for cell in self._kernel.evaluate("collected")]
         provenance_id = self._repository.provenance.add("nb", executed, collect_environment())
         made = self._repository.create_checkpoint(new_checkpoint("nb", provenance_id=provenance_id))
         return made.id
@@ -85,7 +85,7 @@ def file_state() -> dict[str, int]:
 def notebook(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notebook]:
     """A notebook whose front end sends the ids of cells, or does not."""
     store = open_store("memory://")
-    with started(tmp_path) as kernel:
+    with running_kernel(tmp_path) as kernel:
         made = Notebook(kernel, NotebookRepository(store))
         made.sends_ids = request.param
         yield made

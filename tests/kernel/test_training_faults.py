@@ -13,7 +13,7 @@ from typing import Any
 
 from support import disks
 from support.engines import eventually
-from support.training_script import SET_UP, assert_equals_uninterrupted, train
+from support.training_script import assert_equals_uninterrupted, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -138,21 +138,19 @@ other.close()
 
 
 def test_a_training_resumes_from_unrecorded_checkpoints(
-    training, notebook_file, tmp_path, uninterrupted
+    start_kernel, notebook_file, tmp_path, uninterrupted
 ):
     in_the_way = tmp_path / "stores"
     in_the_way.touch()
     environment = {"AXON_STORE_URL": f"sqlite:///{in_the_way}/axon.db"}
-    kernel = training(**environment)
-    kernel.do(SET_UP)
+    kernel = start_kernel(**environment)
     kernel.send(train(stops_at=3).replace("axon.resume(model, optimizer)", "None"))
     eventually((tmp_path / "stopped").exists)
     kernel.kill()
     in_the_way.unlink()
     in_the_way.mkdir()
-    kernel = training(**environment)
-    kernel.do(SET_UP)
-    output = kernel.do(train()).text
+    kernel = start_kernel(**environment)
+    output = kernel.execute(train()).text
     assert "Recorded 3 checkpoints" in output
     with closing(open_store(environment["AXON_STORE_URL"])) as store:
         states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
