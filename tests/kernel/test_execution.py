@@ -1,4 +1,4 @@
-"""What is recorded of the cells, scripts and threads that a process executes."""
+"""The record of the cells, scripts and threads that a process executes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_recorded_cells_survive(kernel: Kernel, disturbance: str, again: str) ->
     ]
 
 
-def test_only_what_the_user_executes_is_a_cell(kernel: Kernel) -> None:
+def test_code_that_is_not_in_the_history_is_not_a_cell(kernel: Kernel) -> None:
     kernel.run(IMPORT, "a")
     kernel.run("hidden = 1", silent=True, store_history=False)
     kernel.run("variables = 1", store_history=False)
@@ -117,9 +117,9 @@ def test_the_end_of_a_cell_is_reported_once(kernel: Kernel, end: str, error: str
 )
 def test_an_interrupt_is_reported(kernel: Kernel, magic: str, sleep: str) -> None:
     kernel.run(f"{IMPORT}\nimport asyncio, time", "a")
-    cell = f"{magic}{REPORT}\nprint('begun', flush=True)\nwhile True: {sleep}"
+    cell = f"{magic}{REPORT}\nprint('started', flush=True)\nwhile True: {sleep}"
     message = kernel.send(cell, "b")
-    kernel.wait_for_text("begun")
+    kernel.wait_for_text("started")
     kernel.manager.interrupt_kernel()
     kernel.wait_for_reply(message)
     assert kernel.evaluate("ends") == ["KeyboardInterrupt"]
@@ -156,36 +156,36 @@ def test_a_thread_belongs_to_the_cell_that_runs(kernel: Kernel) -> None:
 
 BACKGROUND = """
 import threading
-begun, go, gone_on, stop, over = (threading.Event() for _ in range(5))
+started, go, continued, stop, ended = (threading.Event() for _ in range(5))
 ends, found = [], []
 def report(error):
     ends.append(type(error).__name__)
-    over.set()
+    ended.set()
 def train():
     found.append(execution.current_execution())
     execution.on_training_end(report)
-    begun.set()
+    started.set()
     go.wait()
     found.append(execution.current_execution())
-    gone_on.set()
+    continued.set()
     stop.wait()
     if fails: raise MemoryError
 thread = threading.Thread(target=train, daemon=True)
 thread.start()
-begun.wait()
+started.wait()
 """
 
 
 @pytest.mark.parametrize(("fails", "error"), [(False, "NoneType"), (True, "MemoryError")])
-def test_a_thread_that_outlives_its_cell_ends_by_itself(
+def test_a_thread_that_outlives_its_cell_is_reported_when_it_ends(
     kernel: Kernel, fails: bool, error: str
 ) -> None:
     kernel.run(f"{IMPORT}\nfails = {fails}", "a")
     kernel.run(BACKGROUND, "b")
-    assert kernel.run("go.set(); gone_on.wait(); 1 / 0", "c")["status"] == "error"
+    assert kernel.run("go.set(); continued.wait(); 1 / 0", "c")["status"] == "error"
     assert kernel.evaluate("ends") == []
     assert kernel.evaluate("found[0] == found[1], found[0].execution_count") == (True, 2)
-    kernel.run("stop.set(); over.wait(30)", "d")
+    kernel.run("stop.set(); ended.wait(30)", "d")
     assert kernel.evaluate("ends") == [error]
 
 
@@ -204,7 +204,7 @@ def test_a_thread_of_a_pool_works_for_the_cell_that_runs(kernel: Kernel) -> None
     assert kernel.evaluate("ends") == ["ZeroDivisionError"]
 
 
-def test_a_daemon_thread_is_interrupted_by_the_end_of_the_interpreter(tmp_path: Path) -> None:
+def test_a_daemon_thread_ends_with_a_keyboard_interrupt_at_exit(tmp_path: Path) -> None:
     path = tmp_path / "shell.py"
     cell = f"{IMPORT}\nfails = False\n{BACKGROUND.replace('ends.append', 'print')}"
     path.write_text(
@@ -237,7 +237,9 @@ PROCESS = (
     [("pass", "NoneType"), ("1 / 0", "ZeroDivisionError"), ("sys.exit(3)", "SystemExit")],
 )
 @pytest.mark.parametrize("fork", [FORK, PROCESS], ids=["os.fork", "multiprocessing"])
-def test_a_forked_process_ends_by_itself(tmp_path: Path, fork: str, end: str, error: str) -> None:
+def test_the_end_of_a_forked_process_is_reported_by_itself(
+    tmp_path: Path, fork: str, end: str, error: str
+) -> None:
     path = tmp_path / "train.py"
     path.write_text(WORKER.format(end=end, fork=fork))
     assert run([str(path)]).stdout.splitlines() == [f"child: {error}", "parent: NoneType"]
@@ -297,14 +299,14 @@ def test_a_command_has_no_source() -> None:
     assert run(["-c", code]).stdout == "[]\n"
 
 
-def test_the_import_in_a_kernel_loads_only_what_records_cells(kernel: Kernel) -> None:
+def test_the_import_in_a_kernel_loads_little(kernel: Kernel) -> None:
     kernel.run(
         "import sys; before = set(sys.modules); import jupyter_axon_notebooks\n"
         "loaded = set(sys.modules) - before"
     )
-    ours = kernel.evaluate("[name for name in loaded if name.startswith('jupyter_axon')]")
+    modules = kernel.evaluate("[name for name in loaded if name.startswith('jupyter_axon')]")
     expected = ("_version", "startup", "training", "training.execution", "userfiles")
-    for name in ours:
+    for name in modules:
         part = name.removeprefix("jupyter_axon_notebooks").removeprefix(".")
         assert not part or part.startswith(expected)
     heavy = "{'msgspec', 'sqlalchemy', 'torch', 'numpy'}"
