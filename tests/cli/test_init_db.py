@@ -390,7 +390,7 @@ def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
     assert axon("list", "--store-url", own).exit_code == 4
     again = axon("init-db", "--store-url", url, "--remove", USER, "--yes")
     assert (again.exit_code, again.stdout) == (0, "")
-    assert f"No role stands for a user {USER}" in again.stderr
+    assert f"There is no role for a user {USER}" in again.stderr
     axon("init-db", "--store-url", url, "--user", f"{USER}={role}", "--passfiles", folder)
     assert [found["id"] for found in axon("list", "--json", "--store-url", own).json] == [made.id]
 
