@@ -165,8 +165,8 @@ def _run_child(site: Site, operation: Operation, kill: Kill, parent: Connection)
 class KillPoints:
     """A counter of the calls of this process that change something outside it.
 
-    Killing a process before each of these calls in turn covers every state that it can leave, except
-    those inside a call, such as a commit.
+    Killing a process before each of these calls in turn covers every state that it can leave,
+    except those inside a call, such as a commit.
 
     Parameters
     ----------
