@@ -17,7 +17,7 @@ from support.server_processes import Server, notebook, write
 from jupyter_axon_notebooks.records import new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.store.sqlite import move_aside
+from jupyter_axon_notebooks.store.sqlite.files import rename_files
 
 Servers = Callable[..., Server]
 
@@ -208,7 +208,7 @@ def test_a_damaged_store_is_refused_while_saves_continue(
     assert "run `jupyter axon doctor`" in answer.json["message"]
     assert server.save("a.ipynb", notebook("c")).status == 200
     assert server.save("c.ipynb", notebook("d")).status == 201
-    move_aside(f"sqlite:///{store(server)}")
+    rename_files(store(server))
     hold_to_sources(server, "a.ipynb", "c")
     hold_to_sources(server, "b.ipynb", "b")
     hold_to_sources(server, "c.ipynb", "d")
