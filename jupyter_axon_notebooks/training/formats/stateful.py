@@ -160,9 +160,12 @@ def get_state(value: Any) -> Any:
 
 
 def get_nested_state(value: Any) -> Any:
-    """Return the state of ``value``, which may contain stateful objects, such as inner schedulers.
-    Raises TypeError if the state contains objects
-       that cannot be restored in place.
+    """Return the state of an object, which may contain stateful objects, such as inner schedulers.
+
+    Raises
+    ------
+    TypeError
+        If the state contains objects that cannot be restored in place.
     """
     state = get_state(value)
     if not (parts := _find_stateful(state)):
