@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import disks
-from support.factories import new_notebook, saved_file
+from support.factories import new_notebook, new_save_from
 from support.server_processes import Server, notebook, write
 
 from jupyter_axon_notebooks.records import new_id
@@ -52,7 +52,7 @@ def left_behind(home: Path, *names: str) -> dict[str, str]:
             content = notebook(name, axon={"notebook_id": id})
             file = write(home / "root" / f"{name}.ipynb", content)
             new = new_notebook(id=id, name=name, origin=_ORIGIN, path=str(file))
-            repository.create(new, saved_file(content))
+            repository.create(new, new_save_from(content))
     (kept / "origin").write_text(_ORIGIN)
     return ids
 
