@@ -13,7 +13,7 @@ WORKERS := -n logical --dist loadfile
 LAB := .lab
 SAMPLE := train_digits.ipynb
 # The tests that exercise our dependencies. The fuzzer needs newer packages than the oldest supported ones.
-MIN_TESTS := tests/store tests/repository tests/sync tests/server tests/unit/test_mapping.py tests/unit/test_records.py \
+MIN_TESTS := tests/store tests/repository tests/archive tests/sync tests/server tests/unit/test_mapping.py tests/unit/test_records.py \
 	tests/cli/test_process.py --ignore tests/server/test_rest_fuzz.py
 # The panel's tests that depend on the version of JupyterLab or Notebook.
 LAB_MIN_TESTS := $(addprefix tests/ui/test_,checkpoints.py notebook7.py sections.py versions.py)

@@ -389,14 +389,14 @@ class StateStorage:
         """
         if not can_name_folders(checkpoint_id):  # the id of a record from an archive
             return
-        with self._removing(), self._open_folder(notebook_id) as (root, notebook):
+        with self._convert_removal_errors(), self._open_folder(notebook_id) as (root, notebook):
             notebook.remove_tree(checkpoint_id)
             root.rmdir(notebook_id)
 
     def remove_notebook(self, notebook_id: str) -> None:
         """Remove the state files of a notebook; see :meth:`remove_checkpoint`."""
         if can_name_folders(notebook_id):
-            with self._removing(), Folder(self._root) as root:
+            with self._convert_removal_errors(), Folder(self._root) as root:
                 root.remove_tree(notebook_id)
 
     def stage_removal(
@@ -409,7 +409,7 @@ class StateStorage:
         """
         staged: list[str] = []
         with (
-            self._removing(),
+            self._convert_removal_errors(),
             self._open_folder(notebook_id, checkpoint_id) as (_, folder),
             folder.locked(),
         ):
@@ -425,13 +425,16 @@ class StateStorage:
 
         Raises StateError if they cannot be removed.
         """
-        with self._removing(), self._open_folder(notebook_id, checkpoint_id) as (root, folder):
+        with (
+            self._convert_removal_errors(),
+            self._open_folder(notebook_id, checkpoint_id) as (root, folder),
+        ):
             for name in names:
                 folder.unlink(name)
             remove_if_empty(root, notebook_id, checkpoint_id)
 
     @contextlib.contextmanager
-    def _removing(self) -> Iterator[None]:
+    def _convert_removal_errors(self) -> Iterator[None]:
         with (
             convert_os_errors("remove", self._root),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),

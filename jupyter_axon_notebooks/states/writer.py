@@ -149,7 +149,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
             return
         self._prepared = False
         needed = max(self._expected - self._size, view.nbytes)
-        with view.cast("B") as octets, self._aborting(needed):
+        with view.cast("B") as octets, self._abort_on_error(needed):
             for start in range(0, len(octets), _CHUNK):
                 self._write_chunk(fd, self._digest.add(octets[start : start + _CHUNK]))
         self._size += view.nbytes
@@ -180,7 +180,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
         """
         fd = self._open_fd()
         if not self._prepared:
-            with self._aborting(self._size):
+            with self._abort_on_error(self._size):
                 self._wait_for_sync()
                 if self._sync_error is not None:  # the system reports a failure only once
                     raise self._sync_error
@@ -203,7 +203,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
         if self._stored is not None:
             return self._stored
         self.prepare()
-        with self._aborting(0):
+        with self._abort_on_error(0):
             self._close_fd()  # Windows cannot rename open files
             try:
                 # Without the lock, writers of two formats could remove each other's file.
@@ -238,7 +238,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
             self._close()
 
     @contextlib.contextmanager
-    def _aborting(self, needed: int) -> Iterator[None]:
+    def _abort_on_error(self, needed: int) -> Iterator[None]:
         try:
             with convert_os_errors("write", self._folder.path, needed=needed):
                 yield

@@ -73,7 +73,7 @@ def _create_engine(
 
 
 class Database:
-    """A database and the engine of the current process for it.
+    """The connections of the current process to a database.
 
     Parameters
     ----------

@@ -222,7 +222,7 @@ class Store:
 
         def read() -> set[str]:
             with self._database.reading() as connection:
-                return self._metric_index.names(connection, notebook_id)
+                return self._metric_index.list_names(connection, notebook_id)
 
         return self.retry(read)
 
@@ -251,7 +251,7 @@ class Store:
             one_statement = minimize or limit == 1
             database = self._database
             with database.reading() if one_statement else database.snapshot() as connection:
-                return self._metric_index.best(
+                return self._metric_index.find_best(
                     connection, notebook_id, name, minimize=minimize, limit=limit
                 )
 
@@ -269,14 +269,9 @@ class Store:
     ) -> Separation:
         """Limit each database role to the records of its user; see :func:`.roles.separate`.
 
-        Raises
-        ------
-        StoreError
-            When the store is not on PostgreSQL, or not opened by the owner of its tables;
-            :class:`StoreBusy` when the tables are in use; :class:`OutcomeUnknown` when the
-            connection was lost during the commit.
-        InvalidData
-            For a role that row-level security would not apply to.
+        Raises StoreError if the store is not on PostgreSQL, or not opened by the owner of its
+        tables; StoreBusy if the tables are in use; OutcomeUnknown if the connection was lost during
+        the commit; and InvalidData for a role that row-level security would not apply to.
         """
         self._check_has_roles()
         from .postgresql.roles import separate
@@ -307,11 +302,8 @@ class Store:
     def remove_users(self, names: Sequence[str]) -> list[RemovedRole]:
         """Remove users, or single roles, but not their records; see :func:`.removal.remove`.
 
-        Raises
-        ------
-        StoreError
-            As :meth:`plan_removal` does; :class:`OutcomeUnknown` when the connection was lost
-            during the commit.
+        Raises StoreError as :meth:`plan_removal` does, and OutcomeUnknown if the connection was
+        lost during the commit.
         """
         self._check_has_roles()
         from .postgresql.removal import end_sessions, remove
@@ -326,7 +318,7 @@ class Store:
         try:
             with self._database.reading() as connection:
                 return end_sessions(connection, removed)
-        except StoreError:  # they are removed, but reported as still connected
+        except StoreError:  # the users are removed, but reported as still connected
             return removed
 
     def _check_has_roles(self) -> None:
@@ -352,18 +344,9 @@ class Store:
         return self.retry(once)
 
     def check_user(self, user_id: str | None) -> None:
-        """Check that the database shows the records of ``user_id`` to this connection's role.
+        """Raise WrongUser unless the database shows the records of ``user_id`` to this role.
 
-        Parameters
-        ----------
-        user_id : str or None
-            The acting user. With None, which means that each request has its own, the role only has
-            to belong to any user.
-
-        Raises
-        ------
-        WrongUser
-            When the records of another user, or of nobody, are shown.
+        With None, for servers where each request has its own user, the role may belong to any user.
         """
         shown = self.shown_user
         if shown is None or (shown and (user_id is None or shown == column_text(user_id))):
@@ -387,11 +370,11 @@ class Store:
 
     @property
     def mark_id(self) -> str:
-        """The id with which state folders are marked as belonging to this store.
+        """The id in the marks of state folders, which only this store may remove.
 
-        It consists of the store's id and its file or, with row-level security, its user. A process
-        that sees other records must not treat the state files as unrecorded. A copy of a store file
-        has the same id, but other records from then on.
+        It consists of the store's id and the inode of its file or, with row-level security, its
+        user: a copy of a store file, or another user, has the same store id but other records, and
+        must not treat the state files as unrecorded.
         """
         user = self.shown_user
         if user is not None:
@@ -404,8 +387,7 @@ class Store:
     def former_mark_id(self) -> str | None:
         """The :attr:`mark_id` of earlier releases, which did not include the file.
 
-        None where it has always been the same, and where row-level security applies: all users had
-        the same one.
+        None for stores on servers: the mark is unchanged, or did not distinguish users.
         """
         return self.id if self._file is not None and self.shown_user is None else None
 

@@ -28,11 +28,8 @@ def map_errors(
 ) -> None:
     """Make ``engine`` raise this project's errors.
 
-    Parameters
-    ----------
-    translate : callable
-        Return the error to raise for an error of the driver and for whether a connection had been
-        made before; None to leave the error as it is.
+    ``translate`` gets an error of the driver, and whether a connection had been made before. It
+    returns the error to raise instead, or None.
     """
 
     @sa.event.listens_for(engine, "handle_error")

@@ -63,7 +63,7 @@ class MetricIndex:
         self._higher = stored.where(matches, c.value > nth)
         self._tied = stored.where(matches, c.value == nth).order_by(*oldest_first).limit(limit)
 
-    def rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def make_rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the index rows of one checkpoint document."""
         notebook_id, created_at = document.get("notebook_id"), document.get("created_at")
         if not isinstance(notebook_id, str) or not isinstance(created_at, str):
@@ -80,12 +80,12 @@ class MetricIndex:
             if len(name) <= INDEXED_NAME_LENGTH
         ]
 
-    def names(self, connection: sa.Connection, notebook_id: str) -> set[str]:
+    def list_names(self, connection: sa.Connection, notebook_id: str) -> set[str]:
         """Return the names of all indexed metrics of a notebook's checkpoints."""
         names = connection.scalars(self._names, {"notebook": column_text(notebook_id)})
         return {plain_text(name) for name in names}
 
-    def best(
+    def find_best(
         self, connection: sa.Connection, notebook_id: str, name: str, *, minimize: bool, limit: int
     ) -> list[tuple[str, str | None]]:
         """Return ids and JSON of the best checkpoints, best first, ties oldest first.

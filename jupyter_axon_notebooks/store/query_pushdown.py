@@ -66,9 +66,9 @@ class _Translator:
 
     def translate(self, condition: QueryLike) -> Narrowing:
         # `_hash` is private to TinyDB; see `tables`.
-        return self._of(condition._hash) if type(condition) is QueryInstance else _UNKNOWN
+        return self._translate(condition._hash) if type(condition) is QueryInstance else _UNKNOWN
 
-    def _of(self, description: Any) -> Narrowing:
+    def _translate(self, description: Any) -> Narrowing:
         if self._terms_left <= 0 or self._depth >= _MAX_DEPTH:
             return _UNKNOWN
         self._depth += 1
@@ -77,13 +77,13 @@ class _Translator:
                 case ():
                     return _EVERYTHING
                 case ("and", frozenset() as parts):
-                    return _all_of([self._of(part) for part in parts])
+                    return _all_of([self._translate(part) for part in parts])
                 case ("or", frozenset() as parts):
-                    return _any_of([self._of(part) for part in parts])
+                    return _any_of([self._translate(part) for part in parts])
                 case ("==", tuple() as path, value):
-                    return self._one_of(path, (value,))
+                    return self._equality(path, (value,))
                 case ("one_of", tuple() as path, tuple() as values):
-                    return self._one_of(path, values)
+                    return self._equality(path, values)
                 case (("<" | "<=" | ">" | ">=") as sign, tuple() as path, value):
                     return self._range(sign, path, value)
                 case _:
@@ -91,7 +91,7 @@ class _Translator:
         finally:
             self._depth -= 1
 
-    def _one_of(self, path: tuple[Any, ...], values: tuple[Any, ...]) -> Narrowing:
+    def _equality(self, path: tuple[Any, ...], values: tuple[Any, ...]) -> Narrowing:
         field = self._fields.get(path)
         if field is None or len(values) > self._terms_left:
             return _UNKNOWN
@@ -100,8 +100,8 @@ class _Translator:
         self._terms_left -= max(1, len(values))
         column = self._table.sql.c[field.name]
         if len(values) == 1:
-            return Narrowing(column == _bound(values[0]), exact=True)
-        return Narrowing(column.in_([_bound(value) for value in values]), exact=True)
+            return Narrowing(column == _bind(values[0]), exact=True)
+        return Narrowing(column.in_([_bind(value) for value in values]), exact=True)
 
     def _range(self, sign: str, path: tuple[Any, ...], value: Any) -> Narrowing:
         field = self._fields.get(path)
@@ -109,7 +109,7 @@ class _Translator:
             return _UNKNOWN
         self._terms_left -= 1
         column = self._table.sql.c[field.name]
-        clause = _RANGES[sign](column, _bound(value))
+        clause = _RANGES[sign](column, _bind(value))
         if field.kind == "text":
             return Narrowing(clause, exact=True)
         # A number with a fraction is NULL in an integer column, but may be in the range.
@@ -135,5 +135,5 @@ def _is_comparable(field: Field, value: Any) -> bool:
     return type(value) is int and value in _INT64
 
 
-def _bound(value: Any) -> Any:
+def _bind(value: Any) -> Any:
     return column_text(value) if type(value) is str else value

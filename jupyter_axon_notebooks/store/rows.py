@@ -52,7 +52,7 @@ class Rows(Mapping[str, Document]):
         self._clause = clause
 
     def __getitem__(self, doc_id: str) -> Document:
-        text = self.text(doc_id)
+        text = self.get_json(doc_id)
         if text is None:
             raise KeyError(doc_id)
         document: Document = decode(text)
@@ -73,26 +73,26 @@ class Rows(Mapping[str, Document]):
         """Iterate over ids and documents. Unlike a view, the iterator can be used once."""
         return ((doc_id, decode(text)) for doc_id, text in self._all(self._c.id, self._c.document))
 
-    def text(self, doc_id: object, *, lock: bool = False) -> str | None:
+    def get_json(self, doc_id: object, *, lock: bool = False) -> str | None:
         """Return the JSON of a document; with ``lock``, locked for the open transaction."""
         statement = self._filter(self.table.select_locked if lock else self.table.select_text)
         parameters = {"row_id": column_text(str(doc_id))}
         text: str | None = self._read(lambda c: c.scalar(statement, parameters))
         return text
 
-    def texts(self) -> Iterator[tuple[str, str]]:
+    def iterate_json(self) -> Iterator[tuple[str, str]]:
         """Iterate over ids and JSON with one page at a time in memory."""
         return self._scan(self._c.id, self._c.document)
 
-    def locked_texts(self) -> list[tuple[str, str]]:
+    def list_locked_json(self) -> list[tuple[str, str]]:
         """Return ids and JSON of all rows, locked for the open transaction."""
         if not self.database.locks_rows:
-            return list(self.texts())
+            return list(self.iterate_json())
         # Not in pages: if a row is deleted meanwhile, a page is too short and seems to be the last.
         rows = self._fetch(self._lock(self._select(self._c.seq, self._c.id, self._c.document)))
         return [(plain_text(doc_id), text) for _, doc_id, text in sorted(rows)]
 
-    def some(self, doc_ids: Iterable[object], *, lock: bool = False) -> list[tuple[str, str]]:
+    def get_many(self, doc_ids: Iterable[object], *, lock: bool = False) -> list[tuple[str, str]]:
         """Return ids and JSON of those of ``doc_ids`` that exist, in the order of insertion."""
         rows = self._batched(doc_ids, self.table.select_some, lock=lock)
         return [(plain_text(doc_id), text) for _, doc_id, text in sorted(rows)]
@@ -101,7 +101,7 @@ class Rows(Mapping[str, Document]):
         """Return those of ``doc_ids`` that exist, without reading documents."""
         return {plain_text(doc_id) for (doc_id,) in self._batched(doc_ids, self.table.select_ids)}
 
-    def by_fields(
+    def find_by_fields(
         self, fields: Mapping[str, str | int], *columns: str, limit: int
     ) -> Sequence[Any]:
         """Return columns of at most ``limit`` rows whose promoted fields have these values."""
@@ -113,7 +113,9 @@ class Rows(Mapping[str, Document]):
         }
         return self._read(lambda c: c.execute(statement, values).all())
 
-    def page(self, sort: Sequence[str], *, limit: int | None, skip: int) -> list[tuple[str, str]]:
+    def list_sorted(
+        self, sort: Sequence[str], *, limit: int | None, skip: int
+    ) -> list[tuple[str, str]]:
         """Return ids and JSON, sorted by promoted fields (``-`` before a name: descending)."""
         statement = self._select(self._c.id, self._c.document)
         statement = statement.order_by(*(self._ordering(name) for name in sort))
@@ -152,9 +154,9 @@ class Rows(Mapping[str, Document]):
     def replace(self, doc_id: str, document: Document) -> None:
         """Overwrite an existing document."""
         assert self.table.metric_index is None
-        text = self.table.encoded(document)
+        text = self.table.encode(document)
         with self.database.transaction() as connection:
-            changed = (_as_read(document, text, self.table), text, "")
+            changed = (_normalize(document, text, self.table), text, "")
             _Writer(connection, self).update({doc_id: changed})
 
     def delete_notebook(self, notebook_id: str) -> None:
@@ -266,7 +268,7 @@ class PendingChanges(MutableMapping[str, Document]):
         """Read the documents of ``doc_ids`` together rather than one by one."""
         self._absent.update(doc_ids)
         if self._absent:
-            for doc_id, text in self._rows.some(self._absent, lock=True):
+            for doc_id, text in self._rows.get_many(self._absent, lock=True):
                 self._absent.discard(doc_id)
                 self._loaded[doc_id] = (text, decode(text))
 
@@ -278,7 +280,7 @@ class PendingChanges(MutableMapping[str, Document]):
         if self._everything_loaded:
             return
         self._everything_loaded = True
-        for doc_id, text in self._rows.locked_texts():
+        for doc_id, text in self._rows.list_locked_json():
             if doc_id not in self._removed and doc_id not in self._loaded:
                 self._loaded[doc_id] = (text, decode(text))
 
@@ -288,7 +290,7 @@ class PendingChanges(MutableMapping[str, Document]):
             return self._loaded[doc_id][1]
         if self._everything_loaded or doc_id in self._absent or doc_id in self._removed:
             raise KeyError(doc_id)
-        text = self._rows.text(doc_id, lock=True)
+        text = self._rows.get_json(doc_id, lock=True)
         if text is None:
             self._absent.add(doc_id)
             raise KeyError(doc_id)
@@ -337,11 +339,11 @@ class PendingChanges(MutableMapping[str, Document]):
         inserted, updated = {}, {}
         # Encoding can fail, so all documents are encoded before any statement is sent.
         for doc_id, (stored, document) in self._loaded.items():
-            text = table.encoded(document)
+            text = table.encode(document)
             if stored is None:
-                inserted[doc_id] = (_as_read(document, text, table), text)
+                inserted[doc_id] = (_normalize(document, text, table), text)
             elif text != stored:
-                updated[doc_id] = (_as_read(document, text, table), text, stored)
+                updated[doc_id] = (_normalize(document, text, table), text, stored)
         writer = _Writer(connection, self._rows)
         if self._cleared:
             writer.clear()
@@ -350,7 +352,7 @@ class PendingChanges(MutableMapping[str, Document]):
         writer.insert(inserted)
 
 
-def _as_read(document: Document, text: str, table: CollectionTable) -> Document:
+def _normalize(document: Document, text: str, table: CollectionTable) -> Document:
     """Return the document that decoding ``text``, the JSON of ``document``, gives.
 
     Columns and index rows are derived from it, and JSON changes keys into strings, and pairs of
@@ -382,22 +384,26 @@ class _Writer:
             self._execute(sa.delete(self._index.sql))
 
     def insert(self, documents: Mapping[str, tuple[Document, str]]) -> None:
-        rows = [self._table.row(id, document, text) for id, (document, text) in documents.items()]
+        rows = [
+            self._table.make_row(id, document, text) for id, (document, text) in documents.items()
+        ]
         self._execute(self._table.insert_row, rows)
-        added = self._index_rows((id, document) for id, (document, _) in documents.items())
+        added = self._make_index_rows((id, document) for id, (document, _) in documents.items())
         self._insert_index_rows(added.values())
 
     def update(self, documents: Mapping[str, tuple[Document, str, str]]) -> None:
         rows = []
         for doc_id, (document, text, _) in documents.items():
-            row = self._table.row(doc_id, document, text)
+            row = self._table.make_row(doc_id, document, text)
             row["row_id"] = row.pop("id")
             rows.append(row)
         self._execute(self._table.update_row, rows)
         if self._index is None:
             return
-        before = self._index_rows((id, decode(stored)) for id, (*_, stored) in documents.items())
-        after = self._index_rows((id, document) for id, (document, *_) in documents.items())
+        before = self._make_index_rows(
+            (id, decode(stored)) for id, (*_, stored) in documents.items()
+        )
+        after = self._make_index_rows((id, document) for id, (document, *_) in documents.items())
         # Only what differs: on PostgreSQL each index row that is written locks its notebook.
         self._delete_index_rows(row for key, row in before.items() if key not in after)
         self._insert_index_rows(row for key, row in after.items() if key not in before)
@@ -405,15 +411,17 @@ class _Writer:
     def delete(self, documents: Mapping[str, Document]) -> None:
         rows = [{"row_id": column_text(doc_id)} for doc_id in documents]
         self._execute(self._table.delete_row, rows)
-        self._delete_index_rows(self._index_rows(documents.items()).values())
+        self._delete_index_rows(self._make_index_rows(documents.items()).values())
 
-    def _index_rows(
+    def _make_index_rows(
         self, documents: Iterable[tuple[str, Document]]
     ) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Return the rows of the metric index, if there is one, by their values."""
         if self._index is None:
             return {}
-        rows = (row for doc_id, document in documents for row in self._index.rows(doc_id, document))
+        rows = (
+            row for doc_id, document in documents for row in self._index.make_rows(doc_id, document)
+        )
         return {tuple(row.values()): row for row in rows}
 
     def _insert_index_rows(self, rows: Iterable[dict[str, Any]]) -> None:

@@ -216,11 +216,11 @@ class CollectionTable:
                     f"px_{self.collection.name}_{column.name}", column, postgresql_using="spgist"
                 ).ddl_if(dialect="postgresql")
 
-    def encoded(self, document: Mapping[str, Any]) -> str:
+    def encode(self, document: Mapping[str, Any]) -> str:
         """Return a document as JSON; raises as :func:`.codec.encode` does."""
         return encode_ending(document, self.collection.ending)
 
-    def row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
+    def make_row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
         """Return the row of a document whose JSON is ``text``."""
         row: dict[str, Any] = {"id": column_text(doc_id), "document": text}
         for field in self.collection.fields:

@@ -177,12 +177,12 @@ class DocumentTable(Table):
         view._rows = Rows(self._rows.database, self._rows.table, clause)
         return view
 
-    def _narrowed(self, *conditions: QueryLike) -> DocumentTable:
+    def _narrow(self, *conditions: QueryLike) -> DocumentTable:
         """Return a view of the documents that any of ``conditions`` may match."""
         clause = narrow_any(conditions, self._rows.table).clause
         return self if clause is None else self._view(clause)
 
-    def _prefetching(self, doc_ids: Iterable[str]) -> DocumentTable:
+    def _prefetch_ids(self, doc_ids: Iterable[str]) -> DocumentTable:
         """Return a view that reads ``doc_ids`` together before TinyDB reads each of them."""
         view = copy.copy(self)
         view._prefetch = tuple(doc_ids)
@@ -216,24 +216,24 @@ class DocumentTable(Table):
         if skip < 0 or (limit is not None and limit < 0):
             raise ValueError(f"limit and skip must not be negative, but are {limit} and {skip}")
         if not sort and limit is None and not skip:
-            return Table.search(self._narrowed(cond), cond)
+            return Table.search(self._narrow(cond), cond)
         narrowing = narrow(cond, self._rows.table)
         candidates = self._view(narrowing.clause)._rows
         # Ids are unique, so that no further column is needed after the id.
         order = sort if {"id", "-id"} & set(sort) else (*sort, "seq")
         if narrowing.exact:
-            rows = candidates.page(order, limit=limit, skip=skip)
+            rows = candidates.list_sorted(order, limit=limit, skip=skip)
             return [document for document in map(decode_document, rows) if cond(document)]
-        rows = candidates.page(order, limit=None, skip=0)
+        rows = candidates.list_sorted(order, limit=None, skip=0)
         matching = [document for document in map(decode_document, rows) if cond(document)]
         return matching[skip : None if limit is None else skip + limit]
 
     def get(self, cond: QueryLike | None = None, doc_id: Any = None, doc_ids: Any = None) -> Any:
         """Return one document, or with ``doc_ids`` a list."""
         if doc_id is None and doc_ids is not None:
-            return [decode_document(row) for row in self._rows.some(doc_ids)]
+            return [decode_document(row) for row in self._rows.get_many(doc_ids)]
         if doc_id is None and cond is not None:
-            return Table.get(self._narrowed(cond), cond)
+            return Table.get(self._narrow(cond), cond)
         return Table.get(self, cond, doc_id)
 
     def contains(self, cond: QueryLike | None = None, doc_id: Any = None) -> bool:
@@ -247,16 +247,16 @@ class DocumentTable(Table):
 
     def insert(self, document: Mapping[str, Any]) -> Any:
         """Insert a document; return its id."""
-        identified = self._with_id(document)
+        identified = self._add_id(document)
         return self._retry(lambda: Table.insert(self, identified))
 
     def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[Any]:
         """Insert documents; return their ids."""
-        identified = [self._with_id(document) for document in documents]
+        identified = [self._add_id(document) for document in documents]
         ids = [str(d.doc_id) for d in identified if isinstance(d, self.document_class)]
-        return self._retry(lambda: Table.insert_multiple(self._prefetching(ids), identified))
+        return self._retry(lambda: Table.insert_multiple(self._prefetch_ids(ids), identified))
 
-    def _with_id(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _add_id(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(document, self.document_class) or not isinstance(document, Mapping):
             return document  # TinyDB rejects other types
         return self.document_class(document, self._get_next_id())
@@ -270,14 +270,14 @@ class DocumentTable(Table):
         """Update documents; return their ids."""
         if doc_ids is not None:
             ids: list[Any] = [str(doc_id) for doc_id in doc_ids]
-            return self._retry(lambda: Table.update(self._prefetching(ids), fields, None, ids))
-        table = self._narrowed(cond) if cond is not None else self
+            return self._retry(lambda: Table.update(self._prefetch_ids(ids), fields, None, ids))
+        table = self._narrow(cond) if cond is not None else self
         return self._retry(lambda: Table.update(table, fields, cond))
 
     def update_multiple(self, updates: Iterable[tuple[Any, QueryLike]]) -> list[Any]:
         """Update documents in one transaction; return their ids."""
         pairs = list(updates)
-        table = self._narrowed(*(cond for _, cond in pairs))
+        table = self._narrow(*(cond for _, cond in pairs))
         return self._retry(lambda: Table.update_multiple(table, pairs))
 
     def upsert(self, document: Mapping[str, Any], cond: QueryLike | None = None) -> list[Any]:
@@ -296,12 +296,12 @@ class DocumentTable(Table):
         """Remove documents; return their ids."""
         if doc_ids is not None:
             ids: list[Any] = [str(doc_id) for doc_id in doc_ids]
-            return self._retry(lambda: Table.remove(self._prefetching(ids), None, ids))
+            return self._retry(lambda: Table.remove(self._prefetch_ids(ids), None, ids))
         if cond is not None and self._rows.table.metric_index is None:
             narrowing = narrow(cond, self._rows.table)
             if narrowing.exact:
                 return self._retry(self._view(narrowing.clause)._rows.delete_all)
-        table = self._narrowed(cond) if cond is not None else self
+        table = self._narrow(cond) if cond is not None else self
         return self._retry(lambda: Table.remove(table, cond))
 
     def truncate(self) -> None:
@@ -315,29 +315,29 @@ class DocumentTable(Table):
 
         Iteration includes documents that are inserted meanwhile.
         """
-        documents = map(decode_document, self._narrowed(cond)._rows.texts())
+        documents = map(decode_document, self._narrow(cond)._rows.iterate_json())
         return (document for document in documents if cond(document))
 
     def get_for_update(self, doc_id: str) -> Document | None:
         """Return one document, locked until the open transaction ends; None if there is none."""
-        text = self._rows.text(doc_id, lock=True)
+        text = self._rows.get_json(doc_id, lock=True)
         return None if text is None else decode_document((doc_id, text))
 
     def get_many_for_update(self, doc_ids: Iterable[str]) -> list[Document]:
         """Return those of ``doc_ids`` that exist, locked until the open transaction ends."""
-        return [decode_document(row) for row in self._rows.some(doc_ids, lock=True)]
+        return [decode_document(row) for row in self._rows.get_many(doc_ids, lock=True)]
 
     def find_one(self, **fields: str | int) -> Document | None:
         """Return a document whose promoted fields have these values; None if there is none.
 
         This avoids the translation of a condition, which takes longer than the query.
         """
-        rows = self._rows.by_fields(fields, "id", "document", limit=1)
+        rows = self._rows.find_by_fields(fields, "id", "document", limit=1)
         return decode_document((plain_text(rows[0][0]), rows[0][1])) if rows else None
 
     def exists(self, **fields: str | int) -> bool:
         """Return whether a document's promoted fields have these values, without reading it."""
-        return bool(self._rows.by_fields(fields, "id", limit=1))
+        return bool(self._rows.find_by_fields(fields, "id", limit=1))
 
     def ids(self, cond: QueryLike) -> set[str]:
         """Return the ids of the documents that match ``cond``, without reading them if possible."""
@@ -352,7 +352,7 @@ class DocumentTable(Table):
         clause = column >= column_text(prefix)
         if prefix and last < sys.maxunicode:
             clause &= column < column_text(prefix[:-1] + chr(last + 1))
-        rows = self._view(clause)._rows.page(["id"], limit=None, skip=0)
+        rows = self._view(clause)._rows.list_sorted(["id"], limit=None, skip=0)
         return [doc_id for doc_id, _ in rows if doc_id.startswith(prefix)]
 
     def existing_ids(self, doc_ids: Iterable[str]) -> set[str]:
@@ -364,13 +364,13 @@ class DocumentTable(Table):
     ) -> Iterator[tuple[str, str]]:
         """Iterate over ids and JSON of documents that may match ``cond``, or of ``doc_ids``."""
         if doc_ids is not None:
-            return iter(self._rows.some(doc_ids))
-        view = self if cond is None else self._narrowed(cond)
-        return view._rows.texts()
+            return iter(self._rows.get_many(doc_ids))
+        view = self if cond is None else self._narrow(cond)
+        return view._rows.iterate_json()
 
     def list_json(self, cond: QueryLike, sort: Sequence[str]) -> list[tuple[str, str]]:
         """Return ids and JSON of documents that may match ``cond``, sorted like :meth:`search`."""
-        return self._narrowed(cond)._rows.page(sort, limit=None, skip=0)
+        return self._narrow(cond)._rows.list_sorted(sort, limit=None, skip=0)
 
     def max_value(self, name: str, *, of: str, value: str) -> Any:
         """Return the maximum of a promoted field where field ``of`` is ``value``, or None."""

@@ -90,7 +90,8 @@ def test_a_role_that_is_given_to_another_user_is_said_to_be_and_doctor_tells_the
     assert axon("doctor", "--store-url", as_role).exit_code == 0
     moved = axon("init-db", "--store-url", url, "--user", "mallory=shared_out")
     assert (
-        f"The role shared_out stood for the user {USER} and stands for mallory now" in moved.stderr
+        f"The role shared_out belonged to the user {USER} and belongs to mallory now"
+        in moved.stderr
     )
     told = axon("doctor", "--json", "--store-url", as_role)
     [problem] = told.json["problems"]
@@ -357,7 +358,7 @@ def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
         shown = axon("init-db", "--store-url", url, "--remove", USER, "--passfiles", folder)
         assert shown.exit_code == 0
         for said in (
-            f"1 record of {USER} stay",
+            f"1 record of {USER} remain",
             "would be disconnected",
             "--yes does it",
             str(file),

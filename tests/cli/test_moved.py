@@ -161,7 +161,7 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
     assert "3 recorded state files" in told["what"]
     assert str(root / trained) in told["what"]
     assert told["do"] == (
-        f"copy or move what is in {root} to {tmp_path / 'new'}, or set "
+        f"copy or move the content of {root} to {tmp_path / 'new'}, or set "
         f"c.AxonNotebooks.states_root or AXON_STATES_ROOT to {root}"
     )
     elsewhere = axon("doctor", "--json").json["facts"]["state files"]["files elsewhere"]

@@ -70,7 +70,7 @@ def test_what_is_the_same_is_said_to_be(axon: Axon, checkpoints: NotebookReposit
     assert "The environment is the same" in said
     unknown = axon("diff", "aabb", "rest").stdout
     assert "The code is the same (the saved notebooks)" in unknown
-    assert "The environments cannot be compared." in unknown
+    assert "The environments cannot be compared" in unknown
 
 
 def test_a_comparison_for_scripts_is_that_of_rest(

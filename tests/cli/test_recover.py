@@ -110,7 +110,7 @@ def test_no_checkpoint_gets_into_another_users_notebook(
         (folder / NOTE).write_text(json.dumps({**document, "owner": "bob", "record_id": NOTEBOOK}))
     ran = axon("recover", "--all-users", "--json")
     assert ran.exit_code == 1
-    assert all("another user" in trouble for trouble in ran.json["troubles"].values())
+    assert all("does not belong to bob" in trouble for trouble in ran.json["troubles"].values())
     assert [one.id for one in records.list_checkpoints(NOTEBOOK)] == ["a"]
 
 

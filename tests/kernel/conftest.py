@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.kernel import Kernel as LiveKernel
-from support.kernel import started
-from support.server_kernels import Kernel, isolated_environment, kernel_of
+from support.kernel import Kernel, running_kernel
+from support.server_kernels import SessionKernel, isolated_environment, session_kernel
 from support.server_processes import Server, notebook, write
 from support.training_script import SET_UP, train
 
@@ -24,36 +23,38 @@ from jupyter_axon_notebooks.training.discovery import location
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that tests share; each has its own notebooks."""
+    """A server that tests share; each test uses its own notebooks."""
     with Server(tmp_path_factory.mktemp("shared")).running() as running:
         yield running
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers for one test, and stop them after it."""
-    started: list[Server] = []
+    servers: list[Server] = []
 
-    def start(name: str = "server", **given: Any) -> Server:
-        started.append(Server(tmp_path / name, **given).start())
-        return started[-1]
+    def start_server(name: str = "server", **options: Any) -> Server:
+        servers.append(Server(tmp_path / name, **options).start())
+        return servers[-1]
 
-    yield start
-    for server in started:
+    yield start_server
+    for server in servers:
         server.stop()
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[..., Kernel]]:
-    """Start the kernel of a session, and write its notebook unless it is ``there``."""
+def start_session() -> Iterator[Callable[..., SessionKernel]]:
+    """Start the kernel of a session, by default of a notebook that exists."""
     with ExitStack() as stack:
 
-        def open(server: Server, path: str, *, there: bool = False, **given: Any) -> Kernel:
-            if not there and not (server.root / path).exists():
+        def start_session(
+            server: Server, path: str, *, create: bool = True, **options: Any
+        ) -> SessionKernel:
+            if create and not (server.root / path).exists():
                 write(server.root / path, notebook("train()", path))
-            return stack.enter_context(kernel_of(server, path, **given))
+            return stack.enter_context(session_kernel(server, path, **options))
 
-        yield open
+        yield start_session
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The data folder of this process, which no server started."""
+def data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The data folder of this process, isolated from any server."""
     for name in list(os.environ):
         if name.startswith(("AXON", "JPY_", "JUPYTERHUB")):
             monkeypatch.delenv(name)
@@ -80,17 +81,25 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def training(
+def notebook_file(tmp_path: Path) -> Path:
+    """The notebook of the trainings."""
+    return write(tmp_path / "train.ipynb", notebook(SET_UP, train()))
+
+
+@pytest.fixture
+def start_kernel(
     environment: dict[str, str], tmp_path: Path, notebook_file: Path
-) -> Iterator[Callable[..., LiveKernel]]:
+) -> Iterator[Callable[..., Kernel]]:
     """Start kernels that train :func:`notebook_file`, and end them after the test."""
     with ExitStack() as stack:
 
-        def start(**given: str) -> LiveKernel:
-            told = {**environment, "AXON_NOTEBOOK": str(notebook_file), **given}
-            return stack.enter_context(started(tmp_path, told))
+        def start_kernel(**variables: str) -> Kernel:
+            all_variables = {**environment, "AXON_NOTEBOOK": str(notebook_file), **variables}
+            kernel = stack.enter_context(running_kernel(tmp_path, all_variables))
+            kernel.execute(SET_UP)
+            return kernel
 
-        yield start
+        yield start_kernel
 
 
 @pytest.fixture
@@ -103,18 +112,12 @@ def records(tmp_path: Path) -> Iterator[NotebookRepository]:
     store.close()
 
 
-@pytest.fixture
-def notebook_file(tmp_path: Path) -> Path:
-    """The notebook of the trainings."""
-    return write(tmp_path / "train.ipynb", notebook(SET_UP, train()))
-
-
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], bytes]:
     """The losses and weights of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    with started(folder, isolated_environment(folder)) as kernel:
-        kernel.do(SET_UP)
-        kernel.do(train())
-        losses = kernel.ask("[c.metrics['loss'] for c in reversed(axon.checkpoints())]")
-        return losses, bytes.fromhex(kernel.ask("model['w'].tobytes().hex()"))
+    with running_kernel(folder, isolated_environment(folder)) as kernel:
+        kernel.execute(SET_UP)
+        kernel.execute(train())
+        losses = kernel.evaluate("[c.metrics['loss'] for c in reversed(axon.checkpoints())]")
+        return losses, bytes.fromhex(kernel.evaluate("model['w'].tobytes().hex()"))

@@ -1,4 +1,4 @@
-"""What is recorded of the cells, scripts and threads that a process executes."""
+"""The record of the cells, scripts and threads that a process executes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from support.kernel import Kernel, started
+from support.kernel import Kernel, running_kernel
 
 IMPORT = "import jupyter_axon_notebooks\nfrom jupyter_axon_notebooks.training import execution"
 CELLS = (
@@ -24,7 +24,7 @@ REPORT = "ends = []\nexecution.on_training_end(lambda error: ends.append(type(er
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Kernel]:
-    with started(tmp_path) as kernel:
+    with running_kernel(tmp_path) as kernel:
         yield kernel
 
 
@@ -43,7 +43,7 @@ def test_each_cell_is_recorded_with_source_count_id_and_status(kernel: Kernel) -
     kernel.run("x +", "f")
     kernel.run("", "g")
     kernel.run(f"during = {CELLS}[-1]", "h")
-    assert kernel.ask(CELLS) == [
+    assert kernel.evaluate(CELLS) == [
         (1, "x = 1", None, "completed"),  # the ids of cells before the import are unknown
         (2, "1 / 0", None, "error"),
         (3, IMPORT, "c", "completed"),
@@ -52,8 +52,8 @@ def test_each_cell_is_recorded_with_source_count_id_and_status(kernel: Kernel) -
         (6, "x +", "f", "error"),
         (7, f"during = {CELLS}[-1]", "h", "completed"),
     ]
-    assert kernel.ask("during") == (7, f"during = {CELLS}[-1]", "h", "running")
-    times = kernel.ask("[c.executed_at is None for c in execution.executed_cells()]")
+    assert kernel.evaluate("during") == (7, f"during = {CELLS}[-1]", "h", "running")
+    times = kernel.evaluate("[c.executed_at is None for c in execution.executed_cells()]")
     assert times == [True, True, *[False] * 5]
 
 
@@ -74,19 +74,19 @@ def test_recorded_cells_survive(kernel: Kernel, disturbance: str, again: str) ->
     sources = [IMPORT, "x = 1", disturbance, again, "y = 2"]
     for source in sources:
         assert kernel.run(source, source[:3])["status"] == "ok"
-    assert kernel.ask(CELLS) == [
+    assert kernel.evaluate(CELLS) == [
         (count, source, source[:3], "completed") for count, source in enumerate(sources, start=1)
     ]
 
 
-def test_only_what_the_user_executes_is_a_cell(kernel: Kernel) -> None:
+def test_code_that_is_not_in_the_history_is_not_a_cell(kernel: Kernel) -> None:
     kernel.run(IMPORT, "a")
     kernel.run("hidden = 1", silent=True, store_history=False)
     kernel.run("variables = 1", store_history=False)
     inner = "get_ipython().run_cell('inner = 1')\nget_ipython().run_cell(' ')"
     kernel.run(f"{REPORT}\n{inner}\nduring = list(ends)", "b")
-    assert [cell[2] for cell in kernel.ask(CELLS)] == ["a", "b"]
-    assert kernel.ask("(during, ends)") == ([], ["NoneType"])
+    assert [cell[2] for cell in kernel.evaluate(CELLS)] == ["a", "b"]
+    assert kernel.evaluate("(during, ends)") == ([], ["NoneType"])
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_the_end_of_a_cell_is_reported_once(kernel: Kernel, end: str, error: str
     kernel.run(IMPORT, "a")
     kernel.run(f"{REPORT}\n{end}", "b")
     kernel.run("1", "c")
-    assert kernel.ask("ends") == [error]
+    assert kernel.evaluate("ends") == [error]
 
 
 @pytest.mark.parametrize(
@@ -117,19 +117,19 @@ def test_the_end_of_a_cell_is_reported_once(kernel: Kernel, end: str, error: str
 )
 def test_an_interrupt_is_reported(kernel: Kernel, magic: str, sleep: str) -> None:
     kernel.run(f"{IMPORT}\nimport asyncio, time", "a")
-    cell = f"{magic}{REPORT}\nprint('begun', flush=True)\nwhile True: {sleep}"
+    cell = f"{magic}{REPORT}\nprint('started', flush=True)\nwhile True: {sleep}"
     message = kernel.send(cell, "b")
-    kernel.printed("begun")
+    kernel.wait_for_text("started")
     kernel.manager.interrupt_kernel()
-    kernel.reply(message)
-    assert kernel.ask("ends") == ["KeyboardInterrupt"]
+    kernel.wait_for_reply(message)
+    assert kernel.evaluate("ends") == ["KeyboardInterrupt"]
 
 
 def test_a_callback_that_fails_does_not_affect_others(kernel: Kernel) -> None:
     kernel.run(IMPORT, "a")
     failing = "execution.on_training_end(lambda error: 1 / 0)"
     assert kernel.run(f"{failing}\n{REPORT}", "b")["status"] == "ok"
-    assert kernel.ask("ends") == ["NoneType"]
+    assert kernel.evaluate("ends") == ["NoneType"]
 
 
 def test_an_execution_identifies_one_execution_of_a_cell(kernel: Kernel) -> None:
@@ -138,9 +138,9 @@ def test_an_execution_identifies_one_execution_of_a_cell(kernel: Kernel) -> None
     kernel.run(twice, "b")
     kernel.run("then = now", "c")
     kernel.run(twice, "b")
-    assert kernel.ask("[now[0] == now[1], now[0] == then[0]]") == [True, False]
-    assert kernel.ask("[then[0].execution_count, now[0].execution_count]") == [2, 4]
-    assert kernel.ask("execution.current_execution()") is None
+    assert kernel.evaluate("[now[0] == now[1], now[0] == then[0]]") == [True, False]
+    assert kernel.evaluate("[then[0].execution_count, now[0].execution_count]") == [2, 4]
+    assert kernel.evaluate("execution.current_execution()") is None
 
 
 def test_a_thread_belongs_to_the_cell_that_runs(kernel: Kernel) -> None:
@@ -151,48 +151,48 @@ def test_a_thread_belongs_to_the_cell_that_runs(kernel: Kernel) -> None:
         "thread = threading.Thread(target=compare)\nthread.start()\nthread.join()",
         "b",
     )
-    assert kernel.ask("found") == [True]
+    assert kernel.evaluate("found") == [True]
 
 
 BACKGROUND = """
 import threading
-begun, go, gone_on, stop, over = (threading.Event() for _ in range(5))
+started, go, continued, stop, ended = (threading.Event() for _ in range(5))
 ends, found = [], []
 def report(error):
     ends.append(type(error).__name__)
-    over.set()
+    ended.set()
 def train():
     found.append(execution.current_execution())
     execution.on_training_end(report)
-    begun.set()
+    started.set()
     go.wait()
     found.append(execution.current_execution())
-    gone_on.set()
+    continued.set()
     stop.wait()
     if fails: raise MemoryError
 thread = threading.Thread(target=train, daemon=True)
 thread.start()
-begun.wait()
+started.wait()
 """
 
 
 @pytest.mark.parametrize(("fails", "error"), [(False, "NoneType"), (True, "MemoryError")])
-def test_a_thread_that_outlives_its_cell_ends_by_itself(
+def test_a_thread_that_outlives_its_cell_is_reported_when_it_ends(
     kernel: Kernel, fails: bool, error: str
 ) -> None:
     kernel.run(f"{IMPORT}\nfails = {fails}", "a")
     kernel.run(BACKGROUND, "b")
-    assert kernel.run("go.set(); gone_on.wait(); 1 / 0", "c")["status"] == "error"
-    assert kernel.ask("ends") == []
-    assert kernel.ask("found[0] == found[1], found[0].execution_count") == (True, 2)
-    kernel.run("stop.set(); over.wait(30)", "d")
-    assert kernel.ask("ends") == [error]
+    assert kernel.run("go.set(); continued.wait(); 1 / 0", "c")["status"] == "error"
+    assert kernel.evaluate("ends") == []
+    assert kernel.evaluate("found[0] == found[1], found[0].execution_count") == (True, 2)
+    kernel.run("stop.set(); ended.wait(30)", "d")
+    assert kernel.evaluate("ends") == [error]
 
 
 def test_a_cell_that_fails_ends_its_threads(kernel: Kernel) -> None:
     kernel.run(IMPORT, "a")
     kernel.run(f"{BACKGROUND}\n1 / 0", "b")
-    assert kernel.ask("ends") == ["ZeroDivisionError"]
+    assert kernel.evaluate("ends") == ["ZeroDivisionError"]
 
 
 def test_a_thread_of_a_pool_works_for_the_cell_that_runs(kernel: Kernel) -> None:
@@ -201,10 +201,10 @@ def test_a_thread_of_a_pool_works_for_the_cell_that_runs(kernel: Kernel) -> None
     kernel.run("pool.submit(int).result()", "b")
     report = "ends = []\nreport = lambda error: ends.append(type(error).__name__)"
     kernel.run(f"{report}\npool.submit(execution.on_training_end, report).result()\n1 / 0", "c")
-    assert kernel.ask("ends") == ["ZeroDivisionError"]
+    assert kernel.evaluate("ends") == ["ZeroDivisionError"]
 
 
-def test_a_daemon_thread_is_interrupted_by_the_end_of_the_interpreter(tmp_path: Path) -> None:
+def test_a_daemon_thread_ends_with_a_keyboard_interrupt_at_exit(tmp_path: Path) -> None:
     path = tmp_path / "shell.py"
     cell = f"{IMPORT}\nfails = False\n{BACKGROUND.replace('ends.append', 'print')}"
     path.write_text(
@@ -237,7 +237,9 @@ PROCESS = (
     [("pass", "NoneType"), ("1 / 0", "ZeroDivisionError"), ("sys.exit(3)", "SystemExit")],
 )
 @pytest.mark.parametrize("fork", [FORK, PROCESS], ids=["os.fork", "multiprocessing"])
-def test_a_forked_process_ends_by_itself(tmp_path: Path, fork: str, end: str, error: str) -> None:
+def test_the_end_of_a_forked_process_is_reported_by_itself(
+    tmp_path: Path, fork: str, end: str, error: str
+) -> None:
     path = tmp_path / "train.py"
     path.write_text(WORKER.format(end=end, fork=fork))
     assert run([str(path)]).stdout.splitlines() == [f"child: {error}", "parent: NoneType"]
@@ -297,15 +299,15 @@ def test_a_command_has_no_source() -> None:
     assert run(["-c", code]).stdout == "[]\n"
 
 
-def test_the_import_in_a_kernel_loads_only_what_records_cells(kernel: Kernel) -> None:
+def test_the_import_in_a_kernel_loads_little(kernel: Kernel) -> None:
     kernel.run(
         "import sys; before = set(sys.modules); import jupyter_axon_notebooks\n"
         "loaded = set(sys.modules) - before"
     )
-    ours = kernel.ask("[name for name in loaded if name.startswith('jupyter_axon')]")
+    modules = kernel.evaluate("[name for name in loaded if name.startswith('jupyter_axon')]")
     expected = ("_version", "startup", "training", "training.execution", "userfiles")
-    for name in ours:
+    for name in modules:
         part = name.removeprefix("jupyter_axon_notebooks").removeprefix(".")
         assert not part or part.startswith(expected)
     heavy = "{'msgspec', 'sqlalchemy', 'torch', 'numpy'}"
-    assert kernel.ask(f"sorted({heavy} & {{name.split('.')[0] for name in loaded}})") == []
+    assert kernel.evaluate(f"sorted({heavy} & {{name.split('.')[0] for name in loaded}})") == []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support.engines import eventually
-from support.server_kernels import kernel_of
-from support.server_processes import notebook, write
+from support.server_kernels import session_kernel
+from support.server_processes import Server, notebook, write
 
 DEFINE = """
 import pathlib, threading
@@ -18,15 +18,14 @@ import jupyter_axon_notebooks as axon
 class Centred(BaseEstimator):
     def fit(self, x, y=None):
         self.mean_ = x.mean(0)
-        self.seen_ = getattr(self, "seen_", 0) + len(x)
+        self.count_ = getattr(self, "count_", 0) + len(x)
         return self
     def transform(self, x):
         return x - self.mean_
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 Y = (X[:, 0] > 0).astype(int)
-head = MLPClassifier((4,), random_state=0)
-model = make_pipeline(Centred(), head)
+model = make_pipeline(Centred(), MLPClassifier((4,), random_state=0))
 """
 TRAIN = """
 resumed = axon.resume(model)
@@ -38,33 +37,29 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
     model[1].partial_fit(model[0].transform(X), Y, classes=[0, 1])
     axon.checkpoint(model, epoch=epoch)
 """
+TRAIN_TO_THE_END = TRAIN.replace("STOPS_AT", "None")
+RESULT = "[model[0].count_, model[1].coefs_[0].tolist()]"
 
 
-def test_a_pipeline_with_a_class_of_the_notebook_resumes_in_another_kernel(server):
+def test_a_pipeline_with_a_class_of_the_notebook_resumes_in_another_kernel(server: Server) -> None:
     pytest.importorskip("skops")
-    weights = {}
-    for name, stops_at in (("killed", 2), ("whole", None)):
-        path = f"estimators/{name}.ipynb"
+    killed, uninterrupted = "estimators/killed.ipynb", "estimators/uninterrupted.ipynb"
+    for path in (killed, uninterrupted):
         write(server.root / path, notebook(DEFINE, TRAIN))
-        with kernel_of(server, path) as kernel:
-            kernel.run(DEFINE)
-            if stops_at is None:
-                kernel.run(TRAIN.replace("STOPS_AT", "None"))
-            else:
-                kernel.begin(TRAIN.replace("STOPS_AT", str(stops_at)))
-                eventually((server.root / "estimators" / "stopped").exists)
-                kernel.kill()
-        if stops_at is not None:
-            with kernel_of(server, path) as kernel:
-                kernel.run(DEFINE)
-                kernel.run(TRAIN.replace("STOPS_AT", "None"))
-                assert kernel.asked("[resumed.epoch, type(model[0]) is Centred]") == [1, True]
-                weights[name] = kernel.asked("[model[0].seen_, model[1].coefs_[0].tolist()]")
-        else:
-            with kernel_of(server, path) as kernel:
-                kernel.run(DEFINE)
-                weights[name] = kernel.asked(
-                    "[(back := axon.latest().restore()[0])[0].seen_, back[1].coefs_[0].tolist()]"
-                )
-    assert weights["killed"] == weights["whole"]
-    assert weights["whole"][0] == 160
+    with session_kernel(server, killed) as kernel:
+        kernel.execute(DEFINE)
+        kernel.send(TRAIN.replace("STOPS_AT", "2"))
+        eventually((server.root / "estimators" / "stopped").exists)
+        kernel.kill()
+    with session_kernel(server, killed) as kernel:
+        kernel.execute(DEFINE)
+        kernel.execute(TRAIN_TO_THE_END)
+        assert kernel.evaluate("(resumed.epoch, type(model[0]) is Centred)") == (1, True)
+        resumed = kernel.evaluate(RESULT)
+    with session_kernel(server, uninterrupted) as kernel:
+        kernel.execute(DEFINE)
+        kernel.execute(TRAIN_TO_THE_END)
+    with session_kernel(server, uninterrupted) as kernel:
+        kernel.execute(f"{DEFINE}\nmodel = axon.latest().restore()[0]")
+        assert kernel.evaluate(RESULT) == resumed
+    assert resumed[0] == 160

@@ -1,4 +1,4 @@
-"""Special, endless and broken files in the location of those that a training process looks at."""
+"""Special, endless and damaged files where a training process expects its own files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(json.dumps(answer))
 
 
 def query(tmp_path: Path, command: list[object], **environment: str) -> Any:
-    ran = subprocess.run(
+    done = subprocess.run(
         [sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
@@ -41,8 +41,8 @@ def query(tmp_path: Path, command: list[object], **environment: str) -> Any:
             **environment,
         },
     )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def runtime(tmp_path: Path) -> Path:
 def test_a_special_file_is_not_a_connection_file(tmp_path: Path, runtime: Path, what: str) -> None:
     script = tmp_path / "train.py"
     script.write_text(_QUERY)
-    at = ["pipe", "device", "loop", "large"].index(what) + 1
-    answer = query(tmp_path, [script, runtime, "-f", runtime / f"jpserver-{at}.json"])
+    number = ["pipe", "device", "loop", "large"].index(what) + 1
+    answer = query(tmp_path, [script, runtime, "-f", runtime / f"jpserver-{number}.json"])
     assert answer == {
         "path": str(script),
         "file": None,

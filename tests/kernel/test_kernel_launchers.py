@@ -1,4 +1,4 @@
-"""Which notebook or script a process executes that no server started."""
+"""The notebook or script of a process that no server started."""
 
 from __future__ import annotations
 
@@ -11,176 +11,145 @@ from typing import Any
 
 import pytest
 from support.engines import eventually
-from support.server_kernels import QUERIES, python, python_path, run
+from support.server_kernels import QUERIES, python, python_path, querying_script, run
 from support.server_processes import Server, notebook, write
 
-#: The last cell of the notebooks, which writes what they find out about themselves.
-WRITE = (
-    "import os\nwith open(os.environ['OUTPUT'], 'a') as file: file.write(json.dumps(found) + '\\n')"
-)
-QUERYING = [QUERIES, "found = summary()", WRITE]
+#: The cells of the notebooks, which append the notebook's location and record to a file.
+CELLS = [
+    QUERIES,
+    "import os\nwith open(os.environ['OUTPUT'], 'a') as file:\n"
+    "    file.write(json.dumps(summary()) + '\\n')",
+]
 #: The metadata that papermill requires.
 PYTHON = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 BIN = Path(sys.executable).parent
+NBCONVERT = ("jupyter", "nbconvert", "--execute", "--to", "notebook")
 
 Execute = Callable[..., list[Any]]
 
 
 @pytest.fixture
 def execute(tmp_path: Path, environment: dict[str, str]) -> Execute:
-    """Run a command, and return what each notebook that it executes found out."""
+    """Run a command; return the summary of each notebook that it executes."""
 
-    def execute(*command: str, cwd: Path = tmp_path, **variables: str) -> list[Any]:
-        told = tmp_path / "told"
-        told.unlink(missing_ok=True)
+    def execute(*command: str, **variables: str) -> list[Any]:
+        output = tmp_path / "output"
+        output.unlink(missing_ok=True)
         program = [str(BIN / command[0]), *command[1:]]
-        run(program, cwd, {**environment, "PWD": str(cwd), "OUTPUT": str(told), **variables})
-        return [json.loads(line) for line in told.read_text().splitlines()]
+        context = {"PWD": str(tmp_path), "OUTPUT": str(output)}
+        run(program, tmp_path, {**environment, **context, **variables})
+        return [json.loads(line) for line in output.read_text().splitlines()]
 
     return execute
 
 
 @pytest.fixture
 def train(tmp_path: Path) -> Path:
-    return write(tmp_path / "train.ipynb", notebook(*QUERYING, **PYTHON))
+    """A notebook that reports its location and record."""
+    return write(tmp_path / "train.ipynb", notebook(*CELLS, **PYTHON))
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        (
-            "jupyter",
-            "nbconvert",
-            "--execute",
-            "--to",
-            "html",
-            "--output",
-            "other.ipynb",
-            "train.ipynb",
-        ),
-        (
-            "python",
-            "-m",
-            "nbconvert",
-            "--execute",
-            "--inplace",
-            "--to",
-            "notebook",
-            "./train.ipynb",
-        ),
-    ],
-    ids=" ".join,
-)
-def test_nbconvert_executes_the_notebook_on_its_command_line(
-    execute: Execute, train: Path, command: tuple[str, ...]
-) -> None:
-    (told,) = execute(*command)
-    assert told["location"] == {
-        "kind": "notebook",
-        "source": "nbconvert",
-        "path": str(train),
-        "record_id": None,
-    }
+def executed_from(summary: Any) -> Any:
+    """Return the link from the record of a copy to its original."""
+    return summary["record"]["metadata"]["extra"]["axon"]["executed_from"]
 
 
 def test_a_notebook_that_is_executed_again_keeps_its_record(execute: Execute, train: Path) -> None:
-    (first,) = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", "train.ipynb")
-    (again,) = execute("jupyter", "execute", "--inplace", "train.ipynb")
-    assert (first["location"]["source"], again["location"]["source"]) == (
-        "nbconvert",
-        "jupyter execute",
-    )
-    assert first["record"]["id"] == again["record"]["id"]
+    records = set()
+    for command, source in [
+        (("jupyter", "nbconvert", "--execute", "--to", "html", "train.ipynb"), "nbconvert"),
+        (("python", "-m", *NBCONVERT[1:], "--inplace", "./train.ipynb"), "nbconvert"),
+        (("jupyter", "execute", "--inplace", "train.ipynb"), "jupyter execute"),
+    ]:
+        (summary,) = execute(*command)
+        assert summary["location"] == {
+            "kind": "notebook",
+            "source": source,
+            "path": str(train),
+            "record_id": None,
+        }
+        records.add(summary["record"]["id"])
+    assert len(records) == 1
 
 
-def test_of_several_notebooks_it_is_the_one_with_the_executed_cells(
+def test_one_of_several_notebooks_is_found_by_its_executed_cells(
     execute: Execute, tmp_path: Path
 ) -> None:
     names = ["a.ipynb", "b.ipynb", "c.ipynb"]
     for name in names:
-        write(tmp_path / name, notebook(f"# {name}", *QUERYING))
-    told = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", *names)
-    assert [each["location"]["path"] for each in told] == [str(tmp_path / name) for name in names]
-    assert len({each["record"]["id"] for each in told}) == 3
+        write(tmp_path / name, notebook(f"# {name}", *CELLS))
+    summaries = execute(*NBCONVERT, *names)
+    paths = [summary["location"]["path"] for summary in summaries]
+    assert paths == [str(tmp_path / name) for name in names]
+    assert len({summary["record"]["id"] for summary in summaries}) == 3
 
 
-def test_of_equal_notebooks_it_is_none(execute: Execute, tmp_path: Path) -> None:
+def test_equal_notebooks_of_one_command_are_ambiguous(execute: Execute, tmp_path: Path) -> None:
     for name in ("a.ipynb", "b.ipynb"):
-        write(tmp_path / name, notebook(*QUERYING, **PYTHON))
-    told = execute("jupyter", "nbconvert", "--to", "notebook", "--execute", "a.ipynb", "b.ipynb")
-    assert [each["location"]["source"] for each in told] == ["nothing", "nothing"]
-    assert len({each["record"]["id"] for each in told}) == 2
-
-
-def test_papermill_executes_the_notebook_that_it_writes(
-    execute: Execute, train: Path, tmp_path: Path
-) -> None:
-    def executed(rate: str) -> Any:
-        parameters = ["-p", "rate", rate, "-p", "data", "somewhere/else.ipynb"]
-        (told,) = execute("papermill", *parameters, "train.ipynb", f"out-{rate}.ipynb")
-        assert (told["location"]["source"], told["location"]["path"]) == (
-            "papermill",
-            str(tmp_path / f"out-{rate}.ipynb"),
-        )
-        return told["record"]["id"]
-
-    first = executed("0.1")
-    assert first == executed("0.1") != executed("0.2")
-
-
-def test_papermill_may_execute_it_in_another_folder(
-    execute: Execute, train: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (told,) = execute("papermill", "train.ipynb", "out.ipynb", "--cwd", "elsewhere")
-    assert told["location"]["path"] == str(tmp_path / "out.ipynb")
+        write(tmp_path / name, notebook(*CELLS, **PYTHON))
+    summaries = execute(*NBCONVERT, "a.ipynb", "b.ipynb")
+    assert [summary["location"]["source"] for summary in summaries] == ["nothing"] * 2
+    assert len({summary["record"]["id"] for summary in summaries}) == 2
 
 
 NBCLIENT = "import nbclient, nbformat; nbclient.execute(nbformat.read('train.ipynb', 4))"
 
 
-def test_nbclient_as_a_library_needs_a_variable(execute: Execute, train: Path) -> None:
-    (told,) = execute("python", "-c", NBCLIENT)
-    assert (told["location"]["kind"], told["location"]["source"]) == ("unknown", "nothing")
-    assert (told["record"].get("path"), told["record"]["cell_count"]) == (None, 0)
-    assert "AXON_NOTEBOOK" in told["record"]["description"]
-    (named,) = execute("python", "-c", NBCLIENT, AXON_NOTEBOOK="train.ipynb")
-    assert (named["location"]["source"], named["location"]["path"]) == ("AXON_NOTEBOOK", str(train))
+def test_a_notebook_that_nbclient_executes_is_found_by_a_variable(
+    execute: Execute, train: Path
+) -> None:
+    (summary,) = execute("python", "-c", NBCLIENT)
+    location, record = summary["location"], summary["record"]
+    assert (location["kind"], location["source"]) == ("unknown", "nothing")
+    assert (record.get("path"), record["cell_count"]) == (None, 0)
+    assert "AXON_NOTEBOOK" in record["description"]
+    (summary,) = execute("python", "-c", NBCLIENT, AXON_NOTEBOOK="train.ipynb")
+    location = summary["location"]
+    assert (location["source"], location["path"]) == ("AXON_NOTEBOOK", str(train))
 
 
-# Copies that are executed
+# papermill
 
 
-def papermill(output: str | None, **given: Any) -> str:
-    options = {"progress_bar": False, **given}
+def papermill(output: str | None, **options: Any) -> str:
+    """Return code that calls papermill as a library."""
+    options["progress_bar"] = False
     return f"import papermill; papermill.execute_notebook('train.ipynb', {output!r}, **{options!r})"
+
+
+@pytest.mark.parametrize("cwd", [(), ("--cwd", "elsewhere")])
+def test_papermill_executes_its_output_file(
+    execute: Execute, train: Path, tmp_path: Path, cwd: tuple[str, ...]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+
+    def record_id(rate: str) -> Any:
+        parameters = ["-p", "rate", rate, "-p", "data", "somewhere/else.ipynb"]
+        output = f"out-{rate}.ipynb"
+        (summary,) = execute("papermill", *parameters, "train.ipynb", output, *cwd)
+        location = summary["location"]
+        assert (location["source"], location["path"]) == ("papermill", str(tmp_path / output))
+        return summary["record"]["id"]
+
+    first = record_id("0.1")
+    assert first == record_id("0.1") != record_id("0.2")
 
 
 @pytest.mark.parametrize("output", ["out.ipynb", "deep/out.ipynb"])
 @pytest.mark.parametrize("cwd", [None, "elsewhere"])
-def test_papermill_as_a_library_is_known_by_the_file_that_it_writes(
+def test_papermill_as_a_library_executes_its_output_file(
     execute: Execute, train: Path, tmp_path: Path, output: str, cwd: str | None
 ) -> None:
     for folder in ("deep", "elsewhere"):
         (tmp_path / folder).mkdir()
-    execute(
-        "papermill", "train.ipynb", "earlier.ipynb"
-    )  # what is not being executed any more is another notebook
-    (told,) = execute("python", "-c", papermill(output, cwd=cwd, parameters={"rate": 0.1}))
-    assert told["location"]["path"] == str(tmp_path / output)
-    link = told["record"]["metadata"]["extra"]["axon"]["executed_from"]
-    assert link == {"program": "papermill", "path": str(train), "parameters": {"rate": 0.1}}
-
-
-#: Says where a kernel takes itself to be, and how many bytes it read to find out.
-MEASURED = (
-    "import json, os, psutil\n"
-    "from jupyter_axon_notebooks.training.discovery.location import find_location\n"
-    "def read(): return psutil.Process().io_counters().read_chars\n"
-    "before = read()\n"
-    "place = find_location()\n"
-    "found = [place.path, read() - before]"
-)
+    execute("papermill", "train.ipynb", "earlier.ipynb")  # equal, but executed before
+    (summary,) = execute("python", "-c", papermill(output, cwd=cwd, parameters={"rate": 0.1}))
+    assert summary["location"]["path"] == str(tmp_path / output)
+    assert executed_from(summary) == {
+        "program": "papermill",
+        "path": str(train),
+        "parameters": {"rate": 0.1},
+    }
 
 
 @pytest.mark.parametrize(
@@ -189,67 +158,67 @@ MEASURED = (
 def test_a_damaged_notebook_in_the_folder_is_ignored(
     execute: Execute, train: Path, tmp_path: Path, content: str
 ) -> None:
-    (tmp_path / "damaged.ipynb").write_text(content)
-    os.utime(tmp_path / "damaged.ipynb", (2**32, 2**32))
-    (told,) = execute("python", "-c", papermill("out.ipynb"))
-    assert told["location"]["path"] == str(tmp_path / "out.ipynb")
+    damaged = tmp_path / "damaged.ipynb"
+    damaged.write_text(content)
+    os.utime(damaged, (2**32, 2**32))
+    (summary,) = execute("python", "-c", papermill("out.ipynb"))
+    assert summary["location"]["path"] == str(tmp_path / "out.ipynb")
 
 
-def test_equal_executions_of_papermill_at_once_are_ambiguous(
+def test_equal_concurrent_executions_of_papermill_are_ambiguous(
     execute: Execute, train: Path, tmp_path: Path
 ) -> None:
-    noted = {
+    metadata = {
         "output_path": "twin.ipynb",
         "start_time": "2020-01-01T00:00:00.000000",
         "end_time": None,
     }
-    twin = write(tmp_path / "twin.ipynb", notebook(*QUERYING, **PYTHON, papermill=noted))
+    twin = write(tmp_path / "twin.ipynb", notebook(*CELLS, **PYTHON, papermill=metadata))
     os.utime(twin, (2**32, 2**32))  # still being written
-    (told,) = execute("python", "-c", papermill("out.ipynb"))
-    assert told["location"]["source"] == "nothing"
-    (told,) = execute("python", "-c", papermill("out.ipynb", parameters={"rate": 0.1}))
-    assert told["location"]["path"] == str(tmp_path / "out.ipynb")
+    (summary,) = execute("python", "-c", papermill("out.ipynb"))
+    assert summary["location"]["source"] == "nothing"
+    (summary,) = execute("python", "-c", papermill("out.ipynb", parameters={"rate": 0.1}))
+    assert summary["location"]["path"] == str(tmp_path / "out.ipynb")
 
 
-def test_without_an_output_file_papermills_parameters_come_from_its_cell(
+def test_without_an_output_file_the_parameters_of_papermill_are_recorded(
     execute: Execute, train: Path
 ) -> None:
     parameters = {"rate": 0.1, "layers": [64, 64], "name": "x", "none": None}
-    (told,) = execute("python", "-c", papermill(None, parameters=parameters))
-    assert told["location"]["kind"] == "unknown"
-    assert told["record"]["metadata"]["extra"]["axon"]["executed_from"] == {
-        "parameters": parameters
-    }
+    (summary,) = execute("python", "-c", papermill(None, parameters=parameters))
+    assert summary["location"]["kind"] == "unknown"
+    assert executed_from(summary) == {"parameters": parameters}
 
 
-def test_papermills_output_is_linked_to_its_input(
+def test_the_output_of_papermill_is_linked_to_its_input(
     execute: Execute, train: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    (first,) = execute("jupyter", "execute", "train.ipynb")  # which has a record from now on
-    content = notebook(*QUERYING, **PYTHON, axon={"notebook_id": first["record"]["id"]})
-    write(train, content)
+    (original,) = execute("jupyter", "execute", "train.ipynb")
+    original_id = original["record"]["id"]
+    write(train, notebook(*CELLS, **PYTHON, axon={"notebook_id": original_id}))
     for _ in range(2):
         parameters = ["-p", "rate", "0.1", "-r", "name", "1", "-y", "{bad: .nan, layers: [1, 2]}"]
-        (told,) = execute("papermill", *parameters, "train.ipynb", "out.ipynb")
-    axon = told["record"]["metadata"]["extra"]["axon"]
-    assert axon["executed_from"] == {
+        (copy,) = execute("papermill", *parameters, "train.ipynb", "out.ipynb")
+    assert executed_from(copy) == {
         "program": "papermill",
         "path": str(train),
-        "notebook_id": first["record"]["id"],
+        "notebook_id": original_id,
         "parameters": {"rate": 0.1, "name": "1", "bad": "nan", "layers": [1, 2]},
     }
-    assert told["record"]["id"] != first["record"]["id"] == axon["copied_from"]
-    shown = run([str(BIN / "jupyter-axon"), "show", "out.ipynb"], tmp_path, environment).stdout
-    assert first["record"]["id"] in shown
-    for text in ("papermill", "train.ipynb", "rate=0.1", "layers=[1, 2]"):
-        assert text in shown
+    assert copy["record"]["metadata"]["extra"]["axon"]["copied_from"] == original_id
+    assert copy["record"]["id"] != original_id
+    output = run([str(BIN / "jupyter-axon"), "show", "out.ipynb"], tmp_path, environment).stdout
+    for text in (original_id, "papermill", "train.ipynb", "rate=0.1", "layers=[1, 2]"):
+        assert text in output
 
 
-def test_a_notebook_that_is_executed_in_place_is_no_copy(execute: Execute, train: Path) -> None:
+def test_a_notebook_that_papermill_executes_in_place_is_not_a_copy(
+    execute: Execute, train: Path
+) -> None:
     (first,) = execute("jupyter", "execute", "train.ipynb")
-    (told,) = execute("papermill", "-p", "rate", "0.1", "train.ipynb", "train.ipynb")
-    assert told["record"]["id"] == first["record"]["id"]
-    assert "executed_from" not in told["record"]["metadata"]["extra"].get("axon", {})
+    (second,) = execute("papermill", "-p", "rate", "0.1", "train.ipynb", "train.ipynb")
+    assert second["record"]["id"] == first["record"]["id"]
+    assert "executed_from" not in second["record"]["metadata"]["extra"].get("axon", {})
 
 
 # The message about a notebook that cannot be identified
@@ -258,66 +227,58 @@ TRAINING = (
     "import jupyter_axon_notebooks as axon\n"
     "for epoch in range(2):\n    axon.checkpoint(None, epoch=epoch)"
 )
-SAID = "axon.use("
+MESSAGE = "axon.use("
 
 
 def test_an_unidentified_notebook_is_reported_once(
-    execute: Execute, tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    write(
-        tmp_path / "train.ipynb",
-        notebook(TRAINING, TRAINING, "axon.checkpoint(None, epoch=9)", **PYTHON),
-    )
-    code = (
-        "import nbclient, nbformat; print(nbclient.execute(nbformat.read('train.ipynb', 4)).cells)"
-    )
-    out = python("-c", code, cwd=tmp_path, **environment).stdout
-    assert (out.count(SAID), out.count("AXON_NOTEBOOK=<path>")) == (1, 1)
-    named = python("-c", code, cwd=tmp_path, **environment, AXON_NOTEBOOK="train.ipynb").stdout
-    assert named.count(SAID) == 0
+    cells = [TRAINING, TRAINING, "axon.checkpoint(None, epoch=9)"]
+    write(tmp_path / "train.ipynb", notebook(*cells, **PYTHON))
+    code = NBCLIENT.replace("nbclient.execute(", "print(nbclient.execute(") + ".cells)"
+    output = python("-c", code, cwd=tmp_path, **environment).stdout
+    assert (output.count(MESSAGE), output.count("AXON_NOTEBOOK=<path>")) == (1, 1)
+    output = python("-c", code, cwd=tmp_path, **environment, AXON_NOTEBOOK="train.ipynb").stdout
+    assert MESSAGE not in output
 
 
 def test_a_prompt_is_reported_and_a_script_is_not(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    assert python("-c", TRAINING, cwd=tmp_path, **environment).stdout.count(SAID) == 1
+    assert python("-c", TRAINING, cwd=tmp_path, **environment).stdout.count(MESSAGE) == 1
     (tmp_path / "train.py").write_text(TRAINING)
-    assert python("train.py", cwd=tmp_path, **environment).stdout.count(SAID) == 0
+    assert MESSAGE not in python("train.py", cwd=tmp_path, **environment).stdout
 
 
-ASKING_SCRIPT = (
-    "from support.server_kernels import QUERIES\nexec(QUERIES)\nprint(json.dumps(summary()))\n"
-)
+# Scripts
 
 
 def test_a_script_is_identified_by_its_file(environment: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / "train.py"
-    script.write_text(ASKING_SCRIPT)
-    told = json.loads(python("train.py", cwd=tmp_path, **environment).stdout)
-    assert told["location"] == {
+    script.write_text(querying_script())
+    summary = json.loads(python("train.py", cwd=tmp_path, **environment).stdout)
+    assert summary["location"] == {
         "kind": "script",
         "source": "script",
         "path": str(script),
         "record_id": None,
     }
-    record = told["record"]
-    assert (record["name"], record["metadata"]["language"], record["cell_count"]) == (
-        "train",
-        "python",
-        1,
-    )
+    record = summary["record"]
+    assert (record["name"], record["cell_count"]) == ("train", 1)
+    assert record["metadata"]["language"] == "python"
     assert "kernel" not in record["metadata"]
-    script.write_text(f"{ASKING_SCRIPT}# edited\n")
-    again = json.loads(python(script, cwd=tmp_path.parent, **environment).stdout)["record"]
-    assert again["id"] == record["id"]
-    assert again["version_id"] != record["version_id"]
+    script.write_text(f"{querying_script()}# edited\n")
+    edited = json.loads(python(script, cwd=tmp_path.parent, **environment).stdout)["record"]
+    assert edited["id"] == record["id"]
+    assert edited["version_id"] != record["version_id"]
 
 
 def test_a_module_is_identified_by_its_file(environment: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project" / "train.py").write_text(ASKING_SCRIPT)
-    told = json.loads(python("-m", "project.train", cwd=tmp_path, **environment).stdout)
-    assert told["location"]["path"] == str(tmp_path / "project" / "train.py")
+    script = tmp_path / "project" / "train.py"
+    script.parent.mkdir()
+    script.write_text(querying_script())
+    summary = json.loads(python("-m", "project.train", cwd=tmp_path, **environment).stdout)
+    assert summary["location"]["path"] == str(script)
 
 
 @pytest.mark.parametrize(
@@ -327,17 +288,18 @@ def test_a_module_is_identified_by_its_file(environment: dict[str, str], tmp_pat
         ("-m", "timeit", "-n1", "-r1", "import train"),
         ("-m", "IPython", "-c", "import train"),
     ],
-    ids=["-c", "a tool of Python's", "an installed tool"],
+    ids=["-c", "standard library", "installed"],
 )
 def test_a_tool_is_not_a_script(
     environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    (tmp_path / "train.py").write_text(ASKING_SCRIPT)
+    (tmp_path / "train.py").write_text(querying_script())
     environment["IPYTHONDIR"] = str(tmp_path / "ipython")
     environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
-    out = python(*command, cwd=tmp_path, **environment).stdout
-    told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
-    assert (told["location"]["kind"], told["location"]["source"]) == ("unknown", "nothing")
+    output = python(*command, cwd=tmp_path, **environment).stdout
+    summary = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+    location = summary["location"]
+    assert (location["kind"], location["source"]) == ("unknown", "nothing")
 
 
 def test_a_spawned_process_belongs_to_its_script(
@@ -358,53 +320,58 @@ def test_a_spawned_process_belongs_to_its_script(
 # jupyter-scheduler
 
 
-@pytest.mark.parametrize("embeds", [True, False], ids=["with its id", "without"])
-def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, embeds: bool) -> None:
+@pytest.mark.parametrize("has_id", [True, False], ids=["with its id", "without its id"])
+def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, has_id: bool) -> None:
     pytest.importorskip("jupyter_scheduler")
-    told = tmp_path / "told"
+    output = tmp_path / "output"
     server = Server(
         tmp_path / "server",
         extensions=("jupyter_axon_notebooks", "jupyter_scheduler"),
         environment={
             "PYTHONPATH": python_path(),
-            "OUTPUT": str(told),
+            "OUTPUT": str(output),
             "IPYTHONDIR": str(tmp_path / "ipython"),
         },
     )
-    content = notebook("rate = 1", *QUERYING, **PYTHON)
+    content = notebook("rate = 1", *CELLS, **PYTHON)
     content["cells"][0]["metadata"]["tags"] = ["parameters"]
     with server.running():
-        if embeds:
+        if has_id:
             assert server.save("train.ipynb", content).status == 201
         else:
             write(server.root / "train.ipynb", content)
-        record = server.sync("train.ipynb")
-        assert bool(server.embedded("train.ipynb")) == embeds
+        original = server.sync("train.ipynb")
+        assert bool(server.embedded("train.ipynb")) == has_id
         write(server.root / "other.ipynb", notebook("another()"))
-        for folder in (False, True):
-            asked = {
-                "name": "job",
-                "input_uri": "train.ipynb",
-                "runtime_environment_name": "test",
-                "parameters": {"rate": "0.5"},
-                "package_input_folder": folder,
-            }
-            answer = server.ask("POST", "/scheduler/jobs", asked)
-            assert answer.status == 200, (answer, server.log)
-            job = answer.json["job_id"]
-
-            def status(job: str = job) -> str:
-                return str(server.ask("GET", f"/scheduler/jobs/{job}").json["status"])
-
-            eventually(lambda: status() in ("COMPLETED", "FAILED"))
-            assert status() == "COMPLETED", server.log
-            found = json.loads(told.read_text().splitlines()[-1])
-            assert found["location"]["source"] == "jupyter-scheduler"
-            made = found["record"]
-            assert (made["id"] != record["id"], made["name"]) == (True, "train")
-            assert made["metadata"]["extra"]["axon"]["executed_from"] == {
+        for packages_folder in (False, True):
+            summary = run_job(server, output, packages_folder)
+            assert summary["location"]["source"] == "jupyter-scheduler"
+            assert summary["record"]["id"] != original["id"]
+            assert summary["record"]["name"] == "train"
+            assert executed_from(summary) == {
                 "program": "jupyter-scheduler",
                 "path": str(server.root / "train.ipynb"),
-                "notebook_id": record["id"],
+                "notebook_id": original["id"],
                 "parameters": {"rate": "0.5"},
             }
+
+
+def run_job(server: Server, output: Path, packages_folder: bool) -> Any:
+    """Run a notebook as a job; return its summary."""
+    job = {
+        "name": "job",
+        "input_uri": "train.ipynb",
+        "runtime_environment_name": "test",
+        "parameters": {"rate": "0.5"},
+        "package_input_folder": packages_folder,
+    }
+    answer = server.ask("POST", "/scheduler/jobs", job)
+    assert answer.status == 200, (answer, server.log)
+    url = f"/scheduler/jobs/{answer.json['job_id']}"
+
+    def has_ended() -> bool:
+        return server.ask("GET", url).json["status"] in ("COMPLETED", "FAILED")
+
+    eventually(has_ended)
+    assert server.ask("GET", url).json["status"] == "COMPLETED", server.log
+    return json.loads(output.read_text().splitlines()[-1])

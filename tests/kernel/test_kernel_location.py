@@ -1,4 +1,4 @@
-"""Which notebook a kernel belongs to, by servers that answer, or do not, and by the user."""
+"""How a kernel finds its notebook: by its server, its session name, or the user."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ WriteServerFile = Callable[..., Path]
 
 
 @pytest.fixture
-def kernel(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """This process as a kernel that a server might have started; the kernel's id."""
+def kernel(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make this process look like a kernel of a server; return the id of the kernel."""
     id = new_id()
     file = tmp_path / "runtime" / f"kernel-{id}.json"
     file.parent.mkdir()
@@ -41,11 +41,11 @@ def kernel(alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def write_server_file(tmp_path: Path) -> WriteServerFile:
-    """Writes the file of a server, by default of this process."""
+    """Write the file of a server, by default of this process."""
 
-    def write_server_file(port: int, name: str = "1", **said: Any) -> Path:
+    def write_server_file(port: int, name: str = "1", **fields: Any) -> Path:
         file = tmp_path / "runtime" / f"jpserver-{name}.json"
-        known = {
+        defaults = {
             "pid": os.getpid(),
             "hostname": "127.0.0.1",
             "port": port,
@@ -56,14 +56,14 @@ def write_server_file(tmp_path: Path) -> WriteServerFile:
             "token": SECRET,
             "url": f"http://127.0.0.1:{port}/",
         }
-        file.write_text(json.dumps({**known, **said}))
+        file.write_text(json.dumps({**defaults, **fields}))
         return file
 
     return write_server_file
 
 
 class AnsweringHandler(BaseHTTPRequestHandler):
-    """Sends the answer that the test gave the server."""
+    """A handler that sends the answer of the test and records the requests."""
 
     server: Any
 
@@ -80,7 +80,7 @@ class AnsweringHandler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def web() -> Iterator[Any]:
+def http_server() -> Iterator[Any]:
     """An HTTP server that records the requests."""
     with HTTPServer(("127.0.0.1", 0), AnsweringHandler) as running:
         running.requests, running.answer = [], (200, {}, b"[]")  # type: ignore[attr-defined]
@@ -92,45 +92,51 @@ def web() -> Iterator[Any]:
 
 
 def sessions(kernel: str, *paths: str) -> bytes:
-    made = [{"path": path, "type": "notebook", "kernel": {"id": kernel}} for path in paths]
+    models = [{"path": path, "type": "notebook", "kernel": {"id": kernel}} for path in paths]
     return json.dumps(
-        [{"path": "other.ipynb", "type": "notebook", "kernel": {"id": new_id()}}, *made]
+        [{"path": "other.ipynb", "type": "notebook", "kernel": {"id": new_id()}}, *models]
     ).encode()
 
 
-def test_a_running_server_is_asked_with_its_token(
+def test_a_request_to_a_server_has_its_token(
     kernel: str,
     write_server_file: WriteServerFile,
-    web: Any,
+    http_server: Any,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = write(tmp_path / "sub" / "ü train.ipynb", notebook("x"))
-    web.answer = (200, {}, sessions(kernel, "sub/ü train.ipynb"))
-    write_server_file(web.server_port, base_url="/base/")
+    http_server.answer = (200, {}, sessions(kernel, "sub/ü train.ipynb"))
+    write_server_file(http_server.server_port, base_url="/base/")
     caplog.set_level(logging.DEBUG)
     assert find_location() == NotebookLocation("notebook", "session", str(file))
-    assert web.requests == [("/base/api/sessions", f"token {SECRET}")]
+    assert http_server.requests == [("/base/api/sessions", f"token {SECRET}")]
 
 
-def test_the_server_of_a_hub_is_sent_the_hubs_token(
-    kernel: str, write_server_file: WriteServerFile, web: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_request_to_the_server_of_a_hub_has_the_token_of_the_hub(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    http_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "the hub's")
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
-    write_server_file(web.server_port, token="")
+    write_server_file(http_server.server_port, token="")
     find_location()
-    assert web.requests == [("/api/sessions", "token the hub's")]
+    assert http_server.requests == [("/api/sessions", "token the hub's")]
 
 
-def test_another_server_is_not_sent_the_hubs_token(
-    kernel: str, write_server_file: WriteServerFile, web: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_request_to_another_server_does_not_have_the_token_of_the_hub(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    http_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", SECRET)
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getppid()))
-    write_server_file(web.server_port, token="")
+    write_server_file(http_server.server_port, token="")
     find_location()
-    assert web.requests == [("/api/sessions", None)]
+    assert http_server.requests == [("/api/sessions", None)]
 
 
 @pytest.mark.parametrize(
@@ -142,70 +148,80 @@ def test_another_server_is_not_sent_the_hubs_token(
         (200, {"Content-Length": "5"}, b"cut"),
         (302, {"Location": "http://127.0.0.2:9/elsewhere"}, b""),
     ],
-    ids=["forbidden", "no JSON", "other JSON", "cut short", "elsewhere"],
+    ids=["forbidden", "not JSON", "unexpected JSON", "truncated", "redirect"],
 )
-def test_a_wrong_answer_is_ignored_and_the_token_is_not_logged(
+def test_an_invalid_answer_is_ignored_and_the_token_is_not_logged(
     kernel: str,
     write_server_file: WriteServerFile,
-    web: Any,
+    http_server: Any,
     caplog: pytest.LogCaptureFixture,
     answer: Any,
 ) -> None:
-    web.answer = answer
-    write_server_file(web.server_port)
+    http_server.answer = answer
+    write_server_file(http_server.server_port)
     caplog.set_level(logging.DEBUG)
     assert find_location() == NotebookLocation("unknown", "nothing")
-    assert len(web.requests) == 1
+    assert len(http_server.requests) == 1
     assert SECRET not in caplog.text
     assert SECRET not in repr(list(servers.running_servers([str(Path(sys.argv[2]).parent)])))
 
 
-def test_a_server_that_does_not_answer_is_skipped(
+def test_an_unresponsive_server_is_skipped(
     kernel: str,
     write_server_file: WriteServerFile,
-    web: Any,
+    http_server: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(servers, "_TIMEOUT", 0.2)
     file = write(tmp_path / "train.ipynb", notebook("x"))
-    web.answer = (200, {}, sessions(kernel, "train.ipynb"))
+    http_server.answer = (200, {}, sessions(kernel, "train.ipynb"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = psutil.Process().create_time()
-        os.utime(write_server_file(web.server_port, "2"), (began, began))
+        os.utime(write_server_file(http_server.server_port, "2"), (began, began))
         write_server_file(silent.getsockname()[1], "1")
         assert find_location() == NotebookLocation("notebook", "session", str(file))
 
 
 @pytest.mark.parametrize(
-    "trouble", ["gone", "older", "damaged", "on a socket", "half", "another user's"]
+    "problem",
+    [
+        "process has ended",
+        "pid was reused",
+        "damaged",
+        "on a socket",
+        "incomplete",
+        "another user's",
+    ],
 )
-def test_a_file_of_no_running_server_of_this_user_is_ignored(
+def test_an_invalid_server_file_is_ignored(
     kernel: str,
     write_server_file: WriteServerFile,
-    web: Any,
-    trouble: str,
+    http_server: Any,
+    problem: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    file = write_server_file(web.server_port, pid=gone.pid if trouble == "gone" else os.getpid())
-    match trouble:
-        case "older":  # its process has a number that was another's
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    file = write_server_file(
+        http_server.server_port, pid=ended.pid if problem == "process has ended" else os.getpid()
+    )
+    match problem:
+        case "pid was reused":  # the file is older than the process
             os.utime(file, (1, 1))
         case "damaged":
             file.write_text('{"pid": "')
-        case "half":
+        case "incomplete":
             file.write_text(json.dumps({"pid": os.getpid()}))
         case "on a socket":
             write_server_file(0, sock="/run/jupyter.sock")
         case "another user's":
             monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert find_location() == NotebookLocation("unknown", "nothing")
-    assert web.requests == []
+    assert http_server.requests == []
 
 
-def test_without_a_server_the_session_name_counts(
+def test_without_a_server_the_session_name_is_used(
     kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "relative.ipynb")
@@ -219,12 +235,12 @@ def test_without_a_server_the_session_name_counts(
 def test_a_console_is_not_a_notebook(
     kernel: str,
     write_server_file: WriteServerFile,
-    web: Any,
+    http_server: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    web.answer = (200, {}, sessions(kernel, f"console-1-{new_id()}"))
-    write_server_file(web.server_port)
+    http_server.answer = (200, {}, sessions(kernel, f"console-1-{new_id()}"))
+    write_server_file(http_server.server_port)
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "Console 1"))
     assert find_location() == NotebookLocation("unknown", "nothing")
 
@@ -232,20 +248,20 @@ def test_a_console_is_not_a_notebook(
 def test_a_shared_kernel_belongs_to_the_notebook_it_was_started_for(
     kernel: str,
     write_server_file: WriteServerFile,
-    web: Any,
+    http_server: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("a.ipynb", "b.ipynb"):
         write(tmp_path / name, notebook("x"))
-    web.answer = (200, {}, sessions(kernel, "a.ipynb", "b.ipynb"))
-    write_server_file(web.server_port)
+    http_server.answer = (200, {}, sessions(kernel, "a.ipynb", "b.ipynb"))
+    write_server_file(http_server.server_port)
     assert find_location() == NotebookLocation("unknown", "nothing")
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "b.ipynb"))
     assert find_location() == NotebookLocation("notebook", "session", str(tmp_path / "b.ipynb"))
 
 
-def test_what_the_user_names_comes_first(
+def test_the_choice_of_the_user_comes_first(
     kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(location, "WORKING_FOLDER", str(tmp_path))

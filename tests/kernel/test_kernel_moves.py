@@ -7,30 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.kernel import started
-from support.server_kernels import Kernel, python
+from support.kernel import running_kernel
+from support.server_kernels import SessionKernel, python, restarted_kernel
 from support.server_processes import Server, notebook, write
 
-Opened = Callable[..., Kernel]
+StartSession = Callable[..., SessionKernel]
 
 TRAIN = (
     "import jupyter_axon_notebooks as axon\n"
-    "made = axon.checkpoint(None, epoch={epoch}, metrics={{'loss': 1.0}})"
+    "saved = axon.checkpoint(None, epoch={epoch}, metrics={{'loss': 1.0}})"
 )
 CONTENT = notebook("train()", axon={"notebook_id": "00000000-0000-4000-8000-000000000001"})
 
 
-def train(kernel: Kernel, epoch: int) -> tuple[str, str]:
-    """Make a checkpoint in a cell of its own; the ids of its record and its run."""
-    kernel.run(TRAIN.format(epoch=epoch))
-    assert kernel.query("made.is_recorded")
-    record, run = kernel.query("[made.record.notebook_id, made.run_id]")
+def train(kernel: SessionKernel, epoch: int) -> tuple[str, str]:
+    """Make a checkpoint in a cell of its own; return the ids of its record and its run."""
+    kernel.execute(TRAIN.format(epoch=epoch))
+    assert kernel.evaluate("saved.is_recorded")
+    record, run = kernel.evaluate("[saved.record.notebook_id, saved.run_id]")
     return record, run
-
-
-def restarted(server: Server, kernel: Kernel) -> Kernel:
-    assert server.ask("POST", f"/api/kernels/{kernel.id}/restart", {}).status == 200
-    return Kernel(server, kernel.id)
 
 
 def delete_by_jupyter(server: Server, path: str) -> None:
@@ -91,34 +86,37 @@ def path(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("saved", [True, False], ids=["saved by Jupyter", "never saved"])
 @pytest.mark.parametrize("remove", REMOVALS, ids=lambda remove: remove.__name__)
 def test_a_training_whose_notebook_is_removed_stays_one_run(
-    server: Server, opened: Opened, path: str, remove: Callable[[Server, str], None], saved: bool
+    server: Server,
+    start_session: StartSession,
+    path: str,
+    remove: Callable[[Server, str], None],
+    saved: bool,
 ) -> None:
     if saved:
         assert server.save(path, notebook("train()")).status == 201
-    kernel = opened(server, path)
+    kernel = start_session(server, path)
     first = train(kernel, 0)
     remove(server, path)
     assert train(kernel, 1) == train(kernel, 2) == first
-    again = restarted(server, kernel)
-    assert train(again, 3)[0] == first[0]
-    again.close()
+    with restarted_kernel(server, kernel) as restarted:
+        assert train(restarted, 3)[0] == first[0]
 
 
-def test_another_notebook_with_the_old_name_gets_no_training(
-    server: Server, opened: Opened, path: str
+def test_a_new_notebook_with_the_old_name_does_not_get_the_training(
+    server: Server, start_session: StartSession, path: str
 ) -> None:
-    kernel = opened(server, path)
+    kernel = start_session(server, path)
     first = train(kernel, 0)
     move_and_reuse_the_name(server, path)
     assert train(kernel, 1) == first
     assert train(kernel, 0)[0] == first[0]
 
 
-def test_a_notebook_that_is_moved_back_has_its_record(
-    server: Server, opened: Opened, path: str
+def test_a_notebook_that_is_moved_back_keeps_its_record(
+    server: Server, start_session: StartSession, path: str
 ) -> None:
     assert server.save(path, notebook("train()")).status == 201
-    kernel = opened(server, path)
+    kernel = start_session(server, path)
     first = train(kernel, 0)
     move_by_shell_and_open(server, path)
     assert train(kernel, 1) == first
@@ -127,19 +125,19 @@ def test_a_notebook_that_is_moved_back_has_its_record(
     assert server.sync(path)["id"] == first[0]
 
 
-def test_a_branch_without_the_notebook_is_checked_out(
-    server: Server, opened: Opened, path: str
+def test_a_run_continues_after_a_checkout_of_a_branch_without_the_notebook(
+    server: Server, start_session: StartSession, path: str
 ) -> None:
     def git(*command: str) -> None:
-        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *who, *command], cwd=folder, check=True, capture_output=True)
+        author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *author, *command], cwd=folder, check=True, capture_output=True)
 
     folder = server.root / "repository"
     folder.mkdir()
     git("init", "--initial-branch=main")
     git("commit", "--allow-empty", "-m", "empty")
     git("checkout", "-b", "with")
-    kernel = opened(server, f"repository/{path}")
+    kernel = start_session(server, f"repository/{path}")
     git("add", path)
     git("commit", "-m", "notebook")
     first = train(kernel, 0)
@@ -149,20 +147,24 @@ def test_a_branch_without_the_notebook_is_checked_out(
     assert train(kernel, 2) == first
 
 
-def test_a_deleted_record_is_not_used(server: Server, opened: Opened, path: str) -> None:
-    kernel = opened(server, path)
+def test_a_deleted_record_is_not_used(
+    server: Server, start_session: StartSession, path: str
+) -> None:
+    kernel = start_session(server, path)
     record, run = train(kernel, 0)
     assert server.axon("DELETE", f"/notebooks/{record}").status == 204
-    after = train(kernel, 1)
-    assert after[0] != record
-    assert after[1] != run
+    new_record, new_run = train(kernel, 1)
+    assert new_record != record
+    assert new_run != run
 
 
-def test_use_begins_a_run_in_another_notebook(server: Server, opened: Opened, path: str) -> None:
-    kernel = opened(server, path)
+def test_use_begins_a_run_in_another_notebook(
+    server: Server, start_session: StartSession, path: str
+) -> None:
+    kernel = start_session(server, path)
     first = train(kernel, 0)
     other = write(server.root / f"other-{path}", notebook("train()"))
-    kernel.run(f"axon.use({str(other)!r})")
+    kernel.execute(f"axon.use({str(other)!r})")
     after = train(kernel, 1)
     assert after[0] == server.sync(other.name)["id"] != first[0]
     assert after[1] != first[1]
@@ -176,26 +178,34 @@ def test_a_relative_path_is_relative_to_the_start_folder_of_the_kernel(
 ) -> None:
     write(tmp_path / "train.ipynb", notebook("train()"))
     write(tmp_path / "elsewhere" / "train.ipynb", notebook("another()"))
-    with started(tmp_path, {**environment, "AXON_NOTEBOOK": "train.ipynb"}) as kernel:
-        kernel.do("%cd elsewhere")
-        kernel.do(f"{TRAIN.format(epoch=0)}\nfirst = axon.notebook().path")
-        kernel.do(f"import os\nos.chdir('..')\n{TRAIN.format(epoch=1)}")
-        assert kernel.ask("[first, axon.notebook().path]") == [str(tmp_path / "train.ipynb")] * 2
-        kernel.do("%cd elsewhere")
-        kernel.do("axon.use('train.ipynb')\n%cd ..")
-        kernel.do(TRAIN.format(epoch=2))
-        assert kernel.ask("axon.notebook().path") == str(tmp_path / "elsewhere" / "train.ipynb")
+    with running_kernel(tmp_path, {**environment, "AXON_NOTEBOOK": "train.ipynb"}) as kernel:
+        kernel.execute("%cd elsewhere")
+        kernel.execute(f"{TRAIN.format(epoch=0)}\nfirst = axon.notebook().path")
+        kernel.execute(f"import os\nos.chdir('..')\n{TRAIN.format(epoch=1)}")
+        assert (
+            kernel.evaluate("[first, axon.notebook().path]") == [str(tmp_path / "train.ipynb")] * 2
+        )
+        kernel.execute("%cd elsewhere")
+        kernel.execute("axon.use('train.ipynb')\n%cd ..")
+        kernel.execute(TRAIN.format(epoch=2))
+        assert kernel.evaluate("axon.notebook().path") == str(
+            tmp_path / "elsewhere" / "train.ipynb"
+        )
 
 
 def test_a_variable_set_in_a_notebook_may_be_relative_to_the_working_directory(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     write(tmp_path / "elsewhere" / "train.ipynb", notebook("train()"))
-    with started(tmp_path, environment) as kernel:
-        kernel.do("import os\nos.chdir('elsewhere')\nos.environ['AXON_NOTEBOOK'] = 'train.ipynb'")
-        kernel.do(TRAIN.format(epoch=0))
-        kernel.do(f"os.chdir('..')\n{TRAIN.format(epoch=1)}")
-        assert kernel.ask("axon.notebook().path") == str(tmp_path / "elsewhere" / "train.ipynb")
+    with running_kernel(tmp_path, environment) as kernel:
+        kernel.execute(
+            "import os\nos.chdir('elsewhere')\nos.environ['AXON_NOTEBOOK'] = 'train.ipynb'"
+        )
+        kernel.execute(TRAIN.format(epoch=0))
+        kernel.execute(f"os.chdir('..')\n{TRAIN.format(epoch=1)}")
+        assert kernel.evaluate("axon.notebook().path") == str(
+            tmp_path / "elsewhere" / "train.ipynb"
+        )
 
 
 SCRIPT = """
@@ -233,8 +243,8 @@ def test_a_script_that_changes_its_folder_is_found(
     script = SCRIPT.replace("FIRST", "import jupyter_axon_notebooks" if is_tool else "")
     (tmp_path / "train.py").write_text(script + ("" if is_tool else SPAWNS))
     out = python(*command, cwd=tmp_path, **environment).stdout
-    found = [line for line in out.splitlines() if line.startswith("/")]
-    assert found == [str(tmp_path / "train.py")] * (1 if is_tool else 2)
+    paths = [line for line in out.splitlines() if line.startswith("/")]
+    assert paths == [str(tmp_path / "train.py")] * (1 if is_tool else 2)
 
 
 def test_a_relative_path_is_relative_to_the_start_folder_of_the_script(

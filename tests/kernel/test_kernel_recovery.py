@@ -1,4 +1,4 @@
-"""Servers record the checkpoints that trainings could not record."""
+"""Servers record checkpoints that were saved while the store was unavailable."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 from support.engines import NOT_DURABLE, PostgresqlServer, eventually
-from support.kernel import started
+from support.kernel import running_kernel
 from support.server_kernels import python_path
 from support.server_processes import Server, notebook, write
 
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.postgresql.roles import Role
 
-Servers = Callable[..., Server]
+StartServer = Callable[..., Server]
 
 TRAIN = """
 import sys, warnings
@@ -31,11 +31,11 @@ import jupyter_axon_notebooks as axon
 
 warnings.simplefilter("ignore")
 first, last = map(int, sys.argv[1:])
-made = [
+saved = [
     axon.checkpoint({"w": [epoch]}, epoch=epoch, metrics={"loss": 1 / (epoch + 1)})
     for epoch in range(first, last)
 ]
-print([one.is_recorded for one in made])
+print([one.is_recorded for one in saved])
 """
 RECORDED = "checkpoints made while the store was unavailable"
 
@@ -70,14 +70,14 @@ def folder(server: Server) -> Path:
 def hide_store(server: Server) -> None:
     """Make the store unavailable, as on a disk that is not mounted."""
     for file in folder(server).glob("axon.db*"):
-        file.rename(file.with_name(f"away-{file.name}"))
+        file.rename(file.with_name(f"hidden-{file.name}"))
     (folder(server) / "axon.db").mkdir()
 
 
 def restore_store(server: Server) -> None:
     (folder(server) / "axon.db").rmdir()
-    for file in sorted(folder(server).glob("away-*"), reverse=True):  # the database last
-        file.rename(file.with_name(file.name.removeprefix("away-")))
+    for file in sorted(folder(server).glob("hidden-*"), reverse=True):  # the database last
+        file.rename(file.with_name(file.name.removeprefix("hidden-")))
 
 
 def notes(server: Server) -> list[Path]:
@@ -85,7 +85,7 @@ def notes(server: Server) -> list[Path]:
 
 
 def checkpoints(server: Server, path: str) -> list[Any]:
-    """The checkpoints of a notebook file, newest first; each has its state."""
+    """List the checkpoints of a notebook file, newest first; check that each has its state."""
     found = server.got(f"/notebooks/{server.record(path)['id']}/checkpoints")
     for one in found:
         assert Path(one["model_state_path"]).is_file()
@@ -99,8 +99,8 @@ def assert_recorded(server: Server, path: str, count: int) -> None:
     assert notes(server) == []
 
 
-def test_a_server_records_checkpoints_when_its_store_is_available(servers):
-    server = servers()
+def test_a_server_records_checkpoints_when_its_store_is_available(start_server):
+    server = start_server()
     server.save("train.ipynb", notebook("train()"))
     server.assert_recorded("train.ipynb")
     hide_store(server)
@@ -111,8 +111,8 @@ def test_a_server_records_checkpoints_when_its_store_is_available(servers):
     assert_recorded(server, "train.ipynb", 3)
 
 
-def test_a_server_records_checkpoints_in_a_replaced_store(servers, tmp_path):
-    server = servers()
+def test_a_server_records_checkpoints_in_a_replaced_store(start_server, tmp_path):
+    server = start_server()
     server.save("train.ipynb", notebook("train()"))
     id = server.assert_recorded("train.ipynb")["id"]
     with (
@@ -122,7 +122,7 @@ def test_a_server_records_checkpoints_in_a_replaced_store(servers, tmp_path):
         store.backup(backup)
     hide_store(server)
     train(server, "train.ipynb", 0, 2)
-    for file in folder(server).glob("away-*"):
+    for file in folder(server).glob("hidden-*"):
         file.unlink()
     (folder(server) / "axon.db").rmdir()
     shutil.move(tmp_path / "backup.db", folder(server) / "axon.db")
@@ -131,8 +131,8 @@ def test_a_server_records_checkpoints_in_a_replaced_store(servers, tmp_path):
     assert server.record("train.ipynb")["id"] == id
 
 
-def test_a_server_that_starts_later_records_checkpoints(servers):
-    server = servers()
+def test_a_server_that_starts_later_records_valid_notes_of_its_own_user(start_server):
+    server = start_server()
     server.wait_for_its_store()
     write(server.root / "train.ipynb", notebook("train()"))  # not saved, hence without a record
     hide_store(server)
@@ -162,8 +162,8 @@ def test_a_server_that_starts_later_records_checkpoints(servers):
     assert server.log.count("cannot record a checkpoint") == 2
 
 
-def test_checkpoints_are_recorded_for_a_renamed_notebook(servers):
-    server = servers()
+def test_checkpoints_are_recorded_for_a_renamed_notebook(start_server):
+    server = start_server()
     server.save("train.ipynb", notebook("train()"))
     id = server.assert_recorded("train.ipynb")["id"]
     hide_store(server)
@@ -175,11 +175,11 @@ def test_checkpoints_are_recorded_for_a_renamed_notebook(servers):
     assert_recorded(server, "trained.ipynb", 2)
 
 
-def test_two_servers_record_each_checkpoint_once(servers):
-    first = servers("first")
+def test_two_servers_record_each_checkpoint_once(start_server):
+    first = start_server("first")
     first.save("train.ipynb", notebook("train()"))
     first.assert_recorded("train.ipynb")
-    second = servers("second", root=first.root, data=first.data)
+    second = start_server("second", root=first.root, data=first.data)
     second.wait_for_its_store()
     hide_store(first)
     train(first, "train.ipynb", 0, 6)
@@ -198,12 +198,12 @@ def database() -> Iterator[PostgresqlServer]:
     server.close()
 
 
-def test_a_server_with_a_role_records_when_its_database_is_available(servers, database):
+def test_a_server_with_a_role_records_when_its_database_is_available(start_server, database):
     url = database.url(database.new_database())
     with closing(Store(url)) as store:
         store.separate_users([Role("hub ada", "ada"), Role("hub bob", "bob")])
     own = make_url(url).set(username="hub ada").render_as_string()
-    server = servers(config={"AxonNotebooks": {"store_url": own, "user_id": "ada"}})
+    server = start_server(config={"AxonNotebooks": {"store_url": own, "user_id": "ada"}})
     server.save("train.ipynb", notebook("train()"))
     server.assert_recorded("train.ipynb")
     database.stop()
@@ -213,29 +213,31 @@ def test_a_server_with_a_role_records_when_its_database_is_available(servers, da
     assert_recorded(server, "train.ipynb", 2)
 
 
-def test_an_idle_kernel_continues_with_what_a_server_recorded(servers):
-    server = servers()
+def test_a_kernel_continues_with_checkpoints_that_a_server_recorded(start_server):
+    server = start_server()
     server.save("train.ipynb", notebook("train()"))
     server.assert_recorded("train.ipynb")
     hide_store(server)
-    told = {
+    variables = {
         "JUPYTER_DATA_DIR": str(server.data),
         "JUPYTER_RUNTIME_DIR": str(server.home / "runtime"),
         "AXON_NOTEBOOK": str(server.root / "train.ipynb"),
         "PYTHONPATH": python_path(),
     }
-    with started(server.home, {**told, "PATH": os.environ["PATH"]}) as kernel:
-        kernel.do(
+    with running_kernel(server.home, {**variables, "PATH": os.environ["PATH"]}) as kernel:
+        kernel.execute(
             "import warnings; warnings.simplefilter('ignore')\n"
             "import jupyter_axon_notebooks as axon"
         )
-        kernel.do("made = [axon.checkpoint({'w': [epoch]}, epoch=epoch) for epoch in range(2)]")
+        kernel.execute(
+            "saved = [axon.checkpoint({'w': [epoch]}, epoch=epoch) for epoch in range(2)]"
+        )
         restore_store(server)
         server.wait_for(f"recorded 2 {RECORDED}")
         assert_recorded(server, "train.ipynb", 2)
-        assert kernel.ask("[one.has_state for one in made]") == [True, True]
-        assert kernel.ask("made[1].restore()[0]['w']") == [1]
-        assert kernel.ask("[one.is_recorded for one in made]") == [True, True]
-        kernel.do("axon.checkpoint({'w': [2]}, epoch=2)")
-        assert kernel.ask("[one.epoch for one in axon.checkpoints()]") == [2, 1, 0]
+        assert kernel.evaluate("[one.has_state for one in saved]") == [True, True]
+        assert kernel.evaluate("saved[1].restore()[0]['w']") == [1]
+        assert kernel.evaluate("[one.is_recorded for one in saved]") == [True, True]
+        kernel.execute("axon.checkpoint({'w': [2]}, epoch=2)")
+        assert kernel.evaluate("[one.epoch for one in axon.checkpoints()]") == [2, 1, 0]
     assert "cannot record" not in server.log

@@ -18,73 +18,83 @@ from jupyter_axon_notebooks.kernel_config import write_kernel_config
 from jupyter_axon_notebooks.kernel_environment import KernelEnvironment
 from jupyter_axon_notebooks.stores import StoreSettings, find_settings
 
-SETTINGS = {"store_url": "sqlite:////left/axon.db", "states_root": "/left/states", "user_id": "ada"}
+SETTINGS = {
+    "store_url": "sqlite:////configured/axon.db",
+    "states_root": "/configured/states",
+    "user_id": "ada",
+}
 
 
 @pytest.fixture
-def file(alone: Path) -> Path:
+def file(data_folder: Path) -> Path:
     """The kernel configuration file of a server."""
-    file = alone / "axon_notebooks" / "kernels.json"
+    file = data_folder / "axon_notebooks" / "kernels.json"
     write_kernel_config(file, SETTINGS)
     return file
 
 
 def defaults(data: Path) -> StoreSettings:
-    own = data / "axon_notebooks"
-    return StoreSettings(f"sqlite:///{own}/axon.db", f"{own}/states", default_user(), str(data))
+    folder = data / "axon_notebooks"
+    return StoreSettings(
+        f"sqlite:///{folder}/axon.db", f"{folder}/states", default_user(), str(data)
+    )
 
 
-def test_the_defaults_apply_if_nothing_is_configured(alone: Path) -> None:
-    assert find_settings() == defaults(alone)
+def test_defaults_apply_without_configuration(data_folder: Path) -> None:
+    assert find_settings() == defaults(data_folder)
 
 
-def test_the_configuration_file_of_a_server_applies(file: Path, alone: Path) -> None:
-    assert find_settings() == StoreSettings(**SETTINGS, data_dir=str(alone))
+def test_the_configuration_file_of_a_server_applies(file: Path, data_folder: Path) -> None:
+    assert find_settings() == StoreSettings(**SETTINGS, data_dir=str(data_folder))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [left.name for left in file.parent.iterdir()] == ["kernels.json"]
+    assert os.listdir(file.parent) == ["kernels.json"]
 
 
-def test_environment_variables_come_first(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_override_the_configuration_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AXON_STORE_URL", "postgresql+psycopg://ada@db/axon")
-    monkeypatch.setenv("AXON_STATES_ROOT", "/handed/states")
+    monkeypatch.setenv("AXON_STATES_ROOT", "/environment/states")
     monkeypatch.setenv("AXON_USER", "bob")
-    monkeypatch.setenv("AXON_DATA_DIR", "/handed")
-    handed = StoreSettings("postgresql+psycopg://ada@db/axon", "/handed/states", "bob", "/handed")
-    assert find_settings() == handed
+    monkeypatch.setenv("AXON_DATA_DIR", "/environment")
+    expected = StoreSettings(
+        "postgresql+psycopg://ada@db/axon", "/environment/states", "bob", "/environment"
+    )
+    assert find_settings() == expected
 
 
-def test_a_server_restores_its_environment_and_leaves_the_file(
-    alone: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_server_restores_the_environment_and_keeps_the_file(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AXON_USER", "outside")
     config = AxonNotebooks(
-        user_id="bob", store_url="sqlite:////given/axon.db", states_root="/given/states"
+        user_id="bob", store_url="sqlite:////server/axon.db", states_root="/server/states"
     )
     kernel_environment = KernelEnvironment(config, logging.getLogger("test"))
     kernel_environment.install(None, lambda: "bob")
-    given = StoreSettings("sqlite:////given/axon.db", "/given/states", "bob", str(alone))
-    assert find_settings() == given
+    expected = StoreSettings("sqlite:////server/axon.db", "/server/states", "bob", str(data_folder))
+    assert find_settings() == expected
     kernel_environment.restore()
     assert {name: value for name, value in os.environ.items() if name.startswith("AXON")} == {
         "AXON_USER": "outside"
     }
     monkeypatch.delenv("AXON_USER")
-    assert find_settings() == given  # by the configuration file
+    assert find_settings() == expected  # by the configuration file
 
 
-def test_a_password_is_not_passed_on(alone: Path) -> None:
+def test_kernels_do_not_get_the_password_of_the_store(data_folder: Path) -> None:
     config = AxonNotebooks(store_url="postgresql+psycopg://ada:hunter2@db/axon")
     kernel_environment = KernelEnvironment(config, logging.getLogger("test"))
     kernel_environment.install(None, lambda: "ada")
     try:
         assert find_settings().store_url == "postgresql+psycopg://ada:***@db/axon"
-        assert "hunter2" not in (alone / "axon_notebooks" / "kernels.json").read_text()
+        assert "hunter2" not in (data_folder / "axon_notebooks" / "kernels.json").read_text()
     finally:
         kernel_environment.restore()
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "reason"),
     [
         ("", "damaged"),
         ('{"version": 1', "damaged"),
@@ -99,21 +109,21 @@ def test_a_password_is_not_passed_on(alone: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_ignored_with_one_warning(
-    file: Path, alone: Path, text: str, why: str
+    file: Path, data_folder: Path, text: str, reason: str
 ) -> None:
     file.write_text(text)
-    with pytest.warns(RuntimeWarning, match=why) as warned:
-        assert find_settings() == find_settings() == defaults(alone)
+    with pytest.warns(RuntimeWarning, match=reason) as warned:
+        assert find_settings() == find_settings() == defaults(data_folder)
     assert len(warned) == 1
 
 
 @pytest.mark.parametrize(
-    "trouble", ["group", "everybody", "another user", "a link", "a folder", "a pipe"]
+    "problem", ["group", "everybody", "another user", "a link", "a folder", "a pipe"]
 )
-def test_a_file_that_others_could_have_written_is_ignored(
-    file: Path, alone: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_other_users_may_write_is_ignored(
+    file: Path, data_folder: Path, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    match trouble:
+    match problem:
         case "group":
             file.chmod(0o620)
         case "everybody":
@@ -129,7 +139,7 @@ def test_a_file_that_others_could_have_written_is_ignored(
             file.unlink()
             os.mkfifo(file)
     with pytest.warns(RuntimeWarning, match="is ignored"):
-        assert find_settings() == defaults(alone)
+        assert find_settings() == defaults(data_folder)
 
 
 def test_finding_the_settings_loads_no_server_and_no_framework() -> None:
@@ -143,7 +153,7 @@ def test_finding_the_settings_loads_no_server_and_no_framework() -> None:
     assert done.stdout.split() == []
 
 
-def test_relative_paths_are_ignored(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_are_ignored(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in [
         ("AXON_STORE_URL", "sqlite:///axon.db"),
         ("AXON_STATES_ROOT", "states"),
@@ -151,5 +161,5 @@ def test_relative_paths_are_ignored(alone: Path, monkeypatch: pytest.MonkeyPatch
     ]:
         monkeypatch.setenv(name, value)
     with pytest.warns(RuntimeWarning, match="relative path") as warned:
-        assert find_settings() == defaults(alone)
+        assert find_settings() == defaults(data_folder)
     assert len(warned) == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.factories import code, markdown, new_checkpoint, new_notebook, new_save
-from support.kernel import Kernel, started
+from support.kernel import Kernel, running_kernel
 
 from jupyter_axon_notebooks.provenance import ExecutedCell, Flag
 from jupyter_axon_notebooks.records import NotebookCell
@@ -37,7 +37,7 @@ class Notebook:
     """A notebook in an editor, with a kernel and a file."""
 
     def __init__(self, kernel: Kernel, repository: NotebookRepository) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
         self._repository = repository
         self.cells = {cell.id: cell for cell in CELLS}
         self.sends_ids = True
@@ -45,35 +45,35 @@ class Notebook:
 
     def run(self, *ids: str) -> None:
         for id in ids:
-            reply = self._kernel.run(self.cells[id].source, id if self.sends_ids else None)
+            reply = self.kernel.run(self.cells[id].source, id if self.sends_ids else None)
             assert reply["status"] == "ok", reply
 
     def edit(self, id: str, source: str) -> None:
         self.cells[id] = code(id, source)
 
-    def place(self, cell: NotebookCell, before: str) -> None:
-        rest = [one for one in self.cells.values() if one.id != cell.id]
-        at = next(index for index, one in enumerate(rest) if one.id == before)
-        self.cells = {one.id: one for one in [*rest[:at], cell, *rest[at:]]}
+    def insert(self, cell: NotebookCell, before: str) -> None:
+        others = [one for one in self.cells.values() if one.id != cell.id]
+        index = next(index for index, one in enumerate(others) if one.id == before)
+        self.cells = {one.id: one for one in [*others[:index], cell, *others[index:]]}
 
     def save(self) -> None:
         self._repository.save("nb", new_save(*self.cells.values(), file=file_state()))
 
     def checkpoint(self) -> str:
         """Create the checkpoint that the training cell would have created."""
-        executed = [ExecutedCell.from_json(cell) for cell in self._kernel.ask("collected")]
+        executed = [ExecutedCell.from_json(cell) for cell in self.kernel.evaluate("collected")]
         provenance_id = self._repository.provenance.add("nb", executed, collect_environment())
-        made = self._repository.create_checkpoint(new_checkpoint("nb", provenance_id=provenance_id))
-        return made.id
+        checkpoint = new_checkpoint("nb", provenance_id=provenance_id)
+        return self._repository.create_checkpoint(checkpoint).id
 
     def flags(self, checkpoint_id: str | None = None) -> list[tuple[str, str | None, list[int]]]:
         """Return kind, cell and counts of the flags of a checkpoint, by default a new one."""
         return [
             (flag.kind.value, flag.cell_id, flag.execution_counts)
-            for flag in self.whole_flags(checkpoint_id)
+            for flag in self.full_flags(checkpoint_id)
         ]
 
-    def whole_flags(self, checkpoint_id: str | None = None) -> list[Flag]:
+    def full_flags(self, checkpoint_id: str | None = None) -> list[Flag]:
         return self._repository.provenance.get(checkpoint_id or self.checkpoint()).flags
 
 
@@ -85,10 +85,10 @@ def file_state() -> dict[str, int]:
 def notebook(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notebook]:
     """A notebook whose front end sends the ids of cells, or does not."""
     store = open_store("memory://")
-    with started(tmp_path) as kernel:
-        made = Notebook(kernel, NotebookRepository(store))
-        made.sends_ids = request.param
-        yield made
+    with running_kernel(tmp_path) as kernel:
+        notebook = Notebook(kernel, NotebookRepository(store))
+        notebook.sends_ids = request.param
+        yield notebook
     store.close()
 
 
@@ -102,10 +102,10 @@ def test_a_notebook_that_ran_once_from_top_to_bottom_has_no_flag(notebook: Noteb
 
 
 def test_cells_that_are_written_and_run_one_by_one_have_no_flag(notebook: Notebook) -> None:
-    # As in an editor that saves now and then: what runs has not been saved yet.
+    # As in an editor that has not yet saved the cells that run.
     notebook.edit("data", "data = [4]")
     notebook.run("imports", "data")
-    notebook.place(code("more", "data += [5]"), before="model")
+    notebook.insert(code("more", "data += [5]"), before="model")
     notebook.run("more", "model", "train")
     checkpoint = notebook.checkpoint()
     unsaved = notebook.flags(checkpoint)
@@ -130,7 +130,7 @@ def test_imports_and_definitions_may_run_again(notebook: Notebook) -> None:
 
 
 def test_a_second_pass_from_top_to_bottom_is_in_order(notebook: Notebook) -> None:
-    notebook.place(code("define", "def area(r):\n    return math.pi * r**2"), before="model")
+    notebook.insert(code("define", "def area(r):\n    return math.pi * r**2"), before="model")
     notebook.save()
     twice = ("imports", "data", "define", "model", "train") * 2
     notebook.run(*twice)
@@ -141,12 +141,12 @@ def test_a_second_pass_from_top_to_bottom_is_in_order(notebook: Notebook) -> Non
     ]
 
 
-def test_a_change_after_the_checkpoint_is_drift(notebook: Notebook) -> None:
+def test_a_cell_that_changes_after_the_checkpoint_has_drifted(notebook: Notebook) -> None:
     notebook.run(*IN_ORDER)
     checkpoint = notebook.checkpoint()
     notebook.edit("data", "data = []")
     notebook.save()
-    [flag] = notebook.whole_flags(checkpoint)
+    [flag] = notebook.full_flags(checkpoint)
     assert flag.to_json() == {
         "kind": "drifted",
         "message": "This cell has changed since it ran (In [3]) for the checkpoint.",
@@ -165,11 +165,11 @@ def test_a_cell_that_was_edited_but_not_run_is_flagged(notebook: Notebook) -> No
     notebook.edit("data", "data = [100]")
     notebook.save()
     notebook.run("train")
-    found = notebook.flags()
+    flags = notebook.flags()
     if notebook.sends_ids:
-        assert found == [("drifted", "data", [2]), ("edited", "data", [2])]
+        assert flags == [("drifted", "data", [2]), ("edited", "data", [2])]
     else:
-        assert found == [("deleted", None, [2]), ("not_run", "data", [])]
+        assert flags == [("deleted", None, [2]), ("not_run", "data", [])]
 
 
 def test_a_cell_below_that_ran_earlier_is_out_of_order(notebook: Notebook) -> None:
@@ -182,9 +182,9 @@ def test_cells_above_that_ran_in_reverse_are_out_of_order(notebook: Notebook) ->
     assert notebook.flags() == [("out_of_order", "data", [3])]
 
 
-def test_a_cell_that_was_moved_since_is_out_of_order(notebook: Notebook) -> None:
+def test_a_cell_that_was_moved_is_out_of_order(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model")
-    notebook.place(notebook.cells["data"], before="train")
+    notebook.insert(notebook.cells["data"], before="train")
     notebook.save()
     notebook.run("train")
     assert notebook.flags() == [("out_of_order", "model", [3])]
@@ -206,12 +206,12 @@ def test_a_cell_that_ran_with_another_source_is_flagged(notebook: Notebook) -> N
 
 
 def test_code_that_was_deleted_is_flagged(notebook: Notebook) -> None:
-    notebook.place(code("secret", "data = [42]"), before="model")
+    notebook.insert(code("secret", "data = [42]"), before="model")
     notebook.run("imports", "data", "secret", "model")
     del notebook.cells["secret"]
     notebook.save()
     notebook.run("train")
-    [flag] = notebook.whole_flags()
+    [flag] = notebook.full_flags()
     assert (flag.kind.value, flag.executed, flag.execution_counts) == (
         "deleted",
         "data = [42]",
@@ -222,17 +222,17 @@ def test_code_that_was_deleted_is_flagged(notebook: Notebook) -> None:
 def test_a_cell_that_was_cut_and_pasted_is_not_deleted(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model")
     del notebook.cells["model"]
-    notebook.place(code("pasted", CELLS[4].source), before="train")
+    notebook.insert(code("pasted", CELLS[4].source), before="train")
     notebook.save()
     notebook.run("train")
     assert notebook.flags() == []
 
 
 def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
-    notebook.place(code("unrun", "%time data.clear()"), before="train")
+    notebook.insert(code("unrun", "%time data.clear()"), before="train")
     notebook.save()
     notebook.run("imports", "data", "model", "train")
-    [flag] = notebook.whole_flags()
+    [flag] = notebook.full_flags()
     assert (flag.kind.value, flag.cell_id, flag.source) == (
         "not_run",
         "unrun",
@@ -241,14 +241,14 @@ def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
 
 
 def test_equal_cells_are_distinguished(notebook: Notebook) -> None:
-    notebook.place(code("again", CELLS[4].source), before="train")
+    notebook.insert(code("again", CELLS[4].source), before="train")
     notebook.save()
     notebook.run("imports", "data", "model", "again", "train")
     assert notebook.flags() == []
 
 
 def test_the_ids_of_vs_code_are_ignored(notebook: Notebook) -> None:
-    kernel = notebook._kernel
+    kernel = notebook.kernel
     for id in ("imports", "data", "model"):
         kernel.run(notebook.cells[id].source, f"vscode:{id}")
     kernel.run("data = []", "vscode:data")

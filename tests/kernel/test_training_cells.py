@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+import nbformat
 from support.kernel import Kernel
-from support.training_script import SET_UP, list_runs
+from support.training_script import list_runs
 
 from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-Training = Callable[..., Kernel]
+StartKernel = Callable[..., Kernel]
+COMPLETED, FAILED = RunStatus.COMPLETED, RunStatus.FAILED
 
 TRAIN = """
 model = {"w": np.full(2, float(BASE))}
@@ -37,106 +37,122 @@ for fold in range(3):
         axon.checkpoint(model, epoch=epoch)
     assert model["w"][0] == 100.0 * fold + 4
 """
+#: A cell that resumes, and a loop for the next cell.
+RESUME = """
+model = {"w": np.zeros(2)}
+resumed = axon.resume(model)
+print(resumed and resumed.epoch)
+"""
+LOOP = """
+for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
+    if epoch == STOPS_AT:
+        raise MemoryError
+    axon.checkpoint(model, epoch=epoch)
+"""
 
 
 def train(base: int, stops_at: int | None = None) -> str:
     return TRAIN.replace("BASE", str(base)).replace("STOPS_AT", str(stops_at))
 
 
-def folds(key: str = "", stops_at: tuple[int, int] | None = None) -> str:
+def train_folds(key: str = "", stops_at: tuple[int, int] | None = None) -> str:
     return FOLDS.replace(", KEY", key).replace("STOPS_AT", str(stops_at))
 
 
-def fail(kernel: Kernel, source: str, cell_id: str | None) -> None:
-    ran = kernel.output(kernel.send(source, cell_id))
-    assert str(ran.error).startswith("MemoryError"), ran
+def loop(stops_at: int | None = None) -> str:
+    return LOOP.replace("STOPS_AT", str(stops_at))
 
 
-@pytest.mark.parametrize(
-    "ids", [("a", "b"), (None, None)], ids=["with cell ids", "without cell ids"]
-)
-def test_each_of_two_trainings_resumes_its_own_run(
-    training: Training, notebook_file: Path, ids: tuple[str | None, str | None]
-) -> None:
-    pretrain, finetune = train(0), train(1000)
-    kernel = training()
-    kernel.do(SET_UP)
-    kernel.do(pretrain, ids[0])
-    broken = finetune if ids[0] is None else train(1000, stops_at=2)
-    if ids[0] is None:  # the source names the cell, so that it has to stay
-        kernel.do(
-            "old = axon.checkpoint\n"
-            "def stop(*a, **k):\n    if k['epoch'] == 2: raise MemoryError\n    old(*a, **k)\n"
-            "axon.checkpoint = stop"
-        )
-    fail(kernel, broken, ids[1])
+def execute_failing(kernel: Kernel, source: str, cell_id: str | None) -> None:
+    """Execute a cell that must fail with a MemoryError."""
+    output = kernel.wait_for_output(kernel.send(source, cell_id))
+    assert str(output.error).startswith("MemoryError"), output
+
+
+def list_statuses(records: NotebookRepository) -> list[RunStatus]:
+    return [run.status for run in list_runs(records)]
+
+
+def save_cells(file: Path, **sources: str) -> None:
+    """Save cells with these ids into a notebook."""
+    cells = [nbformat.v4.new_code_cell(source, id=id) for id, source in sources.items()]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
+
+
+def test_each_of_two_trainings_resumes_its_own_run(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.execute(train(0), "a")
+    execute_failing(kernel, train(1000, stops_at=2), "b")
     kernel.kill()
-    kernel = training()
-    kernel.do(SET_UP)
-    assert "first epoch 0 weights 0.0" in kernel.do(pretrain, ids[0]).text
-    assert "first epoch 2 weights 1002.0" in kernel.do(finetune, ids[1]).text
+    kernel = start_kernel()
+    assert "first epoch 0 weights 0.0" in kernel.execute(train(0), "a").text
+    assert "first epoch 2 weights 1002.0" in kernel.execute(train(1000), "b").text
+
+
+def test_without_cell_ids_a_cell_is_identified_by_its_source(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.execute(train(0))
+    kernel.execute(
+        "checkpoint = axon.checkpoint\n"
+        "def fail_at_2(model, epoch):\n"
+        "    if epoch == 2: raise MemoryError\n"
+        "    checkpoint(model, epoch=epoch)\n"
+        "axon.checkpoint = fail_at_2"
+    )
+    execute_failing(kernel, train(1000), None)
+    kernel.kill()
+    kernel = start_kernel()
+    assert "first epoch 0 weights 0.0" in kernel.execute(train(0)).text
+    assert "first epoch 2 weights 1002.0" in kernel.execute(train(1000)).text
 
 
 def test_a_new_cell_resumes_the_run_of_another_cell(
-    training: Training, notebook_file: Path, records: NotebookRepository
+    start_kernel: StartKernel, records: NotebookRepository
 ) -> None:
-    kernel = training()
-    kernel.do(SET_UP)
-    fail(kernel, train(0, stops_at=1), "x")
-    fail(kernel, train(0, stops_at=3), "y")
-    assert "first epoch 3 weights 3.0" in kernel.do(train(0), "x").text
-    assert [run.status for run in list_runs(records)] == [
-        RunStatus.FAILED,
-        RunStatus.FAILED,
-        RunStatus.COMPLETED,
-    ]
-    assert "first epoch 0" in kernel.do(train(0), "y").text
+    kernel = start_kernel()
+    execute_failing(kernel, train(0, stops_at=1), "x")
+    execute_failing(kernel, train(0, stops_at=3), "y")
+    assert "first epoch 3 weights 3.0" in kernel.execute(train(0), "x").text
+    assert list_statuses(records) == [FAILED, FAILED, COMPLETED]
+    assert "first epoch 0" in kernel.execute(train(0), "y").text
 
 
-def test_resume_and_the_loop_may_be_in_two_cells(
-    training: Training, notebook_file: Path, records: NotebookRepository
+def test_resume_and_its_loop_may_be_in_two_cells(
+    start_kernel: StartKernel, records: NotebookRepository
 ) -> None:
-    """``resume`` in one cell, the loop in the next, which is also run again by itself."""
-    resume = (
-        "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
-    )
-    loop = (
-        "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n"
-        "    axon.checkpoint(model, epoch=epoch)"
-    )
-    kernel = training()
-    kernel.do(SET_UP)
-    assert kernel.do(resume, "resume").text == "None\n"
-    kernel.do(loop, "loop")
-    fail(kernel, loop + "\n    if epoch == 2: raise MemoryError", "loop")
+    kernel = start_kernel()
+    assert kernel.execute(RESUME, "resume").text == "None\n"
+    kernel.execute(loop(), "loop")
+    execute_failing(kernel, loop(stops_at=3), "loop")  # the loop alone is executed again
     kernel.kill()
-    kernel = training()
-    kernel.do(SET_UP)
-    assert kernel.do(resume, "resume").text.splitlines()[-1] == "2"
-    kernel.do(loop, "loop")
-    assert [run.status for run in list_runs(records)] == [
-        RunStatus.COMPLETED,
-        RunStatus.FAILED,
-        RunStatus.COMPLETED,
-    ]
+    kernel = start_kernel()
+    assert kernel.execute(RESUME, "resume").text.splitlines()[-1] == "2"
+    kernel.execute(loop(), "loop")
+    assert list_statuses(records) == [COMPLETED, FAILED, COMPLETED]
 
 
-def test_folds_with_keys_are_runs_that_resume(
-    training: Training, notebook_file: Path, records: NotebookRepository
+def test_a_run_that_stops_before_its_first_checkpoint_is_skipped(
+    start_kernel: StartKernel,
+) -> None:
+    kernel = start_kernel()
+    assert kernel.execute(RESUME, "resume").text == "None\n"
+    for _ in range(3):
+        execute_failing(kernel, loop(stops_at=2), "loop")
+        assert kernel.execute(RESUME, "resume").text.splitlines()[-1] == "1"
+    kernel.execute(loop(), "loop")
+    assert kernel.execute(RESUME, "resume").text.splitlines()[-1] == "None"
+
+
+def test_folds_with_keys_resume_their_runs(
+    start_kernel: StartKernel, records: NotebookRepository
 ) -> None:
     key = ', key=f"fold {fold}"'
-    kernel = training()
-    kernel.do(SET_UP)
-    fail(kernel, folds(key, stops_at=(2, 1)), "cv")
-    assert [run.status for run in list_runs(records)] == [
-        RunStatus.COMPLETED,
-        RunStatus.COMPLETED,
-        RunStatus.FAILED,
-    ]
+    kernel = start_kernel()
+    execute_failing(kernel, train_folds(key, stops_at=(2, 1)), "cv")
+    assert list_statuses(records) == [COMPLETED, COMPLETED, FAILED]
     kernel.kill()
-    kernel = training()
-    kernel.do(SET_UP)
-    output = kernel.do(folds(key), "cv").text
+    kernel = start_kernel()
+    output = kernel.execute(train_folds(key), "cv").text
     assert [line for line in output.splitlines() if line.startswith("fold")] == [
         "fold 0 first epoch 0",
         "fold 1 first epoch 0",
@@ -145,135 +161,79 @@ def test_folds_with_keys_are_runs_that_resume(
 
 
 def test_folds_without_keys_begin_new_runs(
-    training: Training, notebook_file: Path, records: NotebookRepository
+    start_kernel: StartKernel, records: NotebookRepository
 ) -> None:
-    kernel = training()
-    kernel.do(SET_UP)
+    kernel = start_kernel()
     for _ in range(2):
-        fail(kernel, folds(stops_at=(2, 1)), "cv")
-    output = kernel.do(folds(), "cv").text
+        execute_failing(kernel, train_folds(stops_at=(2, 1)), "cv")
+    output = kernel.execute(train_folds(), "cv").text
     assert "it is resumed only by name" in output
     assert "Resumed" not in output
-    completed = [run.status is RunStatus.COMPLETED for run in list_runs(records)]
+    completed = [status is COMPLETED for status in list_statuses(records)]
     assert completed == [True, True, False] * 2 + [True] * 3
 
 
-def test_an_interrupt_that_the_cell_caught_completes_the_run(
-    training: Training, notebook_file: Path
-) -> None:
-    kernel = training()
-    kernel.do(SET_UP)
-    kernel.do(
+def test_an_interrupt_that_the_cell_catches_completes_the_run(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.execute(
         "try:\n    for epoch in range(3):\n        axon.checkpoint(model, epoch=epoch)\n"
         "        if epoch == 1: raise KeyboardInterrupt\n"
         "except KeyboardInterrupt:\n    print('stopped early')"
     )
-    output = kernel.do("assert axon.resume(model, optimizer) is None").text
+    output = kernel.execute("assert axon.resume(model, optimizer) is None").text
     assert "completed" in output
     assert "resume(force=True) continues it" in output
 
 
-def with_cells(file: Path, **cells: str) -> None:
-    """Save cells with these ids into a notebook."""
-    content = {
-        "nbformat": 4,
-        "nbformat_minor": 5,
-        "metadata": {},
-        "cells": [
-            {
-                "cell_type": "code",
-                "id": id,
-                "source": source,
-                "metadata": {},
-                "outputs": [],
-                "execution_count": None,
-            }
-            for id, source in cells.items()
-        ],
-    }
-    file.write_text(json.dumps(content))
-
-
 def test_a_cell_does_not_resume_the_run_of_an_existing_cell(
-    training: Training, notebook_file: Path
+    start_kernel: StartKernel, notebook_file: Path
 ) -> None:
-    with_cells(notebook_file, first=train(0, stops_at=2), second=train(1000))
-    kernel = training()
-    kernel.do(SET_UP)
-    fail(kernel, train(0, stops_at=2), "first")
-    assert "first epoch 0 weights 1000.0" in kernel.do(train(1000), "second").text
-    assert "first epoch 2 weights 2.0" in kernel.do(train(0), "first").text
+    save_cells(notebook_file, first=train(0, stops_at=2), second=train(1000))
+    kernel = start_kernel()
+    execute_failing(kernel, train(0, stops_at=2), "first")
+    assert "first epoch 0 weights 1000.0" in kernel.execute(train(1000), "second").text
+    assert "first epoch 2 weights 2.0" in kernel.execute(train(0), "first").text
 
 
 def test_an_edited_cell_without_an_id_resumes_its_run(
-    training: Training, notebook_file: Path
+    start_kernel: StartKernel, notebook_file: Path
 ) -> None:
-    with_cells(notebook_file, a=train(0), b=train(1000, stops_at=2))
-    kernel = training()
-    kernel.do(SET_UP)
-    kernel.do(train(0))
-    fail(kernel, train(1000, stops_at=2), None)
-    with_cells(notebook_file, a=train(0), b=train(1000))
+    save_cells(notebook_file, a=train(0), b=train(1000, stops_at=2))
+    kernel = start_kernel()
+    kernel.execute(train(0))
+    execute_failing(kernel, train(1000, stops_at=2), None)
+    save_cells(notebook_file, a=train(0), b=train(1000))
     kernel.kill()
-    kernel = training()
-    kernel.do(SET_UP)
-    assert "first epoch 0 weights 0.0" in kernel.do(train(0)).text
-    assert "first epoch 2 weights 1002.0" in kernel.do(train(1000)).text
+    kernel = start_kernel()
+    assert "first epoch 0 weights 0.0" in kernel.execute(train(0)).text
+    assert "first epoch 2 weights 1002.0" in kernel.execute(train(1000)).text
 
 
-def test_a_run_that_stops_before_its_first_checkpoint_is_skipped(
-    training: Training, notebook_file: Path
-) -> None:
-    resume = (
-        "model = {'w': np.zeros(2)}\nresumed = axon.resume(model)\nprint(resumed and resumed.epoch)"
-    )
-    loop = (
-        "for epoch in range(resumed.epoch + 1 if resumed else 0, 4):\n"
-        "    if epoch == STOPS_AT: raise MemoryError\n"
-        "    axon.checkpoint(model, epoch=epoch)"
-    )
-    kernel = training()
-    kernel.do(SET_UP)
-    assert kernel.do(resume, "resume").text == "None\n"
-    for _ in range(3):
-        fail(kernel, loop.replace("STOPS_AT", "2"), "loop")
-        assert kernel.do(resume, "resume").text.splitlines()[-1] == "1"
-    kernel.do(loop.replace("STOPS_AT", "9"), "loop")
-    assert kernel.do(resume, "resume").text.splitlines()[-1] == "None"
+def test_a_cell_that_failed_after_its_training_resumes_it_once(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    execute_failing(kernel, train(0) + "\nraise MemoryError", "a")
+    assert "first epoch 4" in kernel.execute(train(0), "a").text  # nothing is left to train
+    assert "first epoch 0" in kernel.execute(train(0), "a").text
 
 
-def test_a_cell_that_failed_after_its_training_resumes_it_once(
-    training: Training, notebook_file: Path
-) -> None:
-    kernel = training()
-    kernel.do(SET_UP)
-    fail(kernel, train(0) + "\nraise MemoryError", "a")
-    assert "first epoch 4" in kernel.do(train(0), "a").text  # nothing is left to train
-    assert "first epoch 0" in kernel.do(train(0), "a").text
-
-
-def test_a_button_that_is_pressed_again_resumes_its_run(
-    training: Training, notebook_file: Path
-) -> None:
-    """As of widgets: functions that the kernel calls outside of cells."""
-    kernel = training()
-    kernel.do(SET_UP)
-    kernel.do(
-        "import asyncio\nfound = []\n"
-        "def press(stops_at):\n"
+def test_a_callback_of_the_event_loop_resumes_its_run(start_kernel: StartKernel) -> None:
+    """As the callbacks of widgets, which the kernel calls outside of cells."""
+    kernel = start_kernel()
+    kernel.execute(
+        "import asyncio\nresumed_epochs = []\n"
+        "def train(stops_at):\n"
         "    model = {'w': np.zeros(2)}\n"
         "    resumed = axon.resume(model)\n"
-        "    found.append(resumed and resumed.epoch)\n"
+        "    resumed_epochs.append(resumed and resumed.epoch)\n"
         "    for epoch in range(resumed.epoch + 1 if resumed else 0, 6):\n"
         "        if epoch == stops_at: raise MemoryError\n"
         "        axon.checkpoint(model, epoch=epoch)\n"
-        "pressed = asyncio.Event()\n"
-        "def handle(stops_at):\n"
-        "    try: press(stops_at)\n"
-        "    finally: pressed.set()\n"
+        "ended = asyncio.Event()\n"
+        "def callback(stops_at):\n"
+        "    try: train(stops_at)\n"
+        "    finally: ended.set()\n"
     )
-    kernel.do("asyncio.get_event_loop().call_soon(handle, 3)")
-    kernel.do("await pressed.wait(); pressed.clear()")
-    kernel.do("asyncio.get_event_loop().call_soon(handle, 9)")
-    kernel.do("await pressed.wait()")
-    assert kernel.ask("found") == [None, 2]
+    for stops_at in (3, 9):
+        kernel.execute(f"asyncio.get_event_loop().call_soon(callback, {stops_at})")
+        kernel.execute("await ended.wait(); ended.clear()")
+    assert kernel.evaluate("resumed_epochs") == [None, 2]

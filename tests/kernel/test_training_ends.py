@@ -1,4 +1,4 @@
-"""The status of a run follows from the code that trained, whatever catches its error."""
+"""A run gets its status from the code that trains, also if its error is caught."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from support.engines import eventually
-from support.kernel import Kernel, started
+from support.kernel import Kernel, running_kernel
 from support.server_kernels import isolated_environment
 from support.server_processes import notebook, write
 
@@ -34,7 +34,7 @@ def train(error=None, first=0, last=2):
 
 def wait():
     pathlib.Path("waiting").touch()
-    while not pathlib.Path("go-on").exists():
+    while not pathlib.Path("continue").exists():
         time.sleep(0.01)
 """
 #: Files that cells run.
@@ -54,7 +54,7 @@ FILES = {
 
 @dataclass
 class Trainings:
-    """A kernel, and the records of what it trains in the notebook of a test."""
+    """A kernel, and the records of its trainings in the notebook of a test."""
 
     kernel: Kernel
     records: NotebookRepository
@@ -81,7 +81,7 @@ def trainings_in(folder: Path) -> Iterator[Trainings]:
         (folder / name).write_text(source)
     cells = [nbformat.v4.new_code_cell("train(MemoryError('bad'))")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "bad.ipynb")
-    with started(folder, isolated_environment(folder)) as kernel:
+    with running_kernel(folder, isolated_environment(folder)) as kernel:
         data = folder / "data" / "axon_notebooks"
         data.mkdir(parents=True)
         with closing(open_store(f"sqlite:///{data}/axon.db")) as store:
@@ -91,18 +91,18 @@ def trainings_in(folder: Path) -> Iterator[Trainings]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainings]:
     with trainings_in(tmp_path_factory.mktemp("ends")) as trainings:
-        trainings.kernel.do(SET_UP)
+        trainings.kernel.execute(SET_UP)
         yield trainings
 
 
 def use_new_notebook(trainings: Trainings) -> Trainings:
     """Have the kernel train another notebook than before."""
-    for name in ("waiting", "go-on"):
+    for name in ("waiting", "continue"):
         (trainings.folder / name).unlink(missing_ok=True)
     path = write(trainings.folder / f"{new_id()}.ipynb", notebook("train()"))
-    trainings.kernel.do(f"import jupyter_axon_notebooks as axon\naxon.use({str(path)!r})")
-    trainings.notebook_id = trainings.kernel.ask("axon.notebook().id")
-    trainings.kernel.do(SET_UP)
+    trainings.kernel.execute(f"import jupyter_axon_notebooks as axon\naxon.use({str(path)!r})")
+    trainings.notebook_id = trainings.kernel.evaluate("axon.notebook().id")
+    trainings.kernel.execute(SET_UP)
     return trainings
 
 
@@ -113,7 +113,7 @@ def trainings(shared: Trainings) -> Trainings:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Trainings]:
+def own_trainings(tmp_path: Path) -> Iterator[Trainings]:
     """The trainings of this test, in a kernel that it may end."""
     with trainings_in(tmp_path) as trainings:
         yield use_new_notebook(trainings)
@@ -147,15 +147,15 @@ def own(tmp_path: Path) -> Iterator[Trainings]:
         "%prun -q train(MemoryError('bad'))",
         "import ipywidgets\nwith ipywidgets.Output(): train(MemoryError('bad'))",
         "import ipywidgets\n@ipywidgets.Output().capture()\n"
-        "def shown(): train(MemoryError('bad'))\nshown()",
+        "def train_in_output(): train(MemoryError('bad'))\ntrain_in_output()",
         "try: train(MemoryError())\nexcept MemoryError: get_ipython().showtraceback()",
     ],
 )
 def test_a_run_whose_error_was_caught_has_failed(trainings: Trainings, cell: str) -> None:
     trainings.kernel.run(cell)
     assert trainings.statuses == ["failed"]
-    trainings.kernel.do("resumed = axon.resume(model)")
-    assert trainings.kernel.ask("resumed.epoch") in (1, 3)
+    trainings.kernel.execute("resumed = axon.resume(model)")
+    assert trainings.kernel.evaluate("resumed.epoch") in (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_run_whose_interrupt_was_caught_was_stopped(trainings: Trainings, cell
     message = trainings.kernel.send(cell)
     eventually((trainings.folder / "waiting").exists)
     trainings.kernel.interrupt()
-    trainings.kernel.reply(message)
+    trainings.kernel.wait_for_reply(message)
     assert trainings.statuses == ["stopped"]
 
 
@@ -200,24 +200,24 @@ def test_each_run_of_a_cell_ends_with_its_own_code(trainings: Trainings) -> None
     assert trainings.statuses == ["failed", "completed", "failed", "completed"]
 
 
-def test_code_that_a_cell_has_the_shell_run_ends_with_the_cell(trainings: Trainings) -> None:
+def test_nested_cells_end_with_their_outer_cell(trainings: Trainings) -> None:
     trainings.kernel.run("get_ipython().run_cell('train()'); inner = axon.checkpoints()[0]\n1 / 0")
     assert trainings.statuses == ["failed"]
 
 
 def test_the_hooks_of_the_shell_are_removed_after_the_run(trainings: Trainings) -> None:
     trainings.kernel.run("%run bad.py\n%run other.py\ntrain()")
-    assert trainings.kernel.ask("'showtraceback' in vars(get_ipython())") is False
-    assert trainings.kernel.ask("signal.getsignal(signal.SIGTERM) is signal.SIG_DFL") is True
+    assert trainings.kernel.evaluate("'showtraceback' in vars(get_ipython())") is False
+    assert trainings.kernel.evaluate("signal.getsignal(signal.SIGTERM) is signal.SIG_DFL") is True
 
 
-def test_a_package_that_is_first_imported_below_a_cell(tmp_path: Path) -> None:
+def test_the_package_may_be_imported_in_a_nested_cell(tmp_path: Path) -> None:
     with trainings_in(tmp_path) as trainings:
         path = write(tmp_path / "train.ipynb", notebook("train()"))
         first = SET_UP.replace("as axon", f"as axon; axon.use({str(path)!r})")
-        trainings.kernel.do(f"%%capture\n{first}\ntrain()")
-        trainings.notebook_id = trainings.kernel.ask("axon.notebook().id")
-        trainings.kernel.do("train(first=2, last=4)")
+        trainings.kernel.execute(f"%%capture\n{first}\ntrain()")
+        trainings.notebook_id = trainings.kernel.evaluate("axon.notebook().id")
+        trainings.kernel.execute("train(first=2, last=4)")
         assert trainings.statuses == ["completed"]
         trainings.kernel.run("get_ipython().run_cell('train()')\n1 / 0")
         assert trainings.statuses == ["completed", "failed"]
@@ -251,11 +251,11 @@ def traced(error=None):
     "cell",
     ["%%capture\ndebugged({})", "%time debugged({})", "%run -i debugged.py", "%time traced({})"],
 )
-def test_a_breakpoint_hides_no_error(
+def test_a_debugger_does_not_hide_errors(
     trainings: Trainings, cell: str, error: str, status: str
 ) -> None:
     (trainings.folder / "debugged.py").write_text(f"train()\ndebug()\nif {error}: raise {error}")
-    trainings.kernel.do(DEBUGGED)
+    trainings.kernel.execute(DEBUGGED)
     trainings.kernel.run(cell.format(error))
     assert trainings.statuses == [status]
 
@@ -264,8 +264,8 @@ def test_a_breakpoint_hides_no_error(
 def test_a_breakpoint_does_not_end_a_function_of_the_event_loop(
     trainings: Trainings, error: str, status: str
 ) -> None:
-    trainings.kernel.do(DEBUGGED)
-    trainings.kernel.do(f"asyncio.get_running_loop().call_soon(debugged, {error})")
+    trainings.kernel.execute(DEBUGGED)
+    trainings.kernel.execute(f"asyncio.get_running_loop().call_soon(debugged, {error})")
     eventually(lambda: trainings.statuses == [status])
 
 
@@ -275,27 +275,27 @@ def test_a_breakpoint_does_not_end_a_function_of_the_event_loop(
 OUTSIDE = {
     "future": """
 from concurrent.futures import ThreadPoolExecutor
-begun, go = threading.Event(), threading.Event()
+started, go = threading.Event(), threading.Event()
 def work():
-    train(); begun.set(); go.wait(); train(error, 2, 4)
+    train(); started.set(); go.wait(); train(error, 2, 4)
 pool = ThreadPoolExecutor(1)
 future = pool.submit(work)
-begun.wait()
+started.wait()
 """,
     "task": """
-begun, go = asyncio.Event(), asyncio.Event()
+started, go = asyncio.Event(), asyncio.Event()
 async def work():
-    train(); begun.set(); await go.wait(); train(error, 2, 4)
+    train(); started.set(); await go.wait(); train(error, 2, 4)
 future = asyncio.create_task(work())
-await begun.wait()
+await started.wait()
 """,
     "thread": """
-begun, go = threading.Event(), threading.Event()
+started, go = threading.Event(), threading.Event()
 def work():
-    train(); begun.set(); go.wait(); train(error, 2, 4)
+    train(); started.set(); go.wait(); train(error, 2, 4)
 future = threading.Thread(target=work, daemon=True)
 future.start()
-begun.wait()
+started.wait()
 """,
 }
 GO = {
@@ -307,14 +307,14 @@ GO = {
 
 @pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
 @pytest.mark.parametrize("kind", OUTSIDE)
-def test_a_training_that_outlives_its_cell_ends_by_itself(
+def test_a_training_that_outlives_its_cell_has_its_own_status(
     trainings: Trainings, kind: str, error: str, status: str
 ) -> None:
-    trainings.kernel.do(f"error = {error}")
-    trainings.kernel.do(OUTSIDE[kind])
+    trainings.kernel.execute(f"error = {error}")
+    trainings.kernel.execute(OUTSIDE[kind])
     trainings.kernel.run("1 / 0")
     assert trainings.statuses == ["running"]
-    trainings.kernel.do(GO[kind])
+    trainings.kernel.execute(GO[kind])
     trainings.wait_for(status)
 
 
@@ -322,17 +322,17 @@ def test_a_training_that_outlives_its_cell_ends_by_itself(
     ("error", "end", "status"), [("None", "1 / 0", "completed"), ("MemoryError()", "", "failed")]
 )
 @pytest.mark.parametrize("kind", OUTSIDE)
-def test_a_training_that_its_cell_waits_for_ends_by_itself(
+def test_a_training_that_its_cell_awaits_has_its_own_status(
     trainings: Trainings, kind: str, error: str, end: str, status: str
 ) -> None:
-    trainings.kernel.do(f"error = {error}")
+    trainings.kernel.execute(f"error = {error}")
     trainings.kernel.run(f"{OUTSIDE[kind]}\n{GO[kind]}\n{end}")
     trainings.wait_for(status)
 
 
 def test_a_task_that_is_cancelled_was_stopped(trainings: Trainings) -> None:
-    trainings.kernel.do(f"error = None\n{OUTSIDE['task']}")
-    trainings.kernel.do("future.cancel(); await asyncio.wait([future])")
+    trainings.kernel.execute(f"error = None\n{OUTSIDE['task']}")
+    trainings.kernel.execute("future.cancel(); await asyncio.wait([future])")
     assert trainings.statuses == ["stopped"]
 
 
@@ -340,17 +340,19 @@ def test_a_task_that_is_cancelled_was_stopped(trainings: Trainings) -> None:
     ("kind", "how"),
     [("future", "shutdown"), ("task", "restart"), ("thread", "shutdown"), ("thread", "terminate")],
 )
-def test_a_training_that_its_kernel_ends_was_stopped(own: Trainings, kind: str, how: str) -> None:
-    own.kernel.do(f"error = None\n{OUTSIDE[kind]}")
-    own.kernel.do("1")
-    assert own.statuses == ["running"]
+def test_a_training_that_its_kernel_ends_was_stopped(
+    own_trainings: Trainings, kind: str, how: str
+) -> None:
+    own_trainings.kernel.execute(f"error = None\n{OUTSIDE[kind]}")
+    own_trainings.kernel.execute("1")
+    assert own_trainings.statuses == ["running"]
     if how == "restart":
-        own.kernel.manager.restart_kernel()
+        own_trainings.kernel.manager.restart_kernel()
     elif how == "shutdown":
-        own.kernel.manager.shutdown_kernel()
+        own_trainings.kernel.manager.shutdown_kernel()
     else:
-        own.kernel.manager.signal_kernel(signal.SIGTERM)
-    own.wait_for("stopped")
+        own_trainings.kernel.manager.signal_kernel(signal.SIGTERM)
+    own_trainings.wait_for("stopped")
 
 
 WIDGET = "import ipywidgets\nbutton = ipywidgets.Button()\nbutton.on_click(lambda _: CODE)"
@@ -358,12 +360,11 @@ WIDGET = "import ipywidgets\nbutton = ipywidgets.Button()\nbutton.on_click(lambd
 
 def click(trainings: Trainings) -> str:
     """Click the button as a front end does; return the id of the message."""
-    content = {"comm_id": trainings.kernel.ask("button.comm.comm_id")}
-    content["data"] = {"method": "custom", "content": {"event": "click"}}
-    client = trainings.kernel._client
-    message = client.session.msg("comm_msg", content)
-    client.shell_channel.send(message)
-    return str(message["header"]["msg_id"])
+    content = {
+        "comm_id": trainings.kernel.evaluate("button.comm.comm_id"),
+        "data": {"method": "custom", "content": {"event": "click"}},
+    }
+    return trainings.kernel.send_message("comm_msg", content)
 
 
 @pytest.mark.parametrize(
@@ -372,28 +373,30 @@ def click(trainings: Trainings) -> str:
 def test_the_training_of_a_widget_ends_with_its_callback(
     trainings: Trainings, code: str, status: str
 ) -> None:
-    trainings.kernel.do(WIDGET.replace("CODE", code))
-    trainings.kernel.output(click(trainings))
+    trainings.kernel.execute(WIDGET.replace("CODE", code))
+    trainings.kernel.wait_for_output(click(trainings))
     assert trainings.statuses == [status]
     trainings.kernel.run("1 / 0")
     assert trainings.statuses == [status]
 
 
 @pytest.mark.parametrize("how", ["interrupt", "terminate"])
-def test_the_training_of_a_widget_that_is_interrupted_was_stopped(own: Trainings, how: str) -> None:
-    own.kernel.do(WIDGET.replace("CODE", "(train(), wait())"))
-    click(own)
-    eventually((own.folder / "waiting").exists)
+def test_the_training_of_a_widget_that_is_interrupted_was_stopped(
+    own_trainings: Trainings, how: str
+) -> None:
+    own_trainings.kernel.execute(WIDGET.replace("CODE", "(train(), wait())"))
+    click(own_trainings)
+    eventually((own_trainings.folder / "waiting").exists)
     if how == "interrupt":
-        own.kernel.interrupt()
+        own_trainings.kernel.interrupt()
     else:
-        own.kernel.manager.signal_kernel(signal.SIGTERM)
-    own.wait_for("stopped")
+        own_trainings.kernel.manager.signal_kernel(signal.SIGTERM)
+    own_trainings.wait_for("stopped")
 
 
 @pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
 def test_a_training_that_the_event_loop_calls_ends_with_the_function(
     trainings: Trainings, error: str, status: str
 ) -> None:
-    trainings.kernel.do(f"asyncio.get_running_loop().call_soon(lambda: train({error}))")
+    trainings.kernel.execute(f"asyncio.get_running_loop().call_soon(lambda: train({error}))")
     trainings.wait_for(status)

@@ -1,4 +1,4 @@
-"""Trainings continue while the store is unavailable, and lose nothing."""
+"""Trainings continue without losses while the store is unavailable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from support import disks
 from support.engines import eventually
-from support.training_script import SET_UP, assert_equals_uninterrupted, train
+from support.training_script import assert_equals_uninterrupted, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -48,14 +48,14 @@ def run_script(
     body: str,
     *,
     store: Path,
-    inside: Sequence[str] = (),
+    wrapper: Sequence[str] = (),
     environment: dict[str, str] | None = None,
 ) -> Any:
     """Run a training script; return its report, the JSON in its last line of output."""
     script = tmp_path / "train.py"
     script.write_text(SCRIPT + body + REPORT)
     done = subprocess.run(
-        [*inside, sys.executable, str(script)],
+        [*wrapper, sys.executable, str(script)],
         env={
             **{
                 name: value
@@ -87,7 +87,7 @@ def assert_nothing_lost(report: Any) -> None:
 
 def test_a_full_disk_of_the_store_loses_nothing(tmp_path):
     disk = tmp_path / "disk"
-    inside = disks.small_disk(disk, "2m")
+    wrapper = disks.small_disk(disk, "2m")
     body = f"""
 before = train(0, 2)
 filler = pathlib.Path({str(disk / "filler")!r})
@@ -100,26 +100,26 @@ with filler.open("wb", buffering=0) as file:
 during = train(2, 5)
 filler.unlink()
 """
-    report = run_script(tmp_path, body, store=disk / "axon.db", inside=inside)
+    report = run_script(tmp_path, body, store=disk / "axon.db", wrapper=wrapper)
     assert_nothing_lost(report)
     assert "full" in report["warned"][0]
 
 
 def test_a_read_only_disk_of_the_store_loses_nothing(tmp_path):
     disk = tmp_path / "disk"
-    inside = disks.small_disk(disk, "4m")
+    wrapper = disks.small_disk(disk, "4m")
     body = f"""
 def mount(how):
     subprocess.run(["mount", "-o", "remount," + how, {str(disk)!r}], check=True)
 
 before = train(0, 2)
 from jupyter_axon_notebooks.training.session import current_session
-current_session().tracker.close()  # an open file keeps a disk from turning
+current_session().tracker.close()  # an open file prevents a remount
 mount("ro")
 during = train(2, 5)
 mount("rw")
 """
-    assert_nothing_lost(run_script(tmp_path, body, store=disk / "axon.db", inside=inside))
+    assert_nothing_lost(run_script(tmp_path, body, store=disk / "axon.db", wrapper=wrapper))
 
 
 def test_a_locked_store_loses_nothing(tmp_path):
@@ -138,21 +138,19 @@ other.close()
 
 
 def test_a_training_resumes_from_unrecorded_checkpoints(
-    training, notebook_file, tmp_path, uninterrupted
+    start_kernel, notebook_file, tmp_path, uninterrupted
 ):
-    in_the_way = tmp_path / "stores"
-    in_the_way.touch()
-    environment = {"AXON_STORE_URL": f"sqlite:///{in_the_way}/axon.db"}
-    kernel = training(**environment)
-    kernel.do(SET_UP)
+    file = tmp_path / "stores"
+    file.touch()
+    environment = {"AXON_STORE_URL": f"sqlite:///{file}/axon.db"}
+    kernel = start_kernel(**environment)
     kernel.send(train(stops_at=3).replace("axon.resume(model, optimizer)", "None"))
     eventually((tmp_path / "stopped").exists)
     kernel.kill()
-    in_the_way.unlink()
-    in_the_way.mkdir()
-    kernel = training(**environment)
-    kernel.do(SET_UP)
-    output = kernel.do(train()).text
+    file.unlink()
+    file.mkdir()
+    kernel = start_kernel(**environment)
+    output = kernel.execute(train()).text
     assert "Recorded 3 checkpoints" in output
     with closing(open_store(environment["AXON_STORE_URL"])) as store:
         states = StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
@@ -160,9 +158,9 @@ def test_a_training_resumes_from_unrecorded_checkpoints(
 
 
 def test_recover_records_checkpoints_of_a_script(tmp_path, environment):
-    in_the_way = tmp_path / "stores"
-    in_the_way.touch()
-    environment["AXON_STORE_URL"] = f"sqlite:///{in_the_way}/axon.db"
+    file = tmp_path / "stores"
+    file.touch()
+    environment["AXON_STORE_URL"] = f"sqlite:///{file}/axon.db"
     script = tmp_path / "train.py"
     script.write_text(SCRIPT + "print(train(0, 3))")
     trained = subprocess.run(
@@ -174,7 +172,7 @@ def test_recover_records_checkpoints_of_a_script(tmp_path, environment):
         check=True,
     )
     assert trained.stdout == "[False, False, False]\n"
-    in_the_way.unlink()
+    file.unlink()
 
     def axon(*arguments: str) -> Any:
         command = [
@@ -189,8 +187,8 @@ def test_recover_records_checkpoints_of_a_script(tmp_path, environment):
         return json.loads(done.stdout)
 
     assert len(axon("recover", "--dry-run", "--json")) == 3
-    assert not in_the_way.exists()  # listing creates no store
-    in_the_way.mkdir()
+    assert not file.exists()  # listing creates no store
+    file.mkdir()
     recovered = axon("recover", "--json")
     assert [one["epoch"] for one in recovered["recorded"]] == [0, 1, 2]
     assert recovered["troubles"] == {}

@@ -27,30 +27,30 @@ def train(fold=0, error=None, epochs=2):
     if error is not None:
         raise error
 
-def fails(fold):
+def fail_in_fold_1(fold):
     train(fold, MemoryError("bad") if fold == 1 else None)
 
-def once(fold):
+def save_once(fold):
     axon.checkpoint({"w": np.zeros(2)}, epoch=fold)
 
-def remembers(fold):
+def train_in_cycle(fold):
     train(fold)
     try:
         1 / 0
     except ZeroDivisionError as error:
-        kept = error  # and with it this frame, in a cycle
+        reference = error  # refers to this frame: a cycle
 
-def waits(fold):
+def train_and_wait(fold):
     train(fold)
     wait()
 
-async def trains():
+async def train_async():
     train()
     await asyncio.to_thread(wait)
 
 def wait():
     pathlib.Path("waiting").touch()
-    while not pathlib.Path("go-on").exists():
+    while not pathlib.Path("continue").exists():
         time.sleep(0.01)
 """
 
@@ -97,16 +97,17 @@ def statuses(records: NotebookRepository) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "trains",
+    "code",
     [
         "train(); wait()",
-        "asyncio.run(trains())",
-        "train(); t = threading.Thread(target=waits, args=(0,)); t.start(); t.join()",
-        "train(); pool = concurrent.futures.ThreadPoolExecutor(); list(pool.map(waits, [0]))",
+        "asyncio.run(train_async())",
+        "train(); t = threading.Thread(target=train_and_wait, args=(0,)); t.start(); t.join()",
+        "train(); pool = concurrent.futures.ThreadPoolExecutor(); "
+        "list(pool.map(train_and_wait, [0]))",
     ],
 )
-def test_sigterm_stops_a_training(script, records, tmp_path, trains):
-    process = script(f"if __name__ == '__main__': {trains}")
+def test_sigterm_stops_a_training(script, records, tmp_path, code):
+    process = script(f"if __name__ == '__main__': {code}")
     eventually((tmp_path / "waiting").exists)
     process.terminate()
     assert process.wait(30) == -signal.SIGTERM
@@ -131,7 +132,7 @@ train(); wait()
 
 def test_a_training_that_continues_after_sigterm_is_completed(script, records, tmp_path):
     process = script("""
-signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("go-on").touch())
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("continue").touch())
 train(); wait()
 axon.checkpoint({"w": np.zeros(2)}, epoch=2)
 """)
@@ -143,11 +144,11 @@ axon.checkpoint({"w": np.zeros(2)}, epoch=2)
 
 def test_a_training_whose_handler_saves_and_exits_is_stopped(script, records, tmp_path):
     process = script("""
-def save_and_leave(*_):
+def save_and_exit(*_):
     axon.checkpoint({"w": np.ones(2)}, epoch=1, step=1000)
     sys.exit(0)
 
-signal.signal(signal.SIGTERM, save_and_leave)
+signal.signal(signal.SIGTERM, save_and_exit)
 train(); wait()
 """)
     eventually((tmp_path / "waiting").exists)
@@ -165,18 +166,18 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)
     eventually((tmp_path / "waiting").exists)
     process.terminate()
     assert statuses(records) == ["running"]
-    (tmp_path / "go-on").touch()
+    (tmp_path / "continue").touch()
     assert wait_for(process) == "True\n"
     assert statuses(records) == ["completed"]
 
 
-def test_a_handler_that_is_installed_later_may_call_ours(script, records, tmp_path):
+def test_a_handler_that_is_installed_later_may_call_the_previous_one(script, records, tmp_path):
     process = script("""
 train()
-ours = signal.getsignal(signal.SIGTERM)
+previous = signal.getsignal(signal.SIGTERM)
 def handle(*args):
     print("first", flush=True)
-    ours(*args)
+    previous(*args)
 signal.signal(signal.SIGTERM, handle)
 wait()
 """)
@@ -197,9 +198,7 @@ from jupyter_axon_notebooks.training import run, session, tracker
 def terminated(function):
     def call(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGTERM)
-        made = function(*args, **kwargs)
-        print("made", flush=True)
-        return made
+        return function(*args, **kwargs)
     return call
 
 train()
@@ -268,13 +267,13 @@ train(); wait()
     assert statuses(records) == ["completed", "stopped"]
 
 
-def test_a_handler_that_calls_ours_is_called_once(script, records, tmp_path):
+def test_a_handler_that_calls_the_previous_one_is_called_once(script, records, tmp_path):
     process = script("""
 train()
-ours = signal.getsignal(signal.SIGTERM)
+previous = signal.getsignal(signal.SIGTERM)
 def handle(*args):
     print("handled", flush=True)
-    ours(*args)
+    previous(*args)
 signal.signal(signal.SIGTERM, handle)
 axon.checkpoint({"w": np.zeros(2)}, epoch=2)
 wait()
@@ -310,7 +309,7 @@ wait()
 """)
     eventually((tmp_path / "waiting").exists)
     assert statuses(records) == [status] * 2
-    (tmp_path / "go-on").touch()
+    (tmp_path / "continue").touch()
     wait_for(process)
     assert statuses(records) == [status] * 2
 
@@ -318,7 +317,7 @@ wait()
 def test_a_daemon_thread_is_stopped_at_the_end_of_its_script(script, records):
     wait_for(
         script("""
-threading.Thread(target=waits, args=(0,), daemon=True).start()
+threading.Thread(target=train_and_wait, args=(0,), daemon=True).start()
 while not pathlib.Path("waiting").exists(): time.sleep(0.01)
 """)
     )
@@ -326,7 +325,7 @@ while not pathlib.Path("waiting").exists(): time.sleep(0.01)
 
 
 @pytest.mark.parametrize("error", ["None", "MemoryError()"])
-def test_a_thread_that_ends_before_its_script_has_its_own_status(script, records, error):
+def test_a_run_in_a_thread_has_the_status_of_its_thread(script, records, error):
     wait_for(script(f"threading.Thread(target=train, args=(0, {error})).start()"))
     assert statuses(records) == ["completed" if error == "None" else "failed"]
 
@@ -414,17 +413,17 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     "pool",
     [
-        "with context.Pool(2) as p: {wait}(p.map_async(fails, range(3)))",
-        "with context.Pool(1) as p: {wait}(p.map_async(fails, range(3), 3))",
-        "with context.Pool(2) as p: {wait}(p.apply_async(fails, (1,)))",
+        "with context.Pool(2) as p: {wait}(p.map_async(fail_in_fold_1, range(3)))",
+        "with context.Pool(1) as p: {wait}(p.map_async(fail_in_fold_1, range(3), 3))",
+        "with context.Pool(2) as p: {wait}(p.apply_async(fail_in_fold_1, (1,)))",
     ],
 )
 def test_a_task_that_raises_is_a_failed_run(script, records, pool):
     wait_for(
         script(f"""
-def result(asked):
+def result(task):
     try:
-        asked.get()
+        task.get()
     except MemoryError:
         pass
 
@@ -435,8 +434,8 @@ if __name__ == "__main__":
     )
     assert "failed" in statuses(records)
     for run in list_runs(records):
-        (made, *_) = records.list_checkpoints(run.notebook_id, run_id=run.id)
-        assert run.status.value == ("failed" if made.metrics["fold"] == 1 else "completed")
+        (last, *_) = records.list_checkpoints(run.notebook_id, run_id=run.id)
+        assert run.status.value == ("failed" if last.metrics["fold"] == 1 else "completed")
 
 
 def test_a_future_of_a_process_pool_that_raises_is_a_failed_run(script, records):
@@ -444,18 +443,18 @@ def test_a_future_of_a_process_pool_that_raises_is_a_failed_run(script, records)
         script("""
 if __name__ == "__main__":
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as p:
-        futures = [p.submit(fails, fold) for fold in range(3)]
+        futures = [p.submit(fail_in_fold_1, fold) for fold in range(3)]
     assert [type(future.exception()) for future in futures] == [type(None), MemoryError, type(None)]
 """)
     )
     assert statuses(records) == ["completed", "failed", "completed"]
 
 
-def test_tasks_that_save_once_have_a_run_each(script, records):
+def test_each_task_that_saves_once_has_its_own_run(script, records):
     wait_for(
         script("""
 if __name__ == "__main__":
-    with multiprocessing.get_context("fork").Pool(1) as p: p.map(once, range(3), 3)
+    with multiprocessing.get_context("fork").Pool(1) as p: p.map(save_once, range(3), 3)
 """)
     )
     assert statuses(records) == ["completed"] * 3
@@ -465,7 +464,7 @@ def test_a_task_whose_frame_is_in_a_cycle_is_completed(script, records):
     wait_for(
         script("""
 if __name__ == "__main__":
-    with multiprocessing.get_context("fork").Pool(1) as p: p.map(remembers, range(2), 1)
+    with multiprocessing.get_context("fork").Pool(1) as p: p.map(train_in_cycle, range(2), 1)
 """)
     )
     assert statuses(records) == ["completed"] * 2
@@ -476,7 +475,7 @@ def test_a_task_of_a_terminated_pool_is_stopped(script, records, tmp_path):
 if __name__ == "__main__":
     with multiprocessing.get_context("fork").Pool(1) as p:
         p.apply(train)
-        p.apply_async(waits, (1,))
+        p.apply_async(train_and_wait, (1,))
         while not pathlib.Path("waiting").exists():
             time.sleep(0.01)
 """)
@@ -502,7 +501,7 @@ def test_a_terminated_process_is_stopped(script, records):
     wait_for(
         script("""
 if __name__ == "__main__":
-    process = multiprocessing.get_context("fork").Process(target=waits, args=(0,))
+    process = multiprocessing.get_context("fork").Process(target=train_and_wait, args=(0,))
     process.start()
     while not pathlib.Path("waiting").exists():
         time.sleep(0.01)
@@ -515,16 +514,16 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    "begins", ["threading.Thread(target=save, args=(epoch,))", "pool.submit(save, epoch)"]
+    "start_saving", ["threading.Thread(target=save, args=(epoch,))", "pool.submit(save, epoch)"]
 )
 @pytest.mark.parametrize(("end", "status"), [("", "completed"), ("raise MemoryError", "failed")])
-def test_a_run_that_threads_save_ends_with_the_script(script, records, begins, end, status):
+def test_a_run_that_threads_save_ends_with_the_script(script, records, start_saving, end, status):
     process = script(f"""
 model = {{"w": np.zeros(2)}}
 pool = concurrent.futures.ThreadPoolExecutor(2)
 def save(epoch): axon.checkpoint(model, epoch=epoch)
 for epoch in range(3):
-    saving = {begins}
+    saving = {start_saving}
     if isinstance(saving, threading.Thread):
         saving.start(); saving.join()
     else:

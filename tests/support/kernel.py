@@ -1,4 +1,4 @@
-"""A real kernel that executes cells with ids, as JupyterLab sends them."""
+"""Real kernels that execute cells with ids, as JupyterLab sends them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ class CellOutput:
 
     text: str = ""
     error: str | None = None
-    shown: list[dict[str, Any]] = field(default_factory=list)
+    displays: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Kernel:
-    """A kernel, whose state a test reads without executing a cell."""
+class KernelConnection:
+    """A connection to a kernel, which also evaluates expressions without executing a cell."""
 
-    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
-        self.manager = manager
-        self._client = client
+    def __init__(self, client: BlockingKernelClient) -> None:
+        self.client = client
 
     def send(self, source: str, cell_id: str | None = None, **content: Any) -> str:
-        """Begin to execute a cell, and return the id of the message."""
+        """Begin to execute a cell; return the id of the message."""
         fields = {
             "code": source,
             "silent": False,
@@ -45,45 +44,75 @@ class Kernel:
             "stop_on_error": False,
             **content,
         }
-        session = self._client.session
         metadata = {} if cell_id is None else {"cellId": cell_id}
-        message = session.msg("execute_request", fields, metadata=metadata)
-        self._client.shell_channel.send(message)
+        return self.send_message("execute_request", fields, metadata)
+
+    def send_message(
+        self, type: str, content: dict[str, Any], metadata: dict[str, Any] | None = None
+    ) -> str:
+        """Send a message on the shell channel; return its id."""
+        message = self.client.session.msg(type, content, metadata=metadata)
+        self.client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
 
-    def reply(self, message_id: str) -> dict[str, Any]:
-        """Return the reply to a message once the cell has ended."""
+    def wait_for_reply(self, message_id: str) -> dict[str, Any]:
+        """Wait until a cell has ended; return the reply."""
         while True:
-            message = self._client.get_shell_msg(timeout=TIMEOUT)
+            message = self.client.get_shell_msg(timeout=TIMEOUT)
             if message["parent_header"].get("msg_id") == message_id:
                 content: dict[str, Any] = message["content"]
                 return content
 
     def run(self, source: str, cell_id: str | None = None, **content: Any) -> dict[str, Any]:
-        return self.reply(self.send(source, cell_id, **content))
+        """Execute a cell, which may fail; return the reply."""
+        return self.wait_for_reply(self.send(source, cell_id, **content))
 
-    def output(self, message_id: str) -> CellOutput:
-        """Return the output of a cell once it has ended."""
-        ran = CellOutput()
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of an expression, which must be a literal."""
+        reply = self.run(
+            "", silent=True, store_history=False, user_expressions={"value": expression}
+        )
+        value = reply["user_expressions"]["value"]
+        assert value["status"] == "ok", value
+        return ast.literal_eval(value["data"]["text/plain"])
+
+
+class Kernel(KernelConnection):
+    """A kernel that the test started."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        super().__init__(client)
+        self.manager = manager
+
+    def execute(self, source: str, cell_id: str | None = None) -> CellOutput:
+        """Execute a cell, which must succeed; return its output."""
+        output = self.wait_for_output(self.send(source, cell_id))
+        assert output.error is None, (output.error, output.text)
+        return output
+
+    def wait_for_output(self, message_id: str) -> CellOutput:
+        """Wait until a cell has ended; return its output."""
+        output = CellOutput()
         while True:
-            message = self._client.get_iopub_msg(timeout=TIMEOUT)
+            message = self.client.get_iopub_msg(timeout=TIMEOUT)
             if message["parent_header"].get("msg_id") != message_id:
                 continue
             kind, content = message["msg_type"], message["content"]
             if kind == "stream":
-                ran.text += content["text"]
+                output.text += content["text"]
             elif kind == "error":
-                ran.error = f"{content['ename']}: {content['evalue']}"
+                output.error = f"{content['ename']}: {content['evalue']}"
             elif kind in ("display_data", "execute_result", "update_display_data"):
-                ran.shown.append(content["data"])
+                output.displays.append(content["data"])
             elif kind == "status" and content["execution_state"] == "idle":
-                return ran
+                return output
 
-    def do(self, source: str, cell_id: str | None = None) -> CellOutput:
-        """Execute a cell, which must not fail, and return its output."""
-        ran = self.output(self.send(source, cell_id))
-        assert ran.error is None, (ran.error, ran.text)
-        return ran
+    def wait_for_text(self, text: str) -> None:
+        """Wait until a cell has printed ``text``."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=TIMEOUT)
+            if message["msg_type"] == "stream" and text in message["content"]["text"]:
+                return
 
     def interrupt(self) -> None:
         """Interrupt the kernel, as the stop button does."""
@@ -95,27 +124,13 @@ class Kernel:
         os.kill(provisioner.process.pid, signal.SIGKILL)
         provisioner.process.wait(TIMEOUT)
 
-    def ask(self, expression: str) -> Any:
-        """Return the value of an expression, which must be a literal."""
-        reply = self.run("", silent=True, store_history=False, user_expressions={"it": expression})
-        assert reply["user_expressions"]["it"]["status"] == "ok", reply
-        return ast.literal_eval(reply["user_expressions"]["it"]["data"]["text/plain"])
-
-    def printed(self, text: str) -> None:
-        """Wait until a cell has printed ``text``."""
-        while True:
-            message = self._client.get_iopub_msg(timeout=TIMEOUT)
-            if message["msg_type"] == "stream" and text in message["content"]["text"]:
-                return
-
 
 @contextmanager
-def started(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Kernel]:
+def running_kernel(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Kernel]:
     """Start a kernel in ``folder``, with this environment or that of the tests."""
     manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(
-        cwd=str(folder), **({} if environment is None else {"env": dict(environment)})
-    )
+    options = {} if environment is None else {"env": dict(environment)}
+    manager.start_kernel(cwd=str(folder), **options)
     client = manager.client()
     client.start_channels()
     try:

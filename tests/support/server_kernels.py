@@ -1,8 +1,7 @@
-"""Kernels of a server, and what they find out about themselves."""
+"""Kernels of a server, and functions that report which notebook a process belongs to."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 from jupyter_client import BlockingKernelClient
 
+from support.kernel import KernelConnection
 from support.server_processes import Server
 
 #: Functions that a test calls in a kernel or a script.
@@ -49,73 +49,55 @@ def summary():
 """
 
 
-class Kernel:
+def querying_script(query: str = "summary()") -> str:
+    """Return the code of a script that prints the result of a query as JSON."""
+    return (
+        f"from support.server_kernels import QUERIES\nexec(QUERIES)\nprint(json.dumps({query}))\n"
+    )
+
+
+class SessionKernel(KernelConnection):
     """A kernel of a server, over its own channels."""
 
-    def __init__(self, server: Server, id: str, session: Any = None) -> None:
+    def __init__(self, server: Server, id: str, session_id: str = "") -> None:
+        file = server.home / "runtime" / f"kernel-{id}.json"
+        client = BlockingKernelClient(connection_file=str(file))
+        client.load_connection_file()
+        client.start_channels(iopub=False, stdin=False, hb=False)
+        super().__init__(client)
         self.id = id
-        self.session = session
-        self._client = BlockingKernelClient(
-            connection_file=str(server.home / "runtime" / f"kernel-{id}.json")
-        )
-        self._client.load_connection_file()
-        self._client.start_channels(iopub=False, stdin=False, hb=False)
-        self.run(f"import os\n{QUERIES}")
-        self.pid = int(self.evaluate("", "os.getpid()"))
+        self.session_id = session_id
+        self.execute(f"import os\n{QUERIES}")
+        self.pid = int(self.evaluate("os.getpid()"))
 
-    def run(self, code: str) -> None:
-        """Execute a cell."""
-        self.evaluate(code, "None")
-
-    def query(self, expression: str) -> Any:
-        """Return the value of an expression, as JSON."""
-        return json.loads(self.evaluate("", f"__import__('json').dumps({expression})"))
-
-    def begin(self, code: str) -> str:
-        """Begin to execute a cell, and return the id of the message."""
-        return str(self._client.execute(code))
-
-    def finish(self, message_id: str) -> None:
-        """Wait until a cell has ended without an error."""
-        while (message := self._client.get_shell_msg(timeout=60))["parent_header"].get(
-            "msg_id"
-        ) != message_id:
-            pass
-        assert message["content"]["status"] == "ok", message["content"]
+    def execute(self, source: str) -> None:
+        """Execute a cell, which must succeed."""
+        reply = self.run(source)
+        assert reply["status"] == "ok", reply
 
     def kill(self) -> None:
         """Kill the process."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def evaluate(self, code: str, expression: str) -> str:
-        reply = self._client.execute(
-            code, user_expressions={"asked": expression}, reply=True, timeout=60
-        )["content"]
-        assert reply["status"] == "ok", reply
-        found = reply["user_expressions"]["asked"]
-        assert found["status"] == "ok", found
-        text: str = found["data"]["text/plain"]
-        return str(eval(text)) if text.startswith(("'", '"')) else text
-
     def close(self) -> None:
-        self._client.stop_channels()
+        self.client.stop_channels()
 
 
 @contextmanager
-def kernel_of(
+def session_kernel(
     server: Server, path: str, base_url: str = "/", headers: dict[str, str] | None = None
-) -> Iterator[Kernel]:
+) -> Iterator[SessionKernel]:
     """Start a kernel by a session of ``path``, as front ends do, and end both after the block."""
-    asked = {
+    model = {
         "path": path,
         "name": path.rpartition("/")[2],
         "type": "notebook",
         "kernel": {"name": "python3"},
     }
-    answer = server.ask("POST", f"{base_url}api/sessions", asked, headers=headers)
+    answer = server.ask("POST", f"{base_url}api/sessions", model, headers=headers)
     assert answer.status == 201, answer
-    session = answer.json
-    kernel = Kernel(server, session["kernel"]["id"], session)
+    session: Any = answer.json
+    kernel = SessionKernel(server, session["kernel"]["id"], session["id"])
     try:
         yield kernel
     finally:
@@ -123,22 +105,44 @@ def kernel_of(
         server.ask("DELETE", f"{base_url}api/sessions/{session['id']}")
 
 
+@contextmanager
+def restarted_kernel(server: Server, kernel: SessionKernel) -> Iterator[SessionKernel]:
+    """Restart a kernel through its server, and connect to it again."""
+    assert server.ask("POST", f"/api/kernels/{kernel.id}/restart", {}).status == 200
+    again = SessionKernel(server, kernel.id, kernel.session_id)
+    try:
+        yield again
+    finally:
+        again.close()
+
+
+def rename_session(server: Server, kernel: SessionKernel, path: str) -> None:
+    """Give the session of a kernel another path, as front ends do after a renaming."""
+    model = {"path": path, "name": path.rpartition("/")[2]}
+    assert server.ask("PATCH", f"/api/sessions/{kernel.session_id}", model).status == 200
+
+
+def rename_notebook(server: Server, kernel: SessionKernel, old: str, new: str) -> None:
+    """Rename a notebook as front ends do: its file, then its session."""
+    assert server.rename(old, new).status == 200
+    rename_session(server, kernel, new)
+
+
 def python_path() -> str:
-    """Return a search path with this folder of modules."""
-    tests = Path(__file__).parents[1]
-    given = filter(None, [os.environ.get("PYTHONPATH")])
-    return os.pathsep.join([str(tests), *given])
+    """Return a module search path that includes the tests."""
+    inherited = filter(None, [os.environ.get("PYTHONPATH")])
+    return os.pathsep.join([str(Path(__file__).parents[1]), *inherited])
 
 
 def isolated_environment(folder: Path) -> dict[str, str]:
     """Return the environment of a process that no server started, with its data in ``folder``."""
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("JUPYTER", "AXON", "JPY_"))
     }
     return {
-        **kept,
+        **inherited,
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
@@ -156,6 +160,7 @@ def python(
 def run(
     command: list[str], cwd: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
+    """Run a command, which must succeed."""
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
     )

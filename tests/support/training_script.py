@@ -1,4 +1,4 @@
-"""A training in which each value depends on all before it, and the check of its result."""
+"""A training in which each value depends on all earlier values, and checks of its result."""
 
 from __future__ import annotations
 
@@ -29,35 +29,16 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, EPOCHS):
     model["w"] -= 0.1 * optimizer["moment"]
     axon.checkpoint(model, optimizer, epoch=epoch, metrics={"loss": float((gradient**2).sum())})
 """
-WAITS = "threading.Event().wait()"
+WAIT = "threading.Event().wait()"
 
 
-def train(epochs: int = EPOCHS, stops_at: int | None = None, stops: str = WAITS) -> str:
-    """Return the code of the training, which stops before an epoch."""
+def train(epochs: int = EPOCHS, stops_at: int | None = None, stops: str = WAIT) -> str:
+    """Return the code of the training, which executes ``stops`` before the epoch ``stops_at``."""
     return (
         TRAIN.replace("EPOCHS", str(epochs))
         .replace("STOPS_AT", str(stops_at))
         .replace("STOPS", stops)
     )
-
-
-def list_branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckpoint]:
-    """List the checkpoints of a run and those it was resumed from, oldest first."""
-    checkpoints = records.list_checkpoints(run.notebook_id, run_id=run.id)
-    end = checkpoints[0] if checkpoints else None
-    found: list[NotebookCheckpoint] = []
-    while end is not None:
-        assert end.run_id is not None
-        of_run = records.list_checkpoints(run.notebook_id, run_id=end.run_id)
-        found += [one for one in of_run if one.created_at <= end.created_at]
-        run_of_end = records.runs.get(run.notebook_id, end.run_id)
-        assert run_of_end is not None
-        end = (
-            None
-            if run_of_end.parent_checkpoint_id is None
-            else records.get_checkpoint(run_of_end.parent_checkpoint_id)
-        )
-    return found[::-1]
 
 
 def list_runs(records: NotebookRepository) -> list[TrainingRun]:
@@ -66,11 +47,26 @@ def list_runs(records: NotebookRepository) -> list[TrainingRun]:
     return records.runs.list(notebook.id)[::-1]
 
 
+def list_branch(records: NotebookRepository, run: TrainingRun) -> list[NotebookCheckpoint]:
+    """List the checkpoints of a run and those that it was resumed from, oldest first."""
+    branch: list[NotebookCheckpoint] = []
+    end: NotebookCheckpoint | None = None
+    current: TrainingRun | None = run
+    while current is not None:
+        checkpoints = records.list_checkpoints(current.notebook_id, run_id=current.id)
+        branch += [one for one in checkpoints if end is None or one.created_at <= end.created_at]
+        parent_id = current.parent_checkpoint_id
+        end = None if parent_id is None else records.get_checkpoint(parent_id)
+        current = None if end is None else records.runs.get(end.notebook_id, str(end.run_id))
+    return branch[::-1]
+
+
 def assert_equals_uninterrupted(
     records: NotebookRepository, uninterrupted: tuple[list[float], bytes]
 ) -> None:
+    """Check that the branch of the last run equals an uninterrupted training."""
     losses, weights = uninterrupted
-    line = list_branch(records, list_runs(records)[-1])
-    assert [one.epoch for one in line] == list(range(EPOCHS))
-    assert [one.metrics["loss"] for one in line] == losses
-    assert load_file(line[-1].model_state_path)["w"].tobytes() == weights
+    branch = list_branch(records, list_runs(records)[-1])
+    assert [checkpoint.epoch for checkpoint in branch] == list(range(EPOCHS))
+    assert [checkpoint.metrics["loss"] for checkpoint in branch] == losses
+    assert load_file(branch[-1].model_state_path)["w"].tobytes() == weights

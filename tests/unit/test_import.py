@@ -15,7 +15,7 @@ KERNEL = {"IPython", "ipykernel", "jupyter_client", "traitlets"}
 
 
 def run(code: str, tmp_path: Path, *options: str) -> str:
-    """Return what a new Python prints that runs ``code`` as a script, which must not fail."""
+    """Run a script, which must succeed; return its output."""
     script = tmp_path / "train.py"
     script.write_text(code)
     environment = {
@@ -25,7 +25,7 @@ def run(code: str, tmp_path: Path, *options: str) -> str:
     }
     environment["JUPYTER_DATA_DIR"] = str(tmp_path / "data")
     environment["IPYTHONDIR"] = str(tmp_path / "ipython")
-    ended = subprocess.run(
+    done = subprocess.run(
         [sys.executable, *options, str(script)],
         env=environment,
         cwd=tmp_path,
@@ -34,8 +34,8 @@ def run(code: str, tmp_path: Path, *options: str) -> str:
         check=False,
         timeout=60,
     )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def loaded_packages(code: str, tmp_path: Path) -> set[str]:
@@ -59,9 +59,9 @@ def test_the_import_loads_only_the_standard_library(tmp_path: Path) -> None:
     ],
 )
 def test_the_api_loads_neither_a_framework_nor_a_server(code: str, tmp_path: Path) -> None:
-    found = loaded_packages(f"import jupyter_axon_notebooks as axon; {code}", tmp_path)
-    assert "jupyter_axon_notebooks" in found
-    assert found & (FRAMEWORKS | SERVER | KERNEL) == set()
+    packages = loaded_packages(f"import jupyter_axon_notebooks as axon; {code}", tmp_path)
+    assert "jupyter_axon_notebooks" in packages
+    assert packages & (FRAMEWORKS | SERVER | KERNEL) == set()
 
 
 #: Compares what may be hooked in a process before and after a statement.
@@ -102,7 +102,7 @@ def test_the_import_changes_no_hooks_of_a_shell(tmp_path: Path) -> None:
 
 
 def real_shell(change: str = "") -> str:
-    """Return code that creates a shell of IPython's and removes something from it."""
+    """Return code that creates an IPython shell and changes it."""
     return (
         "from IPython.core.interactiveshell import InteractiveShell\n"
         "shell = type('Shell', (InteractiveShell,), {}).instance()\n"
@@ -155,8 +155,8 @@ def test_the_api_works_with_any_shell(shell: str, tmp_path: Path) -> None:
     run(SCRIPT.format(shell=SHELLS[shell]), tmp_path, "-W", "error")
 
 
-def test_the_cells_of_another_kernel_are_seen(tmp_path: Path) -> None:
-    """As of xeus-python or Pyodide, whose events have fewer fields."""
+def test_cells_of_other_kernels_are_recorded(tmp_path: Path) -> None:
+    """As in xeus-python or Pyodide, whose events have fewer fields."""
     code = real_shell() + (
         """
 import types

@@ -1,4 +1,4 @@
-"""Runs in loops, threads and tasks, and which run a training resumes."""
+"""Runs in loops, threads and tasks, and the run that a training resumes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_model(value=0.0):
 
 
 class Net:
-    """A model that is recognised by its identity, as modules are."""
+    """A model that is identified by its object, as PyTorch modules are."""
 
     def __init__(self):
         self.w = np.zeros(3)
@@ -46,8 +46,8 @@ def list_epochs(records, run):
 
 
 def list_values(records, run, metric):
-    found = records.list_checkpoints(run.notebook_id, run_id=run.id)
-    return {one.metrics[metric] for one in found}
+    checkpoints = records.list_checkpoints(run.notebook_id, run_id=run.id)
+    return {one.metrics[metric] for one in checkpoints}
 
 
 def train(axon, fold, key=None, stops_at=None, last=3):
@@ -140,7 +140,7 @@ def test_a_run_is_resumed_by_key_or_id(axon, restart):
         axon.resume(make_model(), key="")
 
 
-def test_questions_can_be_limited_to_one_run(axon):
+def test_queries_can_be_limited_to_one_run(axon):
     for fold in range(3):
         train(axon, fold, f"fold {fold}")
     assert axon.best("loss").metrics["loss"] == pytest.approx(1 / 3)
@@ -173,10 +173,10 @@ def test_calls_with_the_same_step_are_one_checkpoint(axon, records):
             step = 4 * epoch + batch
             axon.checkpoint(None, epoch=epoch, step=step, metrics={"loss": float(batch)})
         metrics = {"val": {"loss": 1.0 - epoch}}
-        made = axon.checkpoint(net, epoch=epoch, step=step, metrics=metrics, tags="epoch")
-        assert made.has_state
-        assert (made.metrics, made.tags) == ({"loss": 3.0, **metrics}, ["epoch"])
-        assert records.get_checkpoint(made.id) == made.record
+        saved = axon.checkpoint(net, epoch=epoch, step=step, metrics=metrics, tags="epoch")
+        assert saved.has_state
+        assert (saved.metrics, saved.tags) == ({"loss": 3.0, **metrics}, ["epoch"])
+        assert records.get_checkpoint(saved.id) == saved.record
     (run,) = list_runs(records)
     assert len(list_epochs(records, run)) == 12
     best = axon.best("val.loss")
@@ -235,7 +235,7 @@ def test_other_values_of_a_metric_at_the_same_step_begin_a_run(axon):
     assert (net.w == 2).all()
 
 
-def test_two_models_that_are_trained_in_turns_have_a_run_each(axon, records):
+def test_each_of_two_alternating_models_has_its_own_run(axon, records):
     generator, critic = Net(), Net()
     critic.w += 100
     for step in range(4):
@@ -258,11 +258,11 @@ def test_a_checkpoint_at_the_resumed_step_belongs_to_the_new_run(axon, restart, 
     assert [list_epochs(records, run) for run in list_runs(records)] == [[1], [1]]
 
 
-def test_a_deleted_checkpoint_is_made_again(axon, records):
-    made = axon.checkpoint(None, epoch=1, step=1, metrics={"loss": 1})
-    records.delete_checkpoint(made.id)
+def test_a_deleted_checkpoint_is_saved_again(axon, records):
+    saved = axon.checkpoint(None, epoch=1, step=1, metrics={"loss": 1})
+    records.delete_checkpoint(saved.id)
     again = axon.checkpoint(make_model(), epoch=1, step=1, metrics={"loss": 2})
-    assert again.id != made.id
+    assert again.id != saved.id
     assert again.has_state
     assert again.is_recorded
 
@@ -294,7 +294,7 @@ def test_a_run_that_follows_another_has_its_key(axon, restart, records):
     assert axon.resume(make_model(), key="a").epoch == 2
 
 
-def test_a_training_that_went_back_resumes_on_its_new_branch(axon, restart):
+def test_a_training_that_resumed_an_earlier_checkpoint_resumes_its_new_branch(axon, restart):
     model = make_model()
     assert axon.resume(model) is None
     for epoch in range(4):
@@ -318,7 +318,7 @@ def test_a_second_resume_before_training_has_the_same_result(axon, restart):
     assert (model["w"] == 3).all()
 
 
-def test_metrics_of_a_baseline_are_no_training(axon, restart):
+def test_metrics_without_a_model_are_not_resumed(axon, restart):
     axon.checkpoint(None, epoch=0, metrics={"baseline": 1.0})
     with pytest.raises(MemoryError):
         train(axon, 0, stops_at=2)
@@ -358,9 +358,9 @@ def test_a_key_covers_all_runs_that_were_resumed_under_it(axon, restart):
 def test_metrics_are_merged_without_a_store(axon, unavailable_store):
     with pytest.warns(AxonWarning, match="not being recorded"):
         axon.checkpoint(None, epoch=0, step=1, metrics={"loss": 1.0})
-    made = axon.checkpoint(make_model(4), epoch=0, step=1, metrics={"val_loss": 2.0})
-    assert not made.is_recorded
-    assert made.has_state
+    saved = axon.checkpoint(make_model(4), epoch=0, step=1, metrics={"val_loss": 2.0})
+    assert not saved.is_recorded
+    assert saved.has_state
     unavailable_store()
     (found,) = axon.checkpoints()
     assert found.is_recorded
@@ -369,12 +369,12 @@ def test_metrics_are_merged_without_a_store(axon, unavailable_store):
 
 
 def test_metrics_are_added_after_the_store_was_locked(axon, tmp_path, records):
-    made = axon.checkpoint(Net(), epoch=0, step=3, metrics={"loss": 1.0})
+    saved = axon.checkpoint(Net(), epoch=0, step=3, metrics={"loss": 1.0})
     with locked(tmp_path), pytest.warns(AxonWarning, match="not being recorded"):
         added = axon.checkpoint(None, epoch=0, step=3, metrics={"val_loss": 2.0})
-    assert (added.id, added.step) == (made.id, 3)
-    assert axon.best("val_loss").id == made.id
-    assert records.get_checkpoint(made.id).metrics == {"loss": 1.0, "val_loss": 2.0}
+    assert (added.id, added.step) == (saved.id, 3)
+    assert axon.best("val_loss").id == saved.id
+    assert records.get_checkpoint(saved.id).metrics == {"loss": 1.0, "val_loss": 2.0}
 
 
 def test_a_state_is_added_after_the_store_was_locked(axon, tmp_path):
@@ -383,10 +383,10 @@ def test_a_state_is_added_after_the_store_was_locked(axon, tmp_path):
     with locked(tmp_path):
         net.w += 3
         with pytest.warns(AxonWarning, match="not being recorded"):
-            made = [axon.checkpoint(net, epoch=0, step=3, metrics={"val_loss": 2.0})]
+            saved = [axon.checkpoint(net, epoch=0, step=3, metrics={"val_loss": 2.0})]
         net.w += 1
-        made.append(axon.checkpoint(net, epoch=0, step=4))
-    found = [(one.step, one.is_recorded, one.has_state) for one in made]
+        saved.append(axon.checkpoint(net, epoch=0, step=4))
+    found = [(one.step, one.is_recorded, one.has_state) for one in saved]
     assert found == [(3, False, True), (4, False, True)]
     recorded = {one.step: one for one in axon.checkpoints()}
     assert recorded[3].metrics == {"loss": 1.0, "val_loss": 2.0}
@@ -397,7 +397,7 @@ def test_a_restart_without_a_store_does_not_hide_a_longer_run(axon, restart, tmp
     store = tmp_path / "data/axon_notebooks/axon.db"
     train(axon, 0, last=6)
     restart(RunStatus.FAILED)
-    store.rename(tmp_path / "away.db")
+    store.rename(tmp_path / "hidden.db")
     store.mkdir()
     with pytest.warns(AxonWarning, match="Training begins anew"):
         assert axon.resume(make_model()) is None
@@ -405,12 +405,12 @@ def test_a_restart_without_a_store_does_not_hide_a_longer_run(axon, restart, tmp
         axon.checkpoint(make_model(), epoch=0)
     restart(RunStatus.FAILED)
     store.rmdir()
-    (tmp_path / "away.db").rename(store)
+    (tmp_path / "hidden.db").rename(store)
     assert axon.resume(make_model()).epoch == 5
     assert "came further" in capsys.readouterr().out
 
 
-def test_a_half_written_notebook_stops_no_training(axon, notebook, restart):
+def test_a_half_written_notebook_does_not_stop_a_training(axon, notebook, restart):
     content = notebook.read_text()
     notebook.write_text("{half")
     assert axon.resume(make_model()) is None
@@ -426,14 +426,14 @@ def test_a_half_written_notebook_stops_no_training(axon, notebook, restart):
 
 @pytest.mark.parametrize("resumes", [True, False])
 def test_each_future_that_trains_has_its_own_run(axon, records, resumes):
-    together = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
     def objective(trial):
         model = make_model(trial)
         if resumes:
             assert axon.resume(model, key=f"trial {trial}") is None
         for epoch in range(3):
-            together.wait(30)
+            barrier.wait(30)
             axon.checkpoint(model if resumes else None, epoch=epoch, metrics={"trial": trial})
 
     with ThreadPoolExecutor(2) as pool:
@@ -452,11 +452,11 @@ def test_a_thread_continues_what_was_resumed_for_it(axon, restart, records):
     model = make_model()
     resumed = axon.resume(model)
 
-    def go_on():
+    def continue_training():
         for epoch in range(resumed.epoch + 1, 6):
             axon.checkpoint(model, epoch=epoch)
 
-    thread = threading.Thread(target=go_on)
+    thread = threading.Thread(target=continue_training)
     thread.start()
     thread.join()
     first, second = list_runs(records)
@@ -468,35 +468,35 @@ def test_futures_that_resume_at_the_same_time_keep_their_runs(axon, restart, rec
     for key in "ab":
         train(axon, ord(key), key=key)
         restart(RunStatus.FAILED)
-    together = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
-    def go_on(key):
+    def continue_training(key):
         model = make_model()
         resumed = axon.resume(model, key=key)
-        together.wait(30)
+        barrier.wait(30)
         for epoch in range(resumed.epoch + 1, 5):
             axon.checkpoint(model, epoch=epoch, metrics={"key": ord(key)})
-            together.wait(30)
+            barrier.wait(30)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(go_on, "ab"))
+        list(pool.map(continue_training, "ab"))
     for run in list_runs(records)[-2:]:
         assert list_epochs(records, run) == [3, 4]
         assert list_values(records, run, "key") == {ord(run.key)}
 
 
-def test_an_older_thread_does_not_take_over_a_resumed_training(axon, records):
-    begun, resumed, done = threading.Event(), threading.Event(), threading.Event()
+def test_an_older_thread_does_not_continue_the_run_of_a_resumed_training(axon, records):
+    started, resumed, done = threading.Event(), threading.Event(), threading.Event()
 
     def evaluate():
-        begun.set()
+        started.set()
         assert resumed.wait(30)
         axon.checkpoint(None, epoch=7, metrics={"accuracy": 0.5})
         done.set()
 
     evaluator = threading.Thread(target=evaluate)
     evaluator.start()
-    assert begun.wait(30)
+    assert started.wait(30)
     axon.resume(make_model(), key="main")
     resumed.set()
     assert done.wait(30)
@@ -520,7 +520,7 @@ def test_a_training_that_saves_through_an_executor_is_one_run(axon, records, is_
     assert [list_epochs(records, run) for run in list_runs(records)] == [[0, 1, 2, 3, 4, 5]]
 
 
-def test_futures_that_save_once_have_a_run_each(axon, records):
+def test_each_future_that_saves_once_has_its_own_run(axon, records):
     def save(trial):
         axon.checkpoint(None, epoch=0, metrics={"trial": trial})
 
@@ -581,10 +581,10 @@ def test_a_run_that_is_alive_on_another_host_is_resumed_after_its_end(
     axon, restart, remote_run, records, capsys
 ):
     (notebook,) = records.list_all()
-    is_over = threading.Event()
+    stop = threading.Event()
 
     def renew():
-        while not is_over.wait(0.2):
+        while not stop.wait(0.2):
             records.runs.renew(notebook.id, remote_run, now() + timedelta(minutes=2))
 
     thread = threading.Thread(target=renew)
@@ -592,7 +592,7 @@ def test_a_run_that_is_alive_on_another_host_is_resumed_after_its_end(
     try:
         assert axon.resume(make_model()) is None
     finally:
-        is_over.set()
+        stop.set()
         thread.join()
     assert "left alone" in capsys.readouterr().out
     axon.checkpoint(make_model(), epoch=0)

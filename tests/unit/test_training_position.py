@@ -126,27 +126,27 @@ def test_a_living_process_keeps_its_run_after_the_lease_has_lapsed():
     lapsed = now() - timedelta(seconds=1)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         process = RunProcess(host=this_process().host, pid=child.pid, started_at=now())
-        shown = run(RunStatus.STOPPED, process=process, lease_until=lapsed, ended_at=lapsed)
-        assert is_alive(shown)
-        assert not is_unfinished(shown)
+        lapsed_run = run(RunStatus.STOPPED, process=process, lease_until=lapsed, ended_at=lapsed)
+        assert is_alive(lapsed_run)
+        assert not is_unfinished(lapsed_run)
         assert is_alive(run(process=process, lease_until=lapsed))
         ended = run(RunStatus.STOPPED, process=process, lease_until=lapsed, ended_at=now())
         assert not is_alive(ended)
         assert is_unfinished(ended)
         child.communicate()
-    assert is_unfinished(shown)
+    assert is_unfinished(lapsed_run)
 
 
 def test_a_lapsed_run_of_this_process_may_be_resumed():
     lapsed = now() - timedelta(seconds=1)
-    shown = run(RunStatus.STOPPED, process=this_process(), lease_until=lapsed, ended_at=lapsed)
-    assert is_unfinished(shown)
+    lapsed_run = run(RunStatus.STOPPED, process=this_process(), lease_until=lapsed, ended_at=lapsed)
+    assert is_unfinished(lapsed_run)
 
 
 def test_the_lease_decides_for_runs_on_other_hosts():
-    far = RunProcess(host="elsewhere", pid=1, started_at=now())
-    assert is_alive(run(process=far, lease_until=now() + timedelta(minutes=1)))
-    assert not is_alive(run(process=far, lease_until=now() - timedelta(seconds=1)))
+    remote = RunProcess(host="elsewhere", pid=1, started_at=now())
+    assert is_alive(run(process=remote, lease_until=now() + timedelta(minutes=1)))
+    assert not is_alive(run(process=remote, lease_until=now() - timedelta(seconds=1)))
 
 
 @pytest.mark.parametrize(

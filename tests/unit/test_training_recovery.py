@@ -1,4 +1,4 @@
-"""Recovery of checkpoints that were written while the store was unavailable."""
+"""Recovery of checkpoints that were saved while the store was unavailable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from jupyter_axon_notebooks.training.recovery import (
 
 ORIGIN = "an-origin"
 NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+OTHER_NOTEBOOK = "33333333-3333-4333-8333-333333333333"
 
 
 @pytest.fixture
@@ -54,9 +55,15 @@ def states(tmp_path):
 
 @pytest.fixture
 def records(states):
-    store = open_store("memory://")
-    yield NotebookRepository(store, states=states)
-    store.close()
+    with closing(open_store("memory://")) as store:
+        yield NotebookRepository(store, states=states)
+
+
+@pytest.fixture
+def notebook_file(tmp_path):
+    file = tmp_path / "train.ipynb"
+    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    return str(file)
 
 
 @pytest.fixture
@@ -93,25 +100,47 @@ def write_note(states):
     return write_note
 
 
+def note_file(states, id):
+    return Path(states.root) / NOTEBOOK / id / NOTE
+
+
+def find_notes(states):
+    return [note for note in find_unrecorded(states) if isinstance(note, UnrecordedCheckpoint)]
+
+
 def recover_all(records, states):
-    """Record everything that has a note; return all results."""
-    found = list(find_unrecorded(states))
-    notes = [one for one in found if isinstance(one, UnrecordedCheckpoint)]
-    return [
-        *recover(records, states, ORIGIN, notes),
-        *(one for one in found if isinstance(one, RecoveryResult)),
-    ]
+    """Record all checkpoints that have a note; return the results, those of bad notes last."""
+    failed = [result for result in find_unrecorded(states) if isinstance(result, RecoveryResult)]
+    return [*recover(records, states, ORIGIN, find_notes(states)), *failed]
+
+
+def recover_by_folder(records, states):
+    return {Path(result.folder).name: result for result in recover_all(records, states)}
+
+
+def assert_all_recovered(records, states, count):
+    assert [result.error for result in recover_all(records, states)] == [None] * count
+    assert list(find_unrecorded(states)) == []
+
+
+@contextmanager
+def locked(database):
+    """Lock a database against writing."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def test_checkpoints_are_recorded_in_the_order_of_their_notes(records, states, write_note):
     for epoch, id in enumerate(["c", "a", "b"]):
-        write_note(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.FAILED)
-    assert [one.error for one in recover_all(records, states)] == [None] * 3
-    made = records.list_checkpoints(NOTEBOOK)
-    assert [(one.id, one.epoch) for one in made] == [("b", 2), ("a", 1), ("c", 0)]
-    assert all(states.can_read(one.model_state_path, NOTEBOOK) for one in made)
+        write_note(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.COMPLETED)
+    assert_all_recovered(records, states, 3)
+    checkpoints = records.list_checkpoints(NOTEBOOK)
+    assert [(one.id, one.epoch) for one in checkpoints] == [("b", 2), ("a", 1), ("c", 0)]
+    assert all(states.can_read(one.model_state_path, NOTEBOOK) for one in checkpoints)
     (run,) = records.runs.list(NOTEBOOK)
-    assert (run.id, run.status) == (RUN, RunStatus.FAILED)
+    assert (run.id, run.status) == (RUN, RunStatus.COMPLETED)
+    assert records.find_summary(NOTEBOOK).status is NotebookStatus.COMPLETED
     assert recover_all(records, states) == []
 
 
@@ -119,18 +148,16 @@ def test_a_checkpoint_whose_note_remains_is_recorded_once(records, states, write
     note = write_note("a")
     (result,) = recover_all(records, states)
     assert (result.error, result.is_new) == (None, True)
-    note.write(states)  # as if the process had been killed before it could remove the note
+    note.write(states)  # as if the process had been killed before it removed the note
     (result,) = recover_all(records, states)
     assert (result.error, result.is_new, result.checkpoint is not None) == (None, False, True)
     assert records.checkpoints.count(NOTEBOOK) == 1
     assert list(find_unrecorded(states)) == []
 
 
-def test_a_run_whose_process_is_gone_is_recorded_as_stopped(records, states, write_note):
+def test_a_run_whose_process_has_ended_is_recorded_as_stopped(records, states, write_note):
     note = write_note("a")
-    note.run.process = RunProcess(
-        host="elsewhere, or before it was started anew", pid=1, started_at=now()
-    )
+    note.run.process = RunProcess(host="another host", pid=1, started_at=now())
     note.made_at = now() - timedelta(days=1)
     note.write(states)
     recover_all(records, states)
@@ -139,88 +166,69 @@ def test_a_run_whose_process_is_gone_is_recorded_as_stopped(records, states, wri
 
 
 def test_recovered_checkpoints_keep_their_times(records, states, write_note):
-    note = write_note("monday")
-    note.made_at = now() - timedelta(days=1)
-    note.run.started_at = note.made_at
+    note = write_note("yesterday")
+    note.run.started_at = note.made_at = now() - timedelta(days=1)
     note.write(states)
     records.create(NewNotebook(id=NOTEBOOK, user_id="ada", name="train"))
     today = records.create_checkpoint(
         NewCheckpoint(notebook_id=NOTEBOOK, run_id="today", epoch=50, step=50, metrics={})
     )
     (result,) = recover_all(records, states)
-    assert result.checkpoint is not None
     assert result.checkpoint.created_at == note.made_at
     assert records.checkpoints.get_latest(NOTEBOOK) == today
     assert [run.id for run in records.runs.list(NOTEBOOK)] == ["today", RUN]
 
 
-def test_the_last_note_decides_the_status_of_the_notebook(records, states, write_note):
-    for epoch, id in enumerate(["a", "b", "c"]):
-        write_note(id, epoch, status=RunStatus.RUNNING if epoch < 2 else RunStatus.COMPLETED)
-    recover_all(records, states)
-    (notebook,) = records.list_all()
-    assert notebook.status is NotebookStatus.COMPLETED
-
-
-def test_the_end_of_a_run_is_recorded_after_its_checkpoints(records, states, write_note):
+def test_the_end_of_a_run_may_be_recorded_after_its_checkpoints(records, states, write_note):
     write_note("a")
     recover_all(records, states)
-    write_note(
-        "a", status=RunStatus.COMPLETED
-    )  # the process that made it ends, unaware of the recovery
-    recover_all(records, states)
+    write_note("a", status=RunStatus.COMPLETED)  # by a process without the result of the recovery
+    assert_all_recovered(records, states, 1)
     assert records.runs.list(NOTEBOOK)[0].status is RunStatus.COMPLETED
-    assert list(find_unrecorded(states)) == []
 
 
-def test_checkpoints_move_to_the_notebook_of_their_file(records, states, write_note, tmp_path):
-    file = tmp_path / "train.ipynb"
-    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    write_note("a", 0, path=str(file))
-    write_note("b", 1, path=str(file))
-    assert [one.error for one in recover_all(records, states)] == [None, None]
+def test_checkpoints_move_to_the_notebook_of_their_file(records, states, write_note, notebook_file):
+    write_note("a", 0, path=notebook_file)
+    write_note("b", 1, path=notebook_file)
+    assert_all_recovered(records, states, 2)
     (notebook,) = records.list_all()
-    assert notebook.path == str(file)
-    assert [one.id for one in records.list_checkpoints(notebook.id)] == ["b", "a"]
-    for one in records.list_checkpoints(notebook.id):
+    assert notebook.path == notebook_file
+    checkpoints = records.list_checkpoints(notebook.id)
+    assert [one.id for one in checkpoints] == ["b", "a"]
+    for one in checkpoints:
         assert one.model_state_path.startswith(f"{states.root}/{notebook.id}/{one.id}/")
         assert states.can_read(one.model_state_path, notebook.id)
     assert os.listdir(states.root) == [notebook.id]
 
 
-def test_an_interrupted_move_is_finished(records, states, write_note, tmp_path):
-    file = tmp_path / "train.ipynb"
-    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    write_note("a", path=str(file))
-    other = "33333333-3333-4333-8333-333333333333"
-    move_checkpoint(states.root, "a", NOTEBOOK, other)
-    assert [one.error for one in recover_all(records, states)] == [None]
+def test_an_interrupted_move_is_finished(records, states, write_note, notebook_file):
+    write_note("a", path=notebook_file)
+    move_checkpoint(states.root, "a", NOTEBOOK, OTHER_NOTEBOOK)
+    assert_all_recovered(records, states, 1)
     (notebook,) = records.list_all()
-    assert states.can_read(records.list_checkpoints(notebook.id)[0].model_state_path, notebook.id)
+    (checkpoint,) = records.list_checkpoints(notebook.id)
+    assert states.can_read(checkpoint.model_state_path, notebook.id)
 
 
 def test_a_note_refers_only_to_files_in_its_own_folder(records, states, write_note, tmp_path):
     secret = tmp_path / "secret.safetensors"
-    secret.write_bytes(b"not yours")
+    secret.write_bytes(b"secret")
     note = write_note("a")
     note.checkpoint.model_state_path = str(secret)
     note.write(states)
     (result,) = recover_all(records, states)
     assert "secret.safetensors not found" in str(result.error)
-    link = Path(states.root) / NOTEBOOK / "a" / "secret.safetensors"
-    link.symlink_to(secret)
+    note_file(states, "a").with_name(secret.name).symlink_to(secret)
     (result,) = recover_all(records, states)
     assert result.error is not None
     assert records.get_checkpoint("a") is None
 
 
-def test_ids_are_those_of_the_folders(records, states, write_note):
+def test_the_id_of_a_checkpoint_is_the_name_of_its_folder(records, states, write_note):
     note = write_note("a")
     note.checkpoint.id = "../../elsewhere"
-    document = note.to_json()
-    (Path(states.root) / NOTEBOOK / "a" / NOTE).write_text(json.dumps(document))
+    note_file(states, "a").write_text(json.dumps(note.to_json()))
     (result,) = recover_all(records, states)
-    assert result.checkpoint is not None
     assert result.checkpoint.id == "a"
 
 
@@ -236,39 +244,34 @@ def test_an_incomplete_state_is_not_recorded(records, states, write_note):
 def test_an_unreadable_note_is_reported_and_remains(records, states, write_note, text):
     write_note("a")
     write_note("b", 1)
-    broken = Path(states.root) / NOTEBOOK / "a" / NOTE
-    broken.write_text(text)
-    recorded, trouble = recover_all(records, states)
+    note_file(states, "a").write_text(text)
+    recorded, failed = recover_all(records, states)
     assert recorded.checkpoint is not None
-    assert trouble.error is not None
-    assert broken.exists()
+    assert failed.error is not None
+    assert note_file(states, "a").exists()
 
 
-def test_a_sweep_keeps_folders_with_notes(states, write_note):
-    note = write_note("a")
-    folder = os.path.dirname(note.checkpoint.model_state_path)
-    report = sweep(
-        StateStorage(Path(states.root)), lambda _notebook, _checkpoint: None, older_than=-1
-    )
+def test_garbage_collection_keeps_folders_with_notes(states, write_note):
+    write_note("a")
+    report = sweep(StateStorage(Path(states.root)), lambda *_: None, older_than=-1)
     assert report.folders == []
-    assert os.path.exists(os.path.join(folder, NOTE))
+    assert note_file(states, "a").exists()
 
 
-# Notes that others may have written
+# Notes with invalid or unusual content
 
 
 def change(note, states, **values):
-    """Write a note with other values, given by their paths in it; return its file."""
+    """Write a note with other values, named by their paths in it."""
     document = note.to_json()
     for path, value in values.items():
-        *above, name = path.split("__")
+        *parents, name = path.split("__")
         target = document
-        for step in above:
-            target = target[step]
+        for parent in parents:
+            target = target[parent]
         target[name] = value
-    file = Path(states.root) / NOTEBOOK / str(note.checkpoint.id) / NOTE
-    file.write_text(json.dumps(document))
-    return file
+    note_file(states, str(note.checkpoint.id)).write_text(json.dumps(document))
+    return note
 
 
 def nested(levels):
@@ -280,208 +283,186 @@ def nested(levels):
 
 LAST, FIRST = "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"
 PROCESS = {"host": "h", "pid": 1, "started_at": "2026-01-01T00:00:00Z"}
-#: Values with which a note is refused.
+#: Values with which a note is rejected.
 INVALID = {
-    "a time before time": {"made_at": "0001-01-01T00:00:00+14:00"},
-    "a time after time": {"made_at": "9999-12-31T23:59:59-14:00"},
-    "no time": {"made_at": "soon"},
-    "a huge epoch": {"checkpoint__epoch": 2**32},
-    "a huger epoch": {"checkpoint__epoch": 10**400},
-    "a negative step": {"checkpoint__step": -1},
-    "an epoch that is no number": {"checkpoint__epoch": float("nan")},
-    "a negative size": {"checkpoint__sizes": {"model": -1}},
-    "a huge size": {"checkpoint__sizes": {"model": 10**400}},
+    "time before year 1": {"made_at": "0001-01-01T00:00:00+14:00"},
+    "time after year 9999": {"made_at": "9999-12-31T23:59:59-14:00"},
+    "not a time": {"made_at": "soon"},
+    "large epoch": {"checkpoint__epoch": 2**32},
+    "huge epoch": {"checkpoint__epoch": 10**400},
+    "negative step": {"checkpoint__step": -1},
+    "epoch is NaN": {"checkpoint__epoch": float("nan")},
+    "negative size": {"checkpoint__sizes": {"model": -1}},
+    "huge size": {"checkpoint__sizes": {"model": 10**400}},
     "deeply nested metrics": {"checkpoint__metrics": nested(500)},
-    "metrics nested deeper than Python goes": {"checkpoint__metrics": nested(900)},
-    "a digest of another form": {"checkpoint__digests": {"model": "../../etc"}},
+    "metrics nested beyond the recursion limit": {"checkpoint__metrics": nested(900)},
+    "malformed digest": {"checkpoint__digests": {"model": "../../etc"}},
     "no digest": {"checkpoint__digests": {}},
-    "a digest of another state": {"checkpoint__digests": {"optimizer": "0" * 64}},
-    "tags that are no texts": {"checkpoint__tags": [1]},
-    "half a surrogate pair in a path": {"path": "/a/\ud800.ipynb"},
-    "a NUL in a path": {"path": "/a/\0.ipynb"},
-    "a relative path": {"path": "../../train.ipynb"},
-    "a path of a megabyte": {"path": "/" + "x" * 1_000_000},
-    "a host of a megabyte": {"run__process": {**PROCESS, "host": "h" * 1_000_000}},
-    "a process beyond all numbers": {"run__process": {**PROCESS, "pid": 2**70}},
-    "a negative process": {"run__process": {**PROCESS, "pid": -1}},
-    "process 0": {"run__process": {**PROCESS, "pid": 0}},
-    "an owner of a megabyte": {"owner": "o" * 1_000_000},
-    "half a surrogate pair in a run's id": {"run__id": "\udfff", "checkpoint__run_id": "\udfff"},
-    "another run's end": {"run__id": "another"},
-    "a run that the checkpoint is not of": {"checkpoint__run_id": None},
-    "no run's status": {"run__status": "paused"},
-    "executed cells that are none": {"executed": [[]]},
-    "a state that leads elsewhere": {"checkpoint__model_state_path": "/dev/zero"},
-    "a state in a folder above": {"checkpoint__model_state_path": ".."},
-    "a state with a NUL": {"checkpoint__model_state_path": "/a/\0"},
+    "digest of another state": {"checkpoint__digests": {"optimizer": "0" * 64}},
+    "tags are not strings": {"checkpoint__tags": [1]},
+    "lone surrogate in path": {"path": "/a/\ud800.ipynb"},
+    "NUL in path": {"path": "/a/\0.ipynb"},
+    "relative path": {"path": "../../train.ipynb"},
+    "long path": {"path": "/" + "x" * 1_000_000},
+    "long host": {"run__process": {**PROCESS, "host": "h" * 1_000_000}},
+    "huge pid": {"run__process": {**PROCESS, "pid": 2**70}},
+    "negative pid": {"run__process": {**PROCESS, "pid": -1}},
+    "pid 0": {"run__process": {**PROCESS, "pid": 0}},
+    "long owner": {"owner": "o" * 1_000_000},
+    "lone surrogate in run id": {"run__id": "\udfff", "checkpoint__run_id": "\udfff"},
+    "run of another checkpoint": {"run__id": "another"},
+    "checkpoint without the run": {"checkpoint__run_id": None},
+    "unknown run status": {"run__status": "paused"},
+    "executed cells are not objects": {"executed": [[]]},
+    "state is a device": {"checkpoint__model_state_path": "/dev/zero"},
+    "state is a parent folder": {"checkpoint__model_state_path": ".."},
+    "NUL in state path": {"checkpoint__model_state_path": "/a/\0"},
 }
-#: Values with which a checkpoint is recorded all the same.
+#: Values with which a checkpoint is still recorded.
 UNUSUAL = {
-    "made in the year 9999": {"made_at": LAST},
-    "made in the year 1": {"made_at": FIRST},
-    "begun in the year 9999": {"run__started_at": LAST},
-    "begun in the year 1": {"run__started_at": FIRST, "made_at": FIRST},
-    "leased until the year 9999": {"run__lease_until": LAST},
-    "a process from the year 9999": {"run__process": {**PROCESS, "started_at": LAST}},
-    "ended in the year 1": {"run__ended_at": FIRST, "run__status": "failed"},
-    "metrics that are no numbers": {
-        "checkpoint__metrics": {"loss": "low", "a": [None, {}], "": True}
-    },
-    "metrics that are no object": {"checkpoint__metrics": "low"},
+    "made in year 9999": {"made_at": LAST},
+    "made in year 1": {"made_at": FIRST},
+    "started in year 9999": {"run__started_at": LAST},
+    "started in year 1": {"run__started_at": FIRST, "made_at": FIRST},
+    "leased until year 9999": {"run__lease_until": LAST},
+    "process started in year 9999": {"run__process": {**PROCESS, "started_at": LAST}},
+    "ended in year 1": {"run__ended_at": FIRST, "run__status": "failed"},
+    "metrics are not numbers": {"checkpoint__metrics": {"loss": "low", "a": [None, {}], "": True}},
+    "metrics are not an object": {"checkpoint__metrics": "low"},
     "huge numbers": {
         "checkpoint__metrics": {"loss": 10**400, "acc": float("nan"), "x": float("-inf")}
     },
     "many metrics": {"checkpoint__metrics": {f"m{n}": n for n in range(3000)}},
-    "odd text in names": {
+    "control characters in names": {
         "checkpoint__metrics": {"\0\ud800\x1b": 1.0},
         "checkpoint__tags": ["\udc80\x1b", ""],
     },
-    "sizes of what is not there": {"checkpoint__sizes": {"model": 14, "else": -(2**70)}},
-    "digests of what is not there": {"checkpoint__digests": {"model": "0" * 64, "else": "1" * 64}},
-    "a path to a device": {"path": "/dev/zero", "kind": "script"},
-    "a path to a folder": {"path": "/", "kind": "notebook"},
-    "fields nobody knows": {"more": {"deep": nested(50)}},
-    "another version": {"checkpoint__version_id": "44444444-4444-4444-8444-444444444444"},
-    "another parent": {"run__parent_checkpoint_id": "../x"},
-    "odd cells": {
+    "size of a missing state": {"checkpoint__sizes": {"model": 18, "else": -(2**70)}},
+    "digest of a missing state": {"checkpoint__digests": {"model": "0" * 64, "else": "1" * 64}},
+    "path is a device": {"path": "/dev/zero", "kind": "script"},
+    "path is a folder": {"path": "/", "kind": "notebook"},
+    "unknown fields": {"more": {"deep": nested(50)}},
+    "unknown version": {"checkpoint__version_id": "44444444-4444-4444-8444-444444444444"},
+    "unknown parent": {"run__parent_checkpoint_id": "../x"},
+    "unusual cells": {
         "executed": [{"source": "x" * 1_000_000 + "\ud800\0"}] * 3,
         "environment": {"python": "\ud800", "packages": {"\0": "\x1b"}},
     },
 }
 
 
-@pytest.mark.parametrize("name", INVALID)
-def test_an_invalid_note_keeps_no_other_from_being_recorded(records, states, write_note, name):
+@pytest.mark.parametrize("values", INVALID.values(), ids=INVALID)
+def test_an_invalid_note_does_not_affect_other_notes(records, states, write_note, values):
     write_note("before", 0)
-    file = change(write_note("hostile", 1), states, **INVALID[name])
+    change(write_note("invalid", 1), states, **values)
     write_note("after", 2)
-    results = {Path(one.folder).name: one for one in recover_all(records, states)}
+    results = recover_by_folder(records, states)
     assert (results["before"].error, results["after"].error) == (None, None)
-    assert len(str(results["hostile"].error)) > 10
-    assert records.get_checkpoint("hostile") is None
+    assert len(str(results["invalid"].error)) > 10
+    assert records.get_checkpoint("invalid") is None
     assert {one.id for one in records.list_checkpoints(NOTEBOOK)} == {"before", "after"}
-    assert file.exists()
+    assert note_file(states, "invalid").exists()
 
 
-@pytest.mark.parametrize("name", UNUSUAL)
-def test_an_unusual_note_is_recorded(records, states, write_note, name):
+@pytest.mark.parametrize("values", UNUSUAL.values(), ids=UNUSUAL)
+def test_a_note_with_unusual_values_is_recorded(records, states, write_note, values):
     write_note("before", 0)
-    change(write_note("odd", 1), states, **UNUSUAL[name])
+    change(write_note("unusual", 1), states, **values)
     write_note("after", 2)
-    assert [one.error for one in recover_all(records, states)] == [None] * 3
-    assert list(find_unrecorded(states)) == []
-    found = records.get_checkpoint("odd")
-    assert found is not None
-    assert states.can_read(found.model_state_path, found.notebook_id)
-    assert found.sizes == {"model": len(b"weights of odd")}
-    assert found.created_at <= now()
+    assert_all_recovered(records, states, 3)
+    checkpoint = records.get_checkpoint("unusual")
+    assert checkpoint is not None
+    assert states.can_read(checkpoint.model_state_path, checkpoint.notebook_id)
+    assert checkpoint.sizes == {"model": len(b"weights of unusual")}
+    assert checkpoint.created_at <= now()
     assert records.checkpoints.get_latest(NOTEBOOK).id == "after"
     assert all(run.started_at <= now() for run in records.runs.list(NOTEBOOK))
-    repr(Checkpoint(found, states))
+    repr(Checkpoint(checkpoint, states))
 
 
 @pytest.mark.parametrize("owner", ["ada", "eve"])
-@pytest.mark.parametrize("how", ["its folder", "record_id", "its file", "its checkpoint"])
-def test_a_note_adds_nothing_to_the_notebook_of_another_user(
-    records, states, write_note, tmp_path, how, owner
+@pytest.mark.parametrize("link", ["folder", "record_id", "file", "checkpoint"])
+def test_a_note_does_not_change_the_notebook_of_another_user(
+    records, states, write_note, notebook_file, link, owner
 ):
-    file = tmp_path / "theirs.ipynb"
-    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    theirs = NOTEBOOK if how == "its folder" else "33333333-3333-4333-8333-333333333333"
+    id = NOTEBOOK if link == "folder" else OTHER_NOTEBOOK
     records.create(
-        NewNotebook(id=theirs, user_id="bob", name="theirs", path=str(file), origin=ORIGIN)
+        NewNotebook(id=id, user_id="bob", name="bobs", path=notebook_file, origin=ORIGIN)
     )
-    records.runs.start(theirs, id="their-run")
-    values = {
-        "its folder": {},
-        "record_id": {"record_id": theirs},
-        "its file": {"path": str(file)},
-        "its checkpoint": {},
-    }[how]
-    if how == "its checkpoint":
+    records.runs.start(id, id="bobs-run")
+    if link == "checkpoint":
         records.create_checkpoint(
-            NewCheckpoint(id="a", notebook_id=theirs, epoch=7, step=7, metrics={})
+            NewCheckpoint(id="a", notebook_id=id, epoch=7, step=7, metrics={})
         )
-    before = records.list_checkpoints(theirs), records.runs.list(theirs), records.find_by_id(theirs)
+    values = {"record_id": {"record_id": id}, "file": {"path": notebook_file}}.get(link, {})
+
+    def read_notebook():
+        return records.list_checkpoints(id), records.runs.list(id), records.find_by_id(id)
+
+    before = read_notebook()
     change(write_note("a", status=RunStatus.FAILED), states, owner=owner, **values)
     (result,) = recover_all(records, states)
-    assert (
-        records.list_checkpoints(theirs),
-        records.runs.list(theirs),
-        records.find_by_id(theirs),
-    ) == before
-    if how in ("its folder", "its checkpoint"):
+    assert read_notebook() == before
+    if link in ("folder", "checkpoint"):
         assert result.error is not None
-    else:  # in a notebook of its own user
-        assert result.checkpoint is not None
+    else:
         assert records.find_summary(result.checkpoint.notebook_id).user_id == owner
 
 
-def test_a_note_ends_no_run_of_another_notebook(records, states, write_note):
-    records.create(NewNotebook(id="theirs", user_id="bob", name="theirs"))
-    records.runs.start("theirs", id="their-run")
-    change(
-        write_note("a", status=RunStatus.FAILED),
-        states,
-        run__id="their-run",
-        checkpoint__run_id="their-run",
-    )
+def test_a_note_does_not_end_a_run_of_another_notebook(records, states, write_note):
+    records.create(NewNotebook(id="bobs", user_id="bob", name="bobs"))
+    records.runs.start("bobs", id="bobs-run")
+    note = write_note("a", status=RunStatus.FAILED)
+    change(note, states, run__id="bobs-run", checkpoint__run_id="bobs-run")
     recover_all(records, states)
-    assert records.runs.list("theirs")[0].status is RunStatus.RUNNING
+    assert records.runs.list("bobs")[0].status is RunStatus.RUNNING
 
 
 @pytest.mark.parametrize(
-    "kind",
-    [
-        "fifo",
-        "link to a device",
-        "link to another note",
-        "dangling link",
-        "folder",
-        "empty",
-        "huge",
-        "half",
-    ],
+    "kind", ["pipe", "/dev/zero", f"../good/{NOTE}", "dangling", "folder", "empty", "huge", "half"]
 )
-def test_a_note_that_is_no_regular_file_blocks_nothing(records, states, write_note, kind):
+def test_a_note_that_is_not_a_regular_file_is_reported(records, states, write_note, kind):
     write_note("good", 1)
     write_note("bad")
-    note = Path(states.root) / NOTEBOOK / "bad" / NOTE
-    text = note.read_bytes()
+    note = note_file(states, "bad")
+    content = note.read_bytes()
     note.unlink()
-    if kind == "fifo":
-        os.mkfifo(note)
-    elif kind == "folder":
-        note.mkdir()
-    elif kind == "huge":
-        with note.open("wb") as file:
-            file.truncate(1 << 36)
-    elif kind in ("empty", "half"):
-        note.write_bytes(text[: len(text) // 2] if kind == "half" else b"")
-    else:
-        targets = {"link to a device": "/dev/zero", "link to another note": f"../good/{NOTE}"}
-        note.symlink_to(targets.get(kind, "nothing"))
-    results = {Path(one.folder).name: one for one in recover_all(records, states)}
+    match kind:
+        case "pipe":
+            os.mkfifo(note)
+        case "folder":
+            note.mkdir()
+        case "huge":
+            note.touch()
+            os.truncate(note, 1 << 36)
+        case "empty":
+            note.touch()
+        case "half":
+            note.write_bytes(content[: len(content) // 2])
+        case target:
+            note.symlink_to(target)
+    results = recover_by_folder(records, states)
     assert results["good"].checkpoint is not None
     assert str(note) in str(results["bad"].error)
     assert records.get_checkpoint("bad") is None
 
 
 def test_folders_with_unusual_names_are_skipped(records, states, write_note):
-    note = write_note("good")
-    text = json.dumps(note.to_json())
+    content = json.dumps(write_note("good").to_json())
+    root, notebook = os.fsencode(states.root), NOTEBOOK.encode()
     for name in (b"\xff\xfe", b"\x1b]0;x\x07", b".hidden", b"a:b", b"x\ny"):
-        for folder in (
-            os.path.join(os.fsencode(states.root), name, b"c"),
-            os.path.join(os.fsencode(states.root), NOTEBOOK.encode(), name),
-        ):
+        for folder in (os.path.join(root, name, b"c"), os.path.join(root, notebook, name)):
             os.makedirs(folder)
-            Path(os.fsdecode(folder), NOTE).write_text(text)
-    results = recover_all(records, states)
-    assert [one.checkpoint.id for one in results if one.checkpoint is not None] == ["good"]
-    assert len(results) == 1 + 2 * 5
-    for one in results[1:]:
-        str(one.error).encode()
+            Path(os.fsdecode(folder), NOTE).write_text(content)
+    good, *failed = recover_all(records, states)
+    assert good.checkpoint.id == "good"
+    assert len(failed) == 2 * 5
+    for result in failed:
+        assert result.checkpoint is None
+        str(result.error).encode()
+
+
+# Unavailable stores and concurrency
 
 
 def test_recovery_stops_when_the_store_becomes_unavailable(states, write_note, tmp_path):
@@ -489,48 +470,36 @@ def test_recovery_stops_when_the_store_becomes_unavailable(states, write_note, t
     write_note("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
         records = NotebookRepository(store, states=states)
-        notes = [one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)]
-        results = recover(records, states, ORIGIN, notes)
+        results = recover(records, states, ORIGIN, find_notes(states))
         assert next(results).error is None
-        with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StoreError):
-                next(results)
-        waiting = [
-            one.checkpoint.id
-            for one in find_unrecorded(states)
-            if isinstance(one, UnrecordedCheckpoint)
-        ]
-        assert waiting == ["b"]
-        assert [one.error for one in recover_all(records, states)] == [None]
+        with locked(tmp_path / "axon.db"), pytest.raises(StoreError):
+            next(results)
+        assert [note.checkpoint.id for note in find_notes(states)] == ["b"]
+        assert_all_recovered(records, states, 1)
 
 
-def test_concurrent_recoveries_record_each_checkpoint_once(states, write_note, tmp_path):
-    file = tmp_path / "train.ipynb"
-    file.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+def test_concurrent_recoveries_record_each_checkpoint_once(
+    states, write_note, tmp_path, notebook_file
+):
     for epoch in range(12):
-        write_note(f"c{epoch}", epoch, path=str(file))
+        write_note(f"c{epoch}", epoch, path=notebook_file)
     start, url = threading.Barrier(4), f"sqlite:///{tmp_path}/axon.db"
 
-    def work():
+    def recover_in_thread(_):
         with closing(open_store(url)) as store:
-            notes = [
-                one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)
-            ]
+            notes = find_notes(states)
             start.wait(30)
             return list(recover(NotebookRepository(store, states=states), states, ORIGIN, notes))
 
     with ThreadPoolExecutor(4) as pool:
-        results = [
-            one for worker in [pool.submit(work) for _ in range(4)] for one in worker.result(60)
-        ]
-    assert [one.error for one in results if one.error is not None] == []
+        results = [one for each in pool.map(recover_in_thread, range(4)) for one in each]
+    assert {result.error for result in results} == {None}
     with closing(open_store(url)) as store:
         records = NotebookRepository(store)
         (notebook,) = records.list_all()
-        made = records.list_checkpoints(notebook.id)
-        assert [one.epoch for one in made] == list(range(11, -1, -1))
-        assert all(states.can_read(one.model_state_path, notebook.id) for one in made)
+        checkpoints = records.list_checkpoints(notebook.id)
+        assert [one.epoch for one in checkpoints] == list(range(11, -1, -1))
+        assert all(states.can_read(one.model_state_path, notebook.id) for one in checkpoints)
         assert list(find_unrecorded(states)) == []
         assert len(records.runs.list(notebook.id)) == 1
 
@@ -544,16 +513,16 @@ def background(records, states):
 
 
 def run_pass(background):
-    """Run one pass; return the ids of recorded checkpoints, and the others with their folders."""
-    results = [one for one in background.run_once() if one is not None]
+    """Run one pass; return the ids of recorded checkpoints, and the folders of others."""
     return [
-        one.checkpoint.id if one.checkpoint is not None else f"not {Path(one.folder).name}"
-        for one in results
+        result.checkpoint.id if result.checkpoint is not None else f"not {Path(result.folder).name}"
+        for result in background.run_once()
+        if result is not None
     ]
 
 
 @pytest.mark.parametrize(
-    ("made", "by_kernel", "message"),
+    ("saved", "recorded_by_kernel", "message"),
     [
         ("a", "", "recorded 1 checkpoint made while"),
         ("abc", "a", "recorded 2 checkpoints made while"),
@@ -561,46 +530,36 @@ def run_pass(background):
     ],
 )
 def test_a_server_logs_how_many_checkpoints_it_recorded(
-    made, by_kernel, message, states, write_note, caplog
+    saved, recorded_by_kernel, message, records, background, states, write_note, caplog
 ):
     caplog.set_level(logging.INFO)
-    with closing(open_store("memory://")) as store:
-        records = NotebookRepository(store, states=states)
-        notes = [write_note(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate(made)]
-        assert len(list(recover(records, states, ORIGIN, notes[: len(by_kernel)]))) == len(
-            by_kernel
-        )
-        for one in notes:
-            one.write(
-                states
-            )  # also those that the kernel recorded, and was killed before it removed them
-        background = BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
-        log = logging.getLogger("test_recovery")
-        collector = GarbageCollector(records, states, log)
-        server = BackgroundWork(records, collector, log, recovery=background)
-        server.start()
-        try:
-            eventually(lambda: not list(find_unrecorded(states)))
-        finally:
-            assert server.stop()
-        assert records.checkpoints.count(NOTEBOOK) == len(made)
-    messages = [
-        record.getMessage() for record in caplog.records if "recorded" in record.getMessage()
-    ]
+    notes = [write_note(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate(saved)]
+    list(recover(records, states, ORIGIN, notes[: len(recorded_by_kernel)]))
+    for note in notes:  # as if the kernel had been killed before it removed its notes
+        note.write(states)
+    log = logging.getLogger("test_recovery")
+    collector = GarbageCollector(records, states, log)
+    server = BackgroundWork(records, collector, log, recovery=background)
+    server.start()
+    try:
+        eventually(lambda: not list(find_unrecorded(states)))
+    finally:
+        assert server.stop()
+    assert records.checkpoints.count(NOTEBOOK) == len(saved)
+    messages = [text for text in caplog.messages if "recorded" in text]
     assert len(messages) == (message is not None)
     assert message is None or message in messages[0]
 
 
 def test_a_running_process_records_its_own_checkpoints(background, states, write_note):
     notes = [write_note("a", 0), write_note("b", 1)]
-    for one in notes:
-        one.run.process = this_process()
-        one.write(states)
+    for note in notes:
+        note.run.process = this_process()
+        note.write(states)
     assert run_pass(background) == []
     assert run_pass(background) == []
-    last = notes[-1]
-    last.run.status = RunStatus.FAILED  # the cell failed, and the kernel lives on
-    last.write(states)
+    notes[-1].run.status = RunStatus.FAILED  # the cell failed, and the kernel still runs
+    notes[-1].write(states)
     assert run_pass(background) == ["a", "b"]
     assert run_pass(background) == []
 
@@ -619,7 +578,7 @@ def test_checkpoints_are_recorded_when_their_process_ends(background, states, wr
 
 def test_a_run_on_another_host_counts_as_running_for_an_hour(background, states, write_note):
     note = write_note("a")
-    note.run.process = RunProcess(host="another machine", pid=1, started_at=now())
+    note.run.process = RunProcess(host="another host", pid=1, started_at=now())
     note.write(states)
     assert run_pass(background) == []
     note.made_at = now() - timedelta(minutes=61)
@@ -631,33 +590,30 @@ def test_a_run_on_another_host_counts_as_running_for_an_hour(background, states,
     "other", [{"store_url": "sqlite:////x.db"}, {"owner": "bob"}, {"origin": "another"}]
 )
 def test_notes_for_other_stores_users_and_origins_remain(background, states, write_note, other):
-    note = change(write_note("theirs", 0), states, **other)
-    write_note("ours", 1)
-    assert run_pass(background) == ["ours"]
-    assert note.exists()
+    change(write_note("other", 0), states, **other)
+    write_note("own", 1)
+    assert run_pass(background) == ["own"]
+    assert note_file(states, "other").exists()
 
 
 def test_an_error_is_reported_once_until_the_folder_changes(background, states, write_note):
-    note = write_note("hostile", 0)
-    change(note, states, made_at="never")
+    note = change(write_note("invalid", 0), states, made_at="never")
     write_note("good", 1)
-    assert run_pass(background) == ["not hostile", "good"]
+    assert run_pass(background) == ["not invalid", "good"]
     write_note("other", 2)
-    assert run_pass(background) == ["not hostile", "other"]
+    assert run_pass(background) == ["not invalid", "other"]
     assert run_pass(background) == []
     note.write(states)
-    assert run_pass(background) == ["hostile"]
+    assert run_pass(background) == ["invalid"]
 
 
 def test_a_pass_continues_when_the_store_is_available(states, write_note, tmp_path):
     write_note("a", 0)
     write_note("b", 1)
     with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
-        background = BackgroundRecovery(
-            NotebookRepository(store, states=states), states, ORIGIN, "memory://", None
-        )
-        with closing(sqlite3.connect(tmp_path / "axon.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        records = NotebookRepository(store, states=states)
+        background = BackgroundRecovery(records, states, ORIGIN, "memory://", None)
+        with locked(tmp_path / "axon.db"):
             for _ in range(2):
                 with pytest.raises(StoreError):
                     run_pass(background)
@@ -667,10 +623,10 @@ def test_a_pass_continues_when_the_store_is_available(states, write_note, tmp_pa
 def test_an_idle_pass_reads_no_folder(background, states, write_note, monkeypatch):
     write_note("a")
     assert run_pass(background) == ["a"]
-    assert run_pass(background) == []  # recording changed the folders
+    assert run_pass(background) == []  # the first pass changed the folders
     with monkeypatch.context() as patched:
         for name in ("scandir", "listdir", "open", "lstat"):
-            patched.setattr(os, name, lambda *given, **_: pytest.fail(f"{given} was read"))
+            patched.setattr(os, name, lambda *paths, **_: pytest.fail(f"{paths} was read"))
         assert run_pass(background) == []
     write_note("b", 1)
     assert run_pass(background) == ["b"]

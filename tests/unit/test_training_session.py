@@ -1,4 +1,4 @@
-"""Checkpoints, questions, restoring and resuming through the notebook API, in this process."""
+"""Saving, querying, restoring and resuming checkpoints through the notebook API."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def states(tmp_path):
     return StateStorage(tmp_path / "data" / "axon_notebooks" / "states")
 
 
-# What a checkpoint has
+# Saving
 
 
-def test_a_checkpoint_has_what_was_saved(axon, records, notebook):
+def test_a_checkpoint_has_its_arguments(axon, records, notebook):
     optimizer, metrics = {"m": np.zeros(3)}, {"loss": np.float32(0.5)}
     saved = axon.checkpoint(
         make_model(), optimizer, epoch=2, step=40, metrics=metrics, tags="first"
@@ -80,14 +80,14 @@ def test_a_step_of_nan_counts_as_omitted(axon):
     assert (saved.epoch, saved.step, saved.has_state) == (3, 0, True)
 
 
-def test_unusual_numbers_are_converted_or_left_out(axon, records):
+def test_unusual_numbers_are_converted_or_omitted(axon, records):
     saved = axon.checkpoint(make_model(1), epoch=1.0, step=np.float64(30.0), metrics={"loss": 1})
     assert (saved.epoch, saved.step) == (1, 30)
     with pytest.warns(AxonWarning, match="epoch is not a whole number"):
         assert axon.checkpoint(make_model(), epoch=1.5, step=31).epoch == 1
     metrics = {"loss": 0.5, "confusion": np.eye(3), "x": object(), 3: 0.25}
-    left_out = r"metrics are omitted: confusion \(is a ndarray.*, x \(is a object\)"
-    with pytest.warns(AxonWarning, match=left_out) as warned:
+    omitted = r"metrics are omitted: confusion \(is a ndarray.*, x \(is a object\)"
+    with pytest.warns(AxonWarning, match=omitted) as warned:
         saved = axon.checkpoint(make_model(2), epoch=2, metrics=metrics)
     assert len(warned) == 1
     assert saved.metrics == {"loss": 0.5, "3": 0.25}
@@ -162,7 +162,7 @@ def test_a_model_that_cannot_be_saved_leaves_no_files(axon, records, states):
     assert not Path(states.root).exists()
 
 
-def test_an_optimizer_in_place_of_the_model_is_refused(axon):
+def test_an_optimizer_in_place_of_the_model_is_rejected(axon):
     class SGD:
         param_groups = ()
 
@@ -170,15 +170,15 @@ def test_an_optimizer_in_place_of_the_model_is_refused(axon):
         axon.checkpoint(SGD(), make_model(), epoch=0)
 
 
-# Questions
+# Queries
 
 
 def test_the_direction_of_a_metric_follows_from_its_name(axon, capsys):
     for epoch, value in enumerate([1.0, 3.0, 2.0]):
         metrics = {"val_accuracy": value, "val": {"loss": value}, "wobble": value}
         axon.checkpoint(None, epoch=epoch, metrics=metrics)
-    assert axon.best("val_accuracy").epoch == 1
-    assert axon.best("val_accuracy").epoch == 1
+    for _ in range(2):  # prints the direction once
+        assert axon.best("val_accuracy").epoch == 1
     assert capsys.readouterr().out == "The best val_accuracy: higher is better.\n"
     assert axon.best("val.loss", "min").epoch == 0
     assert capsys.readouterr().out == ""
@@ -207,7 +207,7 @@ def test_a_misspelt_metric_gets_a_suggestion(axon, restart):
 
 
 @pytest.mark.parametrize("kind", ["notebook", "script", "nothing"])
-def test_questions_create_no_record(kind, axon, records, tmp_path, monkeypatch):
+def test_queries_create_no_record(kind, axon, records, tmp_path, monkeypatch):
     if kind == "script":
         script = tmp_path / "train.py"
         script.write_text("train()\n")
@@ -227,7 +227,7 @@ def test_questions_create_no_record(kind, axon, records, tmp_path, monkeypatch):
     assert len(records.list_all()) == 1
 
 
-def test_questions_find_the_record_of_a_moved_file(axon, restart, notebook, tmp_path, monkeypatch):
+def test_queries_find_the_record_of_a_moved_file(axon, restart, notebook, tmp_path, monkeypatch):
     saved = axon.checkpoint(None, metrics={"loss": 1.0})
     content = json.loads(notebook.read_text())
     content["metadata"]["axon"] = {"notebook_id": saved.record.notebook_id}
@@ -239,7 +239,7 @@ def test_questions_find_the_record_of_a_moved_file(axon, restart, notebook, tmp_
     assert axon.latest().id == saved.id
 
 
-def test_questions_are_answered_while_the_store_is_locked(axon, restart, notebook, tmp_path):
+def test_queries_work_while_the_store_is_locked(axon, restart, notebook, tmp_path):
     axon.use(notebook)
     saved = axon.checkpoint(None, epoch=0, metrics={"loss": 1.0})
     content = json.loads(notebook.read_text())
@@ -249,14 +249,14 @@ def test_questions_are_answered_while_the_store_is_locked(axon, restart, noteboo
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         notebook.write_text(json.dumps(content))
-        for ask in (
+        for query in (
             lambda: axon.best("loss"),
             axon.latest,
             lambda: axon.checkpoints()[0],
             lambda: axon.get(saved.id),
         ):
             start = time.monotonic()
-            assert ask().id == saved.id
+            assert query().id == saved.id
             assert time.monotonic() - start < 8  # recording waits for 10 s
         assert [cell.source for cell in axon.notebook().cells] == ["train()"]
     assert [cell.source for cell in axon.notebook().cells] == ["train(1)"]
@@ -449,23 +449,23 @@ def test_resume_restores_random_number_generators_and_restore_does_not(axon, res
     assert np.random.random(4).tolist() == (after_saving if resumes else seeded)
 
 
-def test_a_changed_state_file_is_refused(axon):
+def test_a_changed_state_file_is_rejected(axon):
     saved = axon.checkpoint(make_model(1), epoch=0)
     path = Path(saved.record.model_state_path)
-    octets = bytearray(path.read_bytes())
-    octets[-1] ^= 1
-    path.write_bytes(octets)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
     target = make_model(7)
     with pytest.raises(StateCorrupt, match=r"model\.safetensors differs from what checkpoint"):
         saved.restore(target)
     assert (target["w"] == 7).all()
 
 
-def test_a_file_that_is_replaced_after_its_verification_is_not_read(axon, states):
+def test_a_file_that_is_replaced_after_its_check_is_not_read(axon, states):
     saved = axon.checkpoint(make_model(1), {"m": np.ones(2)}, epoch=0)
     other = axon.checkpoint(make_model(2), epoch=1)
 
-    class Replaced(StateStorage):
+    class ReplacingStorage(StateStorage):
         def open(self, path, notebook_id, *, field=""):
             file = super().open(path, notebook_id, field=field)
             Path(path).unlink()
@@ -473,12 +473,12 @@ def test_a_file_that_is_replaced_after_its_verification_is_not_read(axon, states
             return file
 
     target, optimizer = make_model(7), {"m": np.zeros(2)}
-    Checkpoint(saved.record, Replaced(Path(states.root))).restore(target, optimizer)
+    Checkpoint(saved.record, ReplacingStorage(Path(states.root))).restore(target, optimizer)
     assert (target["w"] == 1).all()
     assert (optimizer["m"] == 1).all()
 
 
-def test_a_state_that_does_not_fit_changes_nothing(axon):
+def test_a_state_of_another_shape_is_not_restored_in_part(axon):
     saved = axon.checkpoint(make_model(1), {"m": np.zeros(2)}, epoch=0)
     target, optimizer = make_model(7), {"m": np.ones(3)}
     with pytest.raises(InvalidData, match=r"optimizer\['m'\]"):
@@ -504,7 +504,7 @@ class Schedule:
             raise ValueError("wrong length")
 
 
-def test_an_extra_object_that_refuses_its_state_leaves_the_model_alone(axon):
+def test_an_extra_object_that_rejects_its_state_leaves_the_model_unchanged(axon):
     extra = {"n": 1, "s": Schedule(1)}
     saved = axon.checkpoint(make_model(1), {"m": np.ones(2)}, extra=extra, epoch=0)
     target, optimizer, extra = make_model(7), {"m": np.zeros(2)}, {"n": 0, "s": Schedule(2)}
@@ -519,27 +519,27 @@ def test_an_extra_object_that_refuses_its_state_leaves_the_model_alone(axon):
 # Resuming
 
 
-def test_resume_passes_over_a_missing_state(axon, restart, capsys):
-    kept = axon.checkpoint(make_model(1), epoch=0)
-    lost = axon.checkpoint(make_model(2), epoch=1)
+def test_resume_skips_a_checkpoint_without_its_state(axon, restart, capsys):
+    remaining = axon.checkpoint(make_model(1), epoch=0)
+    deleted = axon.checkpoint(make_model(2), epoch=1)
     restart(RunStatus.FAILED)
-    Path(lost.record.model_state_path).unlink()
+    Path(deleted.record.model_state_path).unlink()
     target = make_model()
-    assert axon.resume(target).id == kept.id
+    assert axon.resume(target).id == remaining.id
     assert (target["w"] == 1).all()
     assert "no longer exists" in capsys.readouterr().out
 
 
-def test_resume_finds_a_state_behind_many_checkpoints_without_one(axon, restart, capsys):
-    kept = axon.checkpoint(make_model(3), epoch=0, step=0)
+def test_resume_skips_many_checkpoints_without_a_model(axon, restart, capsys):
+    remaining = axon.checkpoint(make_model(3), epoch=0, step=0)
     for step in range(1, 103):
         axon.checkpoint(None, step=step)
     restart(RunStatus.FAILED)
-    assert axon.resume(make_model()).id == kept.id
+    assert axon.resume(make_model()).id == remaining.id
     assert "no longer exists" not in capsys.readouterr().out
 
 
-def test_resume_names_the_former_folder_of_a_state(
+def test_resume_prints_where_states_of_another_root_are(
     axon, restart, capsys, monkeypatch, tmp_path, states
 ):
     root, scratch = Path(states.root), tmp_path / "scratch"
@@ -597,9 +597,9 @@ def test_states_are_restored_from_a_moved_folder(
     restart()
     Path(states.root).rename(tmp_path / "states")
     monkeypatch.setenv("AXON_STATES_ROOT", str(tmp_path / "states"))
-    for found in (axon.get(saved.id), axon.latest(), axon.best("loss")):
+    for checkpoint in (axon.get(saved.id), axon.latest(), axon.best("loss")):
         target = make_model(7)
-        found.restore(target)
+        checkpoint.restore(target)
         assert (target["w"] == 1).all()
     target = make_model(7)
     assert axon.resume(target, force=True).id == saved.id
@@ -626,7 +626,7 @@ def test_a_forked_process_has_its_own_run(axon):
 # An unavailable store
 
 
-def test_questions_include_unrecorded_checkpoints(axon, unavailable_store, capsys):
+def test_queries_include_unrecorded_checkpoints(axon, unavailable_store, capsys):
     with pytest.warns(AxonWarning, match="not being recorded"):
         saved = [
             axon.checkpoint(make_model(epoch), epoch=epoch, metrics={"loss": 1 / (1 + epoch)})
@@ -716,15 +716,15 @@ def test_a_run_ends_in_the_notebook_in_which_it_was_recovered(
 def test_training_continues_if_nothing_can_be_written(
     axon, unavailable_store, tmp_path, monkeypatch
 ):
-    in_the_way = tmp_path / "states"
-    in_the_way.touch()
-    monkeypatch.setenv("AXON_STATES_ROOT", str(in_the_way / "below"))
+    file = tmp_path / "states"
+    file.touch()
+    monkeypatch.setenv("AXON_STATES_ROOT", str(file / "below"))
     with pytest.warns(AxonWarning) as warned:
         assert not axon.checkpoint(None, epoch=0, metrics={"loss": 1}).is_recorded
     assert "could not be noted either" in str(warned[-1].message)
 
 
-def test_resume_ignores_hostile_notes(axon, tmp_path, records, restart, states):
+def test_resume_ignores_invalid_notes(axon, tmp_path, records, restart, states):
     for epoch in range(3):
         axon.checkpoint(make_model(epoch), epoch=epoch)
     (notebook,) = records.list_all()
@@ -734,9 +734,9 @@ def test_resume_ignores_hostile_notes(axon, tmp_path, records, restart, states):
         "store_url": f"sqlite:///{tmp_path}/data/axon_notebooks/axon.db",
         "owner": "ada",
     }
-    moments = ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "never", None)
-    for number, moment in enumerate(moments):
-        note = Note(notebook.id, f"hostile-{number}", {**document, "made_at": moment})
+    times = ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "never", None)
+    for number, made_at in enumerate(times):
+        note = Note(notebook.id, f"invalid-{number}", {**document, "made_at": made_at})
         write_note(states.root, note)
     fifo = Path(states.root) / notebook.id / "fifo"
     fifo.mkdir()

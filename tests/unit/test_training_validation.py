@@ -73,21 +73,21 @@ class Split(enum.Enum):
     ],
 )
 def test_metrics_become_json(metrics: Any, expected: dict[str, Any]) -> None:
-    found = normalize_metrics(metrics, pytest.fail)
-    assert found == expected
-    assert [type(value) for value in found.values()] == [type(v) for v in expected.values()]
+    result = normalize_metrics(metrics, pytest.fail)
+    assert result == expected
+    assert [type(value) for value in result.values()] == [type(v) for v in expected.values()]
 
 
 def test_metrics_may_be_nan_or_infinite() -> None:
-    found = normalize_metrics({"a": np.float64("nan"), "b": math.inf}, pytest.fail)
-    assert math.isnan(found["a"])
-    assert found["b"] == math.inf
+    result = normalize_metrics({"a": np.float64("nan"), "b": math.inf}, pytest.fail)
+    assert math.isnan(result["a"])
+    assert result["b"] == math.inf
 
 
-def _endless() -> dict[str, Any]:
-    endless: dict[str, Any] = {"fine": 1}
-    endless["again"] = endless
-    return endless
+def _recursive() -> dict[str, Any]:
+    recursive: dict[str, Any] = {"fine": 1}
+    recursive["again"] = recursive
+    return recursive
 
 
 def _nested(levels: int) -> dict[str, Any]:
@@ -113,7 +113,7 @@ _ELEMENTS = {"a": [1, object()], "b": [1, {"c": object()}]}
         ({"a": np.complex64(1), "b": 1j}, {}, "a (is a complex number), b (is a complex number)"),
         ({"a": 10**400, "b": 10**30}, {"b": 10**30}, "a (is too large)"),
         (_ELEMENTS, {}, "a (has an element that is not a number), b (has"),
-        ({"a": _endless()}, {"a": {"fine": 1}}, "a.again (contains itself)"),
+        ({"a": _recursive()}, {"a": {"fine": 1}}, "a.again (contains itself)"),
         (_nested(40), {}, "(is nested too deeply)"),
         ({1: 1, "1": 2}, {"1": 1}, "1 (appears twice)"),
         ({(1, 2): 1}, {}, "tuple (is not a name)"),
@@ -135,9 +135,9 @@ def test_unusable_metrics_are_omitted_with_one_warning(
     warnings: list[str] = []
     if type(metrics) is dict:
         metrics, kept = {"loss": 0.5, **metrics}, {"loss": 0.5, **kept}
-    found = normalize_metrics(metrics, warnings.append)
-    assert found == kept
-    assert NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics=found).metrics == kept
+    result = normalize_metrics(metrics, warnings.append)
+    assert result == kept
+    assert NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics=result).metrics == kept
     assert len(warnings) == 1
     assert warning in warnings[0]
 
@@ -162,8 +162,8 @@ def test_a_long_list_of_omitted_metrics_is_cut() -> None:
     ],
 )
 def test_a_position_is_any_whole_number(value: Any) -> None:
-    found = validate_position(value, "step", pytest.fail)
-    assert (found, type(found)) == (30, int)
+    result = validate_position(value, "step", pytest.fail)
+    assert (result, type(result)) == (30, int)
 
 
 def test_a_fraction_is_rounded_down_with_a_warning() -> None:
@@ -186,9 +186,9 @@ def test_positions_have_limits() -> None:
     assert validate_position(None, "epoch", pytest.fail) is None
     assert validate_position(5_000_000_000.0, "step", pytest.fail) == 5_000_000_000
     assert validate_position(2**53 - 1, "step", pytest.fail) == 2**53 - 1
-    for name, wrong in (("epoch", -1), ("epoch", 2**32), ("step", -0.5), ("step", 2**53)):
-        with pytest.raises(ValueError, match=f"{name} is {wrong}"):
-            validate_position(wrong, name, pytest.fail)
+    for name, invalid in (("epoch", -1), ("epoch", 2**32), ("step", -0.5), ("step", 2**53)):
+        with pytest.raises(ValueError, match=f"{name} is {invalid}"):
+            validate_position(invalid, name, pytest.fail)
     for value in ("3", math.inf, np.zeros(2), np.complex64(1), object()):
         with pytest.raises(TypeError, match="expected a whole number"):
             validate_position(value, "epoch", pytest.fail)
@@ -201,9 +201,9 @@ def test_a_run_is_named_by_a_string_or_a_real_number(
     names = ["fold 2", 2, np.int64(2), 2.0, 0.1, Fraction(1, 3), Decimal("0.10"), None]
     expected = ["fold 2", "2", "2", "2.0", "0.1", "1/3", "0.10", None]
     assert [validate(name) for name in names] == expected
-    for wrong in (True, np.True_, 1j, b"x", [1], object()):
+    for invalid in (True, np.True_, 1j, b"x", [1], object()):
         with pytest.raises(TypeError, match="expected a string or a real number that"):
-            validate(wrong)
+            validate(invalid)
     with pytest.raises(TypeError, match="blank"):
         validate(" ")
     with pytest.raises(ValueError, match="has 256 characters"):

@@ -90,14 +90,8 @@ _READ_MARK = (
 class PostgresqlEngine(Engine):
     """The engine for PostgreSQL.
 
-    Parameters
-    ----------
-    url : str
-        ``postgresql+psycopg://<user>@<host>:<port>/<database>``; parameters are passed to libpq.
-    version : int
-        The schema version that this process writes.
-    read_only : bool
-        Whether to change nothing when the store is opened.
+    The parameters are those of :class:`.database.Database`; parameters in the URL are passed to
+    libpq.
 
     Raises
     ------
@@ -114,7 +108,7 @@ class PostgresqlEngine(Engine):
         self,
         url: str,
         busy_timeout: float,
-        read_timeout: float | None = None,
+        read_timeout: float,
         *,
         version: int = SCHEMA_VERSION,
         read_only: bool = False,
@@ -122,7 +116,7 @@ class PostgresqlEngine(Engine):
         self._url = url
         self._shown_url = shown_url(url)
         self._busy_timeout = busy_timeout
-        self._read_timeout = busy_timeout if read_timeout is None else read_timeout
+        self._read_timeout = read_timeout
         self._version = version
         self._read_only = read_only
         self.sql = self._create_engine()

@@ -58,7 +58,7 @@ def connect_to_server(url: str) -> Iterator[sa.Connection]:
 
     Raises StoreError if the connection fails.
     """
-    engine = PostgresqlEngine(url, _TIMEOUT)
+    engine = PostgresqlEngine(url, _TIMEOUT, _TIMEOUT)
     try:
         with engine.sql.connect() as connection:
             engine.begin_snapshot(connection)

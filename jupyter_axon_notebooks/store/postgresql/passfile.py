@@ -82,7 +82,7 @@ def read_lines(path: Path) -> list[PassLine]:
     return parse_lines(read_regular(path, _MAX_SIZE).decode("utf-8", "surrogateescape"))
 
 
-def passfile_of(url: sa.URL) -> Passfile:
+def find_passfile(url: sa.URL) -> Passfile:
     """Return the passfile that libpq looks for with ``url``, whether or not it exists."""
     if path := _arguments(url).get("passfile"):
         return Passfile(Path(os.path.abspath(path)), "passfile= in store_url")
@@ -128,7 +128,7 @@ def find_ignored(url: sa.URL) -> tuple[Passfile, Fault] | None:
 
     None if libpq reads it, or if it is the default file and does not exist.
     """
-    passfile = passfile_of(url)
+    passfile = find_passfile(url)
     fault = find_fault(passfile.path)
     if fault is None or (passfile.named_by == _DEFAULT and not os.path.lexists(passfile.path)):
         return None
@@ -137,7 +137,7 @@ def find_ignored(url: sa.URL) -> tuple[Passfile, Fault] | None:
 
 def check_can_be_opened(url: sa.URL) -> None:
     """Raise StoreError for a passfile that libpq would wait for forever, such as a pipe."""
-    passfile = passfile_of(url)
+    passfile = find_passfile(url)
     with suppress(OSError):
         mode = os.stat(passfile.path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -166,7 +166,7 @@ def explain_refusal(url: sa.URL, message: str) -> str | None:
         "PGSERVICE"
     ):  # a service may set hosts and password
         return None
-    passfile = passfile_of(url)
+    passfile = find_passfile(url)
     if (fault := find_fault(passfile.path)) is not None:
         return f"{passfile} is ignored because {fault}"
     wanted = _wanted_lines(arguments)

@@ -11,7 +11,7 @@ from ...errors import StoreError
 from ..schema import NOTEBOOKS
 from .engine import MARKS
 from .roles import Role, list_roles, members_role
-from .row_level_security import ROLES, quoted
+from .row_level_security import ROLES, quote_name
 
 
 class RemovedRole(NamedTuple):
@@ -145,7 +145,7 @@ def _remove(connection: sa.Connection, removed: RemovedRole) -> RemovedRole:
 
 def _drop(connection: sa.Connection, name: str) -> str:
     """Drop a role with its rights in this database; return why it failed, or an empty string."""
-    execute, role = connection.exec_driver_sql, quoted(connection, name)
+    execute, role = connection.exec_driver_sql, quote_name(connection, name)
     for statements in ([f"DROP ROLE {role}"], [f"DROP OWNED BY {role}", f"DROP ROLE {role}"]):
         execute("SAVEPOINT axon_role")
         try:
@@ -164,10 +164,10 @@ def _revoke(connection: sa.Connection, removed: RemovedRole) -> None:
     members = members_role(connection)
     values = {"oid": removed.oid, "members": members}
     version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
-    role = quoted(connection, removed.role.name)
-    statement = f"REVOKE {quoted(connection, members)} FROM {role}"
+    role = quote_name(connection, removed.role.name)
+    statement = f"REVOKE {quote_name(connection, members)} FROM {role}"
     for grantor in connection.scalars(_GRANTORS, values).all():
-        by = f" GRANTED BY {quoted(connection, grantor)}" if version >= _GRANTED_BY else ""
+        by = f" GRANTED BY {quote_name(connection, grantor)}" if version >= _GRANTED_BY else ""
         connection.exec_driver_sql(statement + by)
     if connection.scalars(_GRANTORS, values).all():
         raise StoreError(

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from ...errors import InvalidData, StoreError
 from ..codec import column_text, plain_text
 from ..schema import NOTEBOOKS, Schema
-from .row_level_security import OWN_ROLE, ROLES, RowLevelSecurity, quoted
+from .row_level_security import OWN_ROLE, ROLES, RowLevelSecurity, quote_name
 
 if TYPE_CHECKING:
     import psycopg  # optional
@@ -176,14 +176,14 @@ def _check_user(role: Role) -> None:
 def _create_roles(connection: sa.Connection, members: str, names: Iterable[str]) -> list[str]:
     names = list(dict.fromkeys(names))
     existing = set(connection.scalars(_ROLE_NAMES))
-    group = quoted(connection, members)
+    group = quote_name(connection, members)
     if members not in existing:
         connection.exec_driver_sql(f"CREATE ROLE {group} NOLOGIN")
     created = [name for name in names if name not in existing]
     for name in created:
-        connection.exec_driver_sql(f"CREATE ROLE {quoted(connection, name)} LOGIN")
+        connection.exec_driver_sql(f"CREATE ROLE {quote_name(connection, name)} LOGIN")
     for name in names:
-        connection.exec_driver_sql(f"GRANT {group} TO {quoted(connection, name)}")
+        connection.exec_driver_sql(f"GRANT {group} TO {quote_name(connection, name)}")
     return created
 
 
@@ -250,12 +250,14 @@ def _check_schema(connection: sa.Connection, members: str) -> None:
         ),
         {"members": members},
     ).all()
-    name = quoted(connection, name)
+    name = quote_name(connection, name)
     needed = []
     if not usable:
-        needed.append(f"GRANT USAGE ON SCHEMA {name} TO {quoted(connection, me)} WITH GRANT OPTION")
+        needed.append(
+            f"GRANT USAGE ON SCHEMA {name} TO {quote_name(connection, me)} WITH GRANT OPTION"
+        )
     if creators:
-        roles = ", ".join(quoted(connection, creator) for creator in creators)
+        roles = ", ".join(quote_name(connection, creator) for creator in creators)
         whom = "PUBLIC" if members in creators else roles
         needed.append(f"REVOKE CREATE ON SCHEMA {name} FROM {whom}")
     if needed:
@@ -278,5 +280,5 @@ def _set_password(connection: sa.Connection, name: str, password: str) -> None:
     driver = cast("psycopg.Connection[tuple[object, ...]]", connection.connection.driver_connection)
     verifier = driver.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256")
     connection.exec_driver_sql(
-        f"ALTER ROLE {quoted(connection, name)} PASSWORD '{verifier.decode()}'"
+        f"ALTER ROLE {quote_name(connection, name)} PASSWORD '{verifier.decode()}'"
     )

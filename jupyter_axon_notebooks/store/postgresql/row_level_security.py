@@ -93,7 +93,7 @@ class RowLevelSecurity:
     def __init__(self, connection: sa.Connection, members: str) -> None:
         self._connection = connection
         self._execute = connection.exec_driver_sql
-        self._members = quoted(connection, members)
+        self._members = quote_name(connection, members)
 
     def prepare(self, schema: Schema) -> None:
         """Create the table of roles, and grant members what they need besides the tables."""
@@ -102,7 +102,7 @@ class RowLevelSecurity:
             f"CREATE TABLE IF NOT EXISTS {ROLES} "
             '(role name PRIMARY KEY, user_id text COLLATE "C" NOT NULL, admin boolean NOT NULL)'
         )
-        name = quoted(
+        name = quote_name(
             self._connection, str(self._connection.scalar(sa.text("SELECT current_schema()")))
         )
         # Others could call functions that a user creates beside the tables.
@@ -181,6 +181,6 @@ def _digest(sql: str, state: sa.Row[Any] | None) -> str:
     return hashlib.sha256(repr((sql, state and tuple(state)[1:])).encode()).hexdigest()
 
 
-def quoted(connection: sa.Connection, name: str) -> str:
+def quote_name(connection: sa.Connection, name: str) -> str:
     """Quote a name for SQL."""
     return connection.dialect.identifier_preparer.quote_identifier(name)

@@ -40,15 +40,8 @@ _SMALLEST_PAGE = 512
 class SqliteEngine(Engine):
     """The engine for SQLite.
 
-    Parameters
-    ----------
-    path : Path or None
-        The file, or a link to it, which is created with its folder if it is missing. None is a
-        database in memory.
-    version : int
-        The schema version that this process writes.
-    read_only : bool
-        Whether to only read the file, which may not be writable.
+    The parameters are those of :class:`.database.Database`, and the path of the file or of a link
+    to it. A missing file is created with its folder. Without a path the database is in memory.
     """
 
     one_writer = True

@@ -282,7 +282,7 @@ def has_same_bits(one: Any, other: Any) -> bool:
     )
 
 
-def changing(*tensors: Any) -> AbstractContextManager[Any]:
+def allow_changes(*tensors: Any) -> AbstractContextManager[Any]:
     """Enter PyTorch's inference mode if a tensor was created in it, so that it can be changed."""
     torch: Any = sys.modules["torch"]
     if any(tensor.is_inference() for tensor in tensors if not is_lazy(tensor)):
@@ -297,7 +297,7 @@ def overwrite(array: Any, values: Any) -> None:
         import torch
 
         values = sharding.distribute_like(array, values)
-        with changing(array), torch.no_grad():
+        with allow_changes(array), torch.no_grad():
             array.copy_(values)
     else:
         array[...] = values

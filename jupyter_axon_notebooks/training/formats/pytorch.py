@@ -116,7 +116,7 @@ def set_state(model: Any, state: Mapping[str, Any], copy: Callable[[Any], Any]) 
             if plain not in known and plain.startswith(custom.plain):
                 own[custom.path + plain[len(custom.plain) :]] = copy(state[plain])
     # ``own`` has the versions of the present modules, so load_state_dict does not convert anything.
-    with arrays.changing(*model.parameters(), *model.buffers()):
+    with arrays.allow_changes(*model.parameters(), *model.buffers()):
         model.load_state_dict(own)
 
 
@@ -203,7 +203,7 @@ def _make_writable(model: Any, state: Mapping[str, Any]) -> None:
         for name, tensor in tensors(remove_duplicate=False):
             is_set = shorten(name) in state and not arrays.is_lazy(tensor)
             if is_set and not arrays.is_writable(tensor):
-                with arrays.changing(tensor):
+                with arrays.allow_changes(tensor):
                     tensor.data = tensor.detach().contiguous()
 
 

@@ -112,7 +112,7 @@ class RestorePlan:
         if isinstance(stored, State):
             state = stored.state
             if not stateful.matches_kind(target, stored.kind):
-                own = stateful.kind_of(target)
+                own = stateful.get_kind(target)
                 self.refuse(f"{where} is a {own}, in the checkpoint a {stored.kind}")
                 return self.copy(stored)
         elif stateful.has_state_dict(target) and not isinstance(stored, dict):
@@ -130,14 +130,14 @@ class RestorePlan:
         if not is_certain:
             self._uncertain.append((target, state, where))
 
-        def step() -> Any:
+        def restore() -> Any:
             if is_certain:
                 self._set_state(target, state)
             for set_inner in inner:
                 set_inner()
             return target
 
-        return step
+        return restore
 
     def _link(self, stored: Any, own: Any, where: str, inner: list[Step]) -> Any:
         """Replace states of objects within ``stored`` by these objects, which are in ``own``.
@@ -183,11 +183,11 @@ class RestorePlan:
             copy = self.copy(stored)
             return lambda: arrays.convert_like(target, copy())
 
-        def step() -> Any:
+        def restore() -> Any:
             arrays.overwrite(target, stored)
             return target
 
-        return step
+        return restore
 
     def _fit_mapping(
         self, target: Mapping[Any, Any], stored: dict[Any, Any], where: str, *, strict: bool
@@ -204,7 +204,7 @@ class RestorePlan:
             else:
                 steps[key] = self.copy(value)
 
-        def step() -> Any:
+        def restore() -> Any:
             values = {key: step() for key, step in steps.items()}
             if isinstance(target, MutableMapping):
                 target.update(values)
@@ -215,7 +215,7 @@ class RestorePlan:
             except TypeError:
                 return values
 
-        return step
+        return restore
 
     def _fit_sequence(
         self, target: Sequence[Any], stored: Sequence[Any], where: str, *, strict: bool
@@ -230,7 +230,7 @@ class RestorePlan:
         ]
         steps += [self.copy(value) for value in stored[shared:]]
 
-        def step() -> Any:
+        def restore() -> Any:
             values = [step() for step in steps]
             if isinstance(target, list):
                 target[:] = values
@@ -238,7 +238,7 @@ class RestorePlan:
             kind: Any = type(target)
             return kind(*values) if hasattr(target, "_fields") else kind(values)
 
-        return step
+        return restore
 
 
 def _contains_states(stored: Any) -> bool:

@@ -59,14 +59,14 @@ def _is_generator(value: Any) -> bool:
     )
 
 
-def kind_of(value: Any) -> str:
+def get_kind(value: Any) -> str:
     """Return the name of the type that is stored with a state; it is the same for all modules."""
     return "torch.nn.Module" if is_module(value) else type_name(_unwrap(value))
 
 
 def matches_kind(value: Any, kind: str) -> bool:
     """Return whether ``kind`` is the kind of ``value``; the class may be in another module."""
-    names = (kind_of(value), type_name(value))  # earlier releases stored the type of wrappers
+    names = (get_kind(value), type_name(value))  # earlier releases stored the type of wrappers
     return kind.rpartition(".")[2] in [name.rpartition(".")[2] for name in names]
 
 
@@ -100,7 +100,7 @@ def _unwrap(value: Any) -> Any:
     return passed[-1] if passed else value
 
 
-def _loader(value: Any) -> Any:
+def _find_loader(value: Any) -> Any:
     """Return the object whose ``load_state_dict`` is to be called.
 
     For wrappers of accelerate, and for methods that are attributes of the object, it is the inner
@@ -209,7 +209,7 @@ def _find_stateful(state: Any) -> list[Any]:
 
 def can_check(value: Any) -> bool:
     """Return whether :func:`find_mismatches` finds all mismatches of ``value``."""
-    value = _loader(value)
+    value = _find_loader(value)
     return is_module(value) or _loads_like_pytorch(value) or not has_state_dict(value)
 
 
@@ -245,7 +245,7 @@ def set_state(value: Any, state: Any, copy: Callable[[Any], Any]) -> None:
     copy : callable
         Copies parts of the state that ``value`` may keep a reference to.
     """
-    value = _loader(value)
+    value = _find_loader(value)
     if is_module(value):
         pytorch.set_state(value, state, copy)
     elif _is_optimizer(value) and _is_optimizer_state(state):

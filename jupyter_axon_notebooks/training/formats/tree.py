@@ -183,7 +183,7 @@ class TreeWriter:
             except TypeError as error:
                 raise TypeError(f"{where}: {error}") from None
             state = self.encode(whole, where, name)
-            return {_KIND: "state", "of": stateful.kind_of(value), "state": state}
+            return {_KIND: "state", "of": stateful.get_kind(value), "state": state}
         if isinstance(value, Mapping) and not isinstance(value, dict):
             return self._encode_dict(dict(value), where, name)
         is_function = callable(value) and hasattr(value, "__code__")
@@ -334,16 +334,16 @@ class _TreeReader:
     def _decode_kind(self, kind: Any, found: dict[str, Any], depth: int) -> Any:
         match kind:
             case "int":
-                return int(_text(found["value"]), 16)
+                return int(_check_text(found["value"]), 16)
             case "float":
-                return _decode_float(_text(found["value"]))
+                return _decode_float(_check_text(found["value"]))
             case "complex":
-                text = _text(found["value"])
+                text = _check_text(found["value"])
                 return complex(_decode_float(text[:16]), _decode_float(text[16:]))
             case "bytes":
-                return bytes.fromhex(_text(found["value"]))
+                return bytes.fromhex(_check_text(found["value"]))
             case "bytearray":
-                return bytearray.fromhex(_text(found["value"]))
+                return bytearray.fromhex(_check_text(found["value"]))
             case "tuple":
                 return tuple(self._items(found, depth))
             case "namedtuple":
@@ -366,12 +366,14 @@ class _TreeReader:
             case "tensor" | "array":
                 return self._read_stored(kind, found)
             case "key":
-                return arrays.make_keys(_text(found["of"]), self.decode(found["numbers"], depth))
+                return arrays.make_keys(
+                    _check_text(found["of"]), self.decode(found["numbers"], depth)
+                )
             case "scalar":
-                octets = bytes.fromhex(_text(found["value"]))
-                return arrays.make_scalar(_text(found["dtype"]), octets)
+                octets = bytes.fromhex(_check_text(found["value"]))
+                return arrays.make_scalar(_check_text(found["dtype"]), octets)
             case "state":
-                return State(_text(found["of"]), self.decode(found["state"], depth))
+                return State(_check_text(found["of"]), self.decode(found["state"], depth))
             case "size" | "dtype" | "device":
                 return _make_torch_value(kind, found["value"])
         raise ValueError("the kind is unknown")
@@ -422,14 +424,14 @@ def _make_torch_value(kind: str, value: Any) -> Any:
     if kind == "size":
         return torch.Size(value)
     if kind == "device":
-        return torch.device(_text(value))
-    dtype = getattr(torch, _text(value))
+        return torch.device(_check_text(value))
+    dtype = getattr(torch, _check_text(value))
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{value!r} is not a type")
     return dtype
 
 
-def _text(value: Any) -> str:
+def _check_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, got {value!r}")
     return value

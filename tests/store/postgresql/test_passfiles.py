@@ -17,9 +17,9 @@ from jupyter_axon_notebooks.store.postgresql.passfile import (
     PassLine,
     find_fault,
     find_line,
+    find_passfile,
     parse_lines,
     pass_lines,
-    passfile_of,
     read_lines,
 )
 from jupyter_axon_notebooks.store.postgresql.roles import Role
@@ -178,7 +178,7 @@ def test_passfiles_are_named_by_absolute_path(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert f"the passfile {tmp_path}/here.pgpass (" in open_error(url, Path("here.pgpass"))
-    assert passfile_of(url).path == tmp_path / "home" / ".pgpass"
+    assert find_passfile(url).path == tmp_path / "home" / ".pgpass"
 
 
 def test_errors_without_a_password_do_not_mention_passfiles(url: URL) -> None:
