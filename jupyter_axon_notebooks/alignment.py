@@ -55,7 +55,7 @@ def pair_equal(
     return [(i, j) for j in news if (i := next(waiting.get(after[j], iter(())), None)) is not None]
 
 
-def longest_rising(numbers: Sequence[int]) -> list[int]:
+def longest_increasing(numbers: Sequence[int]) -> list[int]:
     """Return the positions of the first longest strictly ascending subsequence."""
     # For each length, the ascending subsequence with the greatest start: that start, negated, and
     # its position.
@@ -81,7 +81,7 @@ def _anchors(old: Sequence[int], new: Sequence[int], olds: range, news: range) -
     once = [pair for pair in shared if len(pair[0]) == len(pair[1]) == 1]
     found = [pair for places in once or shared for pair in zip(*places)]  # noqa: B905 - one may be longer
     found.sort(key=lambda pair: pair[1])
-    return [found[index] for index in longest_rising([i for i, _ in found])]
+    return [found[index] for index in longest_increasing([i for i, _ in found])]
 
 
 def _places(elements: Sequence[Hashable], places: Sequence[int]) -> dict[Hashable, list[int]]:

@@ -180,7 +180,7 @@ def column_names(names: Collection[str], taken: Collection[str]) -> list[str]:
     return columns
 
 
-def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
+def encode_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     """Return ``metrics`` with non-finite floats as strings, and the names of those floats.
 
     A float is named by its JSON Pointer (RFC 6901) instead where its dotted name is also that of
@@ -200,12 +200,12 @@ def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
 
 
 def limit_nonfinite(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the ``metrics`` that :func:`spell_nonfinite` accepts, and the names of the others.
+    """Return the ``metrics`` that :func:`encode_nonfinite` accepts, and the names of the others.
 
     Left out are values, mostly lists, with more non-finite numbers than can be named.
     """
     with suppress(InvalidData):
-        spell_nonfinite(metrics)
+        encode_nonfinite(metrics)
         return metrics, []
     left_out: list[str] = []
     room = _MAX_NAMES
@@ -232,8 +232,8 @@ def limit_nonfinite(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]
     return fit(metrics, ()), left_out
 
 
-def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
-    """Undo :func:`spell_nonfinite`; names that match no such string are ignored."""
+def decode_nonfinite(metrics: Any, names: Collection[str]) -> Any:
+    """Undo :func:`encode_nonfinite`; names that match no such string are ignored."""
     wanted = frozenset(names)
     if not wanted:
         return metrics

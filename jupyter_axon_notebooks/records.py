@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, TypeGuard, TypeVar, cast
 import msgspec
 
 from .errors import InvalidData
-from .metrics import restore_nonfinite, spell_nonfinite
+from .metrics import decode_nonfinite, encode_nonfinite
 
 #: A whole number that the upstream keeps in 32 bits: epochs, steps, execution counts.
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
@@ -367,7 +367,7 @@ class CellChange(Record, kw_only=True):
     after: str | None = None
 
 
-def whole_step(step: int, large_step: int | None) -> int:
+def decode_step(step: int, large_step: int | None) -> int:
     """Return the step of a stored checkpoint: ``large_step`` if ``step`` has its largest value."""
     return large_step if step == MAX_U32 and large_step is not None else step
 
@@ -387,11 +387,11 @@ class _Measured(Record, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.step = whole_step(self.step, self.large_step)
+        self.step = decode_step(self.step, self.large_step)
         self.large_step = None
         if self.nonfinite:
-            self.metrics = restore_nonfinite(self.metrics, self.nonfinite)
-        self.nonfinite = spell_nonfinite(self.metrics)[1] or None
+            self.metrics = decode_nonfinite(self.metrics, self.nonfinite)
+        self.nonfinite = encode_nonfinite(self.metrics)[1] or None
 
     def to_json(self) -> dict[str, Any]:
         document = super().to_json()
@@ -399,7 +399,7 @@ class _Measured(Record, kw_only=True):
         for name, largest in (("epoch", MAX_U32), ("step", MAX_STEP)):
             if not 0 <= document[name] <= largest:
                 raise InvalidData(f"$.{name}", f"expected a number from 0 to {largest}")
-        document["metrics"], names = spell_nonfinite(self.metrics)
+        document["metrics"], names = encode_nonfinite(self.metrics)
         document.pop("nonfinite", None)
         if names:
             document["nonfinite"] = names

@@ -19,7 +19,6 @@ from ..metrics import (
 )
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
-from ..repository.retention import Best
 from ..states.folders import format_size
 from .output import Column, local_time, note, short_ids, table
 from .which import find_checkpoint
@@ -61,20 +60,6 @@ class NoMetric(NotFound):
 def of_run(run_id: str | None) -> str:
     """Which run, for a message; empty of all."""
     return "" if run_id is None else f" of the run {run_id}"
-
-
-def best_checkpoints(
-    repository: NotebookRepository,
-    id: str,
-    metric: str,
-    minimize: bool,
-    limit: int,
-    run_id: str | None,
-) -> list[NotebookCheckpoint]:
-    """The best checkpoints of a record by a metric, the best first; of one run, if one is given."""
-    if run_id is None:
-        return repository.checkpoints.list_best(id, metric, minimize, limit)
-    return [*Best(metric, minimize, limit).kept(repository.list_checkpoints(id, run_id=run_id))]
 
 
 def is_minimized(

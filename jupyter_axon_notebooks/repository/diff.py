@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..alignment import align, longest_rising, pair_equal
-from ..metrics import finite_number, flatten_metrics, spell_nonfinite
+from ..alignment import align, longest_increasing, pair_equal
+from ..metrics import encode_nonfinite, finite_number, flatten_metrics
 from ..provenance import (
     Change,
     CheckpointDiff,
@@ -36,7 +36,7 @@ def diff_cells(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) ->
     ]
     positions = {cell_id: position for position, cell_id in enumerate(old)}
     shared = [cell_id for cell_id in new if cell_id in old]
-    rising = longest_rising([positions[cell_id] for cell_id in shared])
+    rising = longest_increasing([positions[cell_id] for cell_id in shared])
     unmoved = {shared[index] for index in rising}
     for cell_id, cell in new.items():
         if cell_id not in old:
@@ -145,8 +145,8 @@ def _diff_metrics(before: Any, after: Any) -> Iterator[MetricChange]:
             continue
         yield MetricChange(
             name=name,
-            before=spell_nonfinite(value)[0],
-            after=spell_nonfinite(other)[0],
+            before=encode_nonfinite(value)[0],
+            after=encode_nonfinite(other)[0],
             delta=finite_number(delta),  # None if the difference overflows
         )
 

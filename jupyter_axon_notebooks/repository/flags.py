@@ -38,7 +38,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from ..alignment import longest_rising
+from ..alignment import longest_increasing
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .cell_matching import code_sources, match_cells, normalize_source
@@ -157,7 +157,7 @@ class _Executions:
         above = set(self._above)
         upwards = [cell_id for cell_id in ran if cell_id in above]
         in_order = {
-            upwards[index] for index in longest_rising([place[cell_id] for cell_id in upwards])
+            upwards[index] for index in longest_increasing([place[cell_id] for cell_id in upwards])
         }
         for cell_id in sorted(set(ran), key=place.__getitem__):
             if cell_id == self._training or cell_id in in_order:

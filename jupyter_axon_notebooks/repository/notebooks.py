@@ -48,7 +48,7 @@ from .provenance import ProvenanceRepository
 from .retention import Retention
 from .runs import RunRepository
 from .series import SeriesRepository
-from .states import NoStates, States, files_remain
+from .states import States, files_remain
 from .versions import VersionRepository
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class NotebookRepository:
         starter_cells: Sequence[tuple[str, str]] = STARTER_CELLS,
     ) -> None:
         self._store = store
-        self._states = states = states or NoStates()
+        self._states = states = states or States()
         self._starter_cells = starter_cells
         self.bindings = BindingRepository(store)
         self.runs = RunRepository(store)
@@ -205,7 +205,7 @@ class NotebookRepository:
             self._insert(notebook, stored, parts)
         except BaseException:
             with suppress(AxonError):  # the first error matters more
-                if self.versions.is_staged(parts):
+                if self.versions.needs_staging(parts):
                     self.discard_staged(notebook.id)
             raise
         return notebook
@@ -243,7 +243,7 @@ class NotebookRepository:
         with self._store.transaction():
             self._store.lock(f"notebook {id}")
             if not self._store.notebooks.contains(doc_id=id):
-                self.versions.discard_all(id)
+                self._store.contents.remove_notebook(id)
 
     def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Update a record from its saved file.
@@ -466,7 +466,7 @@ class NotebookRepository:
         new = split([cell], NotebookMetadata())
 
         def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
-            return parts.span_of(cell.id), new
+            return parts.find_span(cell.id), new
 
         return self._edit_cells(notebook_id, edit, expected_version)
 
@@ -485,7 +485,7 @@ class NotebookRepository:
         """
 
         def edit(parts: Parts, stored: Mapping[str, Any]) -> tuple[slice, Parts]:
-            span = parts.span_of(cell_id)
+            span = parts.find_span(cell_id)
             cell = self.versions.read_cell(notebook_id, parts.entries[span][0])
             if cell_id in stored["cell_statuses"]:
                 cell.status = type(cell.status)(stored["cell_statuses"][cell_id])
@@ -524,7 +524,7 @@ class NotebookRepository:
         nothing = split([], NotebookMetadata())
 
         def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
-            return parts.span_of(cell_id), nothing
+            return parts.find_span(cell_id), nothing
 
         return self._edit_cells(notebook_id, edit, expected_version)
 

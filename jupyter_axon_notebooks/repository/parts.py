@@ -82,7 +82,7 @@ class Parts(NamedTuple):
         """The length of all contents in characters of JSON."""
         return sum(content.length for content in self.contents.values())
 
-    def span_of(self, cell_id: str) -> slice:
+    def find_span(self, cell_id: str) -> slice:
         """Return where a cell's entry is; raises NotFound."""
         for index, entry in enumerate(self.entries):
             if entry.cell_id == cell_id:
@@ -198,7 +198,7 @@ def _outputs_part(cell: NotebookCell) -> list[dict[str, Any]]:
     return part
 
 
-def parts_of(version: Mapping[str, Any]) -> Parts:
+def decode_parts(version: Mapping[str, Any]) -> Parts:
     """Return the parts that a version's document lists, without contents; raises RecordDamaged."""
     with check_damage(f"version {version.get('id')}"):
         failed = None if version.get("failed") is None else set(version["failed"])
@@ -232,7 +232,9 @@ def assemble_cell_without_outputs(
 
 def content_ids(version: Mapping[str, Any]) -> set[str]:
     """Return the ids of the contents that a version's document lists."""
-    return {content_id(version["notebook_id"], digest) for digest in parts_of(version).digests()}
+    return {
+        content_id(version["notebook_id"], digest) for digest in decode_parts(version).digests()
+    }
 
 
 def version_document(

@@ -191,7 +191,7 @@ def test_the_file_of_a_store_shrinks(tmp_path: Path) -> None:
 def test_work_stops_after_the_current_step(
     repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(garbage, "_TURN", 0.0)
+    monkeypatch.setattr(garbage, "_TRANSACTION_TIME", 0.0)
     stopping = threading.Event()
     history(repository, 30)
     steps = repository.garbage.remove_versions("nb", 1)

@@ -9,7 +9,7 @@ from support.factories import code, new_checkpoint, new_notebook, saved
 
 from jupyter_axon_notebooks.errors import InvalidData, RecordDamaged, StateError
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus
-from jupyter_axon_notebooks.repository import NoStates, NotebookRepository
+from jupyter_axon_notebooks.repository import NotebookRepository, States
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 
@@ -85,7 +85,7 @@ def test_a_damaged_run_does_not_affect_others(store: Store) -> None:
 
 
 def test_a_deletion_is_reported_although_state_files_remain(store: Store) -> None:
-    class Stuck(NoStates):
+    class Stuck(States):
         def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
             raise StateError("the disk says no")
 

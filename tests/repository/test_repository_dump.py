@@ -32,7 +32,7 @@ from tinydb.operations import delete
 
 from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.mapping import read_notebook
-from jupyter_axon_notebooks.metrics import spell_nonfinite
+from jupyter_axon_notebooks.metrics import encode_nonfinite
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -95,7 +95,7 @@ def test_whatever_documents_hold_survives(
     ]
     notebook = NotebookRepository(store).create(new_notebook(*cells, description=str(metrics)))
     NotebookRepository(store).create_checkpoint(
-        new_checkpoint(notebook.id, spell_nonfinite(metrics)[0])
+        new_checkpoint(notebook.id, encode_nonfinite(metrics)[0])
     )
     dump(store, file)
     assert is_clean(load(other, file))

@@ -39,7 +39,7 @@ from jupyter_axon_notebooks.store.garbage_queries import GarbageQueries
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps as small as they can be."""
-    monkeypatch.setattr(garbage, "_TURN", 0.0)
+    monkeypatch.setattr(garbage, "_TRANSACTION_TIME", 0.0)
     monkeypatch.setattr(garbage, "_PAGE", 2)
 
 
@@ -149,7 +149,7 @@ def test_waiting_for_the_lock_does_not_count_as_work(tmp_path: Path) -> None:
     waiting = threading.Thread(target=lambda: removed.append(next(steps)))
     with other.transaction():
         waiting.start()
-        waiting.join(3 * garbage._TURN)
+        waiting.join(3 * garbage._TRANSACTION_TIME)
         assert waiting.is_alive()
     waiting.join()
     assert removed == [Removal(versions=4, contents=8)]

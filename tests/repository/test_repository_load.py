@@ -22,7 +22,7 @@ from support.factories import (
 from test_repository_upstream import CHECKPOINT, NOTEBOOK
 
 from jupyter_axon_notebooks.errors import DumpRefused
-from jupyter_axon_notebooks.metrics import spell_nonfinite
+from jupyter_axon_notebooks.metrics import encode_nonfinite
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -468,4 +468,4 @@ def test_nan_in_metrics_is_taken_as_the_project_spells_it(store: Store, file: Pa
     by_hand(file, NOTEBOOK, checkpoints=[{**CHECKPOINT, "metrics": {"loss": float("nan")}}])
     assert is_clean(load(store, file))
     stored = store.checkpoints.get(doc_id="cp-123")
-    assert (stored["metrics"], stored["nonfinite"]) == spell_nonfinite({"loss": float("nan")})
+    assert (stored["metrics"], stored["nonfinite"]) == encode_nonfinite({"loss": float("nan")})

@@ -23,7 +23,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
     now,
 )
-from jupyter_axon_notebooks.repository import NoStates, NotebookRepository, SavedNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository, SavedNotebook, States
 from jupyter_axon_notebooks.store import Store
 
 
@@ -142,7 +142,7 @@ def plain(value: Any) -> Any:
     return json.dumps(value.to_json(), sort_keys=True)
 
 
-class RecordedStates(NoStates):
+class RecordedStates(States):
     """A home of state files that notes what it is asked to remove, and that no transaction was open then."""
 
     def __init__(self, store: Store) -> None:

@@ -15,13 +15,13 @@ from support.strategies import exactly
 
 from jupyter_axon_notebooks import metrics
 from jupyter_axon_notebooks.metrics import (
+    decode_nonfinite,
     direction,
+    encode_nonfinite,
     finite_metrics,
     finite_number,
     flatten_metrics,
     resolve,
-    restore_nonfinite,
-    spell_nonfinite,
     suggest_names,
 )
 
@@ -124,21 +124,21 @@ def test_every_named_value_is_what_its_name_resolves_to(metrics: Any) -> None:
 
 @given(metrics_with_alike_keys)
 def test_nonfinite_metrics_survive_json(metrics: Any) -> None:
-    spelled, names = spell_nonfinite(metrics)
+    spelled, names = encode_nonfinite(metrics)
     wire = json.loads(json.dumps(spelled, allow_nan=False))
-    assert exactly(restore_nonfinite(wire, json.loads(json.dumps(names)))) == exactly(metrics)
+    assert exactly(decode_nonfinite(wire, json.loads(json.dumps(names)))) == exactly(metrics)
 
 
 @given(metrics_with_alike_keys)
 def test_spelling_changes_nothing_in_place(metrics: Any) -> None:
     before = exactly(metrics)
-    spell_nonfinite(metrics)
+    encode_nonfinite(metrics)
     assert exactly(metrics) == before
 
 
 def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
     metrics = {"loss": math.nan, "val": {"loss": math.inf, "curve": [1.0, -math.inf]}}
-    assert spell_nonfinite(metrics) == (
+    assert encode_nonfinite(metrics) == (
         {"loss": "NaN", "val": {"loss": "Infinity", "curve": [1.0, "-Infinity"]}},
         ["loss", "val.loss", "val.curve.1"],
     )
@@ -155,18 +155,18 @@ def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
 def test_a_string_spelled_like_a_float_stays_a_string_whatever_the_names(
     metrics: dict[str, Any],
 ) -> None:
-    assert exactly(restore_nonfinite(*spell_nonfinite(metrics))) == exactly(metrics)
+    assert exactly(decode_nonfinite(*encode_nonfinite(metrics))) == exactly(metrics)
 
 
 def test_names_that_fit_nothing_are_ignored() -> None:
     metrics = {"loss": 1.0, "text": "NaN", "other": "nan"}
-    assert restore_nonfinite(metrics, ["loss", "other", "gone", "/"]) == metrics
-    assert restore_nonfinite(metrics, []) is metrics
+    assert decode_nonfinite(metrics, ["loss", "other", "gone", "/"]) == metrics
+    assert decode_nonfinite(metrics, []) is metrics
 
 
 def test_finite_metrics_are_spelled_as_they_are() -> None:
     metrics = {"loss": 1.0, "text": "NaN"}
-    assert spell_nonfinite(metrics) == (metrics, [])
+    assert encode_nonfinite(metrics) == (metrics, [])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..checkpoints import RUN_HELP, NoMetric, best_checkpoints, checkpoint_table, is_minimized
+from ..checkpoints import RUN_HELP, NoMetric, checkpoint_table, is_minimized
 from ..output import write, write_json
 from ..session import Session, with_session
 from ..which import find_id, find_run
@@ -39,7 +39,7 @@ def command(
         id = find_id(repository, which)
         run_id = find_run(repository, id, run).id if run is not None else None
         minimize = is_minimized(repository, [id], metric, mode, "--min or --max")
-        found = best_checkpoints(repository, id, metric, minimize, count, run_id)
+        found = repository.checkpoints.list_best(id, metric, minimize, count, run_id=run_id)
         if not found:
             raise NoMetric(repository, [id], metric, run_id)
     if as_json:

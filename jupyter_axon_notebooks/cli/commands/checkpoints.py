@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..checkpoints import RUN_HELP, NoMetric, best_checkpoints, checkpoint_table, is_minimized
+from ..checkpoints import RUN_HELP, NoMetric, checkpoint_table, is_minimized
 from ..output import note, write, write_json
 from ..session import Session, with_session
 from ..which import find_id, find_run
@@ -51,7 +51,7 @@ def command(
             except NoMetric as missing:
                 found, like = [], missing.suggestion
             else:
-                found = best_checkpoints(repository, id, sort, minimize, limit, run_id)
+                found = repository.checkpoints.list_best(id, sort, minimize, limit, run_id=run_id)
     if as_json:
         write_json([one.to_json() for one in found])
     elif found:

@@ -113,7 +113,7 @@ def _without(repository: NotebookRepository, ids: Sequence[str], best: Sequence[
     spared = []
     for id in ids if best else ():
         saved = [one for one in repository.list_checkpoints(id) if has_state(one)]
-        missing = [rule.metric for rule in best if not rule.kept(saved)]
+        missing = [rule.metric for rule in best if not rule(saved)]
         if saved and missing:
             spared.append(id)
             found = repository.find_summary(id)

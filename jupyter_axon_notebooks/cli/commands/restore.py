@@ -16,7 +16,7 @@ from ...records import NotebookCheckpoint
 from ...repository import NotebookRepository
 from ...repository.retention import state_paths
 from ...states import StateStorage
-from ..checkpoints import RUN_HELP, best_checkpoints, is_minimized, of_run
+from ..checkpoints import RUN_HELP, is_minimized, of_run
 from ..files import new_file
 from ..output import progress, write_line
 from ..session import Session, with_session
@@ -80,7 +80,7 @@ def _best(
 ) -> NotebookCheckpoint:
     count = 1
     while True:  # those without state files are few, or there are few
-        ranked = best_checkpoints(repository, id, metric, minimize, count, run_id)
+        ranked = repository.checkpoints.list_best(id, metric, minimize, count, run_id=run_id)
         found = next((one for one in ranked if state_paths(one)), None)
         if found is not None:
             return found
