@@ -1,4 +1,4 @@
-"""What can be configured, under ``c.AxonNotebooks``; read by the server extension and the command line alike."""
+"""The configuration of the server extension and the command line: ``c.AxonNotebooks``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from traitlets.config import Configurable
 from .defaults import default_states_root, default_url, default_user
 from .repository import STARTER_CELLS
 
-#: Bytes in a mebibyte.
 _MIB = 1024 * 1024
 
 
@@ -20,63 +19,65 @@ class AxonNotebooks(Configurable):
 
     store_url = Unicode(
         help="""
-        Where records are kept: sqlite:///<absolute path>; postgresql+psycopg://<user>@<host>/<database>, which many
-        servers may share, as on a hub; or memory:// to forget them when the server stops.
+        The URL of the store: sqlite:///<absolute path>,
+        postgresql+psycopg://<user>@<host>/<database> for a database that several servers may share
+        (as on a hub), or memory:// to keep nothing when the server stops.
 
-        A URL with a password in it is refused, since every kernel is given it. PostgreSQL's client takes passwords from
-        a passfile, ~/.pgpass or the one that PGPASSFILE or ?passfile=/path in the URL names; other settings of libpq,
-        as ?sslmode=verify-full, go into the URL as well.
+        The URL must not have a password, because all kernels receive it. PostgreSQL's client takes
+        passwords from ~/.pgpass, or from the passfile that PGPASSFILE or ?passfile=/path in the URL
+        names. Other settings of libpq, such as ?sslmode=verify-full, also go into the URL.
 
-        By default axon_notebooks/axon.db in Jupyter's data folder.
+        The default is axon_notebooks/axon.db in Jupyter's data directory.
         """
     ).tag(config=True)
 
     user_id = Unicode(
         help="""
-        Who acts: the owner of the records that are made.
+        The acting user, who owns the records that are created.
 
-        By default the JupyterHub user, else the name of the operating system's login.
+        The default is the JupyterHub user, or else the login name of the operating system.
         """
     ).tag(config=True)
 
     identity_from_request = Bool(
         False,
         help="""
-        Take the acting user from each request's identity instead of user_id.
+        Take the acting user from the identity of each request instead of user_id.
 
-        For a server that several users share, with an identity provider that knows them. With token authentication
-        leave it off: a token's user name is random.
+        For a server that several users share, with an identity provider that knows them. Leave it
+        off with token authentication, where user names are random.
         """,
     ).tag(config=True)
 
     admin_users = List(
-        Unicode(), help="Users who may see and change the records of everybody."
+        Unicode(), help="Users who may see and change the records of all users."
     ).tag(config=True)
 
     states_root = Unicode(
         help="""
-        The folder of the state files of checkpoints. By default axon_notebooks/states in Jupyter's data folder.
+        The folder for the state files of checkpoints.
 
-        Records name files relative to it: to use another folder, move what is in it there, then change this.
+        The default is axon_notebooks/states in Jupyter's data directory. Records have paths
+        relative to it: to use another folder, move its content there first.
         """
     ).tag(config=True)
 
     extra_states_roots = List(
         Unicode(),
         help="""
-        Further folders in which a client may name state files that are there already.
+        Further folders in which clients may register existing state files.
 
-        They are read from there, never written and never removed. Servers and commands also look here for state files
-        that are not below states_root; kernels do not.
+        The files are read, never written and never removed. Servers and commands also look here for
+        state files that are not below states_root; kernels do not.
         """,
     ).tag(config=True)
 
     embed_notebook_id = Bool(
         True,
         help="""
-        Put the record's id into a notebook's metadata (axon.notebook_id) when it is saved.
+        Write the record's id into the notebook's metadata (axon.notebook_id) when it is saved.
 
-        It is how a notebook that was moved outside Jupyter is known again.
+        A notebook that is moved outside Jupyter is recognized by this id.
         """,
     ).tag(config=True)
 
@@ -95,24 +96,27 @@ class AxonNotebooks(Configurable):
         min=1,
         allow_none=True,
         help="""
-        How many versions of a notebook are kept, besides those that its checkpoints refer to. None keeps all.
+        The number of versions to keep of each notebook, besides those of checkpoints; None keeps
+        all.
 
-        Older ones are removed in the background, of the notebooks of user_id only, or of everybody's where
-        identity_from_request is on: on a store that several servers share, each looks after its own user's.
+        Older versions are removed in the background. A server removes only versions of the
+        notebooks of user_id, or of all notebooks if identity_from_request is on.
         """,
     ).tag(config=True)
 
     starter_cells = List(
         Dict(per_key_traits={"cell_type": Enum(["code", "markdown"]), "source": Unicode()}),
         help="""
-        The cells of a notebook that is created without any, each {"cell_type": "code" or "markdown", "source": …}.
+        The cells of a notebook that is created without cells.
+
+        Each is {"cell_type": "code" or "markdown", "source": "..."}.
         """,
     ).tag(config=True)
 
     max_body_size = Int(
         64 * _MIB,
         min=1024,
-        help="The largest JSON body that is read, in bytes. State files are streamed and have no such limit.",
+        help="The largest JSON body in bytes. State files are streamed and have no limit.",
     ).tag(config=True)
 
     @default("store_url")
@@ -132,7 +136,7 @@ class AxonNotebooks(Configurable):
         return [{"cell_type": kind, "source": source} for kind, source in STARTER_CELLS]
 
     @validate("store_url")
-    def _absolute_file(self, proposal: dict[str, str]) -> str:
+    def _validate_store_url(self, proposal: dict[str, str]) -> str:
         url = proposal["value"]
         file = url.removeprefix("sqlite:///")
         if file != url and not Path(file).is_absolute():
@@ -142,7 +146,9 @@ class AxonNotebooks(Configurable):
         return url
 
     @validate("starter_cells")
-    def _whole_cells(self, proposal: dict[str, list[dict[str, str]]]) -> list[dict[str, str]]:
+    def _validate_starter_cells(
+        self, proposal: dict[str, list[dict[str, str]]]
+    ) -> list[dict[str, str]]:
         for cell in proposal["value"]:
             if cell.keys() != {"cell_type", "source"}:
                 raise TraitError(
@@ -151,11 +157,11 @@ class AxonNotebooks(Configurable):
         return proposal["value"]
 
     @validate("states_root")
-    def _one_absolute(self, proposal: dict[str, str]) -> str:
+    def _validate_states_root(self, proposal: dict[str, str]) -> str:
         return _absolute("states_root", proposal["value"])
 
     @validate("extra_states_roots")
-    def _all_absolute(self, proposal: dict[str, list[str]]) -> list[str]:
+    def _validate_extra_states_roots(self, proposal: dict[str, list[str]]) -> list[str]:
         return [_absolute("extra_states_roots", root) for root in proposal["value"]]
 
     def is_excluded(self, path: str) -> bool:
@@ -163,11 +169,11 @@ class AxonNotebooks(Configurable):
         return any(fnmatchcase(path, pattern.strip("/")) for pattern in self.exclude)
 
     def acting_user(self, username: str | None) -> str:
-        """Who acts in a request with the identity ``username``; None: outside of any request."""
+        """Return the acting user of a request by ``username``; None stands for no request."""
         return username if self.identity_from_request and username is not None else self.user_id
 
     def starter_templates(self) -> list[tuple[str, str]]:
-        """Type and source of each starter cell."""
+        """Return type and source of each starter cell."""
         return [(cell["cell_type"], cell["source"]) for cell in self.starter_cells]
 
 

@@ -1,8 +1,7 @@
-"""The errors this project raises, each with a name.
+"""The named errors of this project.
 
-They are raised where the fact is known and become HTTP answers in one place
-(:mod:`jupyter_axon_notebooks.handlers.responses`), so nothing below the handlers
-knows a status code.
+They become HTTP statuses in :mod:`.handlers.responses` and exit codes in :mod:`.cli`, and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -11,9 +10,10 @@ from .printable import printable
 
 
 class AxonError(Exception):
-    """Base of every error this project raises on purpose.
+    """The base class of all errors.
 
-    Messages quote what others wrote and are shown in terminals: as text, they hold no control characters.
+    Messages may quote text from others and are shown in terminals, so they have no control
+    characters.
     """
 
     def __str__(self) -> str:
@@ -21,14 +21,14 @@ class AxonError(Exception):
 
 
 class NotFound(AxonError):
-    """A record, cell, checkpoint, version or run that is not there.
+    """A record, cell, checkpoint, version or run that does not exist.
 
     Parameters
     ----------
     kind : str
-        What was looked for, in one word: ``notebook``, ``cell``, ``checkpoint``, …
+        The kind of object: ``notebook``, ``cell``, ``checkpoint``, …
     id : str
-        The id that named it.
+        Its id.
     """
 
     def __init__(self, kind: str, id: str) -> None:
@@ -38,14 +38,14 @@ class NotFound(AxonError):
 
 
 class InvalidData(AxonError):
-    """A value that breaks the data model; names the field it stands in.
+    """A value that is invalid in the data model.
 
     Parameters
     ----------
     path : str
-        Where the value stands, as a JSON path from the document's root (``$.cells[3].source``).
+        The location of the value, as a JSON path (``$.cells[3].source``).
     reason : str
-        What is wrong with it, with what was expected.
+        What is wrong, and what was expected.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -55,19 +55,19 @@ class InvalidData(AxonError):
 
 
 class Unreadable(InvalidData):
-    """A file that cannot be read at all: no regular file, too large, or not this user's to read."""
+    """A file that cannot be read: not a regular file, too large, or not readable by this user."""
 
 
 class Conflict(AxonError):
-    """A change that clashes with what is already stored."""
+    """A change that conflicts with what is stored."""
 
 
 class Stale(AxonError):
-    """A change meant for a version that is no longer the current one."""
+    """A change that is meant for a version other than the current one."""
 
 
 class Forbidden(AxonError):
-    """Something that exists and is not the acting user's to see or change."""
+    """An object that the acting user may not see or change."""
 
 
 class TooLarge(AxonError):
@@ -75,27 +75,27 @@ class TooLarge(AxonError):
 
 
 class NoSpace(AxonError):
-    """No room left on the disk that was to be written."""
+    """A disk without free space."""
 
 
 class StoreError(AxonError):
-    """The store cannot be opened, read or written; the message says why and what helps."""
+    """The store cannot be opened, read or written; the message says why and what to do."""
 
 
 class StoreBusy(StoreError):
-    """Another process kept the store locked for longer than the busy timeout."""
+    """The store was locked by another process for longer than the busy timeout."""
 
 
 class OutcomeUnknown(StoreError):
-    """The database vanished in the middle of a commit, and whether it had stored the change could not be found out."""
+    """The connection was lost during a commit, and it is unknown whether the change was stored."""
 
 
 class StoreDamaged(StoreError):
-    """The file of the store is damaged, or is no store."""
+    """The store's file is damaged or is not a store."""
 
 
 class RecordDamaged(StoreError):
-    """One record in the store cannot be read or written; the others can."""
+    """A single record cannot be read or written."""
 
 
 class StoreTooNew(StoreError):
@@ -103,11 +103,11 @@ class StoreTooNew(StoreError):
 
 
 class WrongUser(StoreError):
-    """A database that keeps users apart shows this role the records of another user than the one who acts."""
+    """The database role may only see the records of a user other than the acting one."""
 
 
 class DumpRefused(AxonError):
-    """A file that is no dump, or not a whole one; the message says what is wrong with it, and where."""
+    """A file that is not a complete archive; the message says what is wrong, and where."""
 
 
 class StateCorrupt(AxonError):

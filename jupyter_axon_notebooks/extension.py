@@ -141,9 +141,9 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         store.check_user(None if self.identity_from_request else self.user_id)
         if self.identity_from_request and (shown := store.shown_user) is not None:
             self.log.warning(
-                "axon: identity_from_request is on, but the database shows the role in store_url "
-                "only the records of %s; those of other users are neither recorded nor shown. Use the "
-                "role of an administrator (`jupyter axon init-db --admin`)",
+                "axon: identity_from_request is on, but the database role in store_url may see "
+                "only the records of %s; those of other users are neither recorded nor shown. "
+                "Use the role of an administrator (`jupyter axon init-db --admin`)",
                 shown,
             )
 

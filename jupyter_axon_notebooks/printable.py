@@ -1,7 +1,7 @@
-"""Text from others made safe to show in a terminal, a log or a notebook.
+"""Escaping of control characters in text from others, for terminals, logs and notebooks.
 
-Names, tags, names of metrics and paths may hold anything, terminal escapes and line breaks included. Whatever prints
-them passes them through :func:`printable`.
+Names, tags, metric names and paths may have any characters, including terminal escapes and line
+breaks. Code that prints them passes them through :func:`printable`.
 """
 
 from __future__ import annotations
@@ -12,63 +12,63 @@ import textwrap
 from datetime import datetime
 from typing import Final
 
-#: Control characters (line breaks included), marks that reorder or separate text, and halves of surrogate pairs.
+#: Control characters and line breaks, marks that reorder or separate text, half surrogate pairs.
 _UNPRINTABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb\ud800-\udfff]"
 )
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""Return ``text`` with its unprintable characters written as escapes, such as ``\x1b``.
+    r"""Return ``text`` with unprintable characters as escapes such as ``\x1b``.
 
     Parameters
     ----------
     keep : str
-        Characters that stay as they are, such as the line breaks of a text that may have several lines.
+        Characters that are not escaped, such as the line breaks of a text of several lines.
     """
     return _UNPRINTABLE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
 
 def printable_json(text: str) -> str:
-    r"""Return the JSON document ``text`` with its unprintable characters as ``\uXXXX``, which means the same."""
+    r"""Return the JSON document ``text`` with unprintable characters as ``\uXXXX``."""
     return _UNPRINTABLE.sub(
         lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text
     )
 
 
 def shorten(text: str, length: int) -> str:
-    """Return ``text`` cut to ``length`` characters, with an ellipsis where something is missing."""
+    """Return ``text`` cut to ``length`` characters, with an ellipsis if it is cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def local_time(moment: datetime) -> str:
-    """Return ``moment`` in this machine's time zone, to the second."""
+    """Return ``moment`` in the local time zone, to the second."""
     try:
         moment = moment.astimezone()
     except (
         OverflowError,
         ValueError,
         OSError,
-    ):  # the years 1 and 9999 have no such hour in every zone
+    ):  # in the years 1 and 9999
         return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 class _PrintableLog(logging.Filter):
-    """Makes this project's log messages and their tracebacks printable and leaves those of others alone."""
+    """Makes the log messages of this project and their tracebacks printable."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite the message; every record passes."""
+        """Escape the message; accept every record."""
         if isinstance(record.msg, str) and record.msg.startswith("axon:"):
             record.msg, record.args = printable(record.getMessage()), ()
-            if record.exc_info and not record.exc_text:  # which formatters take as it is
+            if record.exc_info and not record.exc_text:
                 traceback = logging.Formatter().formatException(record.exc_info)
-                # Indented, no line of an error's text looks like an entry of the log.
+                # Indentation keeps lines of an error's text from looking like log entries.
                 record.exc_text = textwrap.indent(printable(traceback, keep="\n"), "    ")
         return True
 
 
-#: The filter for the loggers that this project writes to.
+#: The filter for the loggers that this project uses.
 PRINTABLE_LOG: Final = _PrintableLog()
 
 

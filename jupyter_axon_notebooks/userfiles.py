@@ -1,9 +1,9 @@
-"""Read files that a user, or a program of his, can replace by anything.
+"""Safe reading of files that a user or another program may replace at any time.
 
-A path in a user's folder may lead to a FIFO that blocks its reader, to a device that never ends, to a file that grows
-while it is read, or to a sparse file of a terabyte. Read such paths through this module only: it opens regular files only,
-never waits for a writer, and stops at a size limit. Every failure is an :class:`OSError` whose ``strerror`` says what is
-wrong.
+A path in a user's folder may lead to a FIFO that blocks its reader, to a device without an end, to
+a file that grows while it is read, or to a sparse file of a terabyte. These functions open regular
+files only, never block, and stop at a size limit. All failures are :class:`OSError` with a
+``strerror`` that says what is wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FLAGS: Final[int] = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-#: The fewest bytes that are read at once, where the limit admits them.
+#: The smallest read in bytes, if the limit allows it.
 _PIECE: Final = 1 << 16
 _MEGABYTE: Final = 1 << 20
 
@@ -36,11 +36,11 @@ _KINDS: Final = (
 
 
 class NotRegular(OSError):
-    """A path that leads to something else than a regular file."""
+    """A path that does not lead to a regular file."""
 
 
 class FileTooLarge(OSError):
-    """A file that is larger than what its reader takes."""
+    """A file that is larger than the limit."""
 
 
 def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> BinaryIO:
@@ -49,19 +49,19 @@ def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> 
     Parameters
     ----------
     follow_links : bool
-        Whether a link in place of the file is followed, or refused.
+        Whether a link in place of the file is followed or refused.
 
     Raises
     ------
     NotRegular
-        When the path leads to a folder, a pipe, a socket or a device, or to a link that is not to be followed.
+        If the path leads to a folder, pipe, socket, device or refused link.
     OSError
-        When it cannot be opened.
+        If the file cannot be opened.
     """
     try:
         check_regular(
             path, os.stat(path, follow_symlinks=follow_links)
-        )  # to open a pipe or a device can have effects
+        )  # opening a pipe or a device can have effects
         descriptor = os.open(
             path, _FLAGS if follow_links else _FLAGS | getattr(os, "O_NOFOLLOW", 0)
         )
@@ -84,22 +84,22 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     NotRegular, OSError
         As :func:`open_regular` does.
     FileTooLarge
-        When the file is larger, or grows beyond the limit while it is read.
+        If the file is larger, or grows beyond the limit while it is read.
     """
     with open_regular(path) as file:
         return read_at_most(file, limit, path)
 
 
 def read_at_most(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> bytes:
-    """Return what is left to be read of an open file, at most ``limit`` bytes; raises FileTooLarge and OSError."""
+    """Return the rest of an open file; raise FileTooLarge if it has more than ``limit`` bytes."""
     size = os.fstat(file.fileno()).st_size
     pieces: list[bytes] = []
     taken = 0
     while taken <= limit and size <= limit:
-        # One more than expected, to see the end; files below /proc have more than their size says.
+        # One byte more, to see the end; files in /proc are larger than their reported size.
         piece = file.read(min(max(size + 1 - taken, _PIECE), limit + 1 - taken))
-        if piece is None:  # a special file below /proc or /sys that has nothing to give for now
-            raise BlockingIOError(errno.EAGAIN, "it gives nothing to read", os.fspath(path))
+        if piece is None:  # a special file in /proc or /sys without data for now
+            raise BlockingIOError(errno.EAGAIN, "it has no data to read", os.fspath(path))
         if not piece:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.append(piece)
@@ -108,7 +108,7 @@ def read_at_most(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> by
 
 
 def read_data(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what is left to be read of an open regular file, in pieces, without the holes of a sparse one."""
+    """Yield the rest of an open regular file in chunks, without the holes of a sparse file."""
     size = os.fstat(file.fileno()).st_size
     at = file.tell()
     while at < size:
@@ -120,18 +120,18 @@ def read_data(file: BinaryIO) -> Iterator[bytes]:
             OSError,
         ) as error:  # no such call here, or no holes on this file system
             if isinstance(error, OSError) and error.errno == errno.ENXIO:
-                return  # a hole up to the end
+                return  # a hole until the end
             end = size
         file.seek(at)
         while at < end and (piece := file.read(min(_MEGABYTE, end - at))):
             at += len(piece)
             yield piece
         if at < end:
-            return  # it was cut short
+            return  # the file was truncated
 
 
 def check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
-    """Raise NotRegular unless ``found``, what the system says of ``path``, is a regular file."""
+    """Raise NotRegular unless ``found``, the status of ``path``, is that of a regular file."""
     if stat.S_ISREG(found.st_mode):
         return
     kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
@@ -142,15 +142,15 @@ def check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
 def real_path(path: str) -> str:
     """Return the real path of a file.
 
-    A link in place of the file is followed only to where a regular file is or could be. A file that was replaced by a link to
-    a device, to a folder or to itself keeps its name.
+    A link in place of the file is followed only to a regular or missing file. A file that was
+    replaced by a link to a device, to a folder or to itself keeps its name.
     """
     real = os.path.realpath(path)
     try:
         mode = os.stat(real).st_mode
     except OSError:
-        mode = stat.S_IFREG  # not there: a file may come
-        if os.path.islink(real):  # a circle
+        mode = stat.S_IFREG  # missing: a file may be created
+        if os.path.islink(real):  # a circle of links
             mode = stat.S_IFLNK
     if stat.S_ISREG(mode):
         return real

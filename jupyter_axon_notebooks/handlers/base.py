@@ -26,8 +26,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Q = TypeVar("Q")
 
-#: A body of up to this many times the limit is received before it is refused. A client that is still
-#: sending when the connection closes would see a broken pipe instead of the response.
+#: A body of up to this many times the limit is received before it is refused. A client that is
+#: still sending when the connection closes would see a broken pipe instead of the response.
 _RECEIVED_FACTOR: Final = 8
 _READ_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 #: Marks a response from which pending saves may be missing.
@@ -41,8 +41,9 @@ _WITHOUT_BODY: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 class AxonHandler(APIHandler):
     """The base class of the handlers.
 
-    A verb passes a function of the :class:`.RequestContext` to :meth:`respond`, which calls it in a
-    worker thread. Bodies are streamed, so that a request can be refused before its body is in memory.
+    A verb passes a function of the :class:`.RequestContext` to :meth:`respond`, which calls it in
+    a worker thread. Bodies are streamed, so that a request can be refused before its body is in
+    memory.
     """
 
     auth_resource = "axon"
@@ -66,12 +67,12 @@ class AxonHandler(APIHandler):
 
     @property
     def contents(self) -> Any:
-        """The contents manager; its methods may be coroutines, so that calls need ``ensure_async``."""
+        """The contents manager; calls need ``ensure_async``, as methods may be coroutines."""
         return self.contents_manager
 
     @property
     def context(self) -> RequestContext:
-        """This request, for the worker threads."""
+        """The request, for the worker threads."""
         if self._context is None:
             self._context = RequestContext(
                 server=self.server,
@@ -109,7 +110,7 @@ class AxonHandler(APIHandler):
         await self.prepare_body()
 
     async def prepare_body(self) -> None:
-        """Reject a body at once if its declared size is far over the limit, else when it is read."""
+        """Reject a body at once if it is far over the limit, else when it is read."""
         limit = self.server.config.max_body_size
         received = limit * _RECEIVED_FACTOR
         declared = self.declared_size()
@@ -164,8 +165,8 @@ class AxonHandler(APIHandler):
         Raises
         ------
         StoreBusy
-            If no thread was free in time, before any work of the request was done. Later work is not
-            refused, so that a change is never half done.
+            If no thread was free in time, before any work of the request was done. Later work is
+            not refused, so that a change is never half done.
         """
         context, executor = self.context, self.server.executor
 

@@ -175,7 +175,7 @@ class RequestContext:
         return found
 
     def refresh_stale(self, records: Iterable[NotebookSummary]) -> bool:
-        """Update records whose files were changed outside Jupyter; return whether there were any."""
+        """Update records whose files were changed outside Jupyter; return whether any were."""
         ids = [record.id for record in records if record.path is not None]
         if not ids or not self.server.sync.queue_changed_files(ids):
             return False

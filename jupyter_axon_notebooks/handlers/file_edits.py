@@ -5,8 +5,8 @@ reads the file, applies the change, saves the result through the contents manage
 record from the file. What a file does not contain (name, links, status) is stored last. If a step
 fails, the steps before it are undone.
 
-A file is edited by one request at a time. An edit is refused if the file was saved meanwhile. Outputs
-that were trusted before the edit are trusted after it, and no others.
+A file is edited by one request at a time. An edit is refused if the file was saved meanwhile.
+Outputs that were trusted before the edit are trusted after it, and no others.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
 
 
 class _FileEdit:
-    """An edit of a bound record; its methods run in worker threads, in the order in which they stand.
+    """An edit of a bound record; its methods run in worker threads, in order.
 
     Attributes
     ----------
@@ -208,7 +208,7 @@ class _FileEdit:
             raise self._saved_meanwhile() from None
 
     def compare(self, original: dict[str, Any]) -> None:
-        """Compare the new content with the file's, and check that the file was not saved meanwhile."""
+        """Compare the new content with the file's; refuse a file that was saved meanwhile."""
         self._is_visible = not _is_same(self.content, original)
         self._has_ids = has_own_ids(original)
         carry_trust(self.content, original)

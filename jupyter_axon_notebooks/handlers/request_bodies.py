@@ -20,14 +20,14 @@ def parse_object(data: bytes, *, nonfinite_in: str | None = None) -> dict[str, A
     Parameters
     ----------
     nonfinite_in : str, optional
-        The one field in which ``NaN``, ``Infinity`` and numbers too large for a float are accepted, as
-        Python clients write them.
+        The one field in which ``NaN``, ``Infinity`` and numbers too large for a float are
+        accepted, as Python clients write them.
 
     Raises
     ------
     InvalidData
-        For what is not JSON in UTF-8, not an object, nested too deeply, or has a repeated name, a NUL
-        character or half a surrogate pair.
+        For what is not JSON in UTF-8, not an object, nested too deeply, or has a repeated name, a
+        NUL character or half a surrogate pair.
     """
     if not data.strip():
         raise InvalidData("$", "expected object, got an empty body")

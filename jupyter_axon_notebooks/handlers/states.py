@@ -137,7 +137,7 @@ class _OpenState(NamedTuple):
     digest: str | None
 
     def read(self, left: int) -> bytes:
-        """Return the next chunk of the ``left`` bytes that remain; close the file after the last."""
+        """Return the next chunk of the ``left`` bytes; close the file after the last one."""
         chunk = self.file.read(min(left, _CHUNK_SIZE))
         if len(chunk) == left:
             self.file.close()  # a client that has everything may disconnect before the next call

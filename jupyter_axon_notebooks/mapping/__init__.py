@@ -1,21 +1,18 @@
-"""Notebooks (nbformat) to records, and back.
+"""Mapping between notebooks (nbformat) and records.
 
-Pure: functions of their input, which they never change. A valid version 4 notebook comes back from
-its record exactly as nbformat's reader sees it. Where the data model has no place for something
-(an unknown output type, an unknown key), the original is kept word for word in
-``metadata.extra["nbformat"]``, and is used again on export as long as the record still says the same.
+All functions are pure and do not change their input. A valid version 4 notebook comes back from
+its record exactly as nbformat's reader returns it. What the data model cannot express (an unknown
+output type, an unknown key) is kept in ``metadata.extra["nbformat"]``, and used on export unless
+the record was edited.
 """
 
 from __future__ import annotations
 
-from .content import copied as copy_json
-from .content import same as is_same_json
+from .cell_ids import has_own_ids, is_valid_id
+from .cells import cell_status, notebook_status
 from .files import notebook_file_name, notebook_name, notebook_text, read_for_import, read_notebook
-from .framework import detect_framework
-from .identity import has_own_ids, is_valid_id
-from .notebook import MappedNotebook, export_notebook, map_notebook
-from .status import cell_status, notebook_status
-from .trust import carry_trust
+from .json_values import carry_trust, copy_json, is_same_json
+from .notebooks import MappedNotebook, detect_framework, export_notebook, map_notebook
 
 __all__ = [
     "MappedNotebook",

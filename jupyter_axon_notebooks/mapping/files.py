@@ -1,7 +1,7 @@
-"""A notebook file's text as version 4 content.
+"""Notebook files: parsing to version 4 content, validation, and serialization.
 
-nbformat is imported where it is used: with its JSON schema machinery it takes over a second, and most who map
-notebooks need neither an upgrade nor a validation.
+nbformat is imported in the functions that need it: the import takes over a second, because of its
+JSON schemas, and most notebooks need neither an upgrade nor a validation.
 """
 
 from __future__ import annotations
@@ -13,25 +13,29 @@ from pathlib import PurePath
 from typing import Any
 
 from ..errors import InvalidData, Unreadable
-from .content import MAX_DEPTH, canonical, copied
-from .identity import derived_id
+from .cell_ids import derived_id
+from .json_values import MAX_DEPTH, canonical, copy_json
 
 _NEWEST = 4
-#: Values in a notebook's text beyond which it is not parsed: ``{},`` takes 25 times its length in memory.
+
+
+#: The most values in a file that is parsed: ``{},`` takes 25 times its length in memory.
 MAX_VALUES = 20_000_000
-#: Cells and outputs beyond which a notebook is not mapped.
+#: The most cells and outputs in a notebook that is mapped.
 MAX_PARTS = 500_000
-#: Where a validator quotes the value it refuses, which may be megabytes long.
+#: The longest reason and location in a message; validators quote values of any length.
 _LONGEST_REASON = 200
-#: Characters in a file's name before its suffix; no file system takes more than 255 bytes in all.
+#: The longest file name without suffix, in characters.
 _LONGEST_STEM = 60
+
+
 _NO_FILE_NAME = re.compile(
     r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]+'
 )
 
 
 def notebook_text(content: dict[str, Any]) -> str:
-    """A notebook file's text, laid out as Jupyter does; of what is no valid notebook, plain JSON."""
+    """Return the text of a notebook file in the layout of Jupyter; plain JSON if it is invalid."""
     import nbformat
 
     try:
@@ -48,35 +52,37 @@ def notebook_text(content: dict[str, Any]) -> str:
 
 
 def notebook_file_name(name: str) -> str:
-    """The file name for a notebook of that name, on any system."""
+    """Return a file name for the notebook ``name`` that is valid on any system."""
     stem = _NO_FILE_NAME.sub("_", name).strip(". ").removesuffix(".ipynb")
     return f"{stem[:_LONGEST_STEM].strip('. ') or 'notebook'}.ipynb"
 
 
 def notebook_name(path: str) -> str:
-    """The name a notebook gets from its file: the stem."""
+    """Return the name of a notebook from its file's path."""
     return PurePath(path).stem
 
 
 def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
-    """The version 4 content of a notebook file; older versions are upgraded, minor versions of 4 kept.
+    """Return the version 4 content of a notebook file; older versions are upgraded.
 
-    An upgraded notebook's cells get ids derived from type and source, the same ones each time.
+    Minor versions of 4 are kept. The cells of an upgraded notebook get derived ids, the same each
+    time.
 
     Parameters
     ----------
     text : str or bytes
         The file's text.
     strict : bool
-        Take valid notebooks only: nothing is repaired, and no text holds NUL or half a surrogate pair.
+        Accept only valid notebooks whose texts have no NUL and no half surrogate pairs, unrepaired.
 
     Raises
     ------
     InvalidData
-        If ``text`` is not JSON, not a notebook at all, or an old one that cannot be upgraded; if ``strict``,
-        for anything that is not a valid notebook. The error names the place.
+        If ``text`` is not JSON, not a notebook, or an old one that cannot be upgraded; with
+        ``strict``, for any invalid notebook. The error has the location.
     Unreadable
-        If it has more than :data:`MAX_VALUES` values, or more than :data:`MAX_PARTS` cells and outputs.
+        If it has more than :data:`MAX_VALUES` values, or more than :data:`MAX_PARTS` cells and
+        outputs.
     """
     if _count_values(text) > MAX_VALUES:
         raise Unreadable("$", f"it has more than {MAX_VALUES:,} values")
@@ -93,20 +99,20 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
     _check_parts(content)
     if strict:
         _check_texts(content)
-    # Without any version it is a version 1 notebook, which had no metadata, or a damaged newer one.
+    # A notebook without a version is of version 1, which had no metadata, or a damaged newer one.
     if "nbformat" in content or not content.keys() & {"metadata", "nbformat_minor"}:
         major = content.get("nbformat", 1)
         if type(major) is int and 1 <= major < _NEWEST:
-            content = _upgraded(content if strict else _filled(content), major)
+            content = _upgrade(content if strict else _fill_defaults(content), major)
     if strict:
-        content = canonical(content)
+        content, _ = canonical(content)
         _check_ids(content)
         _check_schema(content)
     return dict(content)
 
 
 def _count_values(text: str | bytes) -> int:
-    """At least as many values as JSON has in it, since all but the first of a container follow a comma."""
+    """Return an upper bound of the number of values in a JSON text."""
     if isinstance(text, str):
         return text.count(",") + text.count("[") + text.count("{")
     return text.count(b",") + text.count(b"[") + text.count(b"{")
@@ -127,13 +133,12 @@ def _check_parts(content: dict[str, Any]) -> None:
 def read_for_import(text: str | bytes) -> dict[str, Any]:
     """Return the version 4 content of a notebook file that is to be imported.
 
-    Whatever Jupyter opens and a save records is taken: what is wrong inside a cell is repaired by :func:`.map_notebook`, whose
-    notes say how.
+    Faults inside cells are accepted: :func:`.map_notebook` repairs and notes them.
 
     Raises
     ------
     InvalidData
-        As :func:`read_notebook` does, and for a notebook whose format is unknown, or whose cells cannot be told apart.
+        As :func:`read_notebook` does, and for an unknown format version or invalid ``cells``.
     """
     content = read_notebook(text)
     if content.get("nbformat", _NEWEST) != _NEWEST:
@@ -147,8 +152,8 @@ def read_for_import(text: str | bytes) -> dict[str, Any]:
     return content
 
 
-def _filled(content: dict[str, Any]) -> dict[str, Any]:
-    """An old notebook with all that nbformat cannot upgrade it without."""
+def _fill_defaults(content: dict[str, Any]) -> dict[str, Any]:
+    """Return an old notebook with the defaults that nbformat needs to upgrade it."""
     sheets = content.get("worksheets")
     sheets = sheets if isinstance(sheets, list) else []
     filled = [{"cells": [], **sheet} for sheet in sheets if isinstance(sheet, dict)]
@@ -161,7 +166,7 @@ def _filled(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _upgraded(content: dict[str, Any], major: int) -> dict[str, Any]:
+def _upgrade(content: dict[str, Any], major: int) -> dict[str, Any]:
     import nbformat
 
     minor = content.get("nbformat_minor", 0)
@@ -173,7 +178,7 @@ def _upgraded(content: dict[str, Any], major: int) -> dict[str, Any]:
         )
     try:
         notebook = nbformat.versions[major].to_notebook_json(content, minor=minor)
-        upgraded: dict[str, Any] = copied(nbformat.convert(notebook, _NEWEST))
+        upgraded: dict[str, Any] = copy_json(nbformat.convert(notebook, _NEWEST))
     except (
         AttributeError,
         KeyError,
@@ -186,14 +191,14 @@ def _upgraded(content: dict[str, Any], major: int) -> dict[str, Any]:
         raise InvalidData("$", reason[:_LONGEST_REASON]) from None
     taken: set[str] = set()
     for cell in upgraded["cells"]:
-        # nbformat's are random, and would make each reading another notebook.
+        # nbformat's ids are random, and would differ at each reading.
         cell["id"] = derived_id(taken, str(cell.get("cell_type")), str(cell.get("source")))
         taken.add(cell["id"])
     return upgraded
 
 
 def _has_known_cells(content: dict[str, Any]) -> bool:
-    """Whether nbformat can upgrade these version 1 cells; in place of an unknown one it repeats the one before."""
+    """Return whether nbformat can upgrade these version 1 cells; it drops unknown ones."""
     cells = content.get("cells")
     return isinstance(cells, list) and all(
         isinstance(cell, dict) and cell.get("cell_type") in ("code", "text") for cell in cells
@@ -201,7 +206,7 @@ def _has_known_cells(content: dict[str, Any]) -> bool:
 
 
 def _check_texts(content: dict[str, Any]) -> None:
-    """Refuse what JSON can spell and stores and encoders cannot carry."""
+    """Refuse text that stores and encoders cannot carry."""
     waiting: list[tuple[Any, str, int]] = [(content, "$", 1)]
     while waiting:
         value, place, depth = waiting.pop()
@@ -213,10 +218,10 @@ def _check_texts(content: dict[str, Any]) -> None:
         elif isinstance(value, (dict, list)):
             if depth > MAX_DEPTH:
                 raise InvalidData(place[:_LONGEST_REASON], f"nested deeper than {MAX_DEPTH} levels")
-            waiting.extend(_inside(value, place, depth + 1))
+            waiting.extend(_iter_values(value, place, depth + 1))
 
 
-def _inside(
+def _iter_values(
     value: dict[str, Any] | list[Any], place: str, depth: int
 ) -> Iterator[tuple[Any, str, int]]:
     if isinstance(value, list):
@@ -229,7 +234,7 @@ def _inside(
 
 
 def _check_ids(content: dict[str, Any]) -> None:
-    """Refuse missing and repeated ids, which nbformat's own validation repairs in place."""
+    """Refuse missing and repeated ids, which nbformat's validation would repair in place."""
     version = content.get("nbformat"), content.get("nbformat_minor")
     if version[0] != _NEWEST or type(version[1]) is not int or version[1] < 5:
         return
@@ -237,7 +242,7 @@ def _check_ids(content: dict[str, Any]) -> None:
     seen: dict[str, int] = {}
     for index, cell in enumerate(cells if isinstance(cells, list) else []):
         if not isinstance(cell, dict):
-            continue  # the schema's to refuse
+            continue  # refused by the schema
         if "id" not in cell:
             raise InvalidData(f"$.cells[{index}].id", "required, but missing")
         cell_id = cell["id"]
@@ -257,11 +262,11 @@ def _check_schema(content: dict[str, Any]) -> None:
     try:
         get_validator(major, minor).validate(content)
     except ValidationError:
-        raise _located(content, minor) from None
+        raise _find_schema_error(content, minor) from None
 
 
-def _located(content: dict[str, Any], minor: int) -> InvalidData:
-    """What the first error of an invalid notebook says, and where; the fast validator tells neither well."""
+def _find_schema_error(content: dict[str, Any], minor: int) -> InvalidData:
+    """Return the first schema error with its location, which the fast validator lacks."""
     from nbformat.validator import get_validator
 
     validator = get_validator(_NEWEST, minor, name="jsonschema")
@@ -269,15 +274,15 @@ def _located(content: dict[str, Any], minor: int) -> InvalidData:
     if error is None:
         return InvalidData("$", "not a valid notebook")
     while error.validator == "oneOf" and error.context:
-        error = _intended(error.context)
+        error = _pick_error(error.context)
     place = "$" + "".join(
         f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path
     )
     return InvalidData(place[:_LONGEST_REASON], error.message[:_LONGEST_REASON])
 
 
-def _intended(errors: list[Any]) -> Any:
-    """Of the errors of several alternatives, one of the alternative that the value's type names."""
+def _pick_error(errors: list[Any]) -> Any:
+    """Return one of the errors of the alternative that the value's type names."""
     others = {
         error.schema_path[0]
         for error in errors

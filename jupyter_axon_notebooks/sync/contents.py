@@ -28,7 +28,8 @@ class EmbeddedIds:
     Parameters
     ----------
     to_contents_path : callable
-        Converts a stored path to a contents path; returns None for a file outside the server's root.
+        Converts a stored path to a contents path; returns None for a file outside the server's
+        root.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class EmbeddedIds:
     def get_or_create(self, path: str) -> str | None:
         """Return the id for a file, a new one if it has none.
 
-        Returns None until :meth:`load` was called: the file may have an id that is not loaded yet, and
-        two ids for one notebook would be worse than none until its next save.
+        Returns None until :meth:`load` was called: the file may have an id that is not loaded yet,
+        and two ids for one notebook would be worse than none until its next save.
         """
         with self._lock:
             if self._is_complete:
@@ -127,7 +128,7 @@ class SaveHooks:
         self._active: WeakSet[_Save] = WeakSet()
 
     def pre_save(self, *, path: str = "", model: Any = None, **_: Any) -> None:
-        """Embed the notebook's id if it has no valid one, and keep the model for :meth:`post_save`."""
+        """Embed an id if the notebook has none, and keep the model for :meth:`post_save`."""
         try:
             _current_save.set(None)
             if not isinstance(model, dict) or model.get("type") != "notebook":
@@ -163,7 +164,7 @@ class SaveHooks:
             self._on_save(os_path, content if isinstance(content, dict) else None)
         except Exception:  # noqa: BLE001 - the save has succeeded
             self._log.warning(
-                "axon: the save of %s was not recorded; the next read of its record makes up for it",
+                "axon: the save of %s was not recorded; it is recorded when its record is read",
                 os_path,
                 exc_info=True,
             )

@@ -36,7 +36,7 @@ def fingerprint(path: str) -> dict[str, int]:
 
 
 def file_state(path: str) -> tuple[int, ...]:
-    """Return a value that differs after any change of a file or its permissions; empty if missing."""
+    """Return a value that differs after any change of a file; empty if the file is missing."""
     found = _stat(path)
     if found is None:
         return ()

@@ -1,31 +1,31 @@
 """Deciding which record a notebook file belongs to.
 
 The decision uses the *origin* (the id of the Jupyter data directory), the file's *path* (absolute,
-links resolved), the *embedded id* in its metadata, and renames that Jupyter reported. It never joins
-two notebooks: where two records could claim a file, the file gets a new record.
+links resolved), the *embedded id* in its metadata, and renames that Jupyter reported. It never
+joins two notebooks: where two records could claim a file, the file gets a new record.
 
-========================================================== ==========================================
+========================================================== ========================================
 observation                                                record
-========================================================== ==========================================
+========================================================== ========================================
 1. Jupyter renamed the file or a parent folder             the one that was bound to the old path
-2. a record of this origin is bound to the path            that one, whatever id is embedded: a branch
-                                                           was switched, or the file was replaced
-3. the embedded id belongs to a record of this origin and  that one; it is bound to the new path: the
-   owner, its file is missing, and no other record was     file was moved outside Jupyter, or restored
+2. a record of this origin is bound to the path            that one, whatever id is embedded: a
+                                                           branch was switched, or it was replaced
+3. the embedded id belongs to a record of this origin and  that one, bound to the new path: the
+   owner, its file is missing, and no other record was     file was moved outside Jupyter
    ever bound to the path
 4. as 3, but the record's file still exists                a new one: this file is a copy
-5. as 3, but the record has another origin                 a new one: the notebook came with a clone
+5. as 3, but the record has another origin                 a new one: the file came with a clone
 6. as 3, but the record has another owner                  a new one
 7. as 3, but another record was bound to the path before   a new one: the path was reused
-8. as 4, but both paths are the same file                  that one (a link, or a case-insensitive
-                                                           file system)
-9. as 3, for several records whose files are missing       the one whose file had this size and time,
-                                                           or else this name; a new one if ambiguous
+8. as 4, but both paths are the same file                  that one (a link, or a file system that
+                                                           ignores case)
+9. as 3, for several records whose files are missing       the one whose file had this size and
+                                                           time, else this name; else a new one
 10. the embedded id belongs to no record                   a new one with that id
 11. no valid id is embedded                                a new one
-12. as 3, but the record's file was deleted in Jupyter,    a new one, unless the file has the size and
+12. as 3, but the record's file was deleted in Jupyter,    a new one, unless the file has size and
     and another file carries the id too                    time of the deleted one
-========================================================== ==========================================
+========================================================== ========================================
 
 A copy that a program made to execute a notebook gets a new record in cases 3, 8, 9 and 10 too. The
 new record of a file whose embedded id belongs to another record has that id as ``copied_from``. A

@@ -289,8 +289,8 @@ def find_other_origins(
 ) -> list[OtherOrigin]:
     """Return the other origins that have records of files on this machine, largest first.
 
-    Of several records of a file, the oldest one has the history. A file whose oldest record is bound
-    under the present origin needs nothing.
+    Of several records of a file, the oldest one has the history. A file whose oldest record is
+    bound under the present origin needs nothing.
 
     Parameters
     ----------

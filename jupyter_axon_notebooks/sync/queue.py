@@ -44,7 +44,8 @@ class Event:
 class Save(Event):
     """A file whose record must be updated.
 
-    The attributes are the arguments of :meth:`.NotebookRecorder.record`. ``waiters`` get the record.
+    The attributes are the arguments of :meth:`.NotebookRecorder.record`. ``waiters`` get the
+    record.
     """
 
     owner: str

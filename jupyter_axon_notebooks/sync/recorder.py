@@ -77,8 +77,8 @@ class NotebookRecorder:
         file : dict, optional
             The fingerprint of the file that holds ``content``.
         previous : sequence of NotebookCell, optional
-            The cells that the file was made from; by default those of the record. Cells without ids of
-            their own take the ids of these.
+            The cells that the file was made from; by default those of the record. Cells without
+            ids of their own take the ids of these.
         is_copy : bool
             Whether a program made the file to execute another notebook.
 
@@ -211,9 +211,9 @@ class NotebookRecorder:
         oldest = min(others, key=lambda binding: binding.created_at or "")
         self._warn(
             f"{observed.path} gets a new record, although {observed.owner} already has record "
-            f"{oldest.id} of it under another origin ({oldest.origin}). If that origin is not another "
-            "machine's, the origin of this data directory was lost: run `jupyter axon doctor "
-            "--rebind` to bind the file to that record"
+            f"{oldest.id} of it under another origin ({oldest.origin}). Unless another machine "
+            "uses that origin, the origin of this data directory was lost: run `jupyter axon "
+            "doctor --rebind` to bind the file to that record"
         )
         return oldest.id
 

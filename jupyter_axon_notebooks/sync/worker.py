@@ -72,8 +72,8 @@ _Session = TypeVar("_Session", bound=StoreSession)
 class NotebookSync(Generic[_Session]):
     """Keeps the records of notebook files up to date.
 
-    Events are queued from the beginning. The worker thread opens the store, and tries again until it
-    succeeds; when the store's file is deleted or replaced, it opens the store again.
+    Events are queued from the beginning. The worker thread opens the store, and tries again until
+    it succeeds; when the store's file is deleted or replaced, it opens the store again.
 
     Parameters
     ----------
@@ -184,8 +184,8 @@ class NotebookSync(Generic[_Session]):
     def drain(self, timeout: float = DRAIN_TIMEOUT) -> bool:
         """Wait until all events so far are recorded; return False if some are not.
 
-        A store that has not been open yet, and an event that has failed before, are waited for at most
-        ``READ_TIMEOUT`` seconds, because nobody can tell how long they take.
+        A store that has not been open yet, and an event that has failed before, are waited for at
+        most ``READ_TIMEOUT`` seconds, because nobody can tell how long they take.
         """
         self._check_origin()
         if not self._was_open:
@@ -216,7 +216,7 @@ class NotebookSync(Generic[_Session]):
             ) from None
 
     def queue_changed_files(self, ids: Iterable[str]) -> bool:
-        """Queue the files of records that were changed outside Jupyter; return whether there are any.
+        """Queue files of records that were changed outside Jupyter; return whether any were.
 
         Raises StoreError if the store cannot be read.
         """
@@ -296,8 +296,8 @@ class NotebookSync(Generic[_Session]):
         """Open the store, and queue the files that changed while it was not open."""
         if self._session is not None:
             self._log.warning(
-                "axon: the store %s was deleted or replaced while it was in use. Notebooks missing from "
-                "it are recorded again; missing checkpoints are lost",
+                "axon: the store %s was deleted or replaced while it was in use. Notebooks that "
+                "are missing from it are recorded again; missing checkpoints are lost",
                 self._url,
             )
         self._open_error = self._opening_error()
@@ -345,7 +345,8 @@ class NotebookSync(Generic[_Session]):
             return session.repository.bindings.list(session.origin)
         except Exception as error:  # noqa: BLE001 - other parts of the store are usable
             self._log.error(
-                "axon: notebooks changed while no server ran are only recorded when they are read: %s",
+                "axon: notebooks that changed while no server ran are recorded when they are "
+                "read: %s",
                 error,
             )
             return []

@@ -112,8 +112,9 @@ def resume(
 
     Without ``key``, the first training of a cell resumes the first training of the same cell. In a
     cell that has not trained before, it resumes what was trained by a cell that no longer exists.
-    Further trainings of one execution, as in a loop, are resumed only with a key: ``resume(model,
-    optimizer, key=f"fold {fold}")``.
+    Further trainings of one execution, as in a loop, are resumed only with a key::
+
+        resume(model, optimizer, key=f"fold {fold}")
 
     If the store is unavailable, there is a warning and training begins anew; existing runs are left
     alone.

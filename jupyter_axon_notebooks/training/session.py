@@ -27,7 +27,12 @@ from .tracker import LocalTracker, Tracker
 from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
 from .validation import (
     normalize_metrics,
+    validate_checkpoint_id,
     validate_key,
+    validate_limit,
+    validate_metric_name,
+    validate_mode,
+    validate_path_or_id,
     validate_position,
     validate_run,
     validate_tags,
@@ -91,6 +96,7 @@ class Session:
 
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Set which notebook is trained, and complete the run of another one."""
+        path_or_id = validate_path_or_id(path_or_id)
         with self.tracker.lock:
             record = self.tracker.use(path_or_id)
             training = self._registry.last(call_site())
@@ -225,8 +231,7 @@ class Session:
             elif not self.tracker.has_notebook(run.notebook_id):
                 run.end(RunStatus.COMPLETED)
                 training = run = None
-            # Otherwise the run stays in its record, even if the notebook was saved under another
-            # name.
+            # Otherwise the run stays in its record, even if the notebook has another name now.
         if training is not None and run is not None:
             self._continue(site, run)
             return training, run, is_same_point
@@ -322,7 +327,7 @@ class Session:
         if run is not None and checkpoint is not None:
             raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
         key, run, site = validate_key(key), validate_run(run), call_site()
-        id = checkpoint.id if isinstance(checkpoint, Checkpoint) else checkpoint
+        id = None if checkpoint is None else _checkpoint_id(checkpoint)
         with self.tracker.lock:
             training, parent = self._announce(site, key, model, run=run, checkpoint_id=id)
         request = ResumeRequest(
@@ -467,8 +472,8 @@ class Session:
     ) -> Checkpoint:
         """Return the checkpoint with the best value of a metric."""
         run = validate_run(run)
-        if mode not in (None, "min", "max"):
-            raise ValueError(f'mode is {mode!r}; give mode="min" or mode="max"')
+        metric = validate_metric_name(metric)
+        validate_mode(mode)
         known = mode or direction(metric)
         with self.tracker.lock:
             found = self.tracker.best_checkpoint(metric, known or "max", run)
@@ -484,21 +489,28 @@ class Session:
 
     def checkpoints(self, limit: int | None, run: str | float | None) -> CheckpointList:
         """Return the checkpoints, newest first."""
-        run = validate_run(run)
+        limit, run = validate_limit(limit), validate_run(run)
         with self.tracker.lock:
             return CheckpointList(self.tracker.list_checkpoints(limit, run))
 
     def get(self, id: str) -> Checkpoint:
         """Return a checkpoint by its id."""
+        id = validate_checkpoint_id(id)
         with self.tracker.lock:
             return Checkpoint(self.tracker.find_checkpoint(id), self.tracker.states)
 
     def pin(self, checkpoint: str | Checkpoint, *, pinned: bool) -> Checkpoint:
         """Pin a checkpoint, or unpin it."""
-        id = checkpoint.id if isinstance(checkpoint, Checkpoint) else checkpoint
+        id = _checkpoint_id(checkpoint)
         with self.tracker.lock:
             id = self.tracker.find_checkpoint(id).id
             return Checkpoint(self.tracker.pin(id, pinned=pinned), self.tracker.states)
+
+
+def _checkpoint_id(checkpoint: str | Checkpoint) -> str:
+    if isinstance(checkpoint, Checkpoint):
+        return checkpoint.id
+    return validate_checkpoint_id(checkpoint)
 
 
 def _is_same_point(

@@ -203,12 +203,10 @@ class LocalTracker:
     def has_notebook(self, id: str) -> bool:
         """Return whether a record exists; True if the store cannot be asked."""
         try:
-            return (
-                self._connection.attempt(lambda opened: opened.repository.find_summary(id))
-                is not None
-            )
+            found = self._connection.attempt(lambda opened: opened.repository.find_summary(id))
         except TrackingUnavailable:
             return True
+        return found is not None
 
     # Runs
 
@@ -362,7 +360,7 @@ class LocalTracker:
     # What is still to be recorded
 
     def _note(self, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool) -> Checkpoint:
-        """Note a checkpoint beside its states, with all that the store would have been told."""
+        """Write a note beside the states of a checkpoint, with all that is to be recorded of it."""
         found, settings = self._notebook.locate(), self._settings
         note = UnrecordedCheckpoint(
             checkpoint=new,
@@ -397,7 +395,7 @@ class LocalTracker:
 
     def _try_pending(self) -> None:
         """Record what is pending, if the store is available now."""
-        with suppress(TrackingUnavailable):
+        with self.lock, suppress(TrackingUnavailable):  # called by checkpoints of any thread
             self._connection.attempt(self._record_pending, at_once=True)
 
     def _record_pending(self, opened: OpenStore) -> NotebookSummary:
@@ -416,8 +414,7 @@ class LocalTracker:
                     f"A checkpoint in {result.folder} could not be recorded: {result.error}"
                 )
         for id, pending in zip(ids, self._pending, strict=True):
-            # Of one that is not noted any more, another process recorded it, or the user deleted
-            # it.
+            # If it has no note any more, another process recorded it, or the user deleted it.
             if (record := opened.repository.get_checkpoint(id)) is not None:
                 pending.checkpoint.update(record, is_recorded=True)
                 if record.run_id is not None:

@@ -152,7 +152,7 @@ def test_folds_without_keys_begin_new_runs(
     for _ in range(2):
         fail(kernel, folds(stops_at=(2, 1)), "cv")
     output = kernel.do(folds(), "cv").text
-    assert "is only resumed by name" in output or "only resumed by name" in output
+    assert "it is resumed only by name" in output
     assert "Resumed" not in output
     completed = [run.status is RunStatus.COMPLETED for run in list_runs(records)]
     assert completed == [True, True, False] * 2 + [True] * 3
@@ -276,4 +276,4 @@ def test_a_button_that_is_pressed_again_resumes_its_run(
     kernel.do("await pressed.wait(); pressed.clear()")
     kernel.do("asyncio.get_event_loop().call_soon(handle, 9)")
     kernel.do("await pressed.wait()")
-    assert kernel.resume("found") == [None, 2]
+    assert kernel.ask("found") == [None, 2]

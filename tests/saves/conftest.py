@@ -1,4 +1,4 @@
-"""Servers for the claims about saves."""
+"""Servers for the tests of saves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.server_processes import Answer, Server
 
-#: What differs between two saves of the same notebook, or because of the id that is put into it.
+#: Fields that differ between two saves, or because of the embedded id.
 _OWN = frozenset({"created", "last_modified", "size", "hash", "id"})
 
 
@@ -26,7 +26,7 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server,
 
 @pytest.fixture
 def server(_servers: tuple[Server, Server], folder: str) -> Server:
-    """A server with the extension, shared by many tests: each keeps to its folder."""
+    """A server with the extension, shared by tests in separate folders."""
     return _servers[0]
 
 
@@ -38,7 +38,7 @@ def bare(_servers: tuple[Server, Server], folder: str) -> Server:
 
 @pytest.fixture
 def folder(_servers: tuple[Server, Server], request: pytest.FixtureRequest) -> str:
-    """This test's folder below the root of the shared servers."""
+    """The folder of one test below the root of the shared servers."""
     name = request.node.name.translate(str.maketrans("[]/", "---"))[:100]
     for server in _servers:
         (server.root / name).mkdir()
@@ -47,7 +47,7 @@ def folder(_servers: tuple[Server, Server], request: pytest.FixtureRequest) -> s
 
 @pytest.fixture
 def both(server: Server, bare: Server) -> Callable[[Callable[[Server], Answer]], Answer]:
-    """Does the same on a server with the extension and one without, and holds their answers to be the same."""
+    """Sends a request to servers with and without the extension, and compares responses."""
 
     def do(act: Callable[[Server], Answer]) -> Answer:
         ours, theirs = act(server), act(bare)
@@ -58,7 +58,7 @@ def both(server: Server, bare: Server) -> Callable[[Callable[[Server], Answer]],
 
 
 def told(answer: Answer, server: Server) -> Any:
-    """What an answer says, without what is its server's own."""
+    """Return a response without server-specific fields."""
     if not answer.body:
         return None
     said = json.loads(answer.body.decode().replace(str(server.root), "<root>"))
@@ -75,7 +75,7 @@ def _common(value: Any) -> Any:
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts servers of a test's own, and stops those that still run at its end."""
+    """Starts servers for one test, and stops them at its end."""
     started: list[Server] = []
 
     def start(name: str = "server", **given: Any) -> Server:

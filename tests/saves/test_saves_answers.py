@@ -1,4 +1,4 @@
-"""Claims about the user's save: it is answered as by a server without the extension, and the record has it."""
+"""Tests of saves: they are answered as without the extension, and recorded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ NOTEBOOKS = {
 
 
 @pytest.mark.parametrize("content", NOTEBOOKS.values(), ids=NOTEBOOKS.keys())
-def test_every_notebook_is_saved_as_ever_and_recorded(
+def test_saves_are_answered_as_without_the_extension_and_recorded(
     both: Both, server: Server, folder: str, content: dict[str, Any]
 ) -> None:
     for _ in range(2):
@@ -96,7 +96,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("model", REFUSED.values(), ids=REFUSED.keys())
-def test_what_jupyter_refuses_is_refused_in_the_same_words_and_leaves_the_record(
+def test_refused_saves_are_answered_as_without_the_extension(
     both: Both, server: Server, folder: str, model: Any
 ) -> None:
     path = f"{folder}/a.ipynb"
@@ -107,16 +107,14 @@ def test_what_jupyter_refuses_is_refused_in_the_same_words_and_leaves_the_record
         assert server.assert_recorded(path)["version_id"] == before["version_id"]
 
 
-def test_a_save_into_a_folder_that_is_not_there_is_refused_and_leaves_nothing(
+def test_a_save_into_a_missing_folder_leaves_nothing(
     both: Both, server: Server, folder: str
 ) -> None:
     assert both(lambda s: s.save(f"{folder}/no/a.ipynb", notebook("a"))).status >= 400
     assert server.got(f"/notebooks?path={folder}/no/a.ipynb") == []
 
 
-def test_of_a_storm_of_saves_the_last_one_is_recorded(
-    both: Both, server: Server, folder: str
-) -> None:
+def test_the_last_of_many_saves_is_recorded(both: Both, server: Server, folder: str) -> None:
     path = f"{folder}/a.ipynb"
 
     def storm(on: Server) -> Answer:
@@ -133,7 +131,7 @@ def test_of_a_storm_of_saves_the_last_one_is_recorded(
     assert server.assert_recorded(path)["cell_count"] == 99
 
 
-def test_saves_of_many_files_at_once_are_all_recorded(server: Server, folder: str) -> None:
+def test_concurrent_saves_of_many_files_are_recorded(server: Server, folder: str) -> None:
     paths = [f"{folder}/{number}.ipynb" for number in range(20)]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(3):
@@ -144,7 +142,7 @@ def test_saves_of_many_files_at_once_are_all_recorded(server: Server, folder: st
     assert len({server.record(path)["id"] for path in paths}) == len(paths)
 
 
-def test_of_two_saves_at_once_the_one_that_fails_leaves_no_trace(
+def test_a_failed_concurrent_save_leaves_no_trace(
     server: Server, bare: Server, folder: str
 ) -> None:
     path = f"{folder}/a.ipynb"
@@ -162,7 +160,7 @@ def test_of_two_saves_at_once_the_one_that_fails_leaves_no_trace(
         assert server.file(path).cells[0].source == "after"
 
 
-def test_a_chunked_upload_is_recorded_when_it_is_whole(
+def test_a_chunked_upload_is_recorded_when_complete(
     both: Both, server: Server, folder: str
 ) -> None:
     path = f"{folder}/a.ipynb"
@@ -205,7 +203,7 @@ def test_a_restored_jupyter_checkpoint_is_recorded(both: Both, server: Server, f
     assert server.file(path).cells[0].source == "kept"
 
 
-def test_a_client_that_never_sees_the_embedded_id_keeps_it(server: Server, folder: str) -> None:
+def test_a_client_that_does_not_see_the_embedded_id_keeps_it(server: Server, folder: str) -> None:
     old, new = f"{folder}/a.ipynb", f"{folder}/b.ipynb"
     server.save(old, notebook("1"))
     id = server.embedded(old)
@@ -216,7 +214,7 @@ def test_a_client_that_never_sees_the_embedded_id_keeps_it(server: Server, folde
     assert server.embedded(new) == id == server.assert_recorded(new)["id"]
 
 
-def test_a_half_written_file_is_synced_once_it_is_whole(server: Server, folder: str) -> None:
+def test_a_half_written_file_is_synced_when_complete(server: Server, folder: str) -> None:
     file = write(server.root / folder / "a.ipynb", notebook("whole"))
     text = file.read_text()
     file.write_text(text[:40])

@@ -1,4 +1,4 @@
-"""Claims about saves while the store or the disk is out of order: they go on, and the record catches up."""
+"""Tests of saves while the store or a disk is unavailable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
 
 @contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """A disk without a byte left."""
+    """A full disk."""
     ballast = folder / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(folder).free))
     yield
@@ -35,7 +35,7 @@ def filled(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(store: Path, how: str) -> Iterator[None]:
-    """A store while another program keeps it to itself."""
+    """A store that is locked by another program."""
     with closing(sqlite3.connect(store, isolation_level=None)) as connection:
         connection.execute(how)
         connection.execute("BEGIN EXCLUSIVE")
@@ -43,7 +43,7 @@ def locked(store: Path, how: str) -> Iterator[None]:
 
 
 def left_behind(home: Path, *names: str) -> dict[str, str]:
-    """Notebooks and their records where a server will be at home, as an earlier one left them; the ids, by name."""
+    """Create notebooks with records for a later server; return their ids by name."""
     ids = {name: new_id() for name in names}
     kept = home / "data" / "axon_notebooks"
     with closing(open_store(f"sqlite:///{kept}/axon.db")) as made:
@@ -62,14 +62,12 @@ def store(server: Server) -> Path:
 
 
 def hold_to_sources(server: Server, path: str, *sources: str) -> None:
-    """Hold a record to what was saved, without a look at its file."""
+    """Compare a record with what was saved, without reading its file."""
     record = server.got(f"/notebooks/{server.record(path)['id']}")
     assert [cell["source"] for cell in record["cells"]] == list(sources), server.log
 
 
-def test_a_read_only_folder_is_answered_as_ever_and_its_records_stay(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_read_only_folder_keeps_its_records(servers: Servers, tmp_path: Path) -> None:
     answers = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
@@ -93,9 +91,7 @@ def test_a_read_only_folder_is_answered_as_ever_and_its_records_stay(
     assert answers[0] == answers[1]
 
 
-def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_full_notebook_disk_is_recovered_from(servers: Servers, tmp_path: Path) -> None:
     statuses = []
     for name, extensions in (("ours", ["jupyter_axon_notebooks"]), ("bare", [])):
         disk = tmp_path / f"disk-{name}"
@@ -113,9 +109,7 @@ def test_a_full_disk_for_notebooks_is_answered_as_ever_and_got_over(
     assert statuses[0] == statuses[1]
 
 
-def test_a_full_disk_for_the_store_delays_records_and_no_save(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_full_store_disk_delays_no_save(servers: Servers, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{disk}/axon.db"}}
     server = servers(config=config, inside=disks.small_disk(disk, "8m"))
@@ -141,7 +135,7 @@ def test_a_full_disk_for_the_store_delays_records_and_no_save(
     assert "notebooks are recorded again" in server.log
 
 
-def test_a_locked_store_delays_records_and_no_save(servers: Servers) -> None:
+def test_a_locked_store_delays_no_save(servers: Servers) -> None:
     server = servers()
     assert server.save("a.ipynb", notebook("1")).status == 201
     hold_to_sources(server, "a.ipynb", "1")
@@ -152,9 +146,7 @@ def test_a_locked_store_delays_records_and_no_save(servers: Servers) -> None:
     hold_to_sources(server, "b.ipynb", "3")
 
 
-def test_a_server_starts_on_a_store_that_is_locked_and_opens_it_later(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_server_starts_with_a_locked_store(servers: Servers, tmp_path: Path) -> None:
     ids = left_behind(tmp_path / "server", "a")
     with locked(tmp_path / "server/data/axon_notebooks/axon.db", "PRAGMA locking_mode=EXCLUSIVE"):
         server = servers()
@@ -168,7 +160,7 @@ def test_a_server_starts_on_a_store_that_is_locked_and_opens_it_later(
     assert server.record("a.ipynb")["id"] == ids["a"]
 
 
-def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_is_gone(
+def test_a_file_that_is_no_store_is_refused_until_it_is_removed(
     servers: Servers, tmp_path: Path
 ) -> None:
     mistaken = tmp_path / "model.bin"
@@ -198,7 +190,7 @@ def test_a_file_that_was_never_a_store_is_refused_and_needs_no_restart_once_it_i
     assert "Traceback" not in server.log
 
 
-def test_a_damaged_store_is_refused_while_saves_go_on_until_it_is_moved_aside(
+def test_a_damaged_store_is_refused_while_saves_continue(
     servers: Servers,
 ) -> None:
     server = servers()
@@ -208,7 +200,7 @@ def test_a_damaged_store_is_refused_while_saves_go_on_until_it_is_moved_aside(
         server.record(f"{name}.ipynb")
     with closing(sqlite3.connect(store(server))) as connection:
         moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    assert moved == (0, 0, 0)  # all of the log is in the file now
+    assert moved == (0, 0, 0)  # the log was checkpointed
     with store(server).open("r+b") as file:
         file.write(b"\xa5" * store(server).stat().st_size)
     answer = server.axon("GET", "/notebooks")
@@ -224,9 +216,7 @@ def test_a_damaged_store_is_refused_while_saves_go_on_until_it_is_moved_aside(
     assert "Traceback" not in server.log
 
 
-def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_saves_continue_if_the_store_cannot_be_created(servers: Servers, tmp_path: Path) -> None:
     (tmp_path / "in the way").write_text("a file where a folder should be")
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{tmp_path}/in the way/axon.db"}}
     server = servers(config=config)
@@ -237,9 +227,9 @@ def test_a_store_that_cannot_be_made_is_said_so_and_saves_go_on(
     hold_to_sources(server, "a.ipynb", "1")
 
 
-def test_a_store_whose_folder_is_removed_is_made_anew_and_saves_go_on(servers: Servers) -> None:
+def test_a_removed_store_is_created_again(servers: Servers) -> None:
     server = servers()
-    server.wait_for_its_store()  # so that its files carry their ids
+    server.wait_for_its_store()  # so that saves embed ids
     server.save("a.ipynb", notebook("1"))
     id = server.record("a.ipynb")["id"]
     shutil.rmtree(server.data / "axon_notebooks")
@@ -247,7 +237,7 @@ def test_a_store_whose_folder_is_removed_is_made_anew_and_saves_go_on(servers: S
     hold_to_sources(server, "a.ipynb", "2")
     assert server.record("a.ipynb")["id"] == id
     shutil.rmtree(server.data / "axon_notebooks")
-    assert [record["id"] for record in server.records()] == [id]  # by looking alone
+    assert [record["id"] for record in server.records()] == [id]  # without a save
     shutil.rmtree(server.data / "axon_notebooks")
     server.stop()
     server.start()
@@ -293,21 +283,21 @@ def put_a_link_in_the_folders_place(path: Path) -> None:
         put_a_link_in_the_folders_place,
     ],
 )
-def test_what_is_done_to_a_store_under_a_running_server_is_noticed_and_nothing_recorded_is_missed(
+def test_changes_of_the_store_file_under_a_server_are_detected(
     servers: Servers, act: Callable[[Path], None]
 ) -> None:
     server = servers()
-    server.wait_for_its_store()  # so that its files carry their ids
+    server.wait_for_its_store()  # so that saves embed ids
     ids = {}
     for name in "ab":
         server.save(f"{name}.ipynb", notebook(name))
         ids[name] = server.record(f"{name}.ipynb")["id"]
     act(store(server))
-    for name in "ab":  # by looking alone
+    for name in "ab":  # without a save
         hold_to_sources(server, f"{name}.ipynb", name)
     server.save("c.ipynb", notebook("c"))
     server.record("c.ipynb")
-    server.stop(signal.SIGKILL)  # what is only in a file without a name is gone now
+    server.stop(signal.SIGKILL)  # deletes files without a name
     with closing(open_store(f"sqlite:///{store(server)}")) as opened:
         kept = {
             notebook["path"].rpartition("/")[2]: notebook["id"]
@@ -317,9 +307,7 @@ def test_what_is_done_to_a_store_under_a_running_server_is_noticed_and_nothing_r
     assert {name: kept[f"{name}.ipynb"] for name in "ab"} == ids
 
 
-def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_can(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_server_starts_with_a_read_only_store(servers: Servers, tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     config = {"AxonNotebooks": {"store_url": f"sqlite:///{folder}/axon.db"}}
     open_store(f"sqlite:///{folder}/axon.db").close()
@@ -327,13 +315,13 @@ def test_a_server_starts_where_the_store_cannot_be_written_and_records_once_it_c
     assert server.save("a.ipynb", notebook("1")).status == 201
     answer = server.axon("GET", "/notebooks")
     assert (answer.status, str(folder) in answer.json["message"]) == (503, True)
-    assert "written" in answer.json["message"] or "read-only" in answer.json["message"]
+    assert "writable" in answer.json["message"] or "read-only" in answer.json["message"]
     disks.remount(server.pid, folder, "rw,bind")
     server.wait_for_its_store()
     hold_to_sources(server, "a.ipynb", "1")
 
 
-def test_a_store_that_is_put_back_is_used_again(servers: Servers, tmp_path: Path) -> None:
+def test_a_restored_store_is_used_again(servers: Servers, tmp_path: Path) -> None:
     ids = left_behind(tmp_path / "server", "a")
     shutil.copytree(tmp_path / "server/data/axon_notebooks", tmp_path / "backup")
     server = servers()

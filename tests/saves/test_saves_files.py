@@ -1,4 +1,4 @@
-"""Claims about what somebody puts in place of a notebook, of its id or of the origin, while a server runs and before."""
+"""Tests of replaced notebook files, ids and origins."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def data(server: Server) -> Path:
 
 
 @pytest.mark.parametrize("bad", BAD_IDS, ids=range(len(BAD_IDS)))
-def test_a_path_that_once_carried_no_id_saves_and_gets_its_records(
+def test_files_with_invalid_ids_are_saved_and_recorded(
     server: Server, folder: str, bad: Any
 ) -> None:
     path = f"{folder}/a.ipynb"
@@ -40,7 +40,7 @@ def test_a_path_that_once_carried_no_id_saves_and_gets_its_records(
     record = server.sync(path)
     server.save(
         path, notebook("1", axon={"notebook_id": bad})
-    )  # may be refused, as half a surrogate pair is
+    )  # may be refused, for half a surrogate pair
     for source in ("2", "3"):
         answer = server.save(path, notebook(source))
         assert answer.status == 200, answer
@@ -50,7 +50,7 @@ def test_a_path_that_once_carried_no_id_saves_and_gets_its_records(
 
 
 @pytest.mark.parametrize("what", ["device", "pipe", "loop"])
-def test_a_notebook_that_became_something_else_stops_nothing(
+def test_an_unreadable_notebook_does_not_affect_others(
     servers: Servers, tmp_path: Path, what: str
 ) -> None:
     server = servers()
@@ -79,7 +79,7 @@ def test_a_notebook_that_became_something_else_stops_nothing(
         assert server.record("good.ipynb")["cell_count"] == 2
 
 
-def test_an_origin_that_vanishes_under_a_server_is_put_back_with_its_history(
+def test_a_vanished_origin_is_restored(
     servers: Servers,
 ) -> None:
     server = servers()
@@ -103,7 +103,7 @@ def test_an_origin_that_vanishes_under_a_server_is_put_back_with_its_history(
     assert (data(server) / "origin").read_text() == origin
 
 
-def test_a_history_under_a_lost_origin_is_told_at_start_and_with_the_first_save(
+def test_records_under_a_lost_origin_are_logged(
     servers: Servers,
 ) -> None:
     server = servers()

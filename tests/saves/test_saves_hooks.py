@@ -1,4 +1,4 @@
-"""Claims about saves on servers with hooks and contents managers of the user's own."""
+"""Tests of saves with custom hooks and contents managers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ STRIPS = """
 def strip(model, **kwargs):
     if model["type"] == "notebook":
         model["content"] = {**model["content"], "cells": [
-            {**cell, "outputs": [], "execution_count": None} if cell["cell_type"] == "code" else cell
+            {**cell, "outputs": [], "execution_count": None}
+            if cell["cell_type"] == "code"
+            else cell
             for cell in model["content"]["cells"]
         ]}
 """
@@ -36,7 +38,7 @@ def fail_some(os_path, **kwargs):
         if marked(file.read(), "fail after me"):
             raise ValueError("the hook is broken")
 """
-#: An extension that registers hooks after ours, since extensions are loaded in the order of their names.
+#: An extension that registers hooks later; extensions are loaded in alphabetical order.
 LATER = """
 def _jupyter_server_extension_points():
     return [{{"module": "zz_later"}}]
@@ -51,7 +53,7 @@ def _load_jupyter_server_extension(server):
 def registered(
     server_name: str, servers: Servers, tmp_path: Any, functions: str, **hooks: str
 ) -> Server:
-    """A server whose hooks are registered before ours, as configuration, or after them, by an extension."""
+    """A server with hooks registered before (by configuration) or after (by an extension)."""
     before, extensions = server_name.startswith("before"), []
     if "axon" in server_name:
         extensions.append("jupyter_axon_notebooks")
@@ -79,7 +81,7 @@ def ran(source: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_what_a_hook_strips_is_not_in_the_record(
+def test_content_removed_by_a_hook_is_not_recorded(
     servers: Servers, tmp_path: Any, when: str
 ) -> None:
     server = registered(f"{when}-axon", servers, tmp_path, STRIPS, pre="strip")
@@ -90,7 +92,7 @@ def test_what_a_hook_strips_is_not_in_the_record(
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_hook_that_raises_is_answered_as_ever_and_the_record_is_right(
+def test_a_failing_hook_does_not_affect_the_record(
     servers: Servers, tmp_path: Any, when: str
 ) -> None:
     hooks = {"pre": "refuse_some", "post": "fail_some"}
@@ -107,7 +109,7 @@ def test_a_hook_that_raises_is_answered_as_ever_and_the_record_is_right(
         assert ours.file("a.ipynb").cells == bare.file("a.ipynb").cells
 
 
-def test_a_notebook_paired_with_a_script_is_recorded_as_its_file_is(servers: Servers) -> None:
+def test_a_notebook_paired_with_a_script_is_recorded(servers: Servers) -> None:
     server = servers(extensions=["jupyter_axon_notebooks", "jupyterlab_jupytext"])
     pairing = {"jupytext": {"formats": "ipynb,py:percent"}}
     assert server.save("a.ipynb", notebook("x = 1", **pairing)).status == 201
@@ -152,10 +154,12 @@ class InMemory(ContentsManager):
         moment = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
         common = {"created": moment, "last_modified": moment, "writable": True, "mimetype": None}
         if not path:
-            return {"name": "", "path": "", "type": "directory", "format": None, "content": None, **common}
+            folder = {"name": "", "path": "", "type": "directory"}
+            return {**folder, "format": None, "content": None, **common}
         if path not in self.models:
             raise HTTPError(404, f"no {path}")
-        model = {"name": path, "path": path, "type": "notebook", "format": None, "content": None, **common}
+        model = {"name": path, "path": path, "type": "notebook", **common}
+        model |= {"format": None, "content": None}
         if content:
             model |= {"format": "json", "content": self.models[path]}
         return model
@@ -185,7 +189,7 @@ c.ServerApp.contents_manager_class = InMemory
 """
 
 
-def test_notebooks_that_are_not_files_are_recorded_by_their_path(servers: Servers) -> None:
+def test_notebooks_that_are_not_files_are_recorded(servers: Servers) -> None:
     server = servers(python=MEMORY)
     write(
         server.home / "a.ipynb", notebook("a file of this name in the folder where the server runs")

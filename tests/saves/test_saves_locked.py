@@ -1,4 +1,4 @@
-"""Claims about requests while another program keeps the store from being changed: reads go on, changes are told to wait."""
+"""Tests of requests while another program locks the store."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from jupyter_axon_notebooks.store import open_store
 
 Servers = Callable[..., Server]
 
-#: Seconds in which an answer counts as having come at once: a lock is waited for 30 s, several requests that queue longer.
+#: Seconds within which a response is immediate; a lock is waited for 30 s.
 SOON = 15
 
 
 class Kept:
-    """A server, and how to keep others from changing or reading its store."""
+    """A server with a store that can be locked."""
 
     def __init__(self, server: Server, database: str | None) -> None:
         self.server = server
@@ -35,7 +35,7 @@ class Kept:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let nobody else change the store."""
+        """Keep other processes from changing the store."""
         if self._database is None:
             with closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -80,7 +80,7 @@ def reads_of(id: str, path: str) -> list[str]:
     ]
 
 
-def test_reads_answer_with_what_is_there_while_a_save_cannot_be_recorded(kept: Kept) -> None:
+def test_reads_return_the_recorded_state_while_a_save_is_pending(kept: Kept) -> None:
     server = kept.server
     server.save("a.ipynb", notebook("1"))
     id = server.record("a.ipynb")["id"]
@@ -98,7 +98,7 @@ def test_reads_answer_with_what_is_there_while_a_save_cannot_be_recorded(kept: K
     assert "X-Axon-Stale" not in server.axon("GET", f"/notebooks/{id}").headers
 
 
-def test_reads_answer_while_a_file_that_was_changed_elsewhere_cannot_be_recorded(
+def test_reads_succeed_while_a_changed_file_is_pending(
     kept: Kept,
 ) -> None:
     server = kept.server
@@ -113,7 +113,7 @@ def test_reads_answer_while_a_file_that_was_changed_elsewhere_cannot_be_recorded
     assert [cell["source"] for cell in server.got(f"/notebooks/{id}")["cells"]] == ["2"]
 
 
-def test_many_reads_answer_beside_more_changes_than_there_are_threads(kept: Kept) -> None:
+def test_reads_succeed_while_all_writer_threads_wait(kept: Kept) -> None:
     server = kept.server
     server.save("a.ipynb", notebook("1"))
     bound = server.record("a.ipynb")["id"]
@@ -148,7 +148,7 @@ def test_many_reads_answer_beside_more_changes_than_there_are_threads(kept: Kept
     assert server.got(f"/notebooks/{bound}")["cells"][0]["source"] == "2"
 
 
-def test_a_stale_answer_is_not_kept_by_who_polls(kept: Kept) -> None:
+def test_a_stale_response_has_no_tag(kept: Kept) -> None:
     server = kept.server
     server.save("a.ipynb", notebook("1"))
     id = server.record("a.ipynb")["id"]
@@ -172,7 +172,7 @@ def test_a_stale_answer_is_not_kept_by_who_polls(kept: Kept) -> None:
     assert answer.status == 304
 
 
-def test_where_even_reads_are_locked_out_they_are_told_so_soon(servers: Servers) -> None:
+def test_reads_fail_soon_if_the_store_cannot_be_read(servers: Servers) -> None:
     database = postgresql().new_database()
     server = servers(config={"AxonNotebooks": {"store_url": postgresql().url(database)}})
     server.wait_for_its_store()
@@ -194,7 +194,7 @@ def test_where_even_reads_are_locked_out_they_are_told_so_soon(servers: Servers)
     assert server.got(f"/notebooks/{id}")["cells"][0]["source"] == "2"
 
 
-def test_reads_of_outputs_that_are_locked_out_do_not_wait_for_each_other(servers: Servers) -> None:
+def test_large_reads_of_a_locked_store_fail_in_parallel(servers: Servers) -> None:
     database = postgresql().new_database()
     server = servers(config={"AxonNotebooks": {"store_url": postgresql().url(database)}})
     server.wait_for_its_store()
@@ -222,7 +222,7 @@ def writing(store: Path) -> Iterator[None]:
 
 @contextmanager
 def compacting(store: Path) -> Iterator[None]:
-    """A VACUUM that is held up in its middle: what it has of the store is locked as long as it runs."""
+    """A VACUUM that is stopped in its middle and locks the store."""
     with closing(sqlite3.connect(store, isolation_level=None)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("DELETE FROM axonml_contents WHERE id = 'none'")
@@ -230,7 +230,7 @@ def compacting(store: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("lock", [writing, compacting])
-def test_a_store_that_is_locked_before_the_server_starts_is_opened_and_read(
+def test_a_store_that_is_locked_at_the_start_is_opened(
     servers: Servers, tmp_path: Path, lock: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
     file = tmp_path / "server/data/axon_notebooks/axon.db"
@@ -241,7 +241,7 @@ def test_a_store_that_is_locked_before_the_server_starts_is_opened_and_read(
     with lock(file):
         write(
             first.root / "a.ipynb", notebook("2", axon={"notebook_id": id})
-        )  # which is to be recorded at its start
+        )  # recorded at its start
         first.start()
         answer, seconds = timed(lambda: first.axon("GET", f"/notebooks/{id}"))
         while answer.status == 503:  # still being opened
@@ -251,9 +251,7 @@ def test_a_store_that_is_locked_before_the_server_starts_is_opened_and_read(
     assert first.got(f"/notebooks/{id}")["cells"][0]["source"] == "2"
 
 
-def test_a_store_that_still_has_to_be_made_does_not_hold_up_answers(
-    servers: Servers, tmp_path: Path
-) -> None:
+def test_a_new_store_does_not_delay_responses(servers: Servers, tmp_path: Path) -> None:
     folder = tmp_path / "server/data/axon_notebooks"
     folder.mkdir(parents=True)
     with closing(sqlite3.connect(folder / "axon.db", isolation_level=None)) as connection:

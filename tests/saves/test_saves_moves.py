@@ -1,4 +1,4 @@
-"""Claims about notebooks that are renamed, deleted, moved, copied and cloned: each keeps its own record."""
+"""Tests of the records of notebooks that are renamed, deleted, moved, copied and cloned."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Both = Callable[[Callable[[Server], Answer]], Answer]
 
 
 def saved(server: Server, path: str, *sources: str) -> Any:
-    """The record of a notebook just saved."""
+    """Save a notebook and return its record."""
     assert server.save(path, notebook(*sources)).status in (200, 201)
     return server.assert_recorded(path)
 
 
 def with_checkpoint(server: Server, record: Any) -> Any:
-    """A checkpoint of a record, just made."""
+    """Create a checkpoint of a record."""
     answer = server.axon(
         "POST", f"/notebooks/{record['id']}/checkpoints", {"epoch": 1, "step": 0, "metrics": {}}
     )
@@ -52,7 +52,7 @@ def test_a_renamed_notebook_keeps_its_record(both: Both, server: Server, folder:
     assert server.got(f"/notebooks?path={old}") == []
 
 
-def test_a_renamed_folder_takes_every_record_beneath_it_along(
+def test_the_files_of_a_renamed_folder_keep_their_records(
     both: Both, server: Server, folder: str
 ) -> None:
     (server.root / folder / "one" / "deep").mkdir(parents=True)
@@ -66,7 +66,7 @@ def test_a_renamed_folder_takes_every_record_beneath_it_along(
     assert server.assert_recorded(f"{folder}/two/deep/b.ipynb")["id"] == before["deep/b.ipynb"]
 
 
-def test_a_deleted_notebook_keeps_its_checkpoints_and_its_name_goes_to_a_new_record(
+def test_a_new_notebook_with_a_deleted_name_gets_a_new_record(
     both: Both, server: Server, folder: str
 ) -> None:
     path = f"{folder}/a.ipynb"
@@ -86,7 +86,7 @@ def test_a_deleted_notebook_keeps_its_checkpoints_and_its_name_goes_to_a_new_rec
     assert server.embedded(path) == new["id"]
 
 
-def test_a_deleted_folder_releases_every_record_beneath_it(server: Server, folder: str) -> None:
+def test_a_deleted_folder_unbinds_its_records(server: Server, folder: str) -> None:
     (server.root / folder / "one").mkdir()
     ids = [saved(server, f"{folder}/one/{name}.ipynb", name)["id"] for name in "ab"]
     assert server.contents("DELETE", f"{folder}/one").status == 204
@@ -94,9 +94,7 @@ def test_a_deleted_folder_releases_every_record_beneath_it(server: Server, folde
         assert "deleted_at" in server.got(f"/notebooks/{id}")["metadata"]["extra"]["axon"]
 
 
-def test_renames_and_saves_that_race_end_with_every_file_recorded(
-    server: Server, folder: str
-) -> None:
+def test_concurrent_renames_and_saves_are_recorded(server: Server, folder: str) -> None:
     old, new = f"{folder}/a.ipynb", f"{folder}/b.ipynb"
     for number in range(10):
         saved(server, old, f"before {number}")
@@ -139,7 +137,7 @@ def test_a_copy_gets_its_own_record_and_edits_stay_apart(server: Server, folder:
     assert server.assert_recorded(path)["version_id"] == original["version_id"]
 
 
-def test_jupyters_duplicate_gets_its_own_record(both: Both, server: Server, folder: str) -> None:
+def test_a_duplicate_gets_its_own_record(both: Both, server: Server, folder: str) -> None:
     both(lambda s: s.save(f"{folder}/a.ipynb", notebook("1")))
     both(lambda s: s.contents("POST", folder, {"copy_from": f"{folder}/a.ipynb"}))
     copy = server.assert_recorded(f"{folder}/a-Copy1.ipynb")
@@ -147,9 +145,7 @@ def test_jupyters_duplicate_gets_its_own_record(both: Both, server: Server, fold
     assert copy["metadata"]["extra"]["axon"]["copied_from"] == original["id"]
 
 
-def test_a_branch_switched_and_switched_back_is_one_record_that_follows_the_file(
-    server: Server, folder: str
-) -> None:
+def test_a_switched_branch_keeps_the_record(server: Server, folder: str) -> None:
     path, root = f"{folder}/a.ipynb", server.root / folder
     record = saved(server, path, "main")
     git(root, "init", "--initial-branch=main")
@@ -167,9 +163,7 @@ def test_a_branch_switched_and_switched_back_is_one_record_that_follows_the_file
     assert server.sync(f"{folder}/c.ipynb")["id"] != record["id"]
 
 
-def test_a_clone_opened_elsewhere_has_records_of_its_own(
-    servers: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_a_clone_gets_its_own_records(servers: Callable[..., Server], tmp_path: Path) -> None:
     store = {
         "AxonNotebooks": {"store_url": f"sqlite:///{tmp_path}/shared/axon.db", "user_id": "ada"}
     }
@@ -200,9 +194,7 @@ def test_a_link_renamed_after_a_save_leaves_the_record_with_the_file(
     assert server.assert_recorded(f"{folder}/real.ipynb")["id"] == record["id"]
 
 
-def test_a_copy_of_a_copy_never_gets_the_record_of_the_deleted_original(
-    server: Server, folder: str
-) -> None:
+def test_a_copy_of_a_copy_gets_its_own_record(server: Server, folder: str) -> None:
     original = saved(server, f"{folder}/orig.ipynb", "1")
     assert server.contents("POST", folder, {"copy_from": f"{folder}/orig.ipynb"}).status == 201
     copy = saved(server, f"{folder}/orig-Copy1.ipynb", "1", "2")

@@ -1,4 +1,4 @@
-"""Several people's servers on one PostgreSQL database, as on a hub: each logs in as a role of its own."""
+"""Tests of servers of several users on one PostgreSQL database, as on a hub."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COMMAND = "from jupyter_axon_notebooks.cli import main; main()"
 PATHS = [f"{number}.ipynb" for number in range(4)]
 
 
-def test_three_people_write_at_once_and_each_sees_their_own(
+def test_three_concurrent_users_see_their_own_records(
     servers: Callable[..., Server], tmp_path: Path
 ) -> None:
     url = new_url("postgresql", tmp_path)
@@ -59,7 +59,7 @@ def test_three_people_write_at_once_and_each_sees_their_own(
         for others in set().union(*ids) - own:
             assert (
                 server.axon("GET", f"/notebooks/{others}").status == 404
-            )  # the server is not shown it either
+            )  # the server cannot see it either
         for id in own:
             assert len(server.axon("GET", f"/notebooks/{id}/checkpoints").json) == 5
             best = server.axon("GET", f"/notebooks/{id}/checkpoints/best").json
@@ -72,7 +72,7 @@ def test_three_people_write_at_once_and_each_sees_their_own(
         assert root.axon("GET", f"/notebooks/{others}").status == 200
 
 
-def test_state_files_on_their_way_are_marked_as_their_users(
+def test_pending_state_files_are_marked_with_their_user(
     servers: Callable[..., Server], tmp_path: Path
 ) -> None:
     url = new_url("postgresql", tmp_path)
@@ -97,9 +97,7 @@ def test_state_files_on_their_way_are_marked_as_their_users(
     assert not mark.exists()
 
 
-def test_a_store_that_cannot_be_worked_with_is_closed_again(
-    servers: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_an_unusable_store_is_closed(servers: Callable[..., Server], tmp_path: Path) -> None:
     url = make_url(new_url("postgresql", tmp_path))
     role = f"ada_{url.database}"
     with closing(Store(url.render_as_string())) as store:
@@ -114,7 +112,7 @@ def test_a_store_that_cannot_be_worked_with_is_closed_again(
         eventually(lambda: owner.execute(connected, [role]).fetchone() == (0,))
 
 
-def test_a_server_whose_role_is_another_users_says_so_and_saves_go_on(
+def test_the_role_of_another_user_is_refused_while_saves_continue(
     servers: Callable[..., Server], tmp_path: Path
 ) -> None:
     url = make_url(new_url("postgresql", tmp_path))
@@ -133,7 +131,7 @@ def test_a_server_whose_role_is_another_users_says_so_and_saves_go_on(
         eventually(lambda: NotebookRepository(store).count() == 1)
 
 
-def test_a_server_of_several_users_says_that_its_role_shows_one_of_them_only(
+def test_a_role_for_one_user_is_logged_on_a_shared_server(
     servers: Callable[..., Server], tmp_path: Path
 ) -> None:
     url = make_url(new_url("postgresql", tmp_path))
@@ -143,15 +141,12 @@ def test_a_server_of_several_users_says_that_its_role_shows_one_of_them_only(
     config = {"store_url": url.set(username=role).render_as_string(), "identity_from_request": True}
     server = servers(config={"AxonNotebooks": config})
     assert server.axon("GET", "/notebooks").status == 200
-    assert (
-        "identity_from_request is on, but the database shows the role in store_url the records of ada only"
-        in (server.log)
-    )
+    assert "the database role in store_url may see only the records of ada" in (server.log)
 
 
 @pytest.fixture
 def refused(tmp_path: Path) -> str:
-    """The URL of a role whose passfile has another password than the database."""
+    """A URL whose passfile has a wrong password."""
     url = make_url(new_url("postgresql", tmp_path))
     role = f"refused_{url.database}"
     with closing(Store(url.render_as_string())) as store:
@@ -167,9 +162,7 @@ def refused(tmp_path: Path) -> str:
     return own.render_as_string()
 
 
-def test_a_password_that_is_refused_shows_up_nowhere(
-    servers: Callable[..., Server], refused: str
-) -> None:
+def test_a_refused_password_is_not_logged(servers: Callable[..., Server], refused: str) -> None:
     server = servers(config={"AxonNotebooks": {"store_url": refused}})
     assert server.save("a.ipynb", notebook("a")).status == 201
     answer = server.axon("GET", "/notebooks")

@@ -1,4 +1,4 @@
-"""Claims about several servers, several users and one store."""
+"""Tests of several servers and users on one store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Servers = Callable[..., Server]
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """The configuration of a user's server on a store that others use too."""
+    """The configuration of a user's server on a shared store."""
     url = f"sqlite:///{tmp_path}/shared/axon.db"
     return lambda user: {"AxonNotebooks": {"store_url": url, "user_id": user}}
 
@@ -44,8 +44,8 @@ def test_two_servers_of_one_user_share_records_and_lose_no_save(
     paths = [f"{number}.ipynb" for number in range(10)]
 
     def save(server: Server, path: str, source: str) -> int:
-        # Jupyter writes through one backup file, `.~<name>`, which two servers take from each other: an error of its own,
-        # with or without us, after which a user saves again.
+        # Jupyter writes through a backup file, `.~<name>`. Two servers can collide there, with or
+        # without the extension; the user then saves again.
         while (answer := server.save(path, notebook(path, source))).status == 500:
             assert f".~{path}" in answer.json["message"]
         return answer.status
@@ -68,7 +68,7 @@ def test_two_servers_of_one_user_share_records_and_lose_no_save(
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_what_happened_while_no_server_ran_is_found_when_one_starts(
+def test_changes_while_no_server_ran_are_recorded_at_the_start(
     servers: Servers, how: signal.Signals
 ) -> None:
     server = servers()
@@ -88,7 +88,7 @@ def test_what_happened_while_no_server_ran_is_found_when_one_starts(
     assert server.assert_recorded("c.ipynb")["id"] == ids["c"]
 
 
-def test_a_client_that_never_saw_the_embedded_id_keeps_it_across_a_restart(
+def test_the_embedded_id_is_kept_across_a_restart(
     servers: Servers,
 ) -> None:
     server = servers()
@@ -125,7 +125,7 @@ c.ServerApp.identity_provider_class = ByHeader
 """
 
 
-def test_with_identities_from_requests_a_record_is_of_who_saved_it_first(servers: Servers) -> None:
+def test_a_record_belongs_to_the_first_user_who_saved_it(servers: Servers) -> None:
     server = servers(config={"AxonNotebooks": {"identity_from_request": True}}, python=IDENTITIES)
     ada, bob = {"X-User": "ada"}, {"X-User": "bob"}
     assert server.save("a.ipynb", notebook("1"), headers=ada).status == 201

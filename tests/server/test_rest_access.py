@@ -1,4 +1,4 @@
-"""Claims about who may ask: nobody without a token, nobody without the XSRF header, nothing for others' records."""
+"""Tests of authentication, XSRF and unknown paths."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def unchanged(stored: Callable[[], list[str]], jp_serverapp: Any) -> Iterator[No
 
 
 @pytest.mark.usefixtures("unchanged")
-async def test_nobody_is_answered_without_a_token(axon: Client) -> None:
+async def test_every_request_needs_a_token(axon: Client) -> None:
     for verb, path in [*OPERATIONS, ("GET", "/nowhere")]:
         for headers in ({}, {"Authorization": "token wrong"}):
             reply = await axon.acting_as(**headers)(verb, path, body=body_of(verb))
@@ -48,7 +48,7 @@ def login_cookies(headers: HTTPHeaders) -> str:
 
 
 @pytest.mark.usefixtures("unchanged")
-async def test_a_browser_writes_with_the_xsrf_header_only(axon: Client) -> None:
+async def test_a_browser_needs_the_xsrf_header_to_write(axon: Client) -> None:
     cookies = login_cookies((await axon.get("/notebooks")).headers)
     assert cookies
     cookies += "; _xsrf=deadbeef"
@@ -65,13 +65,13 @@ async def test_a_browser_writes_with_the_xsrf_header_only(axon: Client) -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-async def test_another_sites_page_gets_nothing(axon: Client) -> None:
+async def test_cross_origin_requests_are_refused(axon: Client) -> None:
     cookies = login_cookies((await axon.get("/notebooks")).headers)
     foreign = axon.acting_as(Cookie=cookies, Origin="https://evil.example")
     assert (await foreign.get("/notebooks")).status == 404
 
 
-async def test_what_is_not_there_is_said_in_json(axon: Client) -> None:
+async def test_unknown_paths_are_404_in_json(axon: Client) -> None:
     for path in ("/nowhere", "/notebooks/", "/notebooks/id/nothing"):
         for verb in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             reply = await axon(verb, path, body=body_of(verb))
@@ -83,13 +83,13 @@ async def test_what_is_not_there_is_said_in_json(axon: Client) -> None:
         assert (await axon.get(f"/notebooks/id/{later}")).status == 404
 
 
-async def test_a_verb_that_is_not_meant_says_which_are(axon: Client) -> None:
+async def test_405_lists_the_allowed_verbs(axon: Client) -> None:
     reply = await axon("PATCH", "/notebooks", body=b"{}")
     assert (reply.status, reply.headers["Allow"]) == (405, "GET, POST, OPTIONS")
     assert (await axon("BREW", "/notebooks")).status == 405
 
 
-async def test_answers_are_kept_by_nobody(axon: Client) -> None:
+async def test_responses_are_not_cached(axon: Client) -> None:
     reply = await axon.get("/notebooks")
     assert reply.headers["Cache-Control"] == "no-store"
     assert reply.headers["Content-Type"] == "application/json"

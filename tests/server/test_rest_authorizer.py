@@ -1,4 +1,4 @@
-"""Claims about the server's authorizer: it decides on the resource ``axon``, before a body is taken."""
+"""Tests of the server's authorizer with the resource ``axon``."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def jp_server_config(authorizer: type[Authorizer]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("authorizer", [NotOurs])
-async def test_who_may_not_even_read_is_told_nothing(axon: Client) -> None:
+async def test_a_user_without_read_permission_gets_403(axon: Client) -> None:
     for verb, path in OPERATIONS:
         reply = await axon(verb, path, body=body_of(verb))
         assert reply.status == 403, (verb, path)
         assert verb == "HEAD" or "not authorized" in reply.message, (verb, path)
 
 
-async def test_who_may_only_read_writes_nothing(
+async def test_a_user_without_write_permission_changes_nothing(
     axon: Client, stored: Callable[[], list[str]]
 ) -> None:
     before = stored()
@@ -67,12 +67,13 @@ async def test_who_may_only_read_writes_nothing(
     assert stored() == before
 
 
-async def test_an_upload_is_refused_before_a_byte_of_it_is_taken(
+async def test_an_unauthorized_upload_is_refused_before_its_body(
     axon: Client, jp_http_port: int, jp_base_url: str
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
     writer.write(
-        f"PUT {jp_base_url}axon/notebooks/n/checkpoints/c/states/model HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"PUT {jp_base_url}axon/notebooks/n/checkpoints/c/states/model HTTP/1.1\r\n"
+        "Host: 127.0.0.1\r\n"
         f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: 1000\r\n\r\n".encode()
     )
     assert b"403" in await reader.readline()
@@ -80,7 +81,7 @@ async def test_an_upload_is_refused_before_a_byte_of_it_is_taken(
 
 
 @pytest.mark.parametrize("authorizer", [NoFiles])
-async def test_who_may_not_touch_files_does_not_reach_them_through_records(
+async def test_records_give_no_access_to_files_without_permission(
     axon: Client,
     write_notebook: Callable[..., Any],
     read_sources: Callable[[Any], list[str]],

@@ -1,4 +1,4 @@
-"""Claims about cells: single fields change, nothing of others is lost, and edits of a bound record reach its file."""
+"""Tests of the cell routes, for records with and without a file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_cell_is_added_at_its_position_or_at_the_end(axon: Client) -> No
     assert await sources(axon, path) == ["first", "a", "b", "last", "beyond"]
 
 
-async def test_only_the_given_fields_of_a_cell_change(axon: Client) -> None:
+async def test_other_fields_of_a_cell_stay(axon: Client) -> None:
     path, (cell, _) = await made(axon, "a", "b")
     output = {
         "output_type": "execute_result",
@@ -67,7 +67,7 @@ async def test_only_the_given_fields_of_a_cell_change(axon: Client) -> None:
     assert await sources(axon, path) == ["c", "b"]
 
 
-async def test_changes_of_one_cell_at_once_lose_nothing(axon: Client) -> None:
+async def test_concurrent_changes_of_a_cell_lose_nothing(axon: Client) -> None:
     path, (cell,) = await made(axon, "a")
     fields = [
         {"source": "new"},
@@ -83,19 +83,19 @@ async def test_changes_of_one_cell_at_once_lose_nothing(axon: Client) -> None:
     }
 
 
-async def test_a_deleted_cell_is_gone(axon: Client) -> None:
+async def test_a_cell_is_deleted(axon: Client) -> None:
     path, (one, _) = await made(axon, "a", "b")
     assert (await axon.delete(f"{path}/cells/{one}")).status == 204
     assert await sources(axon, path) == ["b"]
     assert (await axon.delete(f"{path}/cells/{one}")).message == f"cell {one} not found"
 
 
-async def test_a_cell_of_a_known_id_is_a_conflict(axon: Client) -> None:
+async def test_a_cell_id_in_use_is_a_conflict(axon: Client) -> None:
     path, (cell,) = await made(axon, "a")
     assert (await axon.post(f"{path}/cells", {"source": "b", "id": cell})).status == 409
 
 
-async def test_edits_meant_for_another_version_are_refused(axon: Client) -> None:
+async def test_edits_of_another_version_are_refused(axon: Client) -> None:
     path, (cell,) = await made(axon, "a")
     version = (await axon.get(path)).headers["ETag"]
     changed = await axon.put(f"{path}/cells/{cell}", {"source": "b"}, headers={"If-Match": version})
@@ -108,7 +108,7 @@ async def test_edits_meant_for_another_version_are_refused(axon: Client) -> None
     assert await sources(axon, path) == ["b"]
 
 
-async def test_a_raw_cell_that_becomes_code_is_no_longer_raw(axon: Client) -> None:
+async def test_a_raw_cell_can_become_code(axon: Client) -> None:
     content = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_raw_cell("x")]))
     notebook = await axon.created("/notebooks/import", {"content": content})
     (cell,) = notebook["cells"]
@@ -119,7 +119,7 @@ async def test_a_raw_cell_that_becomes_code_is_no_longer_raw(axon: Client) -> No
     assert "nbformat_type" not in changed.json
 
 
-async def test_edits_of_a_bound_record_reach_its_file(
+async def test_edits_of_a_bound_record_are_written_to_its_file(
     axon: Client, write_notebook: Write, read_sources: Sources
 ) -> None:
     file = write_notebook("bound.ipynb", "one", "two")
@@ -141,9 +141,7 @@ async def test_edits_of_a_bound_record_reach_its_file(
     assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
 
 
-async def test_a_status_given_with_cells_outlives_the_save(
-    axon: Client, write_notebook: Write
-) -> None:
+async def test_a_status_set_with_cells_is_kept(axon: Client, write_notebook: Write) -> None:
     write_notebook("bound.ipynb", "one")
     notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
     path = f"/notebooks/{notebook['id']}"
@@ -153,7 +151,7 @@ async def test_a_status_given_with_cells_outlives_the_save(
     assert (await axon.get(path)).json == changed
 
 
-async def test_an_edit_takes_in_first_what_was_changed_on_disk(
+async def test_an_edit_starts_from_the_file_on_disk(
     axon: Client, write_notebook: Write, read_sources: Sources
 ) -> None:
     write_notebook("bound.ipynb", "one")
@@ -169,7 +167,7 @@ async def test_an_edit_takes_in_first_what_was_changed_on_disk(
     assert await sources(axon, path) == ["by git again"]
 
 
-async def test_edits_of_a_bound_record_at_once_lose_nothing(
+async def test_concurrent_edits_of_a_bound_record_lose_nothing(
     axon: Client, write_notebook: Write, read_sources: Sources
 ) -> None:
     file = write_notebook("bound.ipynb", "0")
@@ -180,9 +178,7 @@ async def test_edits_of_a_bound_record_at_once_lose_nothing(
     assert sorted(await sources(axon, path)) == [str(n) for n in range(9)]
 
 
-async def test_name_status_and_tags_never_touch_the_file(
-    axon: Client, write_notebook: Write
-) -> None:
+async def test_name_and_status_do_not_change_the_file(axon: Client, write_notebook: Write) -> None:
     file = write_notebook("bound.ipynb", "one")
     notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
     before = file.read_bytes(), file.stat().st_mtime_ns
@@ -191,7 +187,7 @@ async def test_name_status_and_tags_never_touch_the_file(
     assert (file.read_bytes(), file.stat().st_mtime_ns) == before
 
 
-async def test_the_cells_of_a_record_whose_file_is_gone_stay_as_they_are(
+async def test_a_record_with_a_missing_file_is_not_edited(
     axon: Client, write_notebook: Write
 ) -> None:
     file = write_notebook("bound.ipynb", "one")
@@ -206,7 +202,7 @@ async def test_the_cells_of_a_record_whose_file_is_gone_stay_as_they_are(
     assert not (await axon.get("/notebooks?path=other.ipynb")).json
 
 
-async def test_a_file_outside_the_root_is_not_written_and_its_path_not_told(
+async def test_a_file_outside_the_root_is_neither_written_nor_named(
     axon: Client, write_notebook: Write, jp_root_dir: Path
 ) -> None:
     outside = write_notebook("n.ipynb", "one").rename(jp_root_dir.parent / "outside.ipynb")
@@ -218,7 +214,7 @@ async def test_a_file_outside_the_root_is_not_written_and_its_path_not_told(
     assert outside.read_bytes() == before
 
 
-async def test_a_save_that_fails_changes_neither_the_file_nor_the_record(
+async def test_a_failed_save_changes_neither_file_nor_record(
     axon: Client, write_notebook: Write, read_sources: Sources, jp_serverapp: Any
 ) -> None:
     file = write_notebook("bound.ipynb", "one")
@@ -235,7 +231,7 @@ async def test_a_save_that_fails_changes_neither_the_file_nor_the_record(
     assert await sources(axon, path) == ["one"]
 
 
-async def test_what_somebody_else_saved_in_the_middle_of_an_edit_is_not_overwritten(
+async def test_an_edit_does_not_overwrite_a_concurrent_save(
     axon: Client, write_notebook: Write, read_sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_notebook("bound.ipynb", "one")
@@ -267,7 +263,7 @@ async def test_what_somebody_else_saved_in_the_middle_of_an_edit_is_not_overwrit
         {"cells": [5]},
     ],
 )
-async def test_a_file_that_is_no_valid_notebook_is_not_edited(
+async def test_an_invalid_notebook_is_not_edited(
     axon: Client, jp_root_dir: Path, damage: dict[str, Any]
 ) -> None:
     file = jp_root_dir / "bad.ipynb"
@@ -283,7 +279,7 @@ async def test_a_file_that_is_no_valid_notebook_is_not_edited(
     assert (await axon.get(path)).json["cells"] == notebook["cells"]
 
 
-async def test_a_notebook_without_cell_ids_is_edited_too(
+async def test_a_notebook_without_cell_ids_is_edited(
     axon: Client, jp_root_dir: Path, read_sources: Sources
 ) -> None:
     cell = {

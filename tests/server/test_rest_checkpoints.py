@@ -1,4 +1,4 @@
-"""Claims about checkpoints: they are made, listed, ranked, labelled and deleted, each under its own notebook."""
+"""Tests of the checkpoint routes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def at(epoch: int, **given: Any) -> dict[str, Any]:
     return {"epoch": epoch, "step": 10 * epoch, "metrics": {}, **given}
 
 
-async def test_a_checkpoint_is_tied_to_the_notebooks_version(axon: Client) -> None:
+async def test_a_checkpoint_has_the_version_of_the_notebook(axon: Client) -> None:
     path = await notebook_path(axon)
     version = (await axon.get(path)).json["version_id"]
     made = await axon.created(
@@ -32,7 +32,7 @@ async def test_a_checkpoint_is_tied_to_the_notebooks_version(axon: Client) -> No
     assert (await axon.get(f"{path}/checkpoints/{made['id']}")).json == made
 
 
-async def test_a_step_of_more_than_32_bits_is_told_beside_the_step(axon: Client) -> None:
+async def test_a_step_of_over_32_bits_is_in_large_step(axon: Client) -> None:
     path = await notebook_path(axon)
     for step in (5_000_000_000, 2**53 - 1):
         given = at(0, step=2**32 - 1, large_step=step, run_id="r")
@@ -65,7 +65,7 @@ async def test_states_in_the_body_are_stored_with_their_digests(axon: Client) ->
         assert got.body == octets
 
 
-async def test_a_clash_leaves_neither_record_nor_file(
+async def test_a_conflict_leaves_neither_record_nor_file(
     axon: Client, stored: Callable[[], list[str]]
 ) -> None:
     path = await notebook_path(axon)
@@ -76,7 +76,7 @@ async def test_a_clash_leaves_neither_record_nor_file(
     assert stored() == before
 
 
-async def test_a_state_that_is_there_is_named_by_its_path(axon: Client, data: Path) -> None:
+async def test_an_existing_state_is_registered_by_its_path(axon: Client, data: Path) -> None:
     path = await notebook_path(axon)
     state = data / "axon_notebooks" / "states" / path.rpartition("/")[2] / "run" / "model.pt"
     state.parent.mkdir(parents=True)
@@ -89,7 +89,7 @@ async def test_a_state_that_is_there_is_named_by_its_path(axon: Client, data: Pa
     ).body == b"kernel wrote this"
 
 
-async def test_lists_are_newest_first_paged_counted_and_narrowed(axon: Client) -> None:
+async def test_checkpoints_are_listed_newest_first_with_pages_and_filters(axon: Client) -> None:
     path = await notebook_path(axon)
     made = [
         await axon.created(f"{path}/checkpoints", at(epoch, run_id=f"run{epoch % 2}"))
@@ -117,7 +117,7 @@ async def test_lists_are_newest_first_paged_counted_and_narrowed(axon: Client) -
         ("?metric=unknown", None),
     ],
 )
-async def test_the_best_checkpoint_by(query: str, epoch: int | None, axon: Client) -> None:
+async def test_the_best_checkpoint_is_found(query: str, epoch: int | None, axon: Client) -> None:
     path = await notebook_path(axon)
     for number, (loss, acc) in enumerate(
         [(0.5, 0.9), (0.1, 0.8), (0.7, 0.1), (None, None), (True, "1")]
@@ -128,7 +128,7 @@ async def test_the_best_checkpoint_by(query: str, epoch: int | None, axon: Clien
     assert (best and best["epoch"]) == epoch
 
 
-async def test_metrics_may_be_what_python_writes(axon: Client) -> None:
+async def test_metrics_may_be_non_finite(axon: Client) -> None:
     path = await notebook_path(axon)
     metrics = '{"a": NaN, "b": [-Infinity, 1e999], "n": null, "big": ' + str(10**400) + "}"
     body = '{"epoch": 0, "step": 0, "metrics": ' + metrics + "}"
@@ -153,7 +153,7 @@ async def test_metrics_may_be_any_json(metrics: Any, axon: Client) -> None:
     assert [c.get("metrics") for c in (made, *listed)] == [metrics, metrics]
 
 
-async def test_tags_and_pin_change_and_nothing_else(axon: Client) -> None:
+async def test_only_tags_and_pin_change(axon: Client) -> None:
     path = await notebook_path(axon)
     made = await axon.created(f"{path}/checkpoints", at(0))
     changed = (
@@ -164,7 +164,7 @@ async def test_tags_and_pin_change_and_nothing_else(axon: Client) -> None:
     assert changed == {**made, "pinned": True, "tags": ["a"]}
 
 
-async def test_a_deleted_checkpoint_is_gone_with_its_states(axon: Client) -> None:
+async def test_a_checkpoint_is_deleted_with_its_states(axon: Client) -> None:
     path = await notebook_path(axon)
     made = await axon.created(f"{path}/checkpoints", at(0, model_state_base64="AAAA"))
     assert (await axon.delete(f"{path}/checkpoints/{made['id']}")).status == 204
@@ -173,7 +173,7 @@ async def test_a_deleted_checkpoint_is_gone_with_its_states(axon: Client) -> Non
     assert (again.status, again.message) == (404, f"checkpoint {made['id']} not found")
 
 
-async def test_a_checkpoint_is_not_there_under_another_notebook(
+async def test_a_checkpoint_is_not_found_under_another_notebook(
     axon: Client, stored: Callable[[], list[str]]
 ) -> None:
     path, other = await notebook_path(axon), await notebook_path(axon)
@@ -191,7 +191,7 @@ async def test_a_checkpoint_is_not_there_under_another_notebook(
     assert stored() == before
 
 
-async def test_a_checkpoint_of_a_version_that_is_not_there_is_refused(axon: Client) -> None:
+async def test_a_checkpoint_of_an_unknown_version_is_refused(axon: Client) -> None:
     path = await notebook_path(axon)
     refused = await axon.post(f"{path}/checkpoints", at(0, version_id="v"))
     assert (refused.status, refused.message.partition(":")[0]) == (400, "$.version_id")

@@ -1,4 +1,4 @@
-"""Claims about edits that fail half-way: nothing of them is left, in the file or in the record."""
+"""Tests of failing edits: they leave file and record unchanged."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_an_edit_whose_save_fails_changes_nothing(
 
 
 @pytest.mark.parametrize("edit", EDITS)
-async def test_a_save_that_stores_nothing_is_noticed_where_cells_have_no_ids(
+async def test_a_dropped_save_is_detected_without_cell_ids(
     edit: str,
     axon: Client,
     write_notebook: Write,
@@ -134,7 +134,7 @@ async def test_a_save_that_stores_nothing_is_noticed_where_cells_have_no_ids(
 
 @pytest.mark.parametrize("ids", [True, False], ids=["own ids", "no ids"])
 @pytest.mark.parametrize("edit", EDITS)
-async def test_a_hook_that_drops_an_edit_is_noticed(
+async def test_a_hook_that_drops_an_edit_is_detected(
     edit: str, ids: bool, axon: Client, write_notebook: Write, jp_serverapp: Any
 ) -> None:
     path, cell, file = await recorded(axon, write_notebook, ids=ids)
@@ -149,7 +149,7 @@ async def test_a_hook_that_drops_an_edit_is_noticed(
     assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["one", "two"]
 
 
-async def test_an_edit_reads_the_notebook_through_its_contents_manager_once(
+async def test_an_edit_reads_the_notebook_once_from_the_contents_manager(
     axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, cell, _ = await recorded(axon, write_notebook)
@@ -166,7 +166,7 @@ async def test_an_edit_reads_the_notebook_through_its_contents_manager_once(
     assert reads == 1
 
 
-async def test_an_edit_is_worked_out_without_the_lock_of_the_store(
+async def test_an_edit_does_not_lock_the_store(
     axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jupyter_axon_notebooks.handlers import cells
@@ -188,7 +188,7 @@ async def test_an_edit_is_worked_out_without_the_lock_of_the_store(
     assert "new" in file.read_text()
 
 
-async def test_an_edit_that_a_file_cannot_say_is_no_failed_save(
+async def test_an_edit_that_a_file_cannot_express_succeeds(
     axon: Client, write_notebook: Write, read_sources: Callable[[Path], list[str]]
 ) -> None:
     path, _, file = await recorded(axon, write_notebook, ids=False)
@@ -204,7 +204,7 @@ async def test_an_edit_that_a_file_cannot_say_is_no_failed_save(
     assert read_sources(file) == ["one", "two"]
 
 
-async def test_a_save_that_fails_after_it_has_written_is_undone(
+async def test_a_save_that_fails_after_writing_is_undone(
     axon: Client,
     write_notebook: Write,
     read_sources: Callable[[Path], list[str]],
@@ -230,7 +230,7 @@ async def test_a_save_that_fails_after_it_has_written_is_undone(
     assert after["metadata"]["tags"] == ["old"]
 
 
-async def test_an_edit_whose_record_fails_leaves_the_file_as_it_was(
+async def test_a_failure_to_record_an_edit_restores_the_file(
     axon: Client,
     write_notebook: Write,
     read_sources: Callable[[Path], list[str]],
@@ -264,7 +264,7 @@ async def test_an_edit_whose_record_fails_leaves_the_file_as_it_was(
     assert (await axon.put(path, EVERYTHING)).json["name"] == "new"
 
 
-async def test_an_edit_that_could_not_be_made_is_refused_before_anything_is_written(
+async def test_an_impossible_edit_is_refused_before_writing(
     axon: Client, write_notebook: Write
 ) -> None:
     path, cell, file = await recorded(axon, write_notebook)
@@ -279,7 +279,7 @@ async def test_an_edit_that_could_not_be_made_is_refused_before_anything_is_writ
     assert (file.read_bytes(), await shown(axon, path)) == before
 
 
-async def test_a_file_whose_record_cannot_be_completed_is_not_left_behind(
+async def test_a_new_file_without_a_record_is_removed(
     axon: Client, jp_root_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_given: Any, **_options: Any) -> TrainingNotebook:
@@ -294,7 +294,7 @@ async def test_a_file_whose_record_cannot_be_completed_is_not_left_behind(
     assert (await axon.post("/notebooks", {"path": "new.ipynb"})).status == 201
 
 
-async def test_a_file_that_was_only_said_to_be_made_has_no_record(
+async def test_a_file_that_was_not_created_has_no_record(
     axon: Client, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def save(model: Any, _path: str = "") -> Any:
@@ -306,7 +306,7 @@ async def test_a_file_that_was_only_said_to_be_made_has_no_record(
     assert (await axon.get("/notebooks")).json == []
 
 
-async def test_a_record_that_is_deleted_during_a_sync_is_made_again(
+async def test_a_record_deleted_during_a_sync_is_created_again(
     axon: Client, write_notebook: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_notebook("n.ipynb", "one")
@@ -324,7 +324,7 @@ async def test_a_record_that_is_deleted_during_a_sync_is_made_again(
 
 
 @pytest.mark.parametrize("edit", EDITS)
-async def test_an_edit_of_a_file_that_somebody_saves_meanwhile_is_refused_at_once(
+async def test_an_edit_of_a_concurrently_saved_file_is_refused(
     edit: str, axon: Client, write_notebook: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, cell, _ = await recorded(axon, write_notebook)
@@ -343,7 +343,7 @@ async def test_an_edit_of_a_file_that_somebody_saves_meanwhile_is_refused_at_onc
     assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
 
 
-async def test_a_cell_that_somebody_elses_save_removes_at_once_is_a_conflict(
+async def test_a_cell_removed_by_a_concurrent_save_is_a_conflict(
     axon: Client, write_notebook: Write, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, _, _ = await recorded(axon, write_notebook)
@@ -358,11 +358,11 @@ async def test_a_cell_that_somebody_elses_save_removes_at_once_is_a_conflict(
     monkeypatch.setattr(contents, "save", save_before_somebody_else)
     refused = await axon.post(f"{path}/cells", {"source": "new"})
     monkeypatch.undo()
-    assert (refused.status, "saved by another program" in refused.message) == (409, True)
+    assert (refused.status, "saved without cell" in refused.message) == (409, True)
     assert [cell["source"] for cell in (await axon.get(path)).json["cells"]] == ["theirs"]
 
 
-async def test_an_edit_of_a_record_that_is_deleted_right_after_is_answered_as_it_was_made(
+async def test_an_edit_of_a_record_that_is_deleted_at_once_succeeds(
     axon: Client, write_notebook: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, cell, file = await recorded(axon, write_notebook)

@@ -1,4 +1,4 @@
-"""Claims about input nobody thought of: a server in its own process answers all of it as the specification says."""
+"""Property tests of the REST API against its specification."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def known(url: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.parametrize(("path", "verb"), OPERATIONS)
-def test_any_request_is_answered_as_specified(
+def test_any_request_gets_a_specified_response(
     path: str, verb: str, mode: GenerationMode, url: str
 ) -> None:
     operation = schemathesis.openapi.from_dict(SPEC)[path][verb]

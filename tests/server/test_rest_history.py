@@ -1,4 +1,4 @@
-"""A server keeps the history that it is configured to keep."""
+"""Test of the history limit."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def jp_server_config(
     return {**jp_server_config, "AxonNotebooks": {"user_id": "ada", "history_limit": 2}}
 
 
-async def test_a_server_brings_history_down_to_its_limit(
+async def test_a_server_removes_versions_over_the_limit(
     axon: Client, looked: threading.Event
 ) -> None:
     assert await asyncio.to_thread(looked.wait, 30)

@@ -1,4 +1,4 @@
-"""Claims about what answers under /axon itself, and about which requests count as their user's activity."""
+"""Tests of the index, and of requests that count as activity."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from jupyter_axon_notebooks import __version__
 
 
 @pytest.mark.parametrize("path", ["/axon", "/axon/"])
-async def test_the_index_leads_to_everything_else(
-    path: str, axon: Client, jp_base_url: str
-) -> None:
+async def test_the_index_has_links(path: str, axon: Client, jp_base_url: str) -> None:
     reply = await axon.raw("GET", path)
     assert reply.status == 200
     index = reply.json
@@ -32,7 +30,7 @@ async def test_the_specification_is_served(axon: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/axon", "/axon/", "/axon/openapi.yaml"])
-async def test_whom_the_server_does_not_know_learns_nothing(path: str, axon: Client) -> None:
+async def test_the_index_needs_a_token(path: str, axon: Client) -> None:
     assert (await axon.acting_as().raw("GET", path)).status == 403
     refused = await axon.raw("PUT", path, body="{}")
     assert (refused.status, refused.headers["Allow"]) == (405, "GET, OPTIONS")
@@ -41,11 +39,11 @@ async def test_whom_the_server_does_not_know_learns_nothing(path: str, axon: Cli
 @pytest.mark.parametrize(
     "path", ["/axon/openapi.yml", "/axon/openapiXyaml", "/axon/openapi.yaml/", "/axon//"]
 )
-async def test_nothing_is_beside_the_index(path: str, axon: Client) -> None:
+async def test_similar_paths_are_404(path: str, axon: Client) -> None:
     assert (await axon.raw("GET", path)).status == 404
 
 
-async def test_polls_are_no_activity_of_the_user(axon: Client, jp_serverapp: Any) -> None:
+async def test_polls_do_not_count_as_activity(axon: Client, jp_serverapp: Any) -> None:
     notebook = await axon.created("/notebooks", {"name": "n"})
     path = f"/notebooks/{notebook['id']}"
     state = {"epoch": 0, "step": 0, "metrics": {"loss": 1}, "model_state_base64": "AAAA"}

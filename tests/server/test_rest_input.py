@@ -1,4 +1,4 @@
-"""Claims about bad input: it is refused with a message that names the field or the limit, and changes nothing."""
+"""Tests of invalid input: it is refused with a message and changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def checkpoint(rest: str) -> str:
     return f"{CHECKPOINT}, {rest}}}"
 
 
-#: Verb and path, body, message's beginning. {n}, {c} and {k} are a notebook, its first cell and a checkpoint.
+#: Verb and path, body, start of the message; {n}, {c}, {k} are a notebook, cell, checkpoint.
 BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks", "", "$: expected object, got an empty body"),
     ("POST /notebooks", "{", "$: not JSON: Expecting property name"),
@@ -322,7 +322,7 @@ def named(path: str, ids: dict[str, str]) -> str:
     return path
 
 
-async def test_a_bad_body_is_refused_at_its_field(
+async def test_an_invalid_body_is_refused_with_its_field(
     axon: Client, stored: Callable[[], list[str]]
 ) -> None:
     ids = await known(axon)
@@ -336,13 +336,13 @@ async def test_a_bad_body_is_refused_at_its_field(
 
 
 @pytest.mark.timeout(30)
-async def test_a_large_object_with_a_name_twice_does_not_hold_up_the_server(axon: Client) -> None:
+async def test_a_large_object_with_a_repeated_name_is_refused_quickly(axon: Client) -> None:
     names = [f'"{number}": 0' for number in range(200_000)]
     reply = await axon.post("/notebooks", body=f"{{{', '.join([*names, names[-1]])}}}")
     assert (reply.status, reply.message) == (400, "$: an object has the name '199999' twice")
 
 
-async def test_a_bad_argument_is_refused_by_its_name(
+async def test_an_invalid_argument_is_refused_with_its_name(
     axon: Client, stored: Callable[[], list[str]]
 ) -> None:
     ids = await known(axon)
@@ -405,7 +405,7 @@ async def test_an_unknown_id_is_not_found(
         "..\\secret.ipynb",
     ],
 )
-async def test_nothing_outside_the_root_is_read(
+async def test_files_outside_the_root_are_not_read(
     path: str, axon: Client, jp_root_dir: Path, stored: Callable[[], list[str]]
 ) -> None:
     (jp_root_dir / "sub").mkdir()
@@ -417,7 +417,7 @@ async def test_nothing_outside_the_root_is_read(
     assert stored() == before
 
 
-async def test_hidden_files_are_the_contents_managers_to_allow(
+async def test_hidden_files_need_allow_hidden(
     axon: Client, write_notebook: Callable[..., Path], jp_serverapp: Any
 ) -> None:
     write_notebook(".hidden/n.ipynb", "one")
@@ -426,7 +426,7 @@ async def test_hidden_files_are_the_contents_managers_to_allow(
     assert (await axon.post("/notebooks/sync", {"path": ".hidden/n.ipynb"})).status == 200
 
 
-async def test_files_that_are_no_notebooks_are_not_synced(axon: Client, jp_root_dir: Path) -> None:
+async def test_only_notebooks_are_synced(axon: Client, jp_root_dir: Path) -> None:
     (jp_root_dir / "text.ipynb").write_text("hello")
     (jp_root_dir / "folder.ipynb").mkdir()
     refused = await axon.post("/notebooks/sync", {"path": "text.ipynb"})
@@ -435,16 +435,15 @@ async def test_files_that_are_no_notebooks_are_not_synced(axon: Client, jp_root_
     assert (await axon.post("/notebooks/sync", {"path": "missing.ipynb"})).status == 404
 
 
-async def test_an_argument_of_jupyters_own_that_is_no_text_spoils_nothing(axon: Client) -> None:
+async def test_an_invalid_argument_for_jupyter_is_ignored(axon: Client) -> None:
     assert (await axon.get("/notebooks?no_track_activity=%ff")).status == 200
     assert (await axon.get("/notebooks/unknown?no_track_activity=%ff")).status == 404
 
 
-async def test_whatever_a_file_holds_is_valid_json_in_the_answer(
-    axon: Client, jp_root_dir: Path
-) -> None:
+async def test_any_file_content_is_valid_json_in_responses(axon: Client, jp_root_dir: Path) -> None:
     text = (
-        '{"cells": [{"cell_type": "raw", "id": "a", "metadata": {"x": NaN, "b": 1%s}, "source": "\\ud800\\u0000\\u2028"}],'
+        '{"cells": [{"cell_type": "raw", "id": "a", "metadata": {"x": NaN, "b": 1%s}, '
+        '"source": "\\ud800\\u0000\\u2028"}],'
         ' "metadata": {"deep": %s}, "nbformat": 4, "nbformat_minor": 5}'
     )
     (jp_root_dir / "odd.ipynb").write_text(text % ("0" * 40, "[" * 150 + "]" * 150))

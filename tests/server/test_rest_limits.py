@@ -1,4 +1,4 @@
-"""Claims about sizes: a body over the limit is refused, by name, and is never whole in memory."""
+"""Tests of the limit on body sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def body(size: int) -> bytes:
     return frame % (b"x" * (size - len(frame) + 2))
 
 
-async def test_a_body_at_the_limit_is_taken_and_one_byte_more_is_not(
+async def test_a_body_over_the_limit_is_refused(
     axon: Client, stored: Callable[[], list[str]]
 ) -> None:
     assert (await axon.post("/notebooks", body=body(LIMIT))).status == 201
@@ -37,7 +37,7 @@ async def test_a_body_at_the_limit_is_taken_and_one_byte_more_is_not(
     assert stored() == before
 
 
-async def test_a_body_of_unknown_length_is_refused_as_it_comes(axon: Client) -> None:
+async def test_a_body_of_unknown_length_is_refused_over_the_limit(axon: Client) -> None:
     async def pieces(write: Callable[[bytes], Any]) -> None:
         for _ in range(7):
             await write(b" " * LIMIT)
@@ -52,20 +52,23 @@ async def test_a_body_of_unknown_length_is_refused_as_it_comes(axon: Client) -> 
     assert peak < 5 * LIMIT
 
 
-async def test_who_asks_first_is_told_before_sending(
+async def test_expect_100_continue_is_refused_over_the_limit(
     axon: Client, jp_http_port: int, jp_base_url: str
 ) -> None:
     for length in (LIMIT + 1, 2**62):
         reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
         writer.write(
-            f"POST {jp_base_url}axon/notebooks HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\n"
-            f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: {length}\r\n\r\n".encode()
+            (
+                f"POST {jp_base_url}axon/notebooks HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                f"Expect: 100-continue\r\nAuthorization: {axon.headers['Authorization']}\r\n"
+                f"Content-Length: {length}\r\n\r\n"
+            ).encode()
         )
         assert b"413" in await reader.readline()
         writer.close()
 
 
-async def test_states_have_no_such_limit(axon: Client) -> None:
+async def test_states_have_no_limit(axon: Client) -> None:
     path = f"/notebooks/{(await axon.created('/notebooks', {'name': 'n'}))['id']}/checkpoints"
     made = await axon.created(path, {"epoch": 0, "step": 0, "metrics": {}})
     octets = bytes(LIMIT * 10)

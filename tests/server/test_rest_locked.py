@@ -1,4 +1,4 @@
-"""Claims about changes over REST that wait for the store: there are never so many that nobody is told how it ended."""
+"""Tests of changes that wait for a locked store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.rest_client import Client
 from jupyter_axon_notebooks.handlers import base
 
 
-async def test_changes_beyond_those_that_can_wait_are_refused_and_the_others_are_made(
+async def test_changes_beyond_the_writer_threads_are_refused(
     axon: Client, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base, "WRITE_TIMEOUT", 0.5)
@@ -41,7 +41,7 @@ async def test_changes_beyond_those_that_can_wait_are_refused_and_the_others_are
     assert {record["id"] for record in shown.json if record.get("description") == "d"} == made
 
 
-async def test_a_change_that_has_begun_is_never_refused_for_want_of_a_thread(
+async def test_a_change_that_has_begun_is_not_refused(
     axon: Client, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timeouts: list[float | None] = []

@@ -1,4 +1,4 @@
-"""Claims about the notebook routes: records are made, listed, changed, deleted, imported, exported and synced."""
+"""Tests of the notebook routes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.rest_client import Client
 from jupyter_axon_notebooks.records import NewNotebook
 
 
-async def test_a_record_made_with_a_name_alone_has_the_starter_cells(axon: Client) -> None:
+async def test_a_record_has_starter_cells_by_default(axon: Client) -> None:
     reply = await axon.post("/notebooks", {"name": "MNIST"})
     made = reply.json
     assert reply.status == 201
@@ -24,7 +24,7 @@ async def test_a_record_made_with_a_name_alone_has_the_starter_cells(axon: Clien
     assert (await axon.get(f"/notebooks/{made['id']}")).json == made
 
 
-async def test_what_the_server_decides_is_not_taken_from_the_body(axon: Client) -> None:
+async def test_server_fields_in_a_body_are_ignored(axon: Client) -> None:
     given = {"name": "n", "id": "mine", "origin": "elsewhere", "created_at": "x", "unknown": [1]}
     made = await axon.created("/notebooks", given)
     assert made["id"] != "mine"
@@ -61,7 +61,7 @@ async def test_cells_and_metadata_of_a_new_record_are_kept(axon: Client) -> None
     )
 
 
-async def test_a_record_comes_without_its_outputs_when_they_are_not_asked_for(axon: Client) -> None:
+async def test_a_record_is_returned_without_outputs_on_request(axon: Client) -> None:
     output = {"output_type": "stream", "name": "stdout", "text": "hi\n"}
     cells = [{"source": "print('hi')", "outputs": [output], "status": "completed"}, {"source": "1"}]
     made = await axon.created("/notebooks", {"name": "n", "cells": cells})
@@ -76,7 +76,7 @@ async def test_a_record_comes_without_its_outputs_when_they_are_not_asked_for(ax
     assert "outputs" in refused.json["message"]
 
 
-async def test_lists_are_newest_first_paged_and_counted(axon: Client) -> None:
+async def test_records_are_listed_newest_first_with_pages(axon: Client) -> None:
     ids = [(await axon.created("/notebooks", {"name": f"n{i}"}))["id"] for i in range(3)]
     everything = await axon.get("/notebooks")
     assert [item["id"] for item in everything.json] == ids[::-1]
@@ -96,7 +96,7 @@ async def test_lists_are_newest_first_paged_and_counted(axon: Client) -> None:
         ("status=failed", []),
     ],
 )
-async def test_lists_are_narrowed_by(query: str, names: list[str], axon: Client) -> None:
+async def test_records_are_filtered(query: str, names: list[str], axon: Client) -> None:
     await axon.created(
         "/notebooks", {"name": "one", "description": "The first", "metadata": {"tags": ["red"]}}
     )
@@ -106,7 +106,7 @@ async def test_lists_are_narrowed_by(query: str, names: list[str], axon: Client)
     assert found.headers["X-Total-Count"] == str(len(names))
 
 
-async def test_a_change_touches_the_given_fields_only(axon: Client) -> None:
+async def test_only_the_fields_in_a_body_change(axon: Client) -> None:
     made = await axon.created("/notebooks", {"name": "n", "description": "d", "dataset_id": "s"})
     path = f"/notebooks/{made['id']}"
     changed = (
@@ -121,7 +121,7 @@ async def test_a_change_touches_the_given_fields_only(axon: Client) -> None:
     assert (await axon.get(path)).json == changed
 
 
-async def test_what_was_read_can_be_changed_and_sent_back(axon: Client) -> None:
+async def test_a_record_can_be_read_changed_and_sent_back(axon: Client) -> None:
     made = await axon.created("/notebooks", {"name": "n"})
     made["cells"][1]["source"] = "changed"
     made["name"] = "renamed"
@@ -130,7 +130,7 @@ async def test_what_was_read_can_be_changed_and_sent_back(axon: Client) -> None:
     assert changed["version_id"] != made["version_id"]
 
 
-async def test_a_change_meant_for_another_version_is_refused(axon: Client) -> None:
+async def test_a_change_of_another_version_is_refused(axon: Client) -> None:
     made = await axon.created("/notebooks", {"name": "n"})
     path, tag = f"/notebooks/{made['id']}", {"If-Match": f'"{made["version_id"]}"'}
     cells = [{"source": "one"}]
@@ -171,7 +171,7 @@ async def test_the_revision_changes_with_every_commit(axon: Client) -> None:
     assert after.headers["X-Axon-Revision"] != before.headers["X-Axon-Revision"]
 
 
-async def test_a_deleted_record_is_gone_with_its_checkpoints(axon: Client, data: Path) -> None:
+async def test_a_record_is_deleted_with_its_checkpoints(axon: Client, data: Path) -> None:
     made = await axon.created("/notebooks", {"name": "n"})
     path = f"/notebooks/{made['id']}"
     state = {"epoch": 0, "step": 0, "metrics": {}, "model_state_base64": "AAAA"}
@@ -184,9 +184,7 @@ async def test_a_deleted_record_is_gone_with_its_checkpoints(axon: Client, data:
     assert (await axon.delete(path)).message == f"notebook {made['id']} not found"
 
 
-async def test_a_record_made_with_a_path_has_a_file_and_is_the_only_one(
-    axon: Client, jp_root_dir: Path
-) -> None:
+async def test_a_record_with_a_path_has_a_file(axon: Client, jp_root_dir: Path) -> None:
     (jp_root_dir / "sub folder").mkdir()
     given = {
         "path": "sub folder/päth %.ipynb",
@@ -207,7 +205,7 @@ async def test_a_record_made_with_a_path_has_a_file_and_is_the_only_one(
     assert [item["id"] for item in by_path.json] == [made["id"]]
 
 
-async def test_a_path_finds_the_record_of_that_file_and_none_of_another_machine(
+async def test_a_path_finds_the_record_of_this_machine(
     axon: Client, jp_serverapp: Any, write_notebook: Callable[..., Path]
 ) -> None:
     file = write_notebook("same.ipynb", "1")
@@ -221,7 +219,7 @@ async def test_a_path_finds_the_record_of_that_file_and_none_of_another_machine(
     assert by_path.headers["X-Total-Count"] == "1"
 
 
-async def test_a_path_alone_gives_the_name_and_the_starter_cells(axon: Client) -> None:
+async def test_a_path_implies_name_and_starter_cells(axon: Client) -> None:
     made = await axon.created("/notebooks", {"path": "/experiment.ipynb"})
     assert (made["name"], made["path"]) == ("experiment", "experiment.ipynb")
     assert [cell["cell_type"] for cell in made["cells"]] == ["markdown", "code"]
@@ -237,7 +235,7 @@ async def test_a_file_that_exists_is_not_overwritten(
     assert stored() == before
 
 
-async def test_an_imported_notebook_comes_back_as_it_was(axon: Client) -> None:
+async def test_an_imported_notebook_is_exported_unchanged(axon: Client) -> None:
     content = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell("1/0", outputs=[nbformat.v4.new_output("stream", text="x")]),
@@ -266,7 +264,7 @@ async def test_an_imported_notebook_without_cells_has_none(axon: Client) -> None
     assert (made["cells"], made["name"]) == ([], "Untitled")
 
 
-async def test_a_download_is_the_file_under_a_safe_name(axon: Client) -> None:
+async def test_a_download_has_a_safe_file_name(axon: Client) -> None:
     made = await axon.created("/notebooks", {"name": '../a"b\r\n:c'})
     reply = await axon.get(f"/notebooks/{made['id']}/export?download=1")
     assert reply.headers["Content-Type"] == "application/x-ipynb+json"
@@ -274,7 +272,7 @@ async def test_a_download_is_the_file_under_a_safe_name(axon: Client) -> None:
     nbformat.validate(nbformat.reads(reply.body.decode(), as_version=4))
 
 
-async def test_a_sync_makes_a_record_of_a_file_and_brings_it_up_to_date(
+async def test_a_sync_creates_and_updates_the_record_of_a_file(
     axon: Client, write_notebook: Callable[..., Path]
 ) -> None:
     write_notebook("sub/file.ipynb", "one")
@@ -286,7 +284,7 @@ async def test_a_sync_makes_a_record_of_a_file_and_brings_it_up_to_date(
     assert [cell["source"] for cell in synced["cells"]] == ["one", "two"]
 
 
-async def test_a_save_through_jupyter_is_there_in_the_next_answer(axon: Client) -> None:
+async def test_a_save_is_in_the_next_response(axon: Client) -> None:
     content = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("saved")])
     model = json.dumps({"type": "notebook", "format": "json", "content": content})
     assert (await axon.raw("PUT", "/api/contents/saved.ipynb", body=model)).status == 201

@@ -1,4 +1,4 @@
-"""Records that were loaded may have any text as their ids; what a request did to them is answered truthfully."""
+"""Tests of loaded records with unusual ids."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IDS = [
 
 @pytest.fixture
 def loaded(axon: Client, data: Path) -> Iterator[NotebookRepository]:
-    """The server's records, as a dump is loaded past it; there are state files of another record already."""
+    """The server's repository, opened beside it, with state files of another record."""
     other = data / "axon_notebooks" / "states" / "other" / "c"
     other.mkdir(parents=True)
     (other / "model.bin").write_bytes(b"weights")
@@ -41,7 +41,7 @@ def loaded(axon: Client, data: Path) -> Iterator[NotebookRepository]:
 
 
 @pytest.mark.parametrize("id", IDS, ids=lambda text: ascii(text)[:20])
-async def test_they_are_deleted(
+async def test_records_with_any_id_are_deleted(
     axon: Client, loaded: NotebookRepository, data: Path, id: str
 ) -> None:
     loaded.create(NewNotebook(id=id, user_id="ada", name="loaded"))
@@ -63,7 +63,9 @@ async def test_they_are_deleted(
 
 
 @pytest.mark.parametrize("id", ["..", "a:b"])
-async def test_they_take_no_state_files(axon: Client, loaded: NotebookRepository, id: str) -> None:
+async def test_records_whose_id_is_no_folder_name_take_no_states(
+    axon: Client, loaded: NotebookRepository, id: str
+) -> None:
     loaded.create(NewNotebook(id=id, user_id="ada", name="loaded"))
     url = f"/notebooks/{quote(id, safe='')}/checkpoints"
     refused = await axon.post(

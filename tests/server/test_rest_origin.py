@@ -1,4 +1,4 @@
-"""The origin as a server has it, and what its log says."""
+"""Tests of the origin on a running server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def unreadable(folder: Path, origin: str, request: pytest.FixtureRequest) -> Pat
     return file
 
 
-async def test_an_origin_that_cannot_be_read_at_the_start_is_restored_once_it_can(
+async def test_an_unreadable_origin_is_restored_once_it_is_readable(
     folder: Path, origin: str, unreadable: Path, axon: Client
 ) -> None:
     refused = await axon.get("/notebooks")
@@ -65,9 +65,7 @@ async def test_an_origin_that_cannot_be_read_at_the_start_is_restored_once_it_ca
     assert read_origin(folder) == origin == unreadable.read_text().strip()
 
 
-async def test_a_process_that_keeps_the_folder_locked_holds_up_nobody_for_long(
-    folder: Path, axon: Client
-) -> None:
+async def test_a_locked_data_directory_is_waited_for_briefly(folder: Path, axon: Client) -> None:
     await axon.get("/notebooks")
     origin = read_origin(folder)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -80,9 +78,7 @@ async def test_a_process_that_keeps_the_folder_locked_holds_up_nobody_for_long(
         os.close(descriptor)
 
 
-async def test_what_another_server_of_the_folder_left_for_kernels_stays(
-    folder: Path, axon: Client
-) -> None:
+async def test_the_kernel_config_of_another_server_is_kept(folder: Path, axon: Client) -> None:
     await axon.get("/notebooks")
     origin = read_origin(folder)
     others = {"store_url": "sqlite:////another/axon.db", "states_root": "/another"}
@@ -94,7 +90,7 @@ async def test_what_another_server_of_the_folder_left_for_kernels_stays(
     assert read_kernel_config(folder / "kernels.json")["user_id"] == "ada"
 
 
-async def test_a_notebook_of_any_name_is_told_of_in_one_line(
+async def test_any_notebook_name_is_logged_in_one_line(
     axon: Client,
     folder: Path,
     jp_root_dir: Path,
@@ -114,7 +110,7 @@ async def test_a_notebook_of_any_name_is_told_of_in_one_line(
     assert line.name == extension.log.name
 
 
-async def test_a_server_that_stops_the_extension_has_its_log_as_it_was(
+async def test_stopping_the_extension_restores_the_log(
     jp_serverapp: Any, extension: AxonExtension
 ) -> None:
     assert extension.log.filters != []

@@ -1,4 +1,4 @@
-"""Claims about owners, on a server that several users share: one sees and changes one's own, administrators all."""
+"""Tests of ownership on a server that several users share."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def root(axon: Client) -> Client:
     return axon.acting_as(**{"X-User": "root"})
 
 
-async def test_anothers_record_is_neither_seen_nor_changed(
+async def test_records_of_other_users_are_forbidden(
     ada: Client, bob: Client, stored: Callable[[], list[str]]
 ) -> None:
     notebook = await ada.created("/notebooks", {"name": "hers"})
@@ -95,7 +95,7 @@ async def test_anothers_record_is_neither_seen_nor_changed(
     assert stored() == before
 
 
-async def test_a_run_id_of_somebody_elses_is_free(ada: Client, bob: Client) -> None:
+async def test_two_users_may_use_the_same_run_id(ada: Client, bob: Client) -> None:
     body = {"epoch": 0, "step": 0, "metrics": {"loss": 1}, "run_id": "baseline"}
     paths = []
     for who in (ada, bob):
@@ -108,7 +108,7 @@ async def test_a_run_id_of_somebody_elses_is_free(ada: Client, bob: Client) -> N
     assert [run["status"] for run in (await bob.get(f"{paths[1]}/runs")).json] == ["running"]
 
 
-async def test_lists_show_what_one_may_see(ada: Client, bob: Client, root: Client) -> None:
+async def test_lists_have_only_own_records(ada: Client, bob: Client, root: Client) -> None:
     await ada.created("/notebooks", {"name": "hers"})
     await bob.created("/notebooks", {"name": "his"})
     for who, names in [(ada, ["hers"]), (bob, ["his"]), (root, ["his", "hers"])]:
@@ -117,21 +117,21 @@ async def test_lists_show_what_one_may_see(ada: Client, bob: Client, root: Clien
         assert listed.headers["X-Total-Count"] == str(len(names))
 
 
-async def test_an_administrator_sees_and_changes_everything(ada: Client, root: Client) -> None:
+async def test_an_administrator_may_see_and_change_everything(ada: Client, root: Client) -> None:
     path = f"/notebooks/{(await ada.created('/notebooks', {'name': 'hers'}))['id']}"
     changed = (await root.put(path, {"name": "ours"})).json
     assert (changed["name"], changed["user_id"]) == ("ours", "ada")
     assert (await root.delete(path)).status == 204
 
 
-async def test_a_file_made_here_belongs_to_who_made_it(ada: Client, bob: Client) -> None:
+async def test_a_new_file_belongs_to_its_creator(ada: Client, bob: Client) -> None:
     made = await ada.created("/notebooks", {"path": "hers.ipynb"})
     assert made["user_id"] == "ada"
     assert (await bob.post("/notebooks", {"path": "hers.ipynb"})).status == 409
     assert (await bob.post(f"/notebooks/{made['id']}/cells", {"source": ""})).status == 403
 
 
-async def test_only_an_administrator_names_another_owner(ada: Client, root: Client) -> None:
+async def test_only_an_administrator_may_name_another_owner(ada: Client, root: Client) -> None:
     given = {"name": "n", "user_id": "bob"}
     assert (await ada.post("/notebooks", given)).status == 403
     assert (await ada.created("/notebooks", {**given, "user_id": "ada"}))["user_id"] == "ada"
@@ -139,7 +139,7 @@ async def test_only_an_administrator_names_another_owner(ada: Client, root: Clie
     assert (await root.post("/notebooks", {**given, "path": "n.ipynb"})).status == 400
 
 
-async def test_anothers_file_is_not_synced(
+async def test_files_of_other_users_are_not_synced(
     ada: Client, bob: Client, write_notebook: Callable[..., Path]
 ) -> None:
     write_notebook("shared.ipynb", "one")

@@ -1,4 +1,4 @@
-"""Claims about polls: whatever changes the store, and whoever does, a client that names a tag is shown what one without is."""
+"""Property test of conditional requests while other processes change the store."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def changes(kernel: NotebookRepository, id: str, pick: random.Random) -> list[Ca
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_who_names_a_tag_is_shown_what_is_there(
+async def test_conditional_requests_show_the_present_state(
     seed: int, axon: Client, kernel: NotebookRepository
 ) -> None:
     pick = random.Random(seed)

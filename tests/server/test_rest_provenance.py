@@ -1,4 +1,4 @@
-"""Claims about where checkpoints came from, over REST."""
+"""Tests of the provenance routes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def executed(*sources: str) -> list[ExecutedCell]:
 
 @pytest.fixture
 def records(axon: Client, data: Path) -> Iterator[NotebookRepository]:
-    """The records, as a kernel has them: two checkpoints of ada's notebook, the second after a change, and bob's."""
+    """Two checkpoints of ada's notebook, the second after a change, and one of bob's."""
     store = open_store(f"sqlite:///{data}/axon_notebooks/axon.db")
     repository = NotebookRepository(store)
     cells = [NotebookCell(id="a", source="lr = 1"), NotebookCell(id="b", source="fit(lr)")]
@@ -57,9 +57,7 @@ def records(axon: Client, data: Path) -> Iterator[NotebookRepository]:
     store.close()
 
 
-async def test_a_checkpoint_tells_where_it_came_from(
-    axon: Client, records: NotebookRepository
-) -> None:
+async def test_a_checkpoint_has_provenance(axon: Client, records: NotebookRepository) -> None:
     reply = await axon.get(f"{CHECKPOINTS}/one/provenance")
     assert reply.status == 200
     assert reply.json == {
@@ -79,7 +77,7 @@ async def test_a_checkpoint_tells_where_it_came_from(
     }
 
 
-async def test_of_one_that_no_kernel_made_nothing_is_known(
+async def test_a_checkpoint_over_rest_has_no_executed_code(
     axon: Client, records: NotebookRepository
 ) -> None:
     made = await axon.created(CHECKPOINTS, {"epoch": 0, "step": 0, "metrics": 7})
@@ -92,7 +90,7 @@ async def test_of_one_that_no_kernel_made_nothing_is_known(
     assert [change["cell_id"] for change in compared.json["sources"]] == ["a"]
 
 
-async def test_a_checkpoint_of_a_resumed_run_tells_from_where(
+async def test_a_checkpoint_of_a_resumed_run_names_its_parent(
     axon: Client, records: NotebookRepository
 ) -> None:
     records.runs.start("nb", id="run", parent_checkpoint_id="one")
@@ -178,7 +176,7 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
         ("/notebooks/nb/export?format=pdf", 400, "format: expected ipynb or py, got 'pdf'"),
     ],
 )
-async def test_what_cannot_be_given_is_refused(
+async def test_invalid_exports_are_refused(
     axon: Client, records: NotebookRepository, path: str, status: int, message: str
 ) -> None:
     reply = await axon.get(path)

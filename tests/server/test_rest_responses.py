@@ -1,4 +1,4 @@
-"""Claims about errors: each becomes one status code, with Jupyter's form and a message that says what it is."""
+"""Tests of error responses and of JSON encoding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_error_has_one_status(error: Exception, status: int, message: str) ->
     assert ("Retry-After" in answer.headers) == isinstance(error, errors.StoreBusy)
 
 
-def test_every_error_of_ours_has_a_status_of_its_own() -> None:
+def test_every_error_class_is_tested() -> None:
     ours = {kind for kind in vars(errors).values() if isinstance(kind, type)} - {errors.AxonError}
     assert ours == {type(error) for error, _, _ in STATUSES if isinstance(error, errors.AxonError)}
 
@@ -66,7 +66,7 @@ def test_every_value_becomes_valid_json(value: Any, text: bytes) -> None:
     assert encode(value) == text
 
 
-async def test_what_nobody_expected_is_logged_and_still_answered_in_json(
+async def test_unexpected_errors_are_logged_and_sent_as_json(
     axon: Client, jp_serverapp: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     jp_serverapp.web_app.settings["axon_services"].executor._readers.submit = None

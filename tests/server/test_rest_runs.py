@@ -1,4 +1,4 @@
-"""Claims about runs and metrics over REST: they are listed and plotted, and whoever polls is told when nothing is new."""
+"""Tests of the routes of runs and metrics, and of conditional requests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def series(axon: Client, path: str, query: str = "") -> list[dict[str, Any
     return found
 
 
-async def test_runs_are_listed_paged_counted_and_narrowed(
+async def test_runs_are_listed_with_pages_and_filters(
     axon: Client, repository: NotebookRepository
 ) -> None:
     path = await notebook_path(axon)
@@ -69,7 +69,9 @@ async def test_runs_are_listed_paged_counted_and_narrowed(
     assert (await axon.get(f"{path}/runs?status=lost")).status == 400
 
 
-async def test_a_live_run_shows_in_the_record(axon: Client, repository: NotebookRepository) -> None:
+async def test_a_running_run_shows_in_the_record(
+    axon: Client, repository: NotebookRepository
+) -> None:
     path = await notebook_path(axon)
     await take(axon, path, 0, {}, run_id="r")
     assert (await axon.get(path)).json["status"] == "running"
@@ -114,7 +116,7 @@ async def test_a_run_may_have_any_id_that_is_not_blank(axon: Client, run_id: str
 
 
 @pytest.mark.parametrize("run_id", ["", " \t", "NUL \0", "\ud800", "x" * 256, "x" * 1_000_000])
-async def test_an_id_that_no_run_can_have_is_refused(
+async def test_an_invalid_run_id_is_refused(
     axon: Client, stored: Callable[[], list[str]], run_id: str
 ) -> None:
     path = await notebook_path(axon)
@@ -178,7 +180,7 @@ async def test_metrics_are_columns_by_run(axon: Client, repository: NotebookRepo
     ]
 
 
-async def test_metrics_are_narrowed_by_name_run_and_time(axon: Client) -> None:
+async def test_metrics_are_filtered_by_name_run_and_time(axon: Client) -> None:
     path = await notebook_path(axon)
     made = [
         await take(axon, path, n, {"loss": n, "val": {"acc": n}}, run_id=f"run{n % 2}")
@@ -199,7 +201,7 @@ async def test_metrics_are_narrowed_by_name_run_and_time(axon: Client) -> None:
 
 
 @pytest.mark.parametrize("what", ["runs", "metrics", "checkpoints", "checkpoints?limit=1&offset=9"])
-async def test_who_has_the_answer_already_is_told_so(what: str, axon: Client) -> None:
+async def test_an_unchanged_response_is_304(what: str, axon: Client) -> None:
     path = await notebook_path(axon)
     await take(axon, path, 0, {"loss": 1}, run_id="a")
     first = await axon.get(f"{path}/{what}")
@@ -214,7 +216,7 @@ async def test_who_has_the_answer_already_is_told_so(what: str, axon: Client) ->
 
 
 @pytest.mark.parametrize("what", ["runs", "metrics"])
-async def test_of_no_notebook_or_somebody_elses_nothing_is_told(
+async def test_polls_of_missing_and_foreign_notebooks_are_refused(
     what: str, axon: Client, repository: NotebookRepository
 ) -> None:
     from jupyter_axon_notebooks.records import NewNotebook
@@ -235,7 +237,7 @@ async def tagged(axon: Client, path: str) -> dict[str, str]:
     return tags
 
 
-async def test_a_poll_that_finds_nothing_new_reads_no_checkpoint_and_no_run(
+async def test_an_unchanged_poll_reads_no_checkpoint_and_no_run(
     axon: Client, repository: NotebookRepository
 ) -> None:
     path = await notebook_path(axon)
@@ -263,13 +265,13 @@ async def test_a_poll_that_finds_nothing_new_reads_no_checkpoint_and_no_run(
     finally:
         sa.event.remove(engine, "before_cursor_execute", note)
     assert sent
-    # Which of its runs live, and what its record is, is asked; no list and no series is put together.
+    # The record and its leases are read; no list and no series is built.
     assert not [statement for statement in sent if "axonml_checkpoints" in statement]
     assert not [statement for statement in sent if "ORDER BY axonml_runs.started_at" in statement]
     assert (await axon.get(f"{path}/metrics", headers={"If-None-Match": '"another"'})).status == 200
 
 
-async def test_a_poll_is_known_whatever_else_its_url_says(
+async def test_other_query_arguments_do_not_change_the_tag(
     axon: Client, repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = await notebook_path(axon)
@@ -291,9 +293,7 @@ async def test_a_poll_is_known_whatever_else_its_url_says(
         assert (answer.status, "run_id" in answer.body.decode()) == (200, False)
 
 
-async def test_whatever_changes_what_is_polled_changes_its_tag(
-    axon: Client, repository: NotebookRepository
-) -> None:
+async def test_every_change_changes_the_tag(axon: Client, repository: NotebookRepository) -> None:
     path = await notebook_path(axon)
     id = path.rpartition("/")[2]
     made = [await take(axon, path, n, {"loss": n}, run_id="a") for n in range(3)]
@@ -324,7 +324,7 @@ async def test_whatever_changes_what_is_polled_changes_its_tag(
     await changes()
 
 
-async def test_a_run_that_lapses_is_news_though_nothing_is_written(
+async def test_an_expired_lease_changes_the_tag(
     axon: Client, repository: NotebookRepository
 ) -> None:
     path = await notebook_path(axon)
@@ -339,7 +339,7 @@ async def test_a_run_that_lapses_is_news_though_nothing_is_written(
     assert [run["status"] for run in await series(axon, path)] == ["stopped"]
 
 
-async def test_a_damaged_run_leaves_the_list_of_checkpoints_alone(
+async def test_a_damaged_run_does_not_affect_the_checkpoints(
     axon: Client, repository: NotebookRepository
 ) -> None:
     path = await notebook_path(axon)

@@ -1,4 +1,4 @@
-"""Claims about the specification: it describes the routes, all of them and nothing else, and Jupyter's checks agree."""
+"""Tests of the OpenAPI specification against the routes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_specification_is_valid() -> None:
     validate(SPEC)
 
 
-def test_routes_and_specification_say_the_same() -> None:
+def test_routes_match_the_specification() -> None:
     *described, (everything_else, nowhere) = routes()
     assert re.fullmatch(everything_else, "/axon/anything/else")
     assert nowhere.__name__ == "NotFoundHandler"
@@ -38,9 +38,9 @@ def test_routes_and_specification_say_the_same() -> None:
 
 
 @pytest.mark.parametrize("jp_argv", [["--ServerApp.allow_unauthenticated_access=False"]])
-async def test_jupyter_finds_every_verb_authenticated(
+async def test_every_verb_is_authenticated(
     jp_argv: list[str], jp_serverapp: Any, axon: Client
 ) -> None:
     assert jp_serverapp.web_app.settings["allow_unauthenticated_access"] is False
-    # It warns of a verb that is not, which is an error here: the extension would not have been loaded.
+    # Jupyter warns of other verbs, and warnings are errors here.
     assert (await axon.get("/notebooks")).status == 200

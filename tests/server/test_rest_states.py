@@ -1,4 +1,4 @@
-"""Claims about state files: streamed bit for bit in bounded memory, written once, refused before a byte is taken."""
+"""Tests of the upload and download of state files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-async def test_fifty_megabytes_come_back_bit_for_bit_in_bounded_memory(
+async def test_fifty_megabytes_are_streamed_in_bounded_memory(
     axon: Client, http_server_client: Any, jp_base_url: str
 ) -> None:
     path = await checkpoint_path(axon, format="safetensors")
@@ -87,7 +87,7 @@ async def test_a_state_is_written_once(axon: Client) -> None:
     ] == ["optimizer.bin"]
 
 
-async def test_what_the_client_has_already_is_not_sent_again(axon: Client) -> None:
+async def test_an_unchanged_state_is_304(axon: Client) -> None:
     path = f"{await checkpoint_path(axon, model_state_base64='AAAA')}/states/model"
     reply = await axon.get(path)
     assert (reply.status, reply.body) == (200, b"\0\0\0")
@@ -99,7 +99,7 @@ async def test_what_the_client_has_already_is_not_sent_again(axon: Client) -> No
     assert (head.headers["Content-Length"], head.headers["ETag"]) == ("3", reply.headers["ETag"])
 
 
-async def test_states_of_the_same_part_at_once_become_one(axon: Client) -> None:
+async def test_concurrent_uploads_of_a_part_store_one_state(axon: Client) -> None:
     url = f"{await checkpoint_path(axon)}/states/model"
     replies = await asyncio.gather(*(axon.put(url, body=bytes([n])) for n in range(5)))
     assert sorted(reply.status for reply in replies) == [201, 409, 409, 409, 409]
@@ -108,7 +108,7 @@ async def test_states_of_the_same_part_at_once_become_one(axon: Client) -> None:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_an_upload_that_breaks_off_leaves_nothing(
+async def test_an_interrupted_upload_leaves_nothing(
     chunked: bool, axon: Client, jp_http_port: int, jp_base_url: str, data: Path
 ) -> None:
     path = await checkpoint_path(axon)
@@ -128,16 +128,17 @@ async def test_an_upload_that_breaks_off_leaves_nothing(
     assert (await axon.get(path)).json["model_state_path"] == ""
 
 
-async def test_no_room_on_the_disk_is_said_before_a_byte_is_taken(
+async def test_a_full_disk_is_reported_before_the_upload(
     axon: Client, jp_http_port: int, jp_base_url: str, stored: Callable[[], list[str]]
 ) -> None:
     path = await checkpoint_path(axon)
     before = stored()
     reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
-    writer.write(
+    head = (
         f"PUT {jp_base_url}axon{path}/states/model HTTP/1.1\r\nHost: 127.0.0.1:{jp_http_port}\r\n"
-        f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: {2**60}\r\n\r\n".encode()
+        f"Authorization: {axon.headers['Authorization']}\r\nContent-Length: {2**60}\r\n\r\n"
     )
+    writer.write(head.encode())
     answer = await reader.readline()
     writer.close()
     assert b"507" in answer
@@ -158,7 +159,7 @@ async def test_only_models_and_optimizers_have_states(axon: Client) -> None:
     assert (await axon.get(f"{path}/states/scheduler")).status == 404
 
 
-async def test_a_state_whose_file_was_lost_can_be_put_again(axon: Client) -> None:
+async def test_a_lost_state_can_be_uploaded_again(axon: Client) -> None:
     url = f"{await checkpoint_path(axon)}/states/model"
     stored = await axon.put(url, body=b"weights")
     Path(stored.json["model_state_path"]).unlink()
@@ -183,7 +184,7 @@ async def test_a_state_whose_file_was_lost_can_be_put_again(axon: Client) -> Non
         ("half \ud800", "got text that cannot be one"),
     ],
 )
-async def test_a_recorded_path_that_may_not_be_served_is_refused_with_the_reason(
+async def test_a_path_that_is_not_served_is_refused_with_the_reason(
     path: str, reason: str, part: str, axon: Client, jp_serverapp: Any, jp_root_dir: Path
 ) -> None:
     notebook = (await axon.created("/notebooks", {"name": "n"}))["id"]
@@ -217,7 +218,7 @@ async def test_a_recorded_path_that_may_not_be_served_is_refused_with_the_reason
 @pytest.mark.parametrize(
     "path", ["{notebook}/c/model.bin", "/former/states/{notebook}/c/model.bin"]
 )
-async def test_a_state_is_served_whatever_root_its_path_was_recorded_with(
+async def test_a_state_is_served_from_any_configured_root(
     path: str, axon: Client, jp_serverapp: Any
 ) -> None:
     notebook = (await axon.created("/notebooks", {"name": "n"}))["id"]
@@ -245,7 +246,7 @@ async def test_a_state_is_served_whatever_root_its_path_was_recorded_with(
     )
 
 
-async def test_paths_are_answered_absolute_and_stored_relative(
+async def test_paths_are_absolute_in_responses_and_relative_in_the_store(
     axon: Client, jp_serverapp: Any
 ) -> None:
     path = await checkpoint_path(axon, model_state_base64="AAAA")
@@ -260,7 +261,7 @@ async def test_paths_are_answered_absolute_and_stored_relative(
         assert stored[name].startswith(f"{answered['notebook_id']}/{answered['id']}/")
 
 
-async def test_a_server_lists_the_root_that_it_writes_to(
+async def test_a_server_registers_its_states_root(
     axon: Client, jp_serverapp: Any, data: Path
 ) -> None:
     path = await checkpoint_path(axon)

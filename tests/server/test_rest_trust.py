@@ -1,4 +1,4 @@
-"""Claims about trust: an edit over REST neither takes it from outputs that JupyterLab trusted nor gives it to any other."""
+"""Tests of trust in outputs during edits over REST."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ EDITS: list[Callable[[Notebook], Awaitable[None]]] = [
 
 
 @pytest.mark.parametrize("edit", EDITS)
-async def test_what_was_trusted_is_trusted_after_an_edit(
+async def test_an_edit_preserves_trust(
     edit: Callable[[Notebook], Awaitable[None]], notebook: Notebook
 ) -> None:
     await notebook.trust()
@@ -144,7 +144,7 @@ async def test_what_was_trusted_is_trusted_after_an_edit(
 
 
 @pytest.mark.parametrize("edit", EDITS)
-async def test_what_was_not_trusted_is_not_trusted_after_an_edit(
+async def test_an_edit_adds_no_trust(
     edit: Callable[[Notebook], Awaitable[None]], notebook: Notebook
 ) -> None:
     await edit(notebook)
@@ -152,7 +152,7 @@ async def test_what_was_not_trusted_is_not_trusted_after_an_edit(
 
 
 @pytest.mark.parametrize("jp_server_config", ["LargeFileManager"], indirect=True)
-async def test_a_synchronous_contents_manager_makes_no_difference(notebook: Notebook) -> None:
+async def test_trust_is_preserved_with_a_synchronous_contents_manager(notebook: Notebook) -> None:
     await edit_source(notebook)
     assert not any(await notebook.trusted())
     await notebook.trust()
@@ -162,7 +162,7 @@ async def test_a_synchronous_contents_manager_makes_no_difference(notebook: Note
 
 
 @pytest.mark.parametrize("mark", MARKS)
-async def test_outputs_that_come_over_rest_are_not_trusted(mark: Any, notebook: Notebook) -> None:
+async def test_outputs_over_rest_are_not_trusted(mark: Any, notebook: Notebook) -> None:
     new = {**SCRIPT, "data": {"text/html": "<script>new</script>"}, "metadata": {"trusted": mark}}
     await notebook.trust()
     added = {
@@ -179,9 +179,7 @@ async def test_outputs_that_come_over_rest_are_not_trusted(mark: Any, notebook: 
 
 
 @pytest.mark.parametrize("mark", MARKS)
-async def test_marks_that_come_over_rest_make_nothing_trusted(
-    mark: Any, notebook: Notebook
-) -> None:
+async def test_marks_of_trust_over_rest_are_ignored(mark: Any, notebook: Notebook) -> None:
     marked = [
         {**cell, "metadata": {"trusted": mark, "jupyter": {"trusted": mark, "source_hidden": True}}}
         for cell in notebook.record["cells"]
@@ -209,9 +207,7 @@ async def test_a_copy_of_a_trusted_output_is_trusted(notebook: Notebook) -> None
     assert all(await notebook.trusted())
 
 
-async def test_a_new_file_is_not_trusted_because_it_says_so(
-    axon: Client, jp_serverapp: Any
-) -> None:
+async def test_marks_of_trust_in_a_new_file_are_ignored(axon: Client, jp_serverapp: Any) -> None:
     metadata = {"trusted": True}
     cells = [{"source": "x", "outputs": [{**SCRIPT, "metadata": metadata}], "metadata": metadata}]
     extra = {"nbformat": {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata}}
@@ -223,7 +219,7 @@ async def test_a_new_file_is_not_trusted_because_it_says_so(
 
 
 @pytest.mark.parametrize("mark", MARKS)
-async def test_an_imported_or_saved_notebook_says_nothing_of_trust(
+async def test_records_have_no_marks_of_trust(
     mark: Any, axon: Client, jp_root_dir: Path, jp_fetch: Any
 ) -> None:
     metadata = {"trusted": mark, "jupyter": {"trusted": mark}}

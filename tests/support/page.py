@@ -14,7 +14,6 @@ from support.lab import TIMEOUT, LabServer
 
 VIEWPORT: ViewportSize = {"width": 1360, "height": 900}
 #: URLs of the requests of the panel. JupyterLab adds the time to each, against caching.
-FIND_URL = re.compile(r"/axon/notebooks\?")
 POLL_URL = re.compile(r"/axon/notebooks/[^/?]+\?outputs=false")
 LIST_URL = re.compile(r"/axon/notebooks/[^/?]+/checkpoints\?")
 

@@ -1,4 +1,4 @@
-"""A client of a real server, which holds every answer to ``openapi.yaml``."""
+"""A client of a real server that checks every response against ``openapi.yaml``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEC: dict[str, Any] = yaml.safe_load(
 
 
 class Reply:
-    """An answer, with its body read."""
+    """A response with its body."""
 
     def __init__(self, response: HTTPResponse) -> None:
         self.status = response.code
@@ -39,7 +39,7 @@ class Reply:
 
 
 class Client:
-    """Asks the server, as whoever the headers say."""
+    """Sends requests with the identity in its headers."""
 
     def __init__(self, http: Any, base_url: str, headers: dict[str, str]) -> None:
         self._http = http
@@ -63,11 +63,11 @@ class Client:
         return Reply(response)
 
     async def __call__(self, method: str, path: str, json_body: Any = ..., **given: Any) -> Reply:
-        """Ask for a path under /axon."""
+        """Send a request to a path under /axon."""
         if json_body is not ...:
             given["body"] = json.dumps(json_body)
         reply = await self.raw(method, f"/axon{path}", **given)
-        hold_to_spec(method, path, reply)
+        check_specification(method, path, reply)
         return reply
 
     async def get(self, path: str, **given: Any) -> Reply:
@@ -83,14 +83,14 @@ class Client:
         return await self("DELETE", path, **given)
 
     async def created(self, path: str, json_body: Any) -> Any:
-        """What a POST created."""
+        """Send a POST and return what it created."""
         reply = await self.post(path, json_body)
         assert reply.status == 201, reply
         return reply.json
 
 
-def hold_to_spec(method: str, path: str, reply: Reply) -> None:
-    """Check an answer against the specification; whatever answers an error does so as Jupyter words them."""
+def check_specification(method: str, path: str, reply: Reply) -> None:
+    """Check a response against the specification, and errors against Jupyter's format."""
     if reply.status >= 400 and method != "HEAD":
         assert reply.headers["Content-Type"] == "application/json", reply
         _check({"$ref": "#/components/schemas/Error"}, reply.json)
@@ -121,7 +121,7 @@ def _check(schema: Any, value: Any) -> None:
 
 
 def dump(data: Path, *folders: Path) -> list[str]:
-    """Everything that is stored: the rows of the store, and the files below ``folders`` with their contents."""
+    """Return all rows of the store, and all files below ``folders`` with their contents."""
     connection = sqlite3.connect(data / "axon_notebooks" / "axon.db")
     try:
         rows = list(connection.iterdump())

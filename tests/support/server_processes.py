@@ -1,4 +1,4 @@
-"""Jupyter servers as processes of their own, and a client of them."""
+"""Jupyter servers in processes, and a client of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PATIENCE = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered."""
+    """A response of a server."""
 
     status: int
     body: bytes
@@ -47,18 +47,18 @@ class Answer:
 
 
 class Server:
-    """A Jupyter server that runs with a configuration and a data folder of its own.
+    """A Jupyter server with its own configuration and data directory.
 
     Parameters
     ----------
     home : Path
-        Where its configuration, its data and, unless ``root`` is given, its notebooks are.
+        The folder of its configuration, its data and, without ``root``, its notebooks.
     config : mapping
-        Traits by class; of the extensions only those run that ``extensions`` names.
+        Traits by class; only the extensions in ``extensions`` are enabled.
     python : str
-        Further configuration, as Python.
+        Further configuration in Python.
     inside : sequence of str
-        A command that runs the server's.
+        A command that runs the server's command.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Server:
         self._said = threading.Condition()
 
     def start(self) -> Server:
-        """Start it, and wait until it says where it is."""
+        """Start the server and wait until it accepts connections."""
         environment = {
             **{
                 name: value
@@ -143,7 +143,7 @@ class Server:
             raise AssertionError(f"the server did not start:\n{self.log}")
         self._reader = threading.Thread(target=self._listen, args=(self._process.stderr,))
         self._reader.start()
-        while not self._listens():  # it says where it will be a moment before it is there
+        while not self._listens():  # it logs its address a moment before
             assert self._process.poll() is None, self.log
         return self
 
@@ -154,12 +154,12 @@ class Server:
                 self._said.notify_all()
 
     def wait_for_its_store(self) -> None:
-        """Have it open its store for the first time; its start, and who asks for records, wait only for a while."""
-        self.axon("GET", "/notebooks")  # whatever it answers: it tries again
+        """Wait until the server has opened its store."""
+        self.axon("GET", "/notebooks")  # makes the server try again
         self.wait_for("notebooks are recorded in")
 
     def wait_for(self, said: str, times: int = 1) -> None:
-        """Wait until it has said this, so many times."""
+        """Wait until the log has a text, ``times`` times."""
         with self._said:
             assert self._said.wait_for(lambda: self.log.count(said) >= times, _PATIENCE), self.log
 
@@ -177,11 +177,11 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What it has said so far; all of it once it is stopped."""
+        """The log so far; complete after :meth:`stop`."""
         return "".join(self._lines)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End it, as a user does or by force."""
+        """Stop the server with a signal."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -193,14 +193,14 @@ class Server:
 
     @contextmanager
     def running(self) -> Iterator[Server]:
-        """It, from its start to its stop."""
+        """Run the server in a context."""
         self.start()
         try:
             yield self
         finally:
             self.stop()
 
-    # What clients do.
+    # Requests.
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
@@ -239,7 +239,7 @@ class Server:
         return self.ask(method, f"/axon{path}", body, **given)
 
     def got(self, path: str, **given: Any) -> Any:
-        """What a GET under /axon answers, which it must, once no save is on its way that the answer lacks."""
+        """Return the JSON of a successful GET under /axon, once it is not stale."""
         ends = time.monotonic() + _PATIENCE
         while (answer := self.axon("GET", path, **given)).headers.get("X-Axon-Stale") == "true":
             assert time.monotonic() < ends, (answer, self.log)
@@ -247,7 +247,7 @@ class Server:
         return answer.json
 
     def sync(self, path: str) -> Any:
-        """The record of a file, brought up to date."""
+        """Sync a file and return its record."""
         answer = self.axon("POST", "/notebooks/sync", {"path": path})
         assert answer.status == 200, (answer, self.log)
         return answer.json
@@ -256,19 +256,19 @@ class Server:
         return list(self.got("/notebooks?limit=1000"))
 
     def record(self, path: str) -> Any:
-        """The one record that is bound to a file."""
+        """Return the one record that is bound to a file."""
         found = self.got(f"/notebooks?path={quote(path)}")
         assert len(found) == 1, (found, self.log)
         return found[0]
 
-    # Claims.
+    # Files.
 
     def file(self, path: str) -> Any:
-        """The notebook in a file, as every reader of notebooks sees it."""
+        """Return the notebook in a file, as nbformat reads it."""
         return read(self.root / path)
 
     def assert_recorded(self, path: str) -> Any:
-        """Hold a file's record to the file; the record."""
+        """Compare a file's record with the file, and return the record."""
         record = self.record(path)
         exported = self.got(f"/notebooks/{record['id']}/export")["content"]
         given, kept = self.file(path), nbformat.reads(exported, as_version=4)
@@ -285,7 +285,7 @@ class Server:
 
 
 def notebook(*sources: str, **metadata: Any) -> dict[str, Any]:
-    """A notebook of code cells, as a client sends it."""
+    """Return a notebook of code cells."""
     cells = [
         nbformat.v4.new_code_cell(source, id=f"cell-{at}") for at, source in enumerate(sources)
     ]
@@ -294,12 +294,12 @@ def notebook(*sources: str, **metadata: Any) -> dict[str, Any]:
 
 
 def read(file: Path) -> Any:
-    """The notebook in a file."""
+    """Return the notebook in a file."""
     return nbformat.reads(file.read_text(), as_version=4)
 
 
 def write(file: Path, content: Mapping[str, Any]) -> Path:
-    """Write a notebook file past any server, as a shell does."""
+    """Write a notebook file without a server."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content))
     return file

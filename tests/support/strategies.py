@@ -1,4 +1,4 @@
-"""Notebooks for property tests, and what to compare them by."""
+"""Notebooks for property tests, and an exact comparison."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-# How long an example takes says more of the machine than of the code.
+# The time of an example depends on the machine.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-#: Any text, half surrogate pairs and NUL among it.
+#: Any text, including half surrogate pairs and NUL.
 texts = st.text(st.characters(exclude_categories=()), max_size=12)
 lines = texts | st.lists(texts, max_size=3)
 numbers = st.sampled_from(
@@ -129,7 +129,7 @@ def _joins(text: Any) -> bool:
 
 @st.composite
 def valid_notebooks(draw: Any, newest: int = 7) -> dict[str, Any]:
-    """Valid version 4 notebooks as files have them; minor versions over 5 with cells and outputs yet unknown."""
+    """Draw valid version 4 notebooks; minor versions over 5 have unknown cells and outputs."""
     minor = draw(st.integers(0, newest))
     future = minor > 5
     ids = draw(st.lists(valid_ids, unique=True, max_size=5))
@@ -200,7 +200,7 @@ _broken = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_format_keys, inner, max_size=6),
     max_leaves=15,
 )
-#: What looks like a notebook, or not even that.
+#: Broken notebooks and other JSON objects.
 broken_notebooks = st.dictionaries(_format_keys, _broken, max_size=5) | st.fixed_dictionaries(
     {
         "nbformat": st.just(4),
@@ -226,7 +226,7 @@ broken_notebooks = st.dictionaries(_format_keys, _broken, max_size=5) | st.fixed
 
 
 def exactly(value: Any) -> Any:
-    """``value`` so that ``==`` tells types apart (1, 1.0, True; 0.0, -0.0), and NaN is itself."""
+    """Return ``value`` in a form whose ``==`` compares types, the sign of zero, and NaN."""
     if isinstance(value, dict):
         return {key: exactly(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Claims about the save hooks: they embed an id, hand over what was saved, and never raise."""
+"""Tests of the save hooks."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_two_notebooks_get_two_ids(hooks: SaveHooks) -> None:
     assert embedded(first) != embedded(second)
 
 
-def test_an_id_that_is_there_is_never_rewritten_and_is_known_from_then_on(hooks: SaveHooks) -> None:
+def test_a_valid_id_is_kept_and_remembered(hooks: SaveHooks) -> None:
     model, later = notebook(axon={"notebook_id": MINE, "other": 1}), notebook()
     hooks.pre_save(path="a.ipynb", model=model)
     hooks.pre_save(path="a.ipynb", model=later)
@@ -83,9 +83,7 @@ def test_an_id_that_is_there_is_never_rewritten_and_is_known_from_then_on(hooks:
 
 
 @pytest.mark.parametrize("bad", NO_IDS, ids=range(len(NO_IDS)))
-def test_what_is_no_record_id_is_never_remembered_and_a_text_is_replaced(
-    hooks: SaveHooks, bad: Any
-) -> None:
+def test_an_invalid_id_is_not_remembered_and_text_is_replaced(hooks: SaveHooks, bad: Any) -> None:
     model, later = notebook(axon={"notebook_id": bad, "other": 1}), notebook()
     hooks.pre_save(path="a.ipynb", model=model)
     hooks.pre_save(path="a.ipynb", model=later)
@@ -95,7 +93,7 @@ def test_what_is_no_record_id_is_never_remembered_and_a_text_is_replaced(
 
 
 @pytest.mark.parametrize("bad", NO_IDS, ids=range(len(NO_IDS)))
-def test_what_an_old_record_remembers_and_is_no_record_id_is_never_embedded(bad: Any) -> None:
+def test_an_invalid_id_is_never_embedded(bad: Any) -> None:
     ids = EmbeddedIds()
     ids.load({"a.ipynb": bad})
     ids.set("b.ipynb", bad)
@@ -104,7 +102,7 @@ def test_what_an_old_record_remembers_and_is_no_record_id_is_never_embedded(bad:
     assert all(is_record_id(ids.get_or_create(f"{name}.ipynb")) for name in "abcd")
 
 
-def test_other_keys_beside_the_id_stay(hooks: SaveHooks) -> None:
+def test_other_metadata_is_kept(hooks: SaveHooks) -> None:
     model = notebook(axon={"other": 1}, title="x")
     hooks.pre_save(path="a.ipynb", model=model)
     assert model["content"]["metadata"]["axon"]["other"] == 1
@@ -134,15 +132,13 @@ def test_embedding_can_be_switched_off(handed: Handed) -> None:
         {"type": "notebook", "content": {"metadata": {"axon": {"notebook_id": 5}}}},
     ],
 )
-def test_what_is_not_a_notebook_is_left_alone(hooks: SaveHooks, model: Any) -> None:
+def test_other_models_are_not_changed(hooks: SaveHooks, model: Any) -> None:
     before = repr(model)
     hooks.pre_save(path="a.ipynb", model=model)
     assert repr(model) == before
 
 
-def test_what_later_hooks_make_of_the_content_is_what_is_handed_over(
-    hooks: SaveHooks, handed: Handed
-) -> None:
+def test_changes_by_later_hooks_are_reported(hooks: SaveHooks, handed: Handed) -> None:
     model = notebook()
     hooks.pre_save(path="a.ipynb", model=model)
     model["content"] = {"stripped": True}
@@ -150,7 +146,7 @@ def test_what_later_hooks_make_of_the_content_is_what_is_handed_over(
     assert handed == [("/a.ipynb", {"stripped": True})]
 
 
-def test_the_content_of_one_save_is_never_handed_over_for_another(
+def test_the_content_of_a_failed_save_is_not_reported_for_another(
     hooks: SaveHooks, handed: Handed
 ) -> None:
     hooks.pre_save(path="a.ipynb", model=notebook())  # this save fails: no post-save hook
@@ -158,7 +154,7 @@ def test_the_content_of_one_save_is_never_handed_over_for_another(
     assert handed == [("/b.ipynb", None)]
 
 
-def test_saves_that_interleave_keep_their_contents_apart(hooks: SaveHooks, handed: Handed) -> None:
+def test_interleaved_saves_keep_their_contents(hooks: SaveHooks, handed: Handed) -> None:
     async def one_save(name: str, before: asyncio.Event, after: asyncio.Event) -> None:
         hooks.pre_save(path=f"{name}.ipynb", model=notebook(name=name))
         after.set()
@@ -176,7 +172,7 @@ def test_saves_that_interleave_keep_their_contents_apart(hooks: SaveHooks, hande
     }
 
 
-def test_of_two_saves_of_one_file_at_a_time_nobody_says_which_came_last(
+def test_concurrent_saves_of_a_file_are_reported_without_content(
     hooks: SaveHooks, handed: Handed
 ) -> None:
     def begin() -> contextvars.Context:
@@ -199,13 +195,13 @@ def test_of_two_saves_of_one_file_at_a_time_nobody_says_which_came_last(
     assert handed[3][1] is not None
 
 
-def test_only_notebooks_are_handed_over(hooks: SaveHooks, handed: Handed) -> None:
+def test_only_notebooks_are_reported(hooks: SaveHooks, handed: Handed) -> None:
     hooks.pre_save(path="a.py", model={"type": "file", "content": "x"})
     hooks.post_save(os_path="/a.py", model={"type": "file"})
     assert handed == []
 
 
-def test_a_notebook_that_was_uploaded_as_a_file_is_handed_over_to_be_read(
+def test_a_notebook_uploaded_as_a_file_is_reported_without_content(
     hooks: SaveHooks, handed: Handed
 ) -> None:
     hooks.pre_save(path="a.ipynb", model={"type": "file", "content": "{}", "chunk": -1})
@@ -213,7 +209,7 @@ def test_a_notebook_that_was_uploaded_as_a_file_is_handed_over_to_be_read(
     assert handed == [("/a.ipynb", None)]
 
 
-def test_hooks_do_not_raise_whatever_happens_behind_them(caplog: pytest.LogCaptureFixture) -> None:
+def test_hooks_never_raise(caplog: pytest.LogCaptureFixture) -> None:
     class NoIds(EmbeddedIds):
         def get_or_create(self, path: str) -> str:
             raise RuntimeError("no ids today")
@@ -229,7 +225,7 @@ def test_hooks_do_not_raise_whatever_happens_behind_them(caplog: pytest.LogCaptu
     assert "no room in the queue" in caplog.text
 
 
-def test_no_id_is_minted_before_the_known_ones_are_learnt() -> None:
+def test_no_id_is_created_before_the_known_ones_are_loaded() -> None:
     ids = EmbeddedIds(
         to_contents_path=lambda stored: (
             stored.removeprefix("/top/") if stored.startswith("/top/") else None

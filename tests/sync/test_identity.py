@@ -69,21 +69,21 @@ def test_row_1_a_rename_by_jupyter_binds_the_record_to_the_new_path() -> None:
     assert decide(HERE, renamed) == ExistingRecord("one")
 
 
-def test_row_2_the_record_bound_to_the_path_has_it_whatever_id_the_file_carries() -> None:
+def test_row_2_a_bound_path_decides_whatever_id_is_embedded() -> None:
     bound = changed(ONE, id="two", path=HERE.path, embedded_id="two")
     assert decide(HERE, ONE, bound, gone=("/nb/a.ipynb",)) == ExistingRecord("two")
 
 
-def test_row_3_a_file_that_was_moved_outside_jupyter_takes_its_record_along() -> None:
+def test_row_3_a_file_moved_outside_jupyter_keeps_its_record() -> None:
     assert decide(HERE, ONE, gone=("/nb/a.ipynb",)) == ExistingRecord("one", is_moved=True)
 
 
-def test_row_3_a_file_that_is_back_after_it_was_deleted_gets_its_record_back() -> None:
+def test_row_3_a_restored_file_gets_its_record_back() -> None:
     deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",))
     assert decide(HERE, deleted) == ExistingRecord("one", is_moved=True)
 
 
-def test_row_3_a_copy_that_is_moved_is_known_by_the_id_in_its_file() -> None:
+def test_row_3_a_moved_copy_keeps_its_record() -> None:
     copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
     assert decide(HERE, ONE, copy, gone=("/nb/copy.ipynb",)) == ExistingRecord(
         "copy", is_moved=True
@@ -100,13 +100,13 @@ def test_row_5_a_clone_of_another_origin_gets_its_own_record() -> None:
     ) == NewRecord(copied_from="one")
 
 
-def test_row_6_a_record_never_changes_hands() -> None:
+def test_row_6_a_record_keeps_its_owner() -> None:
     assert decide(dataclasses.replace(HERE, owner="bob"), ONE, gone=("/nb/a.ipynb",)) == NewRecord(
         copied_from="one"
     )
 
 
-def test_row_7_a_path_that_was_anothers_takes_no_record_along() -> None:
+def test_row_7_a_reused_path_gets_a_new_record() -> None:
     other = changed(ONE, id="other", embedded_id="other", path=None, former_paths=("/nb/b.ipynb",))
     assert decide(HERE, ONE, other, gone=("/nb/a.ipynb",)) == NewRecord(copied_from="one")
 
@@ -133,7 +133,7 @@ GONE = ("/nb/a.ipynb", "/nb/copy.ipynb", "/old/b.ipynb")
         ({"synced_at": "2026-02-02"}, NewRecord(copied_from="one")),
     ],
 )
-def test_row_9_of_several_records_only_one_that_can_be_told_has_it(
+def test_row_9_an_ambiguous_file_gets_a_new_record(
     fields: dict[str, object], expected: ExistingRecord | NewRecord
 ) -> None:
     copy = changed(ONE, **{"id": "copy", "path": "/nb/copy.ipynb", **fields})
@@ -141,14 +141,14 @@ def test_row_9_of_several_records_only_one_that_can_be_told_has_it(
 
 
 @pytest.mark.parametrize("copied", ["/nb/a-Copy1.ipynb", "/nb/b.ipynb"])
-def test_row_12_a_copy_of_a_copy_never_gets_the_record_of_a_deleted_original(copied: str) -> None:
+def test_row_12_a_copy_of_a_copy_gets_its_own_record(copied: str) -> None:
     deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",))
     copy = changed(ONE, id="copy", path="/nb/experiment.ipynb")
     seen = dataclasses.replace(HERE, path=copied)
     assert decide(seen, deleted, copy) == NewRecord(copied_from="one")
 
 
-def test_row_12_a_copy_that_was_moved_is_not_taken_for_the_deleted_original() -> None:
+def test_row_12_a_moved_copy_is_not_the_deleted_original() -> None:
     deleted = changed(ONE, path=None, former_paths=("/nb/a.ipynb",))
     copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
     assert decide(HERE, deleted, copy, gone=("/nb/copy.ipynb",)) == ExistingRecord(
@@ -156,18 +156,18 @@ def test_row_12_a_copy_that_was_moved_is_not_taken_for_the_deleted_original() ->
     )
 
 
-def test_row_12_a_deleted_file_that_is_put_back_as_it_was_has_its_record_beside_a_copy() -> None:
+def test_row_12_a_restored_file_gets_its_record_beside_a_copy() -> None:
     deleted = changed(ONE, path=None, former_paths=("/nb/b.ipynb",), file={"size": 5, "mtime": 7})
     copy = changed(ONE, id="copy", path="/nb/copy.ipynb")
     assert decide(HERE, deleted, copy) == ExistingRecord("one", is_moved=True)
 
 
-def test_row_10_a_new_record_takes_an_id_that_is_free() -> None:
+def test_row_10_a_free_id_is_used() -> None:
     free = dataclasses.replace(HERE, embedded_id="0d1991cb-4986-4fd7-958e-684f68b23ece")
     assert decide(free) == NewRecord(id="0d1991cb-4986-4fd7-958e-684f68b23ece")
 
 
-def test_row_11_a_file_without_an_id_gets_a_record_of_its_own() -> None:
+def test_row_11_a_file_without_an_id_gets_a_new_record() -> None:
     assert (
         decide(dataclasses.replace(HERE, embedded_id=None), ONE, gone=("/nb/a.ipynb",))
         == NewRecord()

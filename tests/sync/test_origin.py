@@ -1,4 +1,4 @@
-"""Claims about the origin of a data folder."""
+"""Tests of the origin of a data directory."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ def test_two_folders_have_two_origins(tmp_path: Path) -> None:
     assert read_origin(tmp_path / "a") != read_origin(tmp_path / "b")
 
 
-def test_those_who_make_it_at_once_agree(tmp_path: Path) -> None:
+def test_concurrent_threads_create_one_origin(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         origins = set(pool.map(lambda _: read_origin(tmp_path / "data"), range(64)))
     assert len(origins) == 1
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["origin"]
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file/data/origin"):
         read_origin(tmp_path / "file" / "data")
 
 
-def test_a_damaged_origin_is_replaced_by_a_new_one_and_that_is_said(
+def test_a_damaged_origin_is_replaced_with_a_warning(
     data: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(data / "origin")
@@ -92,7 +92,7 @@ def test_a_damaged_origin_is_replaced_by_a_new_one_and_that_is_said(
     assert [file.name for file in data.iterdir()] == ["origin"]
 
 
-def test_those_who_replace_a_damaged_one_at_once_agree(
+def test_concurrent_threads_replace_a_damaged_origin_once(
     data: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(data / "origin")
@@ -101,7 +101,7 @@ def test_those_who_replace_a_damaged_one_at_once_agree(
     assert origins == {(data / "origin").read_text().strip()}
 
 
-def test_an_origin_that_vanished_or_was_damaged_is_restored_from_the_pointer_file(
+def test_a_lost_origin_is_restored_from_the_kernel_config(
     data: Path, damage: Callable[[Path], None]
 ) -> None:
     told: list[str] = []
@@ -117,12 +117,12 @@ def test_an_origin_that_vanished_or_was_damaged_is_restored_from_the_pointer_fil
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"origin": 5}', '{"origin": "../x"}', "[" * 100_000]
 )
-def test_a_pointer_file_without_an_origin_restores_none(data: Path, content: str) -> None:
+def test_a_kernel_config_without_an_origin_is_ignored(data: Path, content: str) -> None:
     (data / "kernels.json").write_text(content)
     assert is_record_id(read_origin(data))
 
 
-def test_a_pointer_file_that_others_could_have_written_restores_none(data: Path) -> None:
+def test_a_kernel_config_writable_by_others_is_ignored(data: Path) -> None:
     planted = new_id()
     leave_pointer(data)(planted)
     (data / "kernels.json").chmod(0o666)
@@ -147,7 +147,7 @@ def test_a_link_to_a_file_that_is_not_there_is_kept(data: Path) -> None:
     assert (data / "origin").is_symlink()
 
 
-def test_a_running_server_puts_back_both_files(
+def test_a_running_server_restores_both_files(
     data: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = ServerOrigin(data, LOG, leave_pointer(data))
@@ -166,7 +166,7 @@ def test_a_running_server_puts_back_both_files(
     assert server.read() == read_origin(data) == origin
 
 
-def test_an_origin_that_somebody_else_made_meanwhile_gives_way_to_that_of_the_server(
+def test_a_running_server_replaces_a_new_origin(
     data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = ServerOrigin(data, LOG, leave_pointer(data))
@@ -179,7 +179,7 @@ def test_an_origin_that_somebody_else_made_meanwhile_gives_way_to_that_of_the_se
     assert f"was replaced by another ({other})" in caplog.text
 
 
-def test_two_servers_with_two_origins_do_not_take_turns(
+def test_two_servers_with_different_origins_do_not_alternate(
     data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = ServerOrigin(data, LOG, leave_pointer(data))
@@ -204,7 +204,7 @@ def test_two_servers_with_two_origins_do_not_take_turns(
     )
 
 
-def test_no_file_is_touched_while_nothing_happens(data: Path) -> None:
+def test_unchanged_files_are_not_written(data: Path) -> None:
     server = ServerOrigin(data, LOG, leave_pointer(data))
     server.read()
     before = [(file.name, os.stat(file).st_mtime_ns) for file in sorted(data.iterdir())]
@@ -224,7 +224,7 @@ print(read_origin(Path(sys.argv[1])))
 
 
 @pytest.mark.parametrize("code", ["EPERM", "EOPNOTSUPP"])
-def test_processes_on_a_disk_without_hard_links_make_one_origin_at_once(
+def test_concurrent_processes_without_hard_links_create_one_origin(
     tmp_path: Path, code: str
 ) -> None:
     command = [sys.executable, "-c", _WITHOUT_LINKS.format(code=code), str(tmp_path / "data")]

@@ -1,4 +1,4 @@
-"""Claims about the queue between the save hooks and the worker."""
+"""Tests of the queue between the save hooks and the worker."""
 
 from __future__ import annotations
 
@@ -11,190 +11,154 @@ import pytest
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.sync.queue import Delete, Event, EventQueue, Rename, Save
 
-TROUBLE = StoreError("the store is not there")
+ERROR = StoreError("the store is unavailable")
 
 
-def save(path: str, mark: int = 0, done: list[Future[Any]] | None = None) -> Save:
-    return Save(path, "ada", {"mark": mark}, waiters=done or [])
+def put(queue: EventQueue, path: str, mark: int = 0) -> tuple[Save, Future[Any]]:
+    waiter: Future[Any] = Future()
+    save = Save(path, "ada", {"mark": mark}, waiters=[waiter])
+    queue.put(save)
+    return save, waiter
 
 
-def contents(queue: EventQueue) -> list[Any]:
-    return [event.content for event in iter(queue.get, None) if isinstance(event, Save)]
+def get(queue: EventQueue) -> Event:
+    event = queue.get()
+    assert event is not None
+    return event
 
 
-def test_saves_are_taken_in_the_order_in_which_their_files_came() -> None:
-    queue = EventQueue()
-    for path in ("b", "a", "c"):
-        queue.put(save(path))
+def close_and_get_all(queue: EventQueue) -> list[tuple[str, Any]]:
     queue.close()
-    assert [taken.path for taken in iter(queue.get, None)] == ["b", "a", "c"]
+    return [(event.path, getattr(event, "content", None)) for event in iter(queue.get, None)]
 
 
-def test_only_the_latest_save_of_a_file_is_kept() -> None:
+def wait_for_drain(queue: EventQueue, pool: ThreadPoolExecutor) -> Future[bool]:
+    """Start to drain the queue in a thread, and wait until that waits."""
+    drained = pool.submit(queue.drain, 10, 10)
+    while not queue._changed._waiters:  # type: ignore[attr-defined]
+        assert not drained.done()
+    return drained
+
+
+def test_events_keep_their_order_and_only_the_last_save_of_a_file_is_kept() -> None:
     queue = EventQueue()
-    for mark in range(100):
-        queue.put(save("a", mark))
+    for mark, path in enumerate("bacba"):
+        put(queue, path, mark)
+    assert close_and_get_all(queue) == [("b", {"mark": 3}), ("a", {"mark": 4}), ("c", {"mark": 2})]
+
+
+def test_those_who_wait_for_a_replaced_save_get_the_record_of_the_newer_one() -> None:
+    queue = EventQueue()
+    waiters = [put(queue, "a", mark)[1] for mark in (1, 2)]
+    save = get(queue)
+    assert isinstance(save, Save)
+    save.finish("the record")  # type: ignore[arg-type]
+    assert [waiter.result(0) for waiter in waiters] == ["the record"] * 2
+
+
+def test_a_save_during_the_processing_of_its_file_comes_next() -> None:
+    queue = EventQueue()
+    put(queue, "a", 1)
+    get(queue)
+    put(queue, "a", 2)
+    assert close_and_get_all(queue) == [("a", {"mark": 2})]
+
+
+@pytest.mark.parametrize("event", [Delete("a"), Rename("a", "b"), Delete("folder")])
+def test_a_save_does_not_replace_one_before_a_rename_or_deletion(event: Event) -> None:
+    queue = EventQueue()
+    put(queue, "a", 1)
+    queue.put(event)
+    put(queue, "a", 2)
+    put(queue, "a", 3)
     queue.close()
-    assert contents(queue) == [{"mark": 99}]
+    assert [type(event) for event in iter(queue.get, None)] == [Save, type(event), Save]
 
 
-def test_who_waits_for_a_save_that_was_overtaken_waits_for_the_newer_one() -> None:
+def test_after_a_failure_contents_are_dropped_and_waiters_get_the_error() -> None:
     queue = EventQueue()
-    first: Future[Any] = Future()
-    second: Future[Any] = Future()
-    queue.put(save("a", 1, [first]))
-    queue.put(save("a", 2, [second]))
-    taken = queue.get()
-    assert isinstance(taken, Save)
-    taken.finish("the record")  # type: ignore[arg-type]
-    assert first.result(0) == second.result(0) == "the record"
+    put(queue, "a", 1)
+    failed = get(queue)
+    _, waiter = put(queue, "b", 2)
+    queue.retry(failed, delay=0, error=ERROR)
+    assert waiter.exception(0) is ERROR
+    put(queue, "a", 3)
+    put(queue, "c", 4)
+    assert close_and_get_all(queue) == [("a", None), ("b", None), ("a", None), ("c", None)]
 
 
-def test_a_save_that_comes_while_its_file_is_worked_on_is_taken_next() -> None:
-    queue = EventQueue()
-    queue.put(save("a", 1))
-    assert queue.get() is not None
-    queue.put(save("a", 2))
-    queue.close()
-    assert contents(queue) == [{"mark": 2}]
-
-
-def test_a_save_that_is_put_back_comes_before_a_newer_one() -> None:
-    queue = EventQueue()
-    queue.put(save("a", 1))
-    old = queue.get()
-    queue.put(newer := save("a", 2))
-    assert old is not None
-    queue.retry(old, delay=0, error=TROUBLE)
-    queue.close()
-    assert list(iter(queue.get, None)) == [old, newer]
-
-
-def test_after_a_failure_contents_are_let_go_and_who_waits_is_told() -> None:
-    queue = EventQueue()
-    queue.put(save("a", 1))
-    failed = queue.get()
-    waiting: Future[Any] = Future()
-    queue.put(save("b", 2, [waiting]))
-    assert failed is not None
-    queue.retry(failed, delay=0, error=TROUBLE)
-    assert waiting.exception(0) is TROUBLE
-    queue.put(save("c", 3))
-    queue.close()
-    assert contents(queue) == [None, None, None]
-
-
-def test_a_save_rests_until_somebody_waits_for_it() -> None:
+def test_a_save_is_delayed_until_somebody_waits_for_it() -> None:
     queue = EventQueue(save_delay=3600)
-    queue.put(save("a", 1))
-    queue.put(save("a", 2))
+    for mark in (1, 2):
+        queue.put(Save("a", "ada", {"mark": mark}))
     with ThreadPoolExecutor(1) as pool:
-        taken = pool.submit(queue.get)
+        event = pool.submit(queue.get)
         queue.drain(0.01, 0.01)
-        saved = taken.result(10)
-    assert isinstance(saved, Save)
-    assert saved.content == {"mark": 2}
+        save = event.result(10)
+    assert isinstance(save, Save)
+    assert save.content == {"mark": 2}
 
 
-def test_a_closed_queue_takes_nothing_more() -> None:
+def test_a_closed_queue_refuses_events() -> None:
     queue = EventQueue()
     queue.close()
-    waiting: Future[Any] = Future()
-    queue.put(save("a", done=[waiting]))
-    assert isinstance(waiting.exception(0), StoreError)
+    _, waiter = put(queue, "a")
+    assert isinstance(waiter.exception(0), StoreError)
     assert queue.get() is None
 
 
-@pytest.mark.parametrize("between", [Delete("a"), Rename("a", "b"), Delete("folder")])
-def test_a_save_never_overtakes_what_happened_before_it(between: Event) -> None:
+def test_draining_waits_for_the_event_in_progress() -> None:
     queue = EventQueue()
-    queue.put(save("a", 1))
-    queue.put(between)
-    queue.put(save("a", 2))
-    queue.put(save("a", 3))
-    queue.close()
-    assert [type(event) for event in iter(queue.get, None)] == [Save, type(between), Save]
-
-
-def test_a_save_that_is_put_back_is_taken_again_before_the_others() -> None:
-    queue = EventQueue()
-    queue.put(save("a"))
-    queue.put(save("b"))
-    failed = queue.get()
-    assert failed is not None
-    queue.retry(failed, delay=0.01, error=TROUBLE)
-    assert [taken.path for taken in (queue.get(), queue.get()) if taken] == ["a", "b"]
-
-
-def test_settling_waits_for_the_save_being_worked_on() -> None:
-    queue = EventQueue()
-    queue.put(save("a"))
-    assert queue.get() is not None
+    put(queue, "a")
+    get(queue)
     assert not queue.drain(0.01, 0.01)
-    waiter = threading.Thread(target=queue.get)
-    waiter.start()
+    consumer = threading.Thread(target=queue.get)
+    consumer.start()
     assert queue.drain(10, 10)
     queue.close()
-    waiter.join()
+    consumer.join()
 
 
-def test_settling_waits_for_nothing_that_came_later() -> None:
+def test_draining_does_not_wait_for_later_events() -> None:
     queue = EventQueue()
-    queue.put(save("a"))
-    assert queue.get() is not None
+    put(queue, "a")
+    get(queue)
     with ThreadPoolExecutor(1) as pool:
-        outcome = pool.submit(queue.drain, 10, 10)
-        while not queue._changed._waiters:  # type: ignore[attr-defined]
-            pass
-        queue.put(save("b"))
-        assert queue.get() is not None
-        assert outcome.result(10)
+        drained = wait_for_drain(queue, pool)
+        put(queue, "b")
+        get(queue)
+        assert drained.result(10)
 
 
-def test_settling_waits_for_what_came_of_what_was_there() -> None:
+def test_draining_waits_for_events_that_an_earlier_one_led_to() -> None:
     queue = EventQueue(save_delay=3600)
     queue.put(Delete("a"))
-    opening = queue.get()
-    assert opening is not None
+    cause = get(queue)
     with ThreadPoolExecutor(1) as pool:
-        outcome = pool.submit(queue.drain, 10, 10)
-        while not queue._changed._waiters:  # type: ignore[attr-defined]
-            pass
-        queue.put(save("b"), cause=opening)
-        led_to = queue.get()
-        assert led_to is not None
-        assert led_to.path == "b"
-        assert not outcome.done()
+        drained = wait_for_drain(queue, pool)
+        queue.put(Save("b", "ada"), cause=cause)
+        assert get(queue).path == "b"
+        assert not drained.done()
         queue.close()
         assert queue.get() is None
-        assert outcome.result(10)
+        assert drained.result(10)
 
 
-def test_settling_ends_a_pause_after_a_failure_and_gives_up_at_the_next_one() -> None:
+def test_draining_ends_the_pause_after_a_failure_and_gives_up_at_the_next_one() -> None:
     queue = EventQueue()
-    queue.put(save("a"))
-    failed = queue.get()
-    assert failed is not None
-    queue.retry(failed, delay=3600, error=TROUBLE)
-
-    def fail_again() -> None:
-        again = queue.get()
-        assert again is not None
-        queue.retry(again, delay=3600, error=TROUBLE)
-
-    consumer = threading.Thread(target=fail_again)
+    put(queue, "a")
+    queue.retry(get(queue), delay=3600, error=ERROR)
+    consumer = threading.Thread(target=lambda: queue.retry(get(queue), delay=3600, error=ERROR))
     consumer.start()
     assert not queue.drain(3600, 3600)
     consumer.join()
 
 
-@pytest.mark.parametrize("pause", [0, 3600])
-def test_a_closed_queue_gives_what_it_has_without_pausing_and_then_nothing(pause: float) -> None:
+def test_a_closed_queue_does_not_pause() -> None:
     queue = EventQueue()
-    queue.put(save("a"))
-    failed = queue.get()
-    assert failed is not None
-    queue.retry(failed, delay=pause, error=TROUBLE)
+    put(queue, "a")
+    failed = get(queue)
+    queue.retry(failed, delay=3600, error=ERROR)
     queue.close()
     assert queue.get() is failed
     assert queue.get() is None

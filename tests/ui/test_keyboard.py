@@ -40,7 +40,6 @@ def test_checkpoints_and_versions_are_reached_from_the_notebook(lab: LabPage, pa
     press_until_focused(page, "Shift+Tab", ".jp-NotebookPanel-toolbar")
     press_until_focused(page, "ArrowRight", ".axon-StatusButton")
     page.keyboard.press("Enter")
-    expect(lab.panel).to_be_visible()
     expect(lab.rows).to_have_count(2)
 
     press_until_focused(page, "Tab", "[role=grid]")

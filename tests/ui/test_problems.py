@@ -42,7 +42,6 @@ def test_a_server_without_the_extension_is_reported(lab: LabPage, path: str) -> 
 @pytest.mark.parametrize(
     ("response", "notice"),
     [
-        ({"status": 403, "json": {"message": "not your record"}}, "not your record"),
         ({"status": 503, "json": {"message": "busy"}}, "The server could not answer: busy"),
         ({"status": 200, "body": "<h1>Log in</h1>"}, "The response is not from this server"),
     ],

@@ -1,4 +1,4 @@
-"""Notebooks become records and come back as they were."""
+"""Tests of the mapping between notebooks and records."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def through_json(mapped: MappedNotebook) -> tuple[list[NotebookCell], NotebookMe
 
 
 @given(valid_notebooks())
-def test_a_valid_notebook_comes_back_as_nbformat_reads_it(content: dict[str, Any]) -> None:
+def test_a_valid_notebook_round_trips(content: dict[str, Any]) -> None:
     assert is_valid(content)
     read = nbformat.reads(json.dumps(content), as_version=nbformat.NO_CONVERT)
     mapped = map_notebook(content)
@@ -115,7 +115,7 @@ def test_a_notebook_maps_the_same_from_a_file_and_from_a_contents_model(
 
 
 @given(valid_notebooks() | broken_notebooks)
-def test_mapping_changes_nothing_in_its_input_and_shares_nothing_with_it(
+def test_mapping_neither_changes_nor_shares_its_input(
     content: dict[str, Any],
 ) -> None:
     before = copy.deepcopy(content)
@@ -142,7 +142,7 @@ def test_an_export_shares_nothing_with_the_record() -> None:
 
 
 @pytest.mark.parametrize("name", corpus())
-def test_every_version_4_notebook_of_the_corpus_comes_back_as_nbformat_reads_it(name: str) -> None:
+def test_every_version_4_notebook_of_the_corpus_round_trips(name: str) -> None:
     text = corpus()[name].read_text(encoding="utf-8")
     content = read_notebook(text)
     if json.loads(text)["nbformat"] == 4:
@@ -152,7 +152,7 @@ def test_every_version_4_notebook_of_the_corpus_comes_back_as_nbformat_reads_it(
 
 
 @pytest.mark.parametrize("name", corpus())
-def test_a_notebook_is_taken_strictly_if_it_is_valid(
+def test_strict_reading_accepts_valid_notebooks(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
@@ -243,13 +243,13 @@ def test_a_notebooks_metadata_name_kernel_language_framework_and_tags() -> None:
 
 
 @pytest.mark.parametrize("tags", [["a", 1], "a", {"a": 1}, None])
-def test_tags_that_are_no_list_of_texts_are_no_tags_and_stay_in_the_file(tags: Any) -> None:
+def test_invalid_tags_are_ignored_and_kept_in_the_file(tags: Any) -> None:
     content = notebook(metadata={"tags": tags})
     assert map_notebook(content).metadata.tags == []
     assert round_trip(content) == content
 
 
-def test_a_raw_cell_is_markdown_that_remembers_and_comes_back_as_raw() -> None:
+def test_a_raw_cell_round_trips_as_markdown() -> None:
     content = notebook(
         {"cell_type": "raw", "source": "a", "metadata": {"format": "text/html"}, "id": "r"}
     )
@@ -258,7 +258,7 @@ def test_a_raw_cell_is_markdown_that_remembers_and_comes_back_as_raw() -> None:
     assert round_trip(content) == content
 
 
-def test_an_unknown_cell_type_is_markdown_that_remembers_and_comes_back() -> None:
+def test_an_unknown_cell_type_round_trips_as_markdown() -> None:
     content = notebook(
         {"cell_type": "sql", "source": "a", "metadata": {}, "id": "r", "db": 1}, minor=6
     )
@@ -268,7 +268,7 @@ def test_an_unknown_cell_type_is_markdown_that_remembers_and_comes_back() -> Non
     assert map_notebook(content).notes == []
 
 
-def test_an_unknown_output_is_read_as_far_as_it_can_be() -> None:
+def test_an_unknown_output_is_read_as_far_as_possible() -> None:
     output = {
         "output_type": "new",
         "text": "t",
@@ -283,7 +283,7 @@ def test_an_unknown_output_is_read_as_far_as_it_can_be() -> None:
     assert round_trip(content) == content
 
 
-def test_an_execution_count_over_32_bits_is_left_out_noted_and_comes_back() -> None:
+def test_a_large_execution_count_is_noted_and_round_trips() -> None:
     content = notebook(code(id="a", execution_count=2**32))
     mapped = map_notebook(content)
     assert mapped.cells[0].execution_count is None
@@ -295,7 +295,7 @@ def test_an_execution_count_over_32_bits_is_left_out_noted_and_comes_back() -> N
 
 
 @pytest.mark.parametrize("count", [1.0, True])
-def test_an_execution_count_that_only_equals_a_whole_number_comes_back_as_it_was(
+def test_a_float_execution_count_round_trips(
     count: Any,
 ) -> None:
     content = notebook(code(id="a", execution_count=count))
@@ -303,7 +303,7 @@ def test_an_execution_count_that_only_equals_a_whole_number_comes_back_as_it_was
     assert exactly(round_trip(content)) == exactly(content)
 
 
-def test_only_what_the_model_cannot_express_is_kept_word_for_word() -> None:
+def test_only_inexpressible_content_is_kept() -> None:
     content = notebook(
         code(id="a"), markdown(id="b", new=1), code(id="c", outputs=[stream(), stream(x=1)])
     )
@@ -331,29 +331,29 @@ def odd() -> MappedNotebook:
     )
 
 
-def test_an_edited_cell_wins_over_the_file(odd: MappedNotebook) -> None:
+def test_an_edited_cell_takes_precedence(odd: MappedNotebook) -> None:
     odd.cells[0].source = "edited"
     assert exported(odd)["cells"][0] == markdown("edited", id="a")
 
 
-def test_an_edited_output_wins_over_the_file_and_its_neighbour_stays(odd: MappedNotebook) -> None:
+def test_an_edited_output_takes_precedence(odd: MappedNotebook) -> None:
     odd.cells[1].outputs[0].text = "edited"
     assert exported(odd)["cells"][1]["outputs"] == [stream("edited"), stream(x=2)]
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 1.0), (1, True), (0, False), (0.0, -0.0)])
-def test_an_edit_that_only_changes_a_numbers_type_or_sign_wins(before: Any, after: Any) -> None:
+def test_an_edit_of_a_numbers_type_or_sign_takes_precedence(before: Any, after: Any) -> None:
     mapped = map_notebook(notebook(markdown(id="a", new=1, metadata={"x": before})))
     mapped.cells[0].metadata["x"] = after
     assert exactly(exported(mapped)["cells"][0]["metadata"]) == exactly({"x": after})
 
 
-def test_nan_read_again_is_no_edit() -> None:
+def test_nan_is_not_an_edit() -> None:
     content = notebook(markdown(id="a", new=1, metadata={"x": [float("nan"), -0.0]}))
     assert exactly(export_notebook(*through_json(map_notebook(content)))) == exactly(content)
 
 
-def test_a_cells_status_is_no_edit_of_the_cell(odd: MappedNotebook) -> None:
+def test_a_status_is_not_an_edit_of_the_cell(odd: MappedNotebook) -> None:
     before = exported(odd)
     odd.cells[1].status = CellStatus.RUNNING
     assert exported(odd) == before
@@ -382,7 +382,7 @@ def test_an_edited_kernel_language_and_tags_reach_the_file(odd: MappedNotebook) 
     }
 
 
-def test_a_removed_kernel_leaves_the_file(odd: MappedNotebook) -> None:
+def test_a_removed_kernel_is_removed_from_the_file(odd: MappedNotebook) -> None:
     odd.metadata.kernel = odd.metadata.language = None
     assert exported(odd)["metadata"] == {"tags": ["a"], "title": "T"}
 
@@ -402,7 +402,7 @@ def test_a_removed_kernel_leaves_the_file(odd: MappedNotebook) -> None:
         ({"kernelspec": {"name": "ir"}}, None),
     ],
 )
-def test_a_notebook_that_has_not_run_has_the_language_of_its_kernel(
+def test_the_kernelspec_has_the_language_before_the_first_run(
     metadata: dict[str, Any], language: str | None
 ) -> None:
     content = notebook(metadata=metadata)
@@ -426,7 +426,7 @@ def test_a_language_that_the_kernel_gave_can_be_edited(
 # Records made through the API alone
 
 
-def test_a_record_made_through_the_api_gives_a_valid_notebook() -> None:
+def test_a_record_without_a_file_exports_a_valid_notebook() -> None:
     cells = [
         NotebookCell(cell_type=CellType.MARKDOWN, source="# Training"),
         NotebookCell(
@@ -503,7 +503,7 @@ _api_cells = st.builds(
     st.none() | texts,
     st.lists(texts, max_size=2),
 )
-def test_whatever_the_api_takes_gives_a_valid_notebook(
+def test_any_record_exports_a_valid_notebook(
     cells: list[NotebookCell], kernel: str | None, language: str | None, tags: list[str]
 ) -> None:
     content = export_notebook(cells, NotebookMetadata(kernel=kernel, language=language, tags=tags))
@@ -516,7 +516,7 @@ def test_whatever_the_api_takes_gives_a_valid_notebook(
     objects | st.fixed_dictionaries({"nbformat": values | broken_notebooks}),
     st.lists(_api_cells, max_size=2),
 )
-def test_no_extra_metadata_break_an_export(
+def test_any_extra_metadata_can_be_exported(
     extra: dict[str, Any], cells: list[NotebookCell]
 ) -> None:
     json.dumps(export_notebook(cells, NotebookMetadata(extra=extra)))
@@ -558,7 +558,7 @@ def sources(*texts: str) -> dict[str, Any]:
         ("a b", "", ""),
     ],
 )
-def test_cells_without_ids_keep_the_ones_they_had(before: str, after: str, carried: str) -> None:
+def test_cells_without_ids_keep_their_recorded_ids(before: str, after: str, carried: str) -> None:
     previous = map_notebook(sources(*before.split())).cells
     now = ids(map_notebook(sources(*after.split()), previous=previous))
     known = {cell.id: str(index) for index, cell in enumerate(previous)}
@@ -573,7 +573,7 @@ def test_an_id_carried_over_survives_any_number_of_edits() -> None:
     assert ids(mapped) == first
 
 
-def test_a_cell_put_back_after_its_id_went_to_another_gets_a_new_one() -> None:
+def test_a_restored_cell_gets_a_new_id_if_its_id_is_taken() -> None:
     edited = map_notebook(sources("x", "b"), previous=map_notebook(sources("a", "b")).cells)
     both = map_notebook(sources("x", "b", "a"), previous=edited.cells)
     assert ids(both)[:2] == ids(edited)
@@ -593,7 +593,7 @@ def test_carried_ids_are_unique_and_an_unchanged_notebook_keeps_all(
     assert ids(map_notebook(sources(*after), previous=now.cells)) == ids(now)
 
 
-def test_a_missing_id_is_noted_and_comes_back_missing() -> None:
+def test_a_missing_id_is_noted_and_stays_missing() -> None:
     content = notebook(code(id="a"), code(), code("y"))
     mapped = map_notebook(content)
     assert ids(mapped)[0] == "a"
@@ -639,7 +639,7 @@ def test_the_first_of_two_cells_with_one_id_keeps_it() -> None:
 
 
 @pytest.mark.parametrize("id", ["my cell", "x" * 65, "", "ä", "a\n", 7, None, ["a"]])
-def test_a_cell_whose_id_nbformat_refuses_keeps_the_one_it_got(id: Any) -> None:
+def test_a_cell_with_an_invalid_id_keeps_its_derived_id(id: Any) -> None:
     def saved(*texts: str) -> dict[str, Any]:
         return notebook(*(code(text, id=id if text[0] == "b" else text[0]) for text in texts))
 
@@ -652,7 +652,7 @@ def test_a_cell_whose_id_nbformat_refuses_keeps_the_one_it_got(id: Any) -> None:
 
 
 @pytest.mark.parametrize("id", ["my cell", "x" * 65, ""])
-def test_a_cell_is_known_by_an_id_that_nbformat_refuses(id: str) -> None:
+def test_an_invalid_id_identifies_a_cell(id: str) -> None:
     mapped = map_notebook(notebook(code("a", id="a"), code("b", id=id), code("c", id="c")))
     for now in ([code("new", id=id), code("c", id="c")], [code("c", id="c"), code("other", id=id)]):
         again = map_notebook(notebook(*now), previous=mapped.cells)
@@ -663,13 +663,13 @@ def test_a_cell_is_known_by_an_id_that_nbformat_refuses(id: str) -> None:
     assert ids(other) == ids(mapped)[:2]
 
 
-def test_a_cell_without_an_id_keeps_the_one_it_had_where_it_moves() -> None:
+def test_a_moved_cell_without_an_id_keeps_its_recorded_id() -> None:
     previous = map_notebook(sources("a", "b", "c", "d")).cells
     moved = map_notebook(sources("d", "b", "a", "c"), previous=previous)
     assert ids(moved) == [previous[index].id for index in (3, 1, 0, 2)]
 
 
-def test_matching_is_quick_however_much_is_alike() -> None:
+def test_matching_equal_cells_is_fast() -> None:
     length = 4_000
     apart = [f"a{index}" for index in range(length)]
     choose = random.Random(1).choices
@@ -686,7 +686,7 @@ def test_matching_is_quick_however_much_is_alike() -> None:
         assert len({*ids(again)} & {cell.id for cell in previous}) > length // 2
 
 
-def test_an_id_that_nbformat_refuses_is_replaced_in_the_record_and_comes_back() -> None:
+def test_an_invalid_id_is_replaced_in_the_record_and_round_trips() -> None:
     content = notebook(code(id="not/one"))
     mapped = map_notebook(content)
     assert mapped.notes == [
@@ -695,7 +695,7 @@ def test_an_id_that_nbformat_refuses_is_replaced_in_the_record_and_comes_back() 
     assert round_trip(content) == content
 
 
-def test_an_id_in_a_minor_version_without_ids_is_used_and_comes_back() -> None:
+def test_an_id_in_an_old_minor_version_round_trips() -> None:
     content = notebook(code(id="a"), code(), minor=2)
     mapped = map_notebook(content)
     assert ids(mapped)[0] == "a"
@@ -707,7 +707,7 @@ def test_an_id_in_a_minor_version_without_ids_is_used_and_comes_back() -> None:
 
 
 @given(broken_notebooks)
-def test_any_notebook_however_invalid_is_recorded(content: dict[str, Any]) -> None:
+def test_any_invalid_notebook_is_recorded(content: dict[str, Any]) -> None:
     mapped = map_notebook(content, previous=[NotebookCell(id="p", source="")])
     assert len(set(ids(mapped))) == len(mapped.cells)
     cells, metadata = through_json(mapped)
@@ -740,20 +740,20 @@ def test_any_notebook_however_invalid_is_recorded(content: dict[str, Any]) -> No
         ({**notebook(), "cells": {"a": 1}}, "$.cells: not a list; recorded as empty"),
     ],
 )
-def test_what_cannot_be_read_is_noted_and_comes_back(content: dict[str, Any], note: str) -> None:
+def test_faults_are_noted_and_round_trip(content: dict[str, Any], note: str) -> None:
     mapped = map_notebook(content)
     assert note in mapped.notes
     assert mapped.metadata.extra["axon"]["notes"] == mapped.notes
     assert round_trip(content) == content
 
 
-def test_what_is_no_object_at_all_is_recorded_as_an_empty_notebook() -> None:
+def test_a_value_that_is_not_an_object_is_an_empty_notebook() -> None:
     mapped = map_notebook(["a"])  # type: ignore[arg-type]
     assert mapped.cells == []
     assert mapped.notes[0] == "$: not an object; recorded as an empty notebook"
 
 
-def test_a_text_where_a_cell_should_be_is_its_source() -> None:
+def test_text_in_place_of_a_cell_is_its_source() -> None:
     cell = map_notebook(notebook("text")).cells[0]
     assert (cell.cell_type, cell.nbformat_type, cell.source) == (CellType.MARKDOWN, "raw", "text")
 
@@ -765,7 +765,7 @@ def nested(depth: int) -> Any:
     return value
 
 
-def test_nesting_beyond_all_reason_is_cut_and_noted() -> None:
+def test_very_deep_nesting_is_cut_and_noted() -> None:
     lists: Any = []
     for _ in range(100_000):
         lists = [lists]
@@ -800,7 +800,7 @@ def test_a_file_is_read_from_text_and_from_bytes() -> None:
         ('{"cells": [], "nbformat": ' + "1" * 5000 + "}", "not JSON"),
     ],
 )
-def test_what_is_no_notebook_at_all_is_refused(
+def test_text_that_is_not_a_notebook_is_refused(
     text: str | bytes, reason: str, strict: bool
 ) -> None:
     with pytest.raises(InvalidData) as refusal:
@@ -848,7 +848,7 @@ def test_what_is_no_notebook_at_all_is_refused(
         (notebook(metadata={"deep": nested(250)}), None, "nested deeper than 200 levels"),
     ],
 )
-def test_strict_reading_refuses_what_is_invalid_and_says_where(
+def test_strict_reading_refuses_invalid_notebooks_with_the_location(
     content: Any, path: str, reason: str
 ) -> None:
     with pytest.raises(InvalidData) as refusal:
@@ -861,7 +861,7 @@ def test_strict_reading_refuses_what_is_invalid_and_says_where(
 
 
 @given(broken_notebooks | valid_notebooks())
-def test_strict_reading_takes_only_what_nbformat_validates_and_reads_it_alike(
+def test_strict_reading_agrees_with_nbformat(
     content: dict[str, Any],
 ) -> None:
     text = json.dumps(content)
@@ -875,7 +875,7 @@ def test_strict_reading_takes_only_what_nbformat_validates_and_reads_it_alike(
 
 
 @given(valid_notebooks(newest=5))
-def test_strict_reading_takes_every_valid_notebook_of_plain_text(content: dict[str, Any]) -> None:
+def test_strict_reading_accepts_every_valid_notebook_of_plain_text(content: dict[str, Any]) -> None:
     text = json.dumps(content)
     if "\\u0000" not in text and "\\ud" not in text:
         read_notebook(text, strict=True)
@@ -892,7 +892,7 @@ def test_an_old_notebook_is_upgraded_the_same_way_each_time(name: str) -> None:
         assert {**cell, "id": ""} == {**upgraded, "id": ""}
 
 
-def test_a_damaged_old_notebook_is_read_as_far_as_it_can_be() -> None:
+def test_a_damaged_old_notebook_is_read_as_far_as_possible() -> None:
     assert len(read_notebook(corpus_text("nbformat/test3_no_metadata.ipynb"))["cells"]) == 9
     assert read_notebook(corpus_text("nbformat/test3_no_worksheets.ipynb"))["cells"] == []
     assert read_notebook(corpus_text("nbformat/test3_worksheet_with_no_cells.ipynb"))["cells"] == []
@@ -939,7 +939,7 @@ def test_an_old_notebook_is_upgraded_or_refused(
     assert isinstance(map_notebook(read), MappedNotebook)
 
 
-def test_a_notebook_without_its_version_is_taken_for_a_new_one_if_it_looks_like_one() -> None:
+def test_a_notebook_without_a_version_may_be_of_version_4() -> None:
     content = {"cells": [markdown()], "metadata": {}}
     assert read_notebook(json.dumps(content)) == content
 
@@ -1038,7 +1038,7 @@ def test_the_framework_is_that_of_the_first_known_import(
     )
 
 
-def test_a_text_cell_imports_nothing() -> None:
+def test_a_markdown_cell_has_no_imports() -> None:
     cells = [
         NotebookCell(cell_type=CellType.MARKDOWN, source="import torch"),
         NotebookCell(source="import jax"),
@@ -1065,8 +1065,6 @@ def test_a_text_cell_imports_nothing() -> None:
     ],
     ids=["cells", "outputs", "cells of version 3", "values"],
 )
-def test_a_text_that_would_take_many_times_its_length_in_memory_is_refused(
-    text: str, what: str
-) -> None:
+def test_a_text_with_too_many_values_is_refused(text: str, what: str) -> None:
     with pytest.raises(Unreadable, match=f"more than [0-9,]+ {what}"):
         read_notebook(text.encode())

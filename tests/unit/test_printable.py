@@ -1,4 +1,4 @@
-"""What others wrote is shown, and does nothing else: no terminal escapes, no line breaks, no markup."""
+"""Tests of escaping of text from others."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_ordinary_text_of_any_language_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_json_means_the_same_and_is_printable(name: str) -> None:
+def test_printable_json_has_the_same_value(name: str) -> None:
     value = {f"k{HOSTILE[name]}": [HOSTILE[name]]}
     text = printable_json(json.dumps(value, ensure_ascii=False, indent=2))
     assert_harmless(text, lines=True)
@@ -149,7 +149,7 @@ def test_deeply_nested_metrics_are_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_said_warned_and_raised_has_escapes(
+def test_messages_warnings_and_errors_have_escapes(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sign = HOSTILE[name]
@@ -164,7 +164,7 @@ def test_what_is_said_warned_and_raised_has_escapes(
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_log_lines_have_escapes_and_those_of_others_stay(
+def test_only_log_lines_of_this_project_are_escaped(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = logging.getLogger("test_printable")
@@ -181,7 +181,7 @@ def test_log_lines_have_escapes_and_those_of_others_stay(
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_traceback_in_the_log_has_escapes_and_no_line_that_looks_like_an_entry(name: str) -> None:
+def test_a_traceback_in_the_log_is_escaped_and_indented(name: str) -> None:
     log, written = logging.getLogger("test_printable"), io.StringIO()
     handler = logging.StreamHandler(written)
     log.addFilter(PRINTABLE_LOG)
@@ -203,7 +203,7 @@ def test_a_traceback_in_the_log_has_escapes_and_no_line_that_looks_like_an_entry
     assert HOSTILE[name] in others
 
 
-def test_numbers_and_times_have_a_form_whatever_they_are() -> None:
+def test_any_number_and_time_is_formatted() -> None:
     assert format_number(0.1234567) == "0.123457"
     assert format_number(0.5, "+") == "+0.5"
     assert "e308" in format_number(10**400)

@@ -8,12 +8,10 @@ import os
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -50,27 +48,22 @@ NOTEBOOK, RUN = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222
 
 
 @pytest.fixture
-def states(tmp_path: Path) -> StateStorage:
+def states(tmp_path):
     return StateStorage(tmp_path / "states")
 
 
 @pytest.fixture
-def records(states: StateStorage) -> Iterator[NotebookRepository]:
+def records(states):
     store = open_store("memory://")
     yield NotebookRepository(store, states=states)
     store.close()
 
 
-WriteNote = Callable[..., UnrecordedCheckpoint]
-
-
 @pytest.fixture
-def write_note(states: StateStorage) -> WriteNote:
+def write_note(states):
     """Write a checkpoint and its note, as a training does without a store."""
 
-    def write_note(
-        id: str, epoch: int = 0, *, path: str | None = None, status: RunStatus = RunStatus.RUNNING
-    ) -> UnrecordedCheckpoint:
+    def write_note(id, epoch=0, *, path=None, status=RunStatus.RUNNING):
         with states.open_writer(NOTEBOOK, id, "model", format="safetensors") as writer:
             writer.write(b"weights of " + id.encode())
             stored = writer.commit()
@@ -100,7 +93,8 @@ def write_note(states: StateStorage) -> WriteNote:
     return write_note
 
 
-def recover_all(records: NotebookRepository, states: StateStorage) -> list[RecoveryResult]:
+def recover_all(records, states):
+    """Record everything that has a note; return all results."""
     found = list(find_unrecorded(states))
     notes = [one for one in found if isinstance(one, UnrecordedCheckpoint)]
     return [
@@ -134,7 +128,6 @@ def test_a_checkpoint_whose_note_remains_is_recorded_once(records, states, write
 
 def test_a_run_whose_process_is_gone_is_recorded_as_stopped(records, states, write_note):
     note = write_note("a")
-    assert note.run is not None
     note.run.process = RunProcess(
         host="elsewhere, or before it was started anew", pid=1, started_at=now()
     )
@@ -148,7 +141,6 @@ def test_a_run_whose_process_is_gone_is_recorded_as_stopped(records, states, wri
 def test_recovered_checkpoints_keep_their_times(records, states, write_note):
     note = write_note("monday")
     note.made_at = now() - timedelta(days=1)
-    assert note.run is not None
     note.run.started_at = note.made_at
     note.write(states)
     records.create(NewNotebook(id=NOTEBOOK, user_id="ada", name="train"))
@@ -265,7 +257,7 @@ def test_a_sweep_keeps_folders_with_notes(states, write_note):
 # Notes that others may have written
 
 
-def change(note: UnrecordedCheckpoint, states: StateStorage, **values: Any) -> Path:
+def change(note, states, **values):
     """Write a note with other values, given by their paths in it; return its file."""
     document = note.to_json()
     for path, value in values.items():
@@ -279,8 +271,8 @@ def change(note: UnrecordedCheckpoint, states: StateStorage, **values: Any) -> P
     return file
 
 
-def nested(levels: int) -> Any:
-    value: Any = 1
+def nested(levels):
+    value = 1
     for _ in range(levels):
         value = {"m": value}
     return value
@@ -289,7 +281,7 @@ def nested(levels: int) -> Any:
 LAST, FIRST = "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"
 PROCESS = {"host": "h", "pid": 1, "started_at": "2026-01-01T00:00:00Z"}
 #: Values with which a note is refused.
-INVALID: dict[str, dict[str, Any]] = {
+INVALID = {
     "a time before time": {"made_at": "0001-01-01T00:00:00+14:00"},
     "a time after time": {"made_at": "9999-12-31T23:59:59-14:00"},
     "no time": {"made_at": "soon"},
@@ -324,7 +316,7 @@ INVALID: dict[str, dict[str, Any]] = {
     "a state with a NUL": {"checkpoint__model_state_path": "/a/\0"},
 }
 #: Values with which a checkpoint is recorded all the same.
-UNUSUAL: dict[str, dict[str, Any]] = {
+UNUSUAL = {
     "made in the year 9999": {"made_at": LAST},
     "made in the year 1": {"made_at": FIRST},
     "begun in the year 9999": {"run__started_at": LAST},
@@ -400,7 +392,7 @@ def test_a_note_adds_nothing_to_the_notebook_of_another_user(
         NewNotebook(id=theirs, user_id="bob", name="theirs", path=str(file), origin=ORIGIN)
     )
     records.runs.start(theirs, id="their-run")
-    values: dict[str, Any] = {
+    values = {
         "its folder": {},
         "record_id": {"record_id": theirs},
         "its file": {"path": str(file)},
@@ -520,7 +512,7 @@ def test_concurrent_recoveries_record_each_checkpoint_once(states, write_note, t
         write_note(f"c{epoch}", epoch, path=str(file))
     start, url = threading.Barrier(4), f"sqlite:///{tmp_path}/axon.db"
 
-    def work() -> list[RecoveryResult]:
+    def work():
         with closing(open_store(url)) as store:
             notes = [
                 one for one in find_unrecorded(states) if isinstance(one, UnrecordedCheckpoint)
@@ -547,11 +539,11 @@ def test_concurrent_recoveries_record_each_checkpoint_once(states, write_note, t
 
 
 @pytest.fixture
-def background(records: NotebookRepository, states: StateStorage) -> BackgroundRecovery:
+def background(records, states):
     return BackgroundRecovery(records, states, ORIGIN, "memory://", "ada")
 
 
-def run_pass(background: BackgroundRecovery) -> list[str]:
+def run_pass(background):
     """Run one pass; return the ids of recorded checkpoints, and the others with their folders."""
     results = [one for one in background.run_once() if one is not None]
     return [
@@ -602,13 +594,11 @@ def test_a_server_logs_how_many_checkpoints_it_recorded(
 def test_a_running_process_records_its_own_checkpoints(background, states, write_note):
     notes = [write_note("a", 0), write_note("b", 1)]
     for one in notes:
-        assert one.run is not None
         one.run.process = this_process()
         one.write(states)
     assert run_pass(background) == []
     assert run_pass(background) == []
     last = notes[-1]
-    assert last.run is not None
     last.run.status = RunStatus.FAILED  # the cell failed, and the kernel lives on
     last.write(states)
     assert run_pass(background) == ["a", "b"]
@@ -617,7 +607,6 @@ def test_a_running_process_records_its_own_checkpoints(background, states, write
 
 def test_checkpoints_are_recorded_when_their_process_ends(background, states, write_note, records):
     note = write_note("a")
-    assert note.run is not None
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
         started_at = datetime.fromtimestamp(psutil.Process(process.pid).create_time(), timezone.utc)
         note.run.process = RunProcess(host=this_host(), pid=process.pid, started_at=started_at)
@@ -630,7 +619,6 @@ def test_checkpoints_are_recorded_when_their_process_ends(background, states, wr
 
 def test_a_run_on_another_host_counts_as_running_for_an_hour(background, states, write_note):
     note = write_note("a")
-    assert note.run is not None
     note.run.process = RunProcess(host="another machine", pid=1, started_at=now())
     note.write(states)
     assert run_pass(background) == []

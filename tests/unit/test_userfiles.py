@@ -1,4 +1,4 @@
-"""Claims about reading files that a user can replace by anything."""
+"""Tests of safe reading of user files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jupyter_axon_notebooks.userfiles import (
 MIB = 1 << 20
 
 
-def test_a_regular_file_is_read_whole_up_to_the_limit_and_through_links(tmp_path: Path) -> None:
+def test_a_regular_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.write_bytes(b"x" * MIB)
     link.symlink_to(file)
@@ -36,7 +36,7 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_what_is_no_regular_file_is_refused_and_named(tmp_path: Path) -> None:
+def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, target in (("zero", "/dev/zero"), ("tty", "/dev/tty"), ("to-pipe", "pipe")):
         (tmp_path / name).symlink_to(target)
@@ -55,7 +55,7 @@ def test_what_is_no_regular_file_is_refused_and_named(tmp_path: Path) -> None:
             assert refused.value.filename == str(tmp_path / name)
 
 
-def test_a_circle_of_links_and_a_path_that_cannot_be_one_are_errors_of_the_system(
+def test_invalid_paths_are_system_errors(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "loop").symlink_to("loop")
@@ -70,7 +70,7 @@ def test_a_circle_of_links_and_a_path_that_cannot_be_one_are_errors_of_the_syste
         assert refused.value.strerror
 
 
-def test_a_file_of_a_terabyte_and_one_that_says_it_is_empty_end_at_the_limit(
+def test_huge_and_endless_files_stop_at_the_limit(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "sparse").touch()
@@ -83,7 +83,7 @@ def test_a_file_of_a_terabyte_and_one_that_says_it_is_empty_end_at_the_limit(
     assert b"VmRSS" in read_regular("/proc/self/status", MIB)
 
 
-def test_a_file_that_grows_while_it_is_read_ends_at_the_limit(tmp_path: Path) -> None:
+def test_a_growing_file_stops_at_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "growing"
     path.touch()
 
@@ -104,7 +104,7 @@ def test_a_file_that_grows_while_it_is_read_ends_at_the_limit(tmp_path: Path) ->
         writer.join()
 
 
-def test_a_real_path_follows_links_to_files_and_to_nothing_else(tmp_path: Path) -> None:
+def test_a_real_path_follows_links_to_files_only(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a").write_text("a")
     (tmp_path / "folder").symlink_to("real")
@@ -131,7 +131,7 @@ def test_a_real_path_follows_links_to_files_and_to_nothing_else(tmp_path: Path) 
     assert real_path(str(tmp_path / "folder" / "pipe")) == f"{real}/real/pipe"
 
 
-def test_of_a_sparse_file_the_data_is_read_and_not_the_holes(tmp_path: Path) -> None:
+def test_the_holes_of_a_sparse_file_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     with path.open("wb") as file:
         file.write(b"head")

@@ -1,4 +1,4 @@
-"""The ids of a notebook's cells in its record: the file's where it has usable ones, else stable made ones."""
+"""The ids of cells in a record: those of the file if valid, else stable derived ones."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any, TypeGuard
 
 from ..alignment import Pair, align, pair_equal
 from ..records import NotebookCell
-from .notes import Notes, listed
+from .cells import Notes, join_names
 
 _VALID = re.compile(r"[a-zA-Z0-9-_]{1,64}")
 
-#: What a cell is known by: its id if the file gives it one, ``(id,)``, else ``(type, source)``.
+
+#: What identifies a cell: ``(id,)`` if the file has its id, else ``(type, source)``.
 _Key = tuple[str, ...]
 
 
 def is_valid_id(value: Any) -> TypeGuard[str]:
-    """Whether nbformat allows ``value`` as a cell's id."""
+    """Return whether nbformat allows ``value`` as the id of a cell."""
     return isinstance(value, str) and _VALID.fullmatch(value) is not None
 
 
 def has_own_ids(notebook: Mapping[str, Any]) -> bool:
-    """Whether all cells of a notebook have ids that a record can take over, so that it needs none of its previous ones."""
+    """Return whether all cells of a notebook have valid, unique ids."""
     cells = notebook.get("cells")
     if not isinstance(cells, list):
         return False
@@ -33,7 +34,7 @@ def has_own_ids(notebook: Mapping[str, Any]) -> bool:
 
 
 def derived_id(taken: Iterable[str], *parts: str) -> str:
-    """A valid id made from ``parts`` alone, and none of ``taken``."""
+    """Return a valid id derived from ``parts`` that is not in ``taken``."""
     names = taken if isinstance(taken, (set, frozenset, dict)) else set(taken)
     attempt = 0
     while True:
@@ -49,12 +50,17 @@ def derived_id(taken: Iterable[str], *parts: str) -> str:
 def cell_ids(
     cells: Sequence[Any], previous: Sequence[NotebookCell], *, required: bool, notes: Notes
 ) -> list[str]:
-    """An id for each of a notebook's ``cells`` (as content): unique, and valid for nbformat.
+    """Return a unique and valid id for the content of each cell.
 
-    A cell's own id is kept if it is valid and no earlier cell has it. The others take the ids of the cells
-    they were in ``previous``: first those that did not change, then by position between the same neighbours. What
-    is left gets ids derived from an id that is not valid, or else from type and source. This takes near-linear time,
-    however much is alike. ``required`` is whether the format asks for ids; if so, what is wrong with them goes into ``notes``.
+    A cell keeps its own id if that is valid and no earlier cell has it. The others take the ids of
+    the matching cells in ``previous``: first unchanged cells, then by position between the same
+    neighbours. The rest get ids derived from an invalid id, or from type and source. The time is
+    near-linear.
+
+    Parameters
+    ----------
+    required : bool
+        Whether the format requires ids; if so, faults are added to ``notes``.
     """
     own = [cell.get("id") if isinstance(cell, dict) else None for cell in cells]
     first: dict[str, int] = {}
@@ -69,7 +75,7 @@ def cell_ids(
         else:
             refused[index] = given
     if None in kept:
-        ids = _completed(kept, refused, [_key(cell) for cell in cells], previous)
+        ids = _complete_ids(kept, refused, [_key(cell) for cell in cells], previous)
     else:
         ids = [given for given in kept if given is not None]
     if required:
@@ -77,14 +83,14 @@ def cell_ids(
     return ids
 
 
-def _completed(
+def _complete_ids(
     kept: list[str | None],
     refused: Mapping[int, str],
     keys: Sequence[_Key],
     previous: Sequence[NotebookCell],
 ) -> list[str]:
     named = {given for given in kept if given is not None}
-    # An id that nbformat refuses is not used, but a cell can be known by the one that was made of it.
+    # An invalid id is not used, but the id derived from it identifies the cell.
     there = {cell.id for cell in previous}
     for index, given in refused.items():
         made = derived_id((), given)
@@ -127,9 +133,10 @@ def _key(cell: Any) -> _Key:
 
 
 def _matches(before: Sequence[_Key], after: Sequence[_Key]) -> list[Pair]:
-    """Pairs of places that hold the same cell, each place in one pair at most.
+    """Return pairs of indexes of the same cell, each index in one pair at most.
 
-    Cells that did not change go first, also where they moved; the others go by position between unchanged neighbours.
+    Unchanged cells are paired first, even if they moved; the others by position between unchanged
+    ones.
     """
     unchanged = align(before, after)
     then, now = {i for i, _ in unchanged}, {j for _, j in unchanged}
@@ -160,7 +167,7 @@ def _matches(before: Sequence[_Key], after: Sequence[_Key]) -> list[Pair]:
 def _by_position(
     before: Sequence[_Key], after: Sequence[_Key], olds: Sequence[int], news: Sequence[int]
 ) -> Iterator[Pair]:
-    """Pairs in order, those of one type first: a text put in above an edited code cell is not that cell."""
+    """Yield pairs in order, cells of equal type first."""
     waiting: dict[str, deque[int]] = {}
     for index in olds:
         waiting.setdefault(before[index][0], deque()).append(index)
@@ -178,7 +185,7 @@ def _note(own: Sequence[Any], first: dict[str, int], ids: Sequence[str], notes: 
     missing = [str(index) for index, given in enumerate(own) if given is None]
     if missing:
         notes.add(
-            "$.cells", f"no id in cell {listed(missing, len(missing))}; recorded with made ids"
+            "$.cells", f"no id in cell {join_names(missing, len(missing))}; recorded with made ids"
         )
     for index, (given, recorded) in enumerate(zip(own, ids, strict=True)):
         if given is None or given == recorded:

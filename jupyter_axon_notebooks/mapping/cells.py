@@ -1,31 +1,94 @@
-"""One cell and one output, from their content to the record's form and back.
+"""Cells and outputs: from their content to the record's form and back.
 
-The way back gives only what nbformat's schema allows, whatever a record made through the API holds. So
-a cell or an output that the file has and the data model cannot express does not come back the same, which is how
-:mod:`.notebook` knows what to keep word for word.
+The way back returns only what nbformat's schema allows, whatever a record has. A cell or output
+that the data model cannot express therefore does not come back equal, and :mod:`.notebooks` keeps
+the original.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..records import CellOutput, CellType, NotebookCell
-from .content import is_json_mime
-from .notes import Notes
-from .status import cell_status
+from ..records import CellOutput, CellStatus, CellType, NotebookCell, NotebookStatus
+from .json_values import is_json_mime
 
-#: The ``nbformat_type`` of a cell whose own type cannot be read.
+#: The ``nbformat_type`` of a cell, and the ``output_type`` of an output, whose type is invalid.
 _RAW = "raw"
-#: The ``output_type`` of an output whose own type cannot be read.
 _UNKNOWN = "unknown"
 _LARGEST_U32 = 2**32 - 1
+#: Locations named in one note; a notebook may have a fault in each of 100,000 outputs.
+_MAX_NAMED = 5
+
+
+class Notes:
+    """Notes on a notebook's faults: one of each kind, however often it occurs."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, _Kind] = {}
+
+    def add(self, place: str, what: str, *, kind: str | None = None) -> None:
+        """Add a fault at a JSON path; ``kind`` is the wording for several places, if it differs."""
+        found = self._kinds.setdefault(what if kind is None else kind, _Kind(what))
+        found.count += 1
+        if len(found.places) < _MAX_NAMED:
+            found.places.append(place)
+
+    def texts(self) -> list[str]:
+        """Return the notes: the first locations of each kind, and how many more there are."""
+        return [
+            f"{found.places[0]}: {found.first}"
+            if found.count == 1
+            else f"{join_names(found.places, found.count)}: {kind}"
+            for kind, found in self._kinds.items()
+        ]
+
+
+def join_names(names: list[str], count: int) -> str:
+    """Return the first of ``count`` names, and how many more there are."""
+    named = ", ".join(names[:_MAX_NAMED])
+    return f"{named} and {count - _MAX_NAMED} more" if count > _MAX_NAMED else named
+
+
+class _Kind:
+    def __init__(self, first: str) -> None:
+        self.first = first
+        self.places: list[str] = []
+        self.count = 0
+
+
+def cell_status(outputs: Iterable[CellOutput], *, executed: bool) -> CellStatus:
+    """Return the status of a code cell; ``executed`` is whether it has an execution count.
+
+    Outputs do not show that a cell was executed: a notebook saved during the execution has outputs
+    without a count.
+    """
+    if any(output.output_type == "error" for output in outputs):
+        return CellStatus.ERROR
+    return CellStatus.COMPLETED if executed else CellStatus.IDLE
+
+
+def notebook_status(cells: Sequence[NotebookCell]) -> NotebookStatus:
+    """Return the status of a notebook from those of its cells.
+
+    It is failed if a cell has an error, completed if every code cell with a source is completed,
+    and a draft otherwise or if no cell was executed.
+    """
+    code = [cell for cell in cells if cell.cell_type is CellType.CODE]
+    if any(cell.status is CellStatus.ERROR for cell in code):
+        return NotebookStatus.FAILED
+    unfinished = any(
+        cell.status is not CellStatus.COMPLETED and cell.source.strip() for cell in code
+    )
+    if unfinished or not any(cell.status is CellStatus.COMPLETED for cell in code):
+        return NotebookStatus.DRAFT
+    return NotebookStatus.COMPLETED
 
 
 def output_record(content: Any) -> CellOutput:
-    """The record of an output as far as ``content`` can be read; an unknown type's fields like a known one's."""
+    """Return the record of an output; fields of unknown types are read like known ones."""
     if not isinstance(content, dict):
         return CellOutput(output_type=_UNKNOWN, text=_text(content))
     traceback = content.get("traceback")
@@ -43,7 +106,7 @@ def output_record(content: Any) -> CellOutput:
 
 
 def output_content(output: CellOutput) -> dict[str, Any]:
-    """A valid output that says what the record says; one of an unknown type becomes ``display_data``."""
+    """Return valid content for an output; an unknown type becomes ``display_data``."""
     kind = output.output_type
     if kind == "stream":
         name = "stdout" if output.name is None else output.name
@@ -66,7 +129,7 @@ def output_content(output: CellOutput) -> dict[str, Any]:
 
 
 def cell_record(content: Any, id: str) -> NotebookCell:
-    """The record of a cell as far as ``content`` can be read; a raw or unknown one is markdown with its type."""
+    """Return the record of a cell; a raw or unknown cell becomes markdown with its type."""
     if not isinstance(content, dict):
         return NotebookCell(
             id=id, cell_type=CellType.MARKDOWN, source=_text(content) or "", nbformat_type=_RAW
@@ -91,9 +154,10 @@ def cell_record(content: Any, id: str) -> NotebookCell:
 
 
 def cell_content(cell: NotebookCell, *, future: bool) -> dict[str, Any]:
-    """A valid cell that says what the record says, with neither id nor outputs (a code cell has ``outputs: []``).
+    """Return valid content for a cell, without id and outputs (a code cell has ``outputs: []``).
 
-    A cell of an unknown type stays one only in a notebook of a ``future`` minor version, and is raw elsewhere.
+    A cell of an unknown type keeps its type only in a ``future`` minor version, and is raw
+    elsewhere.
     """
     if cell.cell_type is CellType.CODE:
         kind = "code"
@@ -114,14 +178,14 @@ def cell_content(cell: NotebookCell, *, future: bool) -> dict[str, Any]:
 
 
 def without_outputs(content: Any) -> Any:
-    """A cell's content with its outputs taken out, in the form :func:`cell_content` gives it."""
+    """Return the content of a cell with an empty list of outputs."""
     if isinstance(content, dict) and _outputs(content):
         return {**content, "outputs": []}
     return content
 
 
-def said(cell: NotebookCell) -> list[Any]:
-    """What a record says of a cell, apart from its id, its outputs and how it went."""
+def cell_fields(cell: NotebookCell) -> list[Any]:
+    """Return what a record contains of a cell, apart from id, outputs and status."""
     return [
         cell.cell_type,
         cell.source,
@@ -133,7 +197,7 @@ def said(cell: NotebookCell) -> list[Any]:
 
 
 def note_cell(content: Any, place: str, notes: Notes) -> None:
-    """Note what of a cell at ``place``, a JSON path, could not be read, and how it was recorded instead."""
+    """Note the faults of a cell at ``place``, a JSON path, and how they were recorded."""
     if not isinstance(content, dict):
         notes.add(place, "not an object; recorded as a raw cell")
         return
@@ -165,8 +229,8 @@ def note_cell(content: Any, place: str, notes: Notes) -> None:
             notes.add(f"{place}.outputs[{index}].output_type", "not a text; recorded as unknown")
 
 
-def outputs_of(content: Any) -> list[Any]:
-    """The outputs in a cell's content; none where it is not a code cell, or they are not a list."""
+def list_outputs(content: Any) -> list[Any]:
+    """Return the outputs in the content of a code cell; none if they are invalid."""
     return _outputs(content) if isinstance(content, dict) else []
 
 
@@ -192,7 +256,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def _bundle(data: Any) -> dict[str, Any]:
-    """``data`` as a valid MIME bundle; itself, if it is one."""
+    """Return ``data`` as a valid MIME bundle; the same object if it is one."""
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -235,7 +299,9 @@ _ANY_CELL: dict[str, Callable[[Any], bool]] = {
     "tags": _is_tags,
     "jupyter": lambda value: isinstance(value, dict),
 }
-#: By cell type, the metadata that nbformat's schema restricts, each with what it allows.
+
+
+#: The metadata that nbformat's schema restricts, by cell type, with the check of each value.
 _RESTRICTED: dict[str, dict[str, Callable[[Any], bool]]] = {
     "markdown": _ANY_CELL,
     "raw": {**_ANY_CELL, "format": lambda value: isinstance(value, str)},
@@ -249,7 +315,7 @@ _RESTRICTED: dict[str, dict[str, Callable[[Any], bool]]] = {
 
 
 def _valid_metadata(metadata: dict[str, Any], kind: str) -> dict[str, Any]:
-    """``metadata`` without what the schema refuses; itself, if nothing is."""
+    """Return ``metadata`` without invalid values; the same object if all are valid."""
     restricted = _RESTRICTED.get(kind, _ANY_CELL)
     refused = {
         key for key, allows in restricted.items() if key in metadata and not allows(metadata[key])
