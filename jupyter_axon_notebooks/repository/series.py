@@ -1,6 +1,6 @@
 """Metric series: the metrics of a run's checkpoints in columns, for plots.
 
-Series of ten thousand checkpoints are read by one statement, without building their records.
+All checkpoints are read by one statement, and only the fields of a series are decoded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .checkpoints import checkpoint_query
 from .damage import check_damage
 from .runs import RunRepository
 
-#: Larger integers fit in no float and in no plot.
+#: Larger integers cannot be plotted, since they do not fit into a float.
 _LARGEST = int(sys.float_info.max)
 
 
@@ -108,7 +108,7 @@ class SeriesRepository:
         for id, text in self._store.checkpoints.list_json(condition, ["created_at", "id"]):
             point = _decode(id, text)
             points[point.run_id].append(point)
-        # Read after the checkpoints, since a checkpoint never exists before its run.
+        # Read runs after checkpoints: every checkpoint that was found has its run by now.
         runs = {run.id: run for run in self._runs.list(notebook_id)} if points else {}
         return [
             _series(id, None if id is None else runs.get(id), found, keys)
@@ -120,7 +120,7 @@ def _decode(id: str, text: str) -> _Point:
     try:
         return _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):
-        with check_damage(f"checkpoint {id}"):  # or it needs the store's own codec
+        with check_damage(f"checkpoint {id}"):  # unless only the store's own codec can decode it
             return msgspec.convert(decode(text, id), _Point)
 
 

@@ -153,13 +153,13 @@ def test_collection_rests_between_many_short_histories(
 ) -> None:
     for n in range(20):
         history(repository, 3, f"nb{n}")
-    ticks = itertools.count(step=collector._TURN / 8)
+    ticks = itertools.count(step=collector._WORK_TIME / 8)
     monkeypatch.setattr(collector, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     stopping, rests = threading.Event(), list[float]()
     monkeypatch.setattr(stopping, "wait", rests.append)
     garbage_collector(store, tmp_path, 1).collect(Pace(stopping))
     assert len(rests) >= 3
-    assert min(rests) >= collector._TURN * collector._REST
+    assert min(rests) >= collector._WORK_TIME * collector._REST_FACTOR
 
 
 def test_staged_contents_are_removed_by_the_second_collection(tmp_path: Path) -> None:

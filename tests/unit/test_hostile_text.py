@@ -315,7 +315,7 @@ def test_names_of_nested_metrics_take_neither_long_nor_much() -> None:
     for name, metrics in repeated(20_000):
         assert resolve(metrics, name) in (None, 1.0)
         assert sum(map(len, flatten_metrics(metrics))) < 50_000_000
-    with pytest.raises(InvalidData, match="names of values that are not finite"):
+    with pytest.raises(InvalidData, match="names of non-finite values"):
         encode_nonfinite({"k" * 100_000: dict.fromkeys(map(str, range(1000)), float("nan"))})
 
 

@@ -181,7 +181,8 @@ def get_nested_state(value: Any) -> Any:
     if reason is not None:
         raise TypeError(
             f"the state_dict() of this {type_name(value)} contains a {type_name(parts[0])}, "
-            f"{reason}. Let it return the state_dict() of that object, and load_state_dict() pass it on"
+            f"{reason}. Let it return the state_dict() of that object, and load_state_dict() pass "
+            "it on"
         )
     return state
 
