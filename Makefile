@@ -8,6 +8,8 @@ VENV_COLLABORATION := .venv-collaboration
 VENV_HUB := .venv-hub
 VENV_LAB_MIN := .venv-lab-min
 VENV_BENCH := .venv-bench
+# One pytest worker per processor. The tests of a file share servers, so they stay in one worker.
+WORKERS := -n logical --dist loadfile
 LAB := .lab
 SAMPLE := train_digits.ipynb
 # The tests that exercise our dependencies. The fuzzer needs newer packages than the oldest supported ones.
@@ -105,7 +107,7 @@ test: linux git locales $(VENV)/.installed-test $(VENV)/$(PANEL)
 else
 test: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL) frontend/node_modules/.package-lock.json
 	@status=0; $(TEST_UI) || status=$$?; \
-	echo "$(BIN)/python -m pytest $(COVERAGE)"; $(BIN)/python -m pytest $(COVERAGE) || status=$$?; exit $$status
+	echo "$(BIN)/python -m pytest $(WORKERS) $(COVERAGE)"; $(BIN)/python -m pytest $(WORKERS) $(COVERAGE) || status=$$?; exit $$status
 endif
 
 # Takes about twice as long.
@@ -119,11 +121,11 @@ test-ui: chromium $(VENV)/.installed-test $(VENV)/$(PANEL) frontend/node_modules
 
 # Trainings in kernels of Jupyter servers, nbconvert and papermill, and the sample notebooks.
 test-frameworks: linux git $(VENV)/.installed-test-frameworks
-	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/frameworks tests/kernel)
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),$(WORKERS) tests/frameworks tests/kernel)
 
 # Tests that take minutes because they start and kill many processes.
 test-long: linux git locales chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
-	$(BIN)/python -m pytest $(or $(TEST_ARGS),tests/crashes tests/concurrency tests/saves tests/benchmarks)
+	$(BIN)/python -m pytest $(or $(TEST_ARGS),$(WORKERS) tests/crashes tests/concurrency tests/saves tests/benchmarks)
 
 $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 	$(PYTHON) -m venv --clear $(VENV_MIN)
@@ -133,7 +135,7 @@ $(VENV_MIN)/.installed: pyproject.toml tests/min-constraints.txt
 
 # The oldest supported packages have wheels for Python 3.10 and 3.11 only.
 test-min: linux git locales $(VENV_MIN)/.installed
-	$(VENV_MIN)/bin/python -m pytest $(MIN_WARNINGS) $(or $(TEST_ARGS),$(MIN_TESTS))
+	$(VENV_MIN)/bin/python -m pytest $(MIN_WARNINGS) $(or $(TEST_ARGS),$(WORKERS) $(MIN_TESTS))
 
 # Separate environments, because of an older JupyterLab, and because every server loads jupyter-collaboration if it is installed.
 .venv-%/.installed: pyproject.toml hatch_build.py
@@ -164,7 +166,7 @@ format: $(VENV)/.installed-lint frontend/node_modules/.package-lock.json
 	cd frontend && $(NODE) npm run --silent format
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -E -W --keep-going -q -b html docs build/docs
 	@echo "The documentation is in build/docs/index.html"
 
 dist: $(VENV)/.installed-lint

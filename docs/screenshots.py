@@ -140,7 +140,9 @@ def take_screenshot(lab: LabPage, name: str) -> None:
     lab.page.mouse.move(0, 0)
     picture = lab.page.screenshot(animations="disabled", caret="hide")
     with Image.open(io.BytesIO(picture)) as image:
-        image.convert("RGB").quantize(256).save(ROOT / "docs" / f"{name}.png", optimize=True)
+        image.convert("RGB").quantize(256).save(
+            ROOT / "docs" / "images" / f"{name}.png", optimize=True
+        )
 
 
 if __name__ == "__main__":

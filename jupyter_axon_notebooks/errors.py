@@ -29,10 +29,12 @@ class NotFound(AxonError):
         The kind of object: ``notebook``, ``cell``, ``checkpoint``, …
     id : str
         Its id.
+    message : str, optional
+        The message, if it says more than that.
     """
 
-    def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"{kind} {id} not found")
+    def __init__(self, kind: str, id: str, message: str | None = None) -> None:
+        super().__init__(message or f"{kind} {id} not found")
         self.kind = kind
         self.id = id
 
@@ -106,7 +108,7 @@ class WrongUser(StoreError):
     """The database role may only see the records of a user other than the acting one."""
 
 
-class DumpRefused(AxonError):
+class ArchiveRefused(AxonError):
     """A file that is not a complete archive; the message says what is wrong, and where."""
 
 

@@ -1,4 +1,4 @@
-"""Files as commands write them."""
+"""Read and write the files that are named on the command line."""
 
 from __future__ import annotations
 
@@ -16,87 +16,72 @@ from ..atomic_files import open_atomic
 from ..errors import Conflict
 from ..userfiles import check_regular, read_at_most, read_regular
 
-#: Where systems have the open files of a process: what a shell gives to a command in place of a file.
-_OPENED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+#: Paths of the open files of a process, which shells pass in place of a file.
+_OPEN_FILES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
 
 def read_file(path: str, limit: int) -> bytes:
-    """Return the content of a file that a person named, at most ``limit`` bytes.
+    """Return the content of a file with at most ``limit`` bytes.
 
-    Besides regular files only a pipe that the shell has opened is read, as for ``<(command)`` and ``/dev/stdin``.
-
-    Raises
-    ------
-    OSError
-        As :func:`.userfiles.read_regular` does.
+    It must be a regular file, or a pipe that the shell has opened, as in ``<(command)`` and
+    ``/dev/stdin``.
     """
-    if path.startswith(_OPENED) and stat.S_ISFIFO(os.stat(path).st_mode):
+    if path.startswith(_OPEN_FILES) and stat.S_ISFIFO(os.stat(path).st_mode):
         with open(path, "rb") as pipe:
             return read_at_most(pipe, limit, path)
     return read_regular(path, limit)
 
 
-def write_file(path: Path, content: bytes, *, force: bool) -> None:
-    """Put ``content`` into the file ``path``, whole or not at all; raises as :func:`new_file` does."""
-    with new_file(path, force=force) as file:
-        file.write(content)
-
-
 @contextmanager
 def new_file(path: Path, *, force: bool, mode: int | None = None) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the name ``path`` when it is whole and on the disk; else nothing is left of it.
+    """Open a file for writing that appears under its name only when it is complete.
 
     Parameters
     ----------
     mode : int, optional
-        Its permissions; by default those of the file that was there, else what is usual.
+        Its permissions; by default those of the file that is replaced, or the usual ones.
 
     Raises
     ------
     Conflict
-        When the file is there and ``force`` is not given.
+        If the file exists and ``force`` is false.
     OSError
-        When it cannot be written.
+        If it cannot be written.
     """
     if path.is_symlink() and force:
         path = Path(os.path.realpath(path))
+    exists = Conflict(f"{path} exists already; --force replaces it")
     if os.path.lexists(path) and not force:
-        raise _exists(path)
+        raise exists
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists():
         check_regular(path, path.stat())  # a rename would replace a device or a pipe
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
-    with _ended_by_signals():
+    with _exiting_on_signals():
         try:
             with open_atomic(path, overwrite=force, mode=mode) as file:
                 yield file
         except FileExistsError:
-            raise _exists(path) from None
+            raise exists from None
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Have what ends this process end what is open first, as an interruption does."""
+def _exiting_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that temporary files are removed."""
 
-    def end(number: int, _frame: object) -> None:
+    def exit_process(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
 
     before = {}
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            if (
-                number is not None and signal.getsignal(number) is signal.SIG_DFL
-            ):  # else somebody wants it so
-                before[number] = signal.signal(number, end)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, exit_process)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _exists(path: Path) -> Conflict:
-    return Conflict(f"{path} is there already; --force replaces it")

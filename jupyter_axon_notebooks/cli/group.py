@@ -1,21 +1,47 @@
-"""The command above all commands: finds them, and turns what they raise into a line and an exit code."""
+"""The command group: finds commands, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import warnings
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from .._version import __version__
 from ..errors import AxonError, NotFound, StoreError
 from ..printable import printable
-from . import commands as _commands
 from .output import note
 
 FAILED, WRONG_USAGE, NOT_FOUND, NO_STORE, INTERRUPTED = 1, 2, 3, 4, 130
+
+#: Where each command is: module and name. Modules are imported when their command is run or
+#: described.
+_COMMANDS: Final = {
+    "best": ("checkpoints", "best"),
+    "bundle": ("archives", "bundle"),
+    "checkpoints": ("checkpoints", "checkpoints"),
+    "diff": ("provenance", "diff"),
+    "doctor": ("doctor", "doctor"),
+    "dump": ("archives", "dump"),
+    "export": ("records", "export_record"),
+    "import": ("records", "import_files"),
+    "init-db": ("database", "init_db"),
+    "list": ("records", "list_records"),
+    "load": ("archives", "load"),
+    "pin": ("checkpoints", "pin"),
+    "provenance": ("provenance", "provenance"),
+    "prune": ("pruning", "prune"),
+    "recover": ("recovery", "recover"),
+    "restore": ("checkpoints", "restore"),
+    "show": ("records", "show"),
+    "unpin": ("checkpoints", "unpin"),
+}
+_EXIT_CODES = (
+    "Exit codes: 0 success, 1 failure or problem found, 2 wrong usage or configuration, 3 not "
+    "found, "
+    "4 the store cannot be used, 130 interrupted."
+)
 
 
 class _Failure(click.ClickException):
@@ -24,29 +50,23 @@ class _Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click leaves it to instances elsewhere
 
 
-class Commands(click.Group):
-    """A group whose commands are the modules of a package, imported when they are asked for."""
+class CommandGroup(click.Group):
+    """A group whose commands are imported on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names of all commands, sorted."""
-        return sorted(
-            _command_name(module.name) for module in pkgutil.iter_modules(_commands.__path__)
-        )
+        """Return the names of all commands, sorted."""
+        return sorted(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name; None where there is none."""
-        if cmd_name not in self.list_commands(ctx):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command, or None if there is none of that name."""
+        if cmd_name not in _COMMANDS:
             return None
-        names = {
-            _command_name(module.name): module.name
-            for module in pkgutil.iter_modules(_commands.__path__)
-        }
-        module: Any = importlib.import_module(f"{_commands.__name__}.{names[cmd_name]}")
-        command: click.Command = module.command
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"{__package__}.{module}"), name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was asked for."""
+        """Run the command, and turn its errors into messages and exit codes."""
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
@@ -61,7 +81,7 @@ class Commands(click.Group):
             error.message = printable(error.message, keep="\n")  # type: ignore[misc]
             raise
         except BrokenPipeError:
-            raise  # whoever read the output has had enough, which click knows
+            raise  # click ends quietly when the reader of the output is gone
         except OSError as error:
             place = f": {error.filename}" if error.filename is not None else ""
             raise _Failure(f"{error.strerror or error}{place}", FAILED) from error
@@ -70,27 +90,18 @@ class Commands(click.Group):
             raise click.exceptions.Exit(INTERRUPTED) from None
 
 
-def _command_name(module: str) -> str:
-    return module.removesuffix("_").replace("_", "-")
-
-
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if not issubclass(category, (DeprecationWarning, PendingDeprecationWarning)):
         note(f"Warning: {message}")
 
 
-_EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed or problem found, 2 wrong usage or configuration, "
-    "3 not found, 4 the store cannot be used, 130 interrupted."
-)
-
-
 @click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES
+    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES
 )
 @click.version_option(__version__, prog_name="jupyter axon")
 def commands() -> None:
-    """Training-notebook records and their checkpoints.
+    """Work with training-notebook records and their checkpoints.
 
-    Works on the store that the Jupyter server is configured with, whether or not a server runs.
+    Commands use the store that the Jupyter server is configured with, whether or not a server is
+    running.
     """

@@ -1,4 +1,7 @@
-"""How commands print: tables for people, JSON for scripts."""
+"""Print results: tables for people, JSON for scripts.
+
+Results go to standard output, everything else to standard error.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,17 @@ from rich.text import Text
 from .. import printable as texts
 from ..printable import printable, printable_json
 
-#: Columns where the output is no terminal: as many as a row takes.
+#: The width of output that does not go to a terminal.
 _UNLIMITED = 100_000
 _SHORTEST_ID = 8
-#: How often a counter is drawn anew: drawing takes longer than reading a document.
-_STEP = 100
+#: The number of documents between updates of a progress bar: an update takes longer than reading a
+#: document.
+_PROGRESS_STEP = 100
 
-#: A column: its heading, perhaps with rich's options for it.
+#: A column: its heading, perhaps with options for rich.
 Column = str | tuple[str, dict[str, Any]]
 
-STATUS_STYLES = {
+_STATUS_STYLES = {
     "completed": "green",
     "running": "cyan",
     "failed": "red",
@@ -38,81 +42,84 @@ STATUS_STYLES = {
 }
 
 
+def numeric(heading: str) -> Column:
+    """Return a column of numbers."""
+    return heading, {"justify": "right", "no_wrap": True}
+
+
+def single_line(heading: str) -> Column:
+    """Return a column that is not wrapped."""
+    return heading, {"no_wrap": True}
+
+
 def first_line(text: str, length: int = 100) -> str:
-    """The first line of ``text`` that is not blank, cut to ``length`` characters."""
-    return texts.shorten(
-        next((line for line in text.splitlines() if line.strip()), "").strip(), length
-    )
+    """Return the first line of ``text`` that is not blank, cut to ``length`` characters."""
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    return texts.shorten(line.strip(), length)
 
 
 def local_time(moment: datetime | None) -> str:
-    """``moment`` on this machine's clock, to the second; empty where there is none."""
+    """Return ``moment`` in local time, to the second; empty for None."""
     return "" if moment is None else texts.local_time(moment)
 
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:
-    """Each of ``ids`` as far as it takes to tell them apart, on a terminal; elsewhere they are left whole."""
+    """Return a unique beginning for each of ``ids`` on a terminal, and the whole id elsewhere."""
     if not _console(sys.stdout).is_terminal:
         return {id: id for id in ids}
-    ordered = sorted(set(ids))
-    alike = (len(os.path.commonprefix(pair)) for pair in pairwise(ordered))  # noqa: RUF071 - no paths
-    length = max(_SHORTEST_ID, max(alike, default=0) + 1)
+    pairs = pairwise(sorted(set(ids)))
+    common = (len(os.path.commonprefix(pair)) for pair in pairs)  # noqa: RUF071 - not paths
+    length = max(_SHORTEST_ID, max(common, default=0) + 1)
     return {id: id[:length] for id in ids}
 
 
 def status_text(status: str) -> Text:
-    """A status in its colour."""
-    return Text(status, style=STATUS_STYLES.get(status, ""))
+    """Return a status in its colour."""
+    return Text(status, style=_STATUS_STYLES.get(status, ""))
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table. Cells are texts, Text, or anything that ``str`` takes; a column may carry rich's options."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    """Return a table whose cells are Text, or anything that ``str`` takes."""
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         heading, options = (column, {}) if isinstance(column, str) else column
-        made.add_column(heading, **{"overflow": "fold", **options})
+        result.add_column(heading, **{"overflow": "fold", **options})
     for row in rows:
-        made.add_row(*(_cell(value) for value in row))
-    return made
+        result.add_row(*(_cell(value) for value in row))
+    return result
 
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values, one pair a line; pairs without a value are left out."""
-    made = Table.grid(padding=(0, 2))
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
+    """Return names and values, one pair a line, without those that have no value."""
+    result = Table.grid(padding=(0, 2))
+    result.add_column(style="dim", no_wrap=True)
+    result.add_column(overflow="fold")
     for name, value in pairs:
         if value is not None and value != "":
-            made.add_row(name, _cell(value))
-    return made
+            result.add_row(name, _cell(value))
+    return result
 
 
 def _cell(value: Any) -> RenderableType:
-    style = value.style if isinstance(value, Text) else ""
-    return Text(printable(str(value)), style=style)
+    return Text(printable(str(value)), style=value.style if isinstance(value, Text) else "")
 
 
 def write(*renderables: RenderableType) -> None:
-    """Print to standard output: in colour and to its width on a terminal, else plain and as wide as needed."""
+    """Print to standard output, in colour and wrapped only on a terminal."""
     console = _console(sys.stdout)
-    for given in renderables:
-        renderable = _printable(given)
-        if console.is_terminal:
-            console.print(renderable, highlight=False, markup=False, emoji=False)
-            continue
+    for renderable in renderables:
+        if isinstance(renderable, str):  # the cells of tables are printable already
+            renderable = printable(renderable, keep="\n")
         with console.capture() as captured:
             console.print(renderable, highlight=False, markup=False, emoji=False)
-        lines = (line.rstrip() for line in captured.get().splitlines())
-        click.echo("\n".join(lines).encode(_encoding(), "backslashreplace"))
-
-
-def _printable(renderable: RenderableType) -> RenderableType:
-    """Make plain texts printable; the cells of tables are already."""
-    return printable(renderable, keep="\n") if isinstance(renderable, str) else renderable
+        text = captured.get()
+        if not console.is_terminal:
+            text = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+        click.echo(text.encode(_encoding(), "backslashreplace"), nl=False)
 
 
 def write_json(value: Any) -> None:
-    """Print ``value`` as JSON to standard output; what a terminal would interpret is escaped in it."""
+    """Print ``value`` as JSON to standard output, with control characters escaped."""
     text = printable_json(json.dumps(value, ensure_ascii=False, indent=2))
     try:
         octets = text.encode(_encoding())
@@ -122,19 +129,24 @@ def write_json(value: Any) -> None:
 
 
 def write_line(text: str) -> None:
-    """Print a line that scripts read: unchanged, unless a terminal shows it."""
+    """Print a line for scripts: unchanged, except on a terminal."""
     if _console(sys.stdout).is_terminal:
         text = printable(text)
     click.echo(text.encode(_encoding(), "backslashreplace"))
 
 
 def note(text: str) -> None:
-    """Say something beside the result, on standard error."""
+    """Print a message to standard error."""
     click.echo(printable(text), err=True)
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 file``, ``2 files``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def progress(description: str, *, in_bytes: bool = False) -> Progress:
-    """A progress bar on standard error; silent where that is no terminal. ``in_bytes``: what it counts."""
+    """Return a progress bar on standard error, which is silent unless that is a terminal."""
     console = _console(sys.stderr)
     console.quiet = not console.is_terminal  # `disable` leaves an empty line there before rich 14.3
     counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
@@ -143,11 +155,11 @@ def progress(description: str, *, in_bytes: bool = False) -> Progress:
 
 
 def counter(bar: Progress) -> Callable[[int, int | None], None]:
-    """A new line of ``bar`` as a function, to be told how many are done of how many (None: nobody knows)."""
+    """Add a task to ``bar`` and return a function that reports its progress."""
     task = bar.add_task("", total=None)
 
     def count(done: int, total: int | None) -> None:
-        if done % _STEP == 0 or done == total:
+        if done % _PROGRESS_STEP == 0 or done == total:
             bar.update(task, completed=done, total=total)
 
     return count
@@ -155,9 +167,7 @@ def counter(bar: Progress) -> Callable[[int, int | None], None]:
 
 def _console(file: Any) -> Console:
     console = Console(file=file)
-    if not console.is_terminal:
-        console = Console(file=file, width=_UNLIMITED)
-    return console
+    return console if console.is_terminal else Console(file=file, width=_UNLIMITED)
 
 
 def _encoding() -> str:

@@ -1,4 +1,4 @@
-"""The passfiles that ``init-db`` writes, one for each role: in a folder, as ``ROLE.pgpass``."""
+"""The passfiles that ``init-db`` writes: ``ROLE.pgpass`` for each role, in one folder."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from ..store.postgresql.passfile import find_line, parse_lines, pass_lines, read
 from ..store.postgresql.removal import roles_named
 from ..store.postgresql.roles import Separation, new_password
 
-#: Seconds to wait for a database that is asked whether it accepts a password.
-_PATIENCE = 10
+#: Seconds to wait for a connection that tests a password.
+_TIMEOUT = 10
 
 
 class Passfiles:
-    """New passwords, and the files that tell them.
+    """New passwords, and the files with them.
 
-    Called in the transaction that sets the passwords, once for each attempt. A password that is set and known to nobody
-    would be worse than a useless file, so the files are written before the commit: as drafts, which take the place of
-    older files once the commit is done.
+    Called in the transaction that sets the passwords, once for each attempt. The files are written
+    as drafts before the commit, so that no password can be set and lost, and replace older files
+    after it.
 
     Parameters
     ----------
     rotated : sequence of str
-        The users, or roles, that get a new password though they have one; an empty text stands for all of them.
+        The users, or roles, that get a new password although they have one; an empty text stands
+        for all of them.
     """
 
     def __init__(self, folder: Path, url: str, rotated: Sequence[str] = ()) -> None:
@@ -42,17 +43,14 @@ class Passfiles:
         self._passwords: dict[str, str] = {}
         self._drafts: dict[str, Path] = {}
 
-    def file(self, role: str) -> Path:
-        """The passfile of a role."""
+    def path(self, role: str) -> Path:
+        """Return the path of a role's passfile."""
         return self.folder / f"{quote(role, safe=' ')}.pgpass"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep out other processes that write into the folder, from before passwords are set until their files are there.
-
-        The files of two rotations would otherwise take their places in another order than the passwords were set.
-        """
-        if os.name == "nt":  # where no folder can be opened
+        """Lock the folder, so that files and passwords of two rotations match."""
+        if os.name == "nt":  # where a folder cannot be opened
             yield
             return
         descriptor = os.open(self.folder, os.O_RDONLY)
@@ -63,7 +61,7 @@ class Passfiles:
             os.close(descriptor)
 
     def __call__(self, separation: Separation) -> Mapping[str, str]:
-        """Write drafts for the roles that were made, and for those to rotate; return their passwords."""
+        """Write drafts for new roles and for those to rotate, and return their passwords."""
         names = list(dict.fromkeys([*separation.created, *self._roles_to_rotate(separation)]))
         self._passwords = {name: self._passwords.get(name) or new_password() for name in names}
         for name in names:
@@ -71,19 +69,24 @@ class Passfiles:
         return self._passwords
 
     def _roles_to_rotate(self, separation: Separation) -> list[str]:
-        there = [role for role in separation.roles if role.name not in separation.missing]
+        existing = [role for role in separation.roles if role.name not in separation.missing]
         if "" in self._rotated:
-            return [role.name for role in there]
-        named = {name: roles_named(there, name) for name in self._rotated}
-        for name, roles in named.items():
+            return [role.name for role in existing]
+        found = []
+        for name in self._rotated:
+            roles = roles_named(existing, name)
             if not roles:
-                raise _Nobody(name)
-        return [role.name for roles in named.values() for role in roles]
+                message = f"--rotate {name}: there is no role for this user; nothing was changed"
+                raise NotFound("user", name, message)
+            found += [role.name for role in roles]
+        return found
 
     def _write_draft(self, role: str) -> None:
-        file = self.file(role)
+        file = self.path(role)
         text = pass_lines(self._url, role, self._passwords[role])
-        text += "".join(f"{line}\n" for line in _lines_to_keep(file, text))
+        replaced = {line[:4] for line in parse_lines(text)}
+        with suppress(FileNotFoundError):  # keep the lines for other databases and roles
+            text += "".join(f"{one}\n" for one in read_lines(file) if one[:4] not in replaced)
         draft = self._drafts.setdefault(role, self.folder / f".{file.name}.{new_id()}")
         write_atomic(draft, text.encode())
         with suppress(OSError):  # a hub gives the file to its user
@@ -91,48 +94,46 @@ class Passfiles:
             os.chown(draft, before.st_uid, before.st_gid)
 
     def publish(self) -> dict[str, Path]:
-        """Put the drafts in their places, once the passwords are set; the files by role."""
+        """Replace the files by their drafts, after the passwords were set; return them by role."""
         for role, draft in self._drafts.items():
-            os.replace(draft, self.file(role))
+            os.replace(draft, self.path(role))
         flush_folder(self.folder)
-        return {role: self.file(role) for role in self._drafts}
+        return {role: self.path(role) for role in self._drafts}
 
     def discard(self) -> None:
-        """Remove the drafts: the passwords were not set."""
+        """Remove the drafts, because the passwords were not set."""
         for draft in self._drafts.values():
             draft.unlink(missing_ok=True)
 
     def keep(self) -> dict[str, Path]:
-        """Keep the drafts, where nobody knows whether the passwords were set; no older file is replaced."""
+        """Keep the drafts, since the passwords may have been set; return them by role."""
         kept = {}
         for role, draft in self._drafts.items():
-            if not draft.exists():
-                continue
-            kept[role] = draft
-            if not self.file(role).exists():
-                kept[role] = draft.rename(self.file(role))
+            if draft.exists():
+                kept[role] = draft
+                if not self.path(role).exists():
+                    kept[role] = draft.rename(self.path(role))
         return kept
 
-    def find_faults(self, roles: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Look for the passfiles of roles that keep their passwords: what is missing, and what is wrong."""
+    def find_problems(self, roles: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Return messages about missing and about wrong passfiles of existing roles."""
         missing, wrong = [], []
         for role in roles:
-            file = self.file(role)
+            file = self.path(role)
+            remedy = (
+                f"If there is no other copy, --rotate {role} sets a new password and "
+                f"writes it there."
+            )
             if not file.exists():
                 missing.append(
-                    f"The role {role} was there before and keeps its password; its passfile was looked for at {file} "
-                    f"and is not there. {self._remedy(role)}"
+                    f"The role {role} existed and keeps its password, and its passfile {file} "
+                    f"is missing. {remedy}"
                 )
-            elif (fault := self._fault(role, file)) is not None:
-                wrong.append(f"The passfile {file} {fault}. {self._remedy(role)}")
+            elif (problem := self._find_problem(role, file)) is not None:
+                wrong.append(f"The passfile {file} {problem}. {remedy}")
         return missing, wrong
 
-    def _remedy(self, role: str) -> str:
-        return (
-            f"If there is no other copy, --rotate {role} sets a new password and writes it there."
-        )
-
-    def _fault(self, role: str, file: Path) -> str | None:
+    def _find_problem(self, role: str, file: Path) -> str | None:
         import psycopg
 
         url = self._url.set(drivername="postgresql+psycopg", username=role)
@@ -143,29 +144,12 @@ class Passfiles:
         if line is None:
             return f"has no line for {role} in this database"
         arguments = url.get_dialect()().create_connect_args(url)[1]
+        login = {**arguments, "password": line.password, "connect_timeout": _TIMEOUT}
         try:
-            psycopg.connect(
-                **{**arguments, "password": line.password, "connect_timeout": _PATIENCE}
-            ).close()
+            psycopg.connect(**login).close()
         except psycopg.OperationalError as error:
-            # Other reasons, such as a server that admits the role from other hosts only, say nothing about the file.
+            # Other errors, such as a server that admits the role from other hosts only, say nothing
+            # about the file.
             if "password authentication failed" in str(error):
                 return f"has a password that the database does not accept for {role}"
         return None
-
-
-def _lines_to_keep(file: Path, new: str) -> list[str]:
-    """The lines of an older file that are for other places or roles than the ``new`` ones."""
-    replaced = {line[:4] for line in parse_lines(new)}
-    try:
-        return [str(line) for line in read_lines(file) if line[:4] not in replaced]
-    except FileNotFoundError:
-        return []
-
-
-class _Nobody(NotFound):
-    def __init__(self, name: str) -> None:
-        super().__init__("user", name)
-        self.args = (
-            f"--rotate {name}: no role stands for a user of that name, and nothing was changed",
-        )

@@ -16,9 +16,9 @@ import msgspec
 from tornado.web import HTTPError
 
 from ..errors import (
+    ArchiveRefused,
     AxonError,
     Conflict,
-    DumpRefused,
     Forbidden,
     InvalidData,
     NoSpace,
@@ -36,7 +36,7 @@ from ..records import now
 _STATUSES: Final[dict[type, HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
     InvalidData: HTTPStatus.BAD_REQUEST,
-    DumpRefused: HTTPStatus.BAD_REQUEST,
+    ArchiveRefused: HTTPStatus.BAD_REQUEST,
     Conflict: HTTPStatus.CONFLICT,
     Stale: HTTPStatus.PRECONDITION_FAILED,
     Forbidden: HTTPStatus.FORBIDDEN,

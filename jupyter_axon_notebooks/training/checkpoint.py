@@ -156,7 +156,7 @@ class Checkpoint:
             Also set the random number generators.
         trusted : bool
             Load every type that the file of a scikit-learn estimator names, which may run code.
-            Files that this user's processes wrote do not need it; see ``docs/trust.md``.
+            Files that this user's processes wrote do not need it; see the page *Security*.
 
         Returns
         -------

@@ -1,6 +1,7 @@
 """The command line on Jupyter folders of its own.
 
-``axon`` runs a command in this process, ``process`` the installed one; both give what was printed and the exit code.
+``axon`` runs a command in this process, ``process`` the installed one; both give what was printed
+and the exit code.
 """
 
 from __future__ import annotations

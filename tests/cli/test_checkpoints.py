@@ -1,4 +1,4 @@
-"""The commands on checkpoints: listed, ranked, pinned, copied out and pruned, from a shell as over REST."""
+"""The commands about checkpoints: listing, ranking, pinning, restoring, pruning."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def test_a_metric_that_does_not_say_which_way_is_asked_about(
 ) -> None:
     ran = axon("best", notebook_id, "odd")
     assert ran.exit_code == 2
-    assert "'odd' does not say which way it is better: add --min or --max" in ran.stderr
+    assert "larger values of 'odd' are better: add --min or --max" in ran.stderr
     ran = axon("best", notebook_id, "perplexity")
     listed = "there are acc, loss, odd, val.loss"
     assert (ran.exit_code, ran.stderr) == (
@@ -290,7 +290,7 @@ def test_pruning_tells_what_it_takes_for_the_best(
     make(notebook_id, 9, {"neg_recall": 0.5})
     asked = axon("prune", notebook_id, "--keep-best", "neg_recall", "--yes")
     assert asked.exit_code == 2
-    assert "as in neg_recall:max" in asked.stderr
+    assert "or `neg_recall:max`" in asked.stderr
     assert all(one.model_state_path for one in repository.list_checkpoints(notebook_id))
     other = repository.create(NewNotebook(user_id=USER, name="empty")).id
     assert axon("prune", other, "--keep-best", "loss").exit_code == 0
@@ -373,7 +373,7 @@ def test_what_is_not_what_was_stored_is_not_restored(
     Path(series[0].model_state_path).write_text("model 9")
     ran = axon("restore", series[0].id, "-o", "out")
     assert ran.exit_code == 1
-    assert "is not what was stored" in ran.stderr
+    assert "is damaged: its SHA-256 is not the recorded one" in ran.stderr
     assert list(Path("out").iterdir()) == []
     Path(series[1].model_state_path).unlink()
     assert axon("restore", series[1].id, "-o", "gone").exit_code == 3
@@ -399,7 +399,7 @@ def test_pruning_is_shown_first_and_done_when_told(
     assert shown.stderr == (
         "val.loss: lower is better.\n"
         "Would remove the state files of 3 checkpoints, 54 bytes; 2 would keep theirs. "
-        "Nothing was removed; --yes does it.\n"
+        "Add --yes to remove them.\n"
     )
     planned = axon(*command, "--json").json
     assert (planned["pruned"], planned["bytes"], epochs(planned["checkpoints"])) == (
@@ -481,7 +481,10 @@ def test_a_record_without_the_metric_is_left_alone_and_named(
         ran = axon("prune", "--all", "--keep-best", metric, "--keep-newest", "1", "--yes", "--json")
         assert {one["notebook_id"] for one in ran.json["checkpoints"]} <= {notebook_id}
         assert ran.json["left_alone"] == [other]
-        said = f"Left alone: {other} (other), where no checkpoint with state files has a number '{metric}'.\n"
+        said = (
+            f"Skipped: {other} (other), where no checkpoint with state files has a number "
+            f"'{metric}'.\n"
+        )
         assert said in ran.stderr
     assert len([one for one in repository.list_checkpoints(other) if one.model_state_path]) == 3
     ran = axon("prune", other, "--keep-best", "score", "--yes", "--json").json

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -208,53 +203,22 @@ def test_a_folder_without_a_record_is_told_once_it_is_old(
     assert str(path.parent) in problems(axon)["folders-without-record"]["what"]
 
 
-#: Begins to write a state, says so, and goes on until it is killed.
-WRITING = """
-import sys
-from jupyter_axon_notebooks.states import StateStorage
-writer = StateStorage(sys.argv[1]).open_writer("a-notebook", sys.argv[2], "model", format="torch")
-writer.write(b"weights")
-print("writing", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_what_a_killed_process_was_writing_is_told_from_what_is_being_written(
-    axon: Axon, root: Path
+def test_start_over_moves_a_damaged_store_aside_and_creates_a_new_one(
+    axon: Axon, db: Path, root: Path
 ) -> None:
-    folders = {id: root / "a-notebook" / id for id in ("killed", "alive")}
-    writers = {}
-    for id, folder in folders.items():
-        writers[id] = subprocess.Popen(
-            [sys.executable, "-c", WRITING, str(root), id],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert writers[id].stdout.readline() == b"writing\n"  # type: ignore[union-attr]
-        (temporary,) = folder.glob(".model.*.tmp")
-        os.utime(temporary, (minute := time.time() - 60, minute))
-    left = "folders left by processes that are gone"
-    try:
-        found = facts(axon, "state files")
-        assert found["folders being written"] == sorted(map(str, reversed(folders.values())))
-        assert found[left] == []
-        writers["killed"].kill()
-        writers["killed"].wait()
-        found = facts(axon, "state files")
-        assert found["folders being written"] == [str(folders["alive"])]
-        assert found[left] == [str(folders["killed"])]
-        shown = axon("doctor").stdout
-        assert re.search(
-            rf"{left} +1; what they left is removed by a server that starts an hour later", shown
-        )
-    finally:
-        for writer in writers.values():
-            writer.communicate()
-    assert problems(axon) == {}
-    for path in folders["killed"].iterdir():
-        os.utime(path, (0, 0))
-    swept = sweep(StateStorage(root), lambda _notebook, _checkpoint: None)
-    assert [Path(path).parent for path in swept.temporaries] == [folders["killed"]]
+    assert axon("doctor", "--start-over").exit_code == 4  # there is no store
+    with repository(db) as records:
+        records.create(NewNotebook(user_id=USER, name="train"))
+    sound = axon("doctor", "--start-over")
+    assert (sound.exit_code, "is not damaged" in sound.stderr) == (1, True)
+    damaged = b"damaged" * 10_000
+    db.write_bytes(damaged)
+    assert "doctor --start-over" in problems(axon)["damaged"]["do"]
+    ran = axon("doctor", "--start-over", "--json")
+    assert (ran.exit_code, ran.json["problems"]) == (0, [])
+    assert Path(ran.json["moved_to"]).read_bytes() == damaged
+    assert "jupyter axon recover" in ran.stderr
+    assert axon("list", "--json").json == []
 
 
 def test_an_extension_that_is_not_enabled_is_told(axon: Axon, jupyter: Path) -> None:
@@ -316,7 +280,7 @@ def test_a_look_at_an_interrupted_store_leaves_no_file_behind(db: Path) -> None:
 
 
 def outside(records: NotebookRepository, path: Path, notebook_id: str | None = None) -> str:
-    """Record a checkpoint whose state file is at ``path``, as a dump that was loaded may; its id."""
+    """Record a checkpoint whose state file is at ``path``; return its id."""
     if notebook_id is None:
         notebook_id = records.create(NewNotebook(user_id=USER, name="loaded")).id
     new = NewCheckpoint(

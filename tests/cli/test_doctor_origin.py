@@ -68,7 +68,7 @@ def test_a_lost_origin_is_told_and_its_records_are_bound_again(
     bobs = record(records, files[0], OTHER, user="bob")
     origin = read_origin(data)
     assert found(axon, url)["other-origin"].startswith(
-        f"2 notebooks here have their records under the origin {LOST}; the first: {tmp_path.resolve()}"
+        f"records of 2 notebooks here have the origin {LOST}; the first: {tmp_path.resolve()}"
     )
     ran = axon("doctor", "--rebind", "--json", "--store-url", url)
     assert ran.exit_code == 0, ran.stderr
@@ -92,7 +92,7 @@ def test_an_origin_that_another_machine_uses_is_taken_only_when_it_is_named(
     )  # after the present origin was made
     assert "other-origin" not in found(axon, url)
     ran = axon("doctor", "--rebind", "--store-url", url)
-    assert f"Left alone: the records of 1 notebooks under the origin {OTHER}" in ran.stderr
+    assert f"Skipped: records of 1 notebook under the origin {OTHER}" in ran.stderr
     assert records.find_by_path(origin, str(file)) is None
     ran = axon("doctor", "--rebind", "--origin", OTHER, "--store-url", url)
     assert f"{file}: bound to the record {id}" in ran.stderr

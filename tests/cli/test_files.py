@@ -154,7 +154,7 @@ def test_an_export_replaces_a_file_only_by_force(axon: Axon, records: NotebookRe
     refused = axon("export", notebook_id)
     assert (refused.exit_code, refused.stderr) == (
         1,
-        "Error: a_b_ c.ipynb is there already; --force replaces it\n",
+        "Error: a_b_ c.ipynb exists already; --force replaces it\n",
     )
     assert written.read_text() == "precious"
     written.chmod(0o640)

@@ -137,7 +137,7 @@ def test_a_role_of_the_database_that_is_there_already_is_told_apart_from_one_tha
     axon: Axon, url: str
 ) -> None:
     first = axon("init-db", "--store-url", url, "--user", "ida", "--json")
-    assert "ida was made without a password" in first.stderr
+    assert "ida was created without a password" in first.stderr
     again = axon("init-db", "--store-url", url, "--user", "ida", "--json")
     assert [found["made"] for found in again.json] == [False]
     assert again.stderr == ""
@@ -229,9 +229,8 @@ def test_in_another_folder_no_password_changes_and_the_file_that_was_looked_for_
     again = axon(*given)
     assert again.exit_code == 0
     looked_for = tmp_path / "elsewhere" / "passfiles" / f"{role}.pgpass"
-    assert (
-        f"{role} was there before and keeps its password; its passfile was looked for at {looked_for}"
-        in (again.stderr)
+    assert f"{role} existed and keeps its password, and its passfile {looked_for} is missing" in (
+        again.stderr
     )
     assert f"--rotate {role}" in again.stderr
     assert list(looked_for.parent.iterdir()) == []
@@ -252,7 +251,7 @@ def test_a_password_is_changed_when_that_is_asked_for(
     ran = axon("init-db", "--store-url", url, "--passfiles", folder, "--json", "--rotate", *names)
     assert ran.exit_code == 0, ran.stderr
     assert [found["passfile"] for found in ran.json] == [str(file)]
-    assert f"the former password of {role} is refused from now on" in ran.stderr
+    assert f"The former password of {role} is no longer accepted" in ran.stderr
     assert file.read_text() != before
     assert other_line in file.read_text().splitlines()
     assert file.stat().st_mode & 0o777 == 0o600
@@ -280,10 +279,7 @@ def test_a_password_that_nobody_would_know_or_of_nobody_is_not_made(
         "--json",
     )
     assert ran.exit_code == 3
-    assert (
-        "--rotate nobody: no role stands for a user of that name, and nothing was changed"
-        in ran.stderr
-    )
+    assert "--rotate nobody: there is no role for this user; nothing was changed" in ran.stderr
     assert list(folder.iterdir()) == []
     assert axon("init-db", "--store-url", url, "--json").json == []
 

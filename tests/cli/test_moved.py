@@ -1,4 +1,4 @@
-"""Data folders that were copied or moved, and roots of state files that were: everything is found, or said to be missing."""
+"""State files are found, or reported, after data folders or roots were moved or copied."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def root(jupyter: Path) -> Path:
 
 @pytest.fixture(params=["relative", "absolute"])
 def trained(request: Any, db: Path, root: Path) -> str:
-    """A record with three checkpoints, by this version or by one that recorded absolute paths; its id."""
+    """The id of a record with three checkpoints, with relative or absolute paths."""
     with closing(open_store(f"sqlite:///{db}")) as store:
         states = StateStorage(root, store_id=store.mark_id)
         repository = NotebookRepository(
@@ -158,7 +158,7 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
     found = problems(axon)
     assert found.keys() == {"state-files-elsewhere"}
     told = found["state-files-elsewhere"]
-    assert "3 state files" in told["what"]
+    assert "3 recorded state files" in told["what"]
     assert str(root / trained) in told["what"]
     assert told["do"] == (
         f"copy or move what is in {root} to {tmp_path / 'new'}, or set "
@@ -199,10 +199,12 @@ def test_files_that_were_copied_in_part_are_told(axon: Axon, root: Path, trained
     (root / trained / "second" / "model.bin").write_text("sec")
     found = problems(axon)
     assert found.keys() == {"altered-state-files"}
-    assert "has 3 bytes, not the 6 that were stored" in found["altered-state-files"]["what"]
+    assert "has 3 bytes instead of 6" in found["altered-state-files"]["what"]
     ran = axon("restore", "second")
     assert ran.exit_code != 0
-    assert "model.bin is not what was stored" in ran.stderr.replace("\n", " ")
+    assert "model.bin is damaged: its SHA-256 is not the recorded one" in ran.stderr.replace(
+        "\n", " "
+    )
 
 
 def test_the_command_line_shows_absolute_paths(axon: Axon, root: Path, trained: str) -> None:
@@ -213,7 +215,7 @@ def test_the_command_line_shows_absolute_paths(axon: Axon, root: Path, trained: 
 
 
 def write_below(root: Path, db: Path, data_folder: Path) -> str:
-    """Record a checkpoint whose state is below ``root``, as a process with that setting does; the record's id."""
+    """Record a checkpoint whose state is below ``root``; return the record's id."""
     with closing(open_store(f"sqlite:///{db}")) as store:
         states = StateStorage(root, store_id=store.mark_id, data_folder=data_folder)
         repository = NotebookRepository(store, states=states)
@@ -241,7 +243,7 @@ def test_a_root_that_no_setting_names_any_more_is_told(
     found = problems(axon)
     assert found.keys() == {"missing-state-files"}
     assert (
-        f"looked for at {scratch / notebook_id / 'c' / 'model.bin'}"
+        f"also not at {scratch / notebook_id / 'c' / 'model.bin'}"
         in found["missing-state-files"]["what"]
     )
 

@@ -89,8 +89,7 @@ def test_the_origin_is_that_of_the_servers_data_folder(
     assert store["url"] == f"sqlite:///{tmp_path}/of the server/axon_notebooks/axon.db"
     monkeypatch.setenv("AXON_DATA_DIR", "relative")
     refused = axon("list")
-    assert refused.exit_code == 2
-    assert "AXON_DATA_DIR is relative; expected an absolute path" in refused.stderr
+    assert "AXON_DATA_DIR is ignored: relative is a relative path" in refused.stderr
 
 
 def test_what_lay_in_a_data_folder_that_was_moved_is_found_in_the_new_one(tmp_path: Path) -> None:
@@ -132,7 +131,7 @@ def test_options_environment_and_configuration_come_before_what_a_server_left(
     )
     assert facts["state files"]["root"] == "/of/the/environment"
     monkeypatch.setenv("AXON_STATES_ROOT", "relative")
-    assert axon("list").exit_code == 2
+    assert "AXON_STATES_ROOT is ignored" in axon("list").stderr
 
 
 @pytest.mark.parametrize(
@@ -185,8 +184,8 @@ def test_a_store_that_is_gone_is_said_to_be_named_by_what_a_server_left(
     ran = axon("list")
     assert ran.exit_code == 3
     assert f"there is no store at sqlite:///{tmp_path}/its.db" in ran.stderr
-    assert f"The store is the one that {pointer} names, which a Jupyter server left" in ran.stderr
+    assert f"The store is the one that a Jupyter server left in {pointer}" in ran.stderr
     assert (
-        "which a Jupyter server left"
+        "that a Jupyter server left"
         not in axon("list", "--store-url", "sqlite:////no/store.db").stderr
     )

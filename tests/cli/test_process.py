@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import subprocess
+import zipfile
 from pathlib import Path
 
 from jupyter_axon_notebooks.records import NewNotebook, NotebookStatus
@@ -68,11 +69,12 @@ def test_a_terminal_is_shown_how_far_a_dump_and_a_load_are(
 ) -> None:
     for number in range(3):
         records.create(NewNotebook(user_id=USER, name=f"n{number}"))
-    dumped = on_a_terminal("dump", "all.json")
-    total = sum(len(table) for table in json.loads(Path("all.json").read_bytes()).values()) - 1
-    assert re.search(rf"Dumping .*{total}/{total}", dumped)
-    loaded = on_a_terminal("load", "all.json", "--store-url", f"sqlite:///{tmp_path}/elsewhere.db")
-    assert "Checking" in loaded
+    dumped = on_a_terminal("dump", "all.zip")
+    with zipfile.ZipFile("all.zip") as archive:
+        total = sum(map(len, json.loads(archive.read("records.json")).values()))
+    assert re.search(rf"Writing .*{total}/{total}", dumped)
+    loaded = on_a_terminal("load", "all.zip", "--store-url", f"sqlite:///{tmp_path}/elsewhere.db")
+    assert "Verifying" in loaded
     assert re.search(rf"Loading .*{total}/{total}", loaded)
     for written in (dumped, loaded):  # and nothing is left of it
         assert "\x1b[2K" in written.split("axonml_notebooks")[0].rsplit("ing", 1)[1]

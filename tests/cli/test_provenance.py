@@ -1,4 +1,4 @@
-"""`provenance`, `diff` and `export --checkpoint`: where a checkpoint came from, what two checkpoints differ in, and what led to one."""
+"""`provenance`, `diff` and `export --checkpoint`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import USER, Axon
 
 @pytest.fixture
 def checkpoints(records: NotebookRepository) -> NotebookRepository:
-    """Two checkpoints: between them a cell and a package changed, and the loss halved; and one that no kernel made."""
+    """Two checkpoints that differ in a cell, a package and the loss, and one over REST."""
     records.create(
         NewNotebook(id="nb", user_id=USER, name="train", cells=[NotebookCell(id="a", source="?")])
     )
@@ -51,7 +51,7 @@ def test_two_checkpoints_are_compared(axon: Axon, checkpoints: NotebookRepositor
     ran = axon("diff", "aaaa", "aabb")
     assert ran.exit_code == 0
     said = [" ".join(line.split()) for line in ran.stdout.splitlines()]
-    assert "Code: what was executed" in said
+    assert "Code (executed cells)" in said
     start = said.index("cell a: changed")
     assert said[start + 1 : start + 5] == [
         "@@ -1,2 +1,2 @@",
@@ -66,11 +66,11 @@ def test_two_checkpoints_are_compared(axon: Axon, checkpoints: NotebookRepositor
 
 def test_what_is_the_same_is_said_to_be(axon: Axon, checkpoints: NotebookRepository) -> None:
     said = axon("diff", "aaaa", "aaaa").stdout
-    assert "The same code: what was executed" in said
-    assert "The same environment" in said
+    assert "The code is the same (executed cells)" in said
+    assert "The environment is the same" in said
     unknown = axon("diff", "aabb", "rest").stdout
-    assert "The same code: the notebook as it had been saved" in unknown
-    assert "The environment is not known of both." in unknown
+    assert "The code is the same (the saved notebooks)" in unknown
+    assert "The environments cannot be compared." in unknown
 
 
 def test_a_comparison_for_scripts_is_that_of_rest(
@@ -94,7 +94,7 @@ def test_where_a_checkpoint_came_from(axon: Axon, checkpoints: NotebookRepositor
     expected = checkpoints.provenance.get("aaaa-1").to_json()
     assert expected.pop("version")
     assert told == expected
-    assert "What was executed is not known" in axon("provenance", "rest").stdout
+    assert "The executed code is not known" in axon("provenance", "rest").stdout
 
 
 def resume(
@@ -103,7 +103,7 @@ def resume(
     run_id: str,
     *trained: tuple[str, list[ExecutedCell] | None],
 ) -> None:
-    """A run that was resumed from ``parent``, with its checkpoints and what was executed for each."""
+    """Create a run that was resumed from ``parent``, with checkpoints and executed code."""
     records.runs.start("nb", id=run_id, parent_checkpoint_id=parent)
     for epoch, (id, executed) in enumerate(trained, start=5):
         new = NewCheckpoint(id=id, notebook_id="nb", run_id=run_id, epoch=epoch, step=0, metrics={})
@@ -143,7 +143,10 @@ def test_code_that_was_changed_before_a_run_was_resumed_is_told(
     resume(checkpoints, "aaaa-1", "first", ("f1", [same]), ("f2", [same, changed]))
     for id in ("f1", "f2"):
         said = axon("provenance", id).stdout
-        assert "the code was changed in between: `jupyter axon diff aaaa-1 f2` shows it\n" in said
+        assert (
+            "the code was changed in between: `jupyter axon diff aaaa-1 f2` shows the changes\n"
+            in said
+        )
         assert axon("provenance", id, "--json").json["resumed_from"]["code_changed"] is True
     assert "cell a: changed" in axon("diff", "aaaa-1", "f2").stdout
 
@@ -158,10 +161,7 @@ def test_where_a_run_was_resumed_from_is_told_of_what_is_not_known_in_full(
         assert f"resumed from checkpoint {parent}\n" in said
         assert "the code was changed" not in said
     checkpoints.delete_checkpoint("rest")
-    assert (
-        "resumed from checkpoint rest, which is not there any more\n"
-        in axon("provenance", "f1").stdout
-    )
+    assert "resumed from checkpoint rest, which was deleted\n" in axon("provenance", "f1").stdout
 
 
 @pytest.mark.parametrize(
@@ -170,14 +170,14 @@ def test_where_a_run_was_resumed_from_is_told_of_what_is_not_known_in_full(
         (("provenance", "zz"), 3, "checkpoint zz not found"),
         (("diff", "aa", "rest"), 3, "aa could be any of 2 checkpoints: aaaa-1, aabb-2"),
         (("diff", "rest", "zz"), 3, "checkpoint zz not found"),
-        (("diff", "rest", ""), 3, "an empty text names no checkpoint"),
+        (("diff", "rest", ""), 3, "an empty name; give the id of a checkpoint"),
         (("diff", "rest"), 2, "Missing argument"),
         (("export", "--checkpoint", "zz"), 3, "checkpoint zz not found"),
         (("export", "--checkpoint", "rest", "--script"), 3, "code of checkpoint rest not found"),
         (("export",), 2, "name either a record or"),
         (("export", "nb", "--checkpoint", "rest"), 2, "name either a record or"),
-        (("export", "nb", "--script"), 2, "it needs --checkpoint"),
-        (("export", "--checkpoint", "rest", "--version", "v"), 2, "give one of"),
+        (("export", "nb", "--script"), 2, "--script needs --checkpoint"),
+        (("export", "--checkpoint", "rest", "--version", "v"), 2, "cannot be used together"),
     ],
 )
 def test_what_cannot_be_done_says_why(
@@ -204,5 +204,6 @@ def test_the_script_of_a_checkpoint_runs(axon: Axon, checkpoints: NotebookReposi
     assert axon("export", "--checkpoint", "aaaa", "--script").stdout == "train.py\n"
     assert runpy.run_path("train.py")["rate"] == 1
     assert Path("train.py").read_text() == (
-        "# Checkpoint aaaa-1\n\n# In [1]\nimport math\nrate = 1\n\n# In [2]\nmath.sqrt(rate)  # %time\n"
+        "# Checkpoint aaaa-1\n\n# In [1]\nimport math\nrate = 1\n\n# In [2]\nmath.sqrt(rate)  "
+        "# %time\n"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jupyter_axon_notebooks.cli.lookup import deleted_at
 from jupyter_axon_notebooks.cli.output import local_time
-from jupyter_axon_notebooks.cli.which import deletion
 from jupyter_axon_notebooks.records import (
     CellOutput,
     CellType,
@@ -126,7 +126,8 @@ def test_what_names_no_record_or_several_is_not_found(
     empty = axon("show", "")
     assert (empty.exit_code, empty.stderr) == (
         3,
-        "Error: an empty text names no record; give an id, the beginning of one, or a notebook's path\n",
+        "Error: an empty name; give an id, the beginning of an id, or the path of a notebook "
+        "file\n",
     )
     Path("folder").mkdir()
     for folder in ("folder", "./folder"):
@@ -141,7 +142,7 @@ def test_a_deleted_file_still_names_its_record(axon: Axon, records: NotebookRepo
     deleted = records.bindings.unbind(notebook_id)
     ran = axon("show", "gone.ipynb")
     assert ran.stderr == f"The file {path} was deleted. This is its record.\n"
-    moment = local_time(deletion(deleted))
+    moment = local_time(deleted_at(deleted))
     assert f"file deleted  {moment}\n" in ran.stdout
     assert axon("list").stdout.splitlines()[2].endswith(f"deleted {moment}")
     records.bindings.bind(make(records, "new", origin="here"), path)

@@ -1,4 +1,4 @@
-"""`recover`: each note that cannot be recorded is told by itself, and keeps no other from being recorded."""
+"""`recover`: notes that cannot be recorded are reported and do not affect others."""
 
 from __future__ import annotations
 

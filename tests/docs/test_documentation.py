@@ -11,6 +11,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
+
+from jupyter_axon_notebooks.cli.group import commands
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "examples" / "train_digits.ipynb"
@@ -108,6 +111,35 @@ def test_the_tutorial_shows_the_sample_and_its_commands_work(
     assert len(commands) == 3
     for command in commands:
         assert run(command.removeprefix(".venv/bin/"), tmp_path, environment)
+
+
+def test_every_command_that_a_page_names_exists() -> None:
+    targets = re.findall(r"^([\w-]+(?: [\w-]+)*):", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    known = {target for line in targets for target in line.split()}
+    for page in PAGES:
+        for command in shell_commands(page):
+            if command.startswith("make "):
+                assert command.split()[1] in known, f"{page}: {command}"
+    named = {
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(r"jupyter axon ([a-z][a-z-]*)", page.read_text("utf-8"))
+    }
+    help_of = {name: CliRunner().invoke(commands, [name, "--help"]) for _, name in named}
+    assert [(page, name) for page, name in sorted(named) if help_of[name].exit_code] == []
+
+
+def test_every_option_that_a_page_shows_exists() -> None:
+    for page in PAGES:
+        for command in shell_commands(page):
+            words = shlex.split(command)
+            if words[:2] != ["jupyter", "axon"]:
+                continue
+            help_text = CliRunner().invoke(commands, [words[2], "--help"]).output
+            options = [word.partition("=")[0] for word in words if word.startswith("--")]
+            assert [option for option in options if option not in help_text] == [], (
+                f"{page}: {command}"
+            )
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -216,7 +216,7 @@ def test_records_under_another_origin_are_logged(
     file.write_text("{}")
     for id, path in (("nb", str(file)), ("damaged", "/gone")):
         repository.create(new_notebook(code("a"), id=id, origin="lost", path=path))
-    logged = f"the first is {file}"
+    logged = f"for example {file}"
     if is_damaged:
         store.notebooks.update({"created_at": []}, doc_ids=["damaged"])
         logged = "the search for records under other origins failed"

@@ -19,6 +19,7 @@ from support.factories import (
     sources,
 )
 
+from jupyter_axon_notebooks.archive.format import TABLES
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, Stale
 from jupyter_axon_notebooks.records import (
     CellOutput,
@@ -31,7 +32,6 @@ from jupyter_axon_notebooks.records import (
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.dumpformat import TABLES
 
 # Creating
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dumps import dump, everything, load
+from support.archives import archive_store, load_file, read_all_documents
 from support.factories import code, new_checkpoint, new_notebook, rows, saved
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
@@ -289,15 +289,15 @@ def test_saved_cells_of_two_notebooks_are_compared_by_source(
     assert repository.provenance.diff(other, one).sources == [removed]
 
 
-def test_a_dump_contains_provenance(
+def test_an_archive_contains_provenance(
     repository: NotebookRepository, store: Store, notebook: str, tmp_path: Path
 ) -> None:
     made = checkpoint(
         repository, repository.provenance.add(notebook, executed("a", "b"), ENVIRONMENT)
     )
-    dump(store, tmp_path / "dump.json")
+    archive_store(store, tmp_path / "archive.zip")
     target = Store("memory://")
-    assert load(target, tmp_path / "dump.json").is_whole
-    assert everything(target) == everything(store)
+    assert load_file(target, tmp_path / "archive.zip").problems == []
+    assert read_all_documents(target) == read_all_documents(store)
     assert NotebookRepository(target).provenance.get(made) == repository.provenance.get(made)
     target.close()

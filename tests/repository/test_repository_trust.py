@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.dumps import counts, dump, is_clean, load
+from support.archives import archive_store, load_file, unpack_records
 from support.factories import new_notebook, saved
-from test_repository_load import Tables, edited, file
 
 from jupyter_axon_notebooks.mapping import export_notebook
 from jupyter_axon_notebooks.records import (
@@ -22,8 +20,6 @@ from jupyter_axon_notebooks.records import (
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document, open_store
-
-__all__ = ["file"]  # a fixture
 
 MARKS: list[Any] = [True, 1, "True", [0]]
 
@@ -95,41 +91,16 @@ def test_records_of_older_releases_are_not_trusted(mark: Any, store: Store) -> N
     assert '"tags": ["t"]' in shown
 
 
-def leave(_tables: Tables) -> None:
-    """Change nothing."""
-
-
-def disown(tables: Tables) -> None:
-    """Have the file not say what it holds, so that it is not verified."""
-    tables.pop("axonml_dump")
-
-
-def trust_cells(tables: Tables) -> None:
-    """Mark what upstream's readers see."""
-    (record,) = tables["axonml_notebooks"].values()
-    record["cells"] = json.loads(
-        json.dumps(record["cells"]).replace('"tags"', '"trusted": true, "tags"')
-    )
-    disown(tables)
-
-
-def only_cells(tables: Tables) -> None:
-    """Have nothing but records, as upstream writes them."""
-    trust_cells(tables)
-    for name in ("axonml_versions", "axonml_contents"):
-        tables.pop(name)
-
-
-@pytest.mark.parametrize("edit", [leave, disown, trust_cells, only_cells])
-def test_loaded_records_are_not_trusted(
-    edit: Callable[[Tables], None], store: Store, file: Path
-) -> None:
-    origin = open_store("memory://")
+@pytest.mark.parametrize("edited", ["archive", "cells", "plain"])
+def test_loaded_records_are_not_trusted(edited: str, store: Store, tmp_path: Path) -> None:
+    origin, file = open_store("memory://"), tmp_path / "archive.zip"
     id = forge(origin, mark=True)
-    dump(origin, file)
-    if edit is not leave:
-        edited(file, edit)
-    assert is_clean(load(store, file))
+    archive_store(origin, file)
+    if edited != "archive":
+        unpack_records(file, manifest=False)
+    if edited == "cells":
+        file.write_text(file.read_text().replace('"tags": ["t"]', '"trusted": true, "tags": ["t"]'))
+    assert load_file(store, file).problems == []
     repository = NotebookRepository(store)
     record = repository.find_by_id(id)
     assert record is not None
@@ -137,9 +108,8 @@ def test_loaded_records_are_not_trusted(
         [record.to_json(), export_notebook(record.cells, record.metadata)]
     )
     assert [cell.metadata["tags"] for cell in record.cells] == [["t"]]
-    if edit is not only_cells:
+    if edited == "archive":
         assert "trusted" not in told(repository, id)
-    assert counts(load(store, file))["notebooks"] == (0, 1, 0)
 
 
 def test_a_record_without_trust_marks_is_not_copied() -> None:

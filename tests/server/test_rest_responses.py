@@ -20,7 +20,7 @@ STATUSES = [
     (errors.Stale("stale"), 412, "stale"),
     (errors.Forbidden("not yours"), 403, "not yours"),
     (errors.TooLarge("too large"), 413, "too large"),
-    (errors.DumpRefused("no dump"), 400, "no dump"),
+    (errors.ArchiveRefused("no dump"), 400, "no dump"),
     (errors.NoSpace("full"), 507, "full"),
     (errors.StoreBusy("busy"), 503, "busy"),
     (errors.StoreTooNew("too new"), 503, "too new"),

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from jupyter_axon_notebooks.alignment import align
-from jupyter_axon_notebooks.cli.commands.diff import _source as source_diff
 from jupyter_axon_notebooks.cli.output import first_line
+from jupyter_axon_notebooks.cli.provenance import _cell_diff as source_diff
 from jupyter_axon_notebooks.errors import AxonError, InvalidData
 from jupyter_axon_notebooks.handlers.queries import Query
 from jupyter_axon_notebooks.handlers.request_bodies import parse_object, text_fault

@@ -1,0 +1,215 @@
+"""Write archives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import IO, Any
+
+from tinydb import Query, where
+
+from .._version import __version__
+from ..errors import AxonError, RecordDamaged
+from ..records import now
+from ..states import StateStorage
+from ..states.layout import PARTS, STATE_NAMES, can_name_folders
+from ..store import Store
+from ..store.codec import decode, encode
+from ..store.schema import CHECKPOINTS, NOTEBOOKS, RUNS, SCHEMA_VERSION
+from .documents import assemble_notebook
+from .format import (
+    FORMAT,
+    MANIFEST,
+    RECORDS,
+    STATES,
+    TABLES,
+    DocumentProblem,
+    Manifest,
+    MemberDigest,
+    Progress,
+    TableDigest,
+    add_document_id,
+    no_progress,
+)
+
+_CHUNK = 1 << 20
+
+
+@dataclass
+class ArchiveSummary:
+    """The content of an archive that was written.
+
+    Attributes
+    ----------
+    problems : list of DocumentProblem
+        Records whose cells cannot be read, which are archived without them; documents that are not
+        JSON, and state files that cannot be read, which are left out.
+    orphans : int
+        Documents that belong to no record, which are left out.
+    state_files : int
+        State files that the checkpoints name.
+    """
+
+    manifest: Manifest
+    problems: list[DocumentProblem] = field(default_factory=list)
+    orphans: int = 0
+    state_files: int = 0
+
+
+def write_archive(
+    store: Store,
+    file: IO[bytes],
+    *,
+    notebook_ids: Sequence[str] | None = None,
+    run_ids: Sequence[str] | None = None,
+    states: StateStorage | None = None,
+    progress: Progress = no_progress,
+) -> ArchiveSummary:
+    """Write an archive of a store, or of some of its notebooks.
+
+    The records are those of one moment, read in one transaction, which blocks no writers (except of
+    a store in memory). Memory use does not depend on the size of the store. The file need not be
+    seekable.
+
+    Parameters
+    ----------
+    run_ids : sequence of str, optional
+        Include only these runs of the notebooks, and their checkpoints.
+    states : StateStorage, optional
+        Include the state files of the checkpoints.
+    """
+    manifest = Manifest(
+        format=FORMAT,
+        schema_version=SCHEMA_VERSION,
+        package=__version__,
+        created_at=now(),
+        store_id=store.id,
+        tables={name: TableDigest() for name in TABLES},
+        notebooks=None if notebook_ids is None else list(dict.fromkeys(notebook_ids)),
+        runs=None if run_ids is None else list(dict.fromkeys(run_ids)),
+    )
+    records = _RecordsWriter(store, ArchiveSummary(manifest), progress)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
+        with archive.open(RECORDS, "w", force_zip64=True) as member:
+            manifest.members[RECORDS] = _copy(records.lines(), member)
+        if states is not None:
+            for name, (checkpoint, path) in records.states.items():
+                try:
+                    with (
+                        states.open(path, checkpoint["notebook_id"]) as source,
+                        archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member,
+                    ):
+                        chunks = iter(partial(source.read, _CHUNK), b"")
+                        manifest.members[name] = _copy(chunks, member)
+                except AxonError as error:
+                    reason = f"a state file was left out of the archive: {error}"
+                    records.add_problem(CHECKPOINTS.name, checkpoint["id"], reason)
+        archive.writestr(MANIFEST, json.dumps(manifest_document(manifest), indent=1))
+    return records.summary
+
+
+def manifest_document(manifest: Manifest) -> dict[str, Any]:
+    """Return the JSON form of a manifest."""
+    return {
+        **manifest.to_json(),
+        "tables": {name: one.to_json() for name, one in manifest.tables.items()},
+        "members": {name: one.to_json() for name, one in manifest.members.items()},
+    }
+
+
+class _RecordsWriter:
+    """Writes the records of an archive; ``states`` are its state files, by member name."""
+
+    def __init__(self, store: Store, summary: ArchiveSummary, progress: Progress) -> None:
+        self.summary = summary
+        self.states: dict[str, tuple[dict[str, Any], str]] = {}
+        self._store = store
+        self._progress = progress
+
+    def add_problem(self, table: str, id: str, reason: str) -> None:
+        self.summary.problems.append(DocumentProblem("damaged", table, id, reason))
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the JSON of all tables, with each document on a line of its own."""
+        done = 0
+        with self._store.snapshot():
+            known = self._store.notebooks.ids(Query().noop())
+            is_whole = self.summary.manifest.notebooks is None
+            total = sum(len(self._store.table(name)) for name in TABLES) if is_whole else None
+            yield b"{\n"
+            for table, digest in self.summary.manifest.tables.items():
+                yield f'"{table}": {{'.encode()
+                for doc_id, text in self._texts(table):
+                    done += 1
+                    self._progress(done, total)
+                    document = self._document(table, doc_id, text, known)
+                    if document is not None:
+                        separator = "," if digest.count else ""
+                        digest.add(document)
+                        yield f'{separator}\n"{digest.count}": {encode(document)}'.encode()
+                yield b"\n}\n" if table == TABLES[-1] else b"\n},\n"
+            yield b"}\n"
+
+    def _texts(self, table: str) -> Iterator[tuple[str, str]]:
+        rows, ids = self._store.table(table), self.summary.manifest.notebooks
+        if ids is None:
+            return rows.iterate_json()
+        if table == NOTEBOOKS.name:
+            return rows.iterate_json(doc_ids=ids)
+        return chain.from_iterable(rows.iterate_json(where("notebook_id") == id) for id in ids)
+
+    def _document(
+        self, table: str, doc_id: str, text: str, known: set[str]
+    ) -> dict[str, Any] | None:
+        try:
+            document = decode(text)
+        except RecordDamaged:
+            document = None
+        if not isinstance(document, dict):
+            reason = "the stored text is not a document; it was left out of the archive"
+            self.add_problem(table, doc_id, reason)
+            return None
+        if table == NOTEBOOKS.name:
+            try:
+                document = assemble_notebook(self._store, doc_id, document)
+            except RecordDamaged as error:
+                self.add_problem(table, doc_id, f"{error}; it was archived without its cells")
+            return add_document_id(doc_id, document)
+        if document.get("notebook_id") not in known:
+            self.summary.orphans += 1
+            return None
+        runs = self.summary.manifest.runs
+        run_field = {RUNS.name: "id", CHECKPOINTS.name: "run_id"}.get(table)
+        if runs is not None and run_field is not None and document.get(run_field) not in runs:
+            return None
+        if table == CHECKPOINTS.name:
+            self._add_states(doc_id, document)
+        # A run is known by its own id, from which the id of its document is derived.
+        own_id = document.get("id") if table == RUNS.name else None
+        return add_document_id(own_id if isinstance(own_id, str) else doc_id, document)
+
+    def _add_states(self, checkpoint_id: str, checkpoint: dict[str, Any]) -> None:
+        for part in PARTS:
+            path = checkpoint.get(f"{part}_state_path")
+            if path and isinstance(path, str):
+                self.summary.state_files += 1
+                name = f"{part}{os.path.splitext(path)[1]}"
+                name = name if name in STATE_NAMES else f"{part}.bin"
+                if can_name_folders(notebook_id := checkpoint["notebook_id"], checkpoint_id):
+                    member = f"{STATES}/{notebook_id}/{checkpoint_id}/{name}"
+                    self.states[member] = checkpoint, path
+
+
+def _copy(chunks: Iterator[bytes], target: IO[bytes]) -> MemberDigest:
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        target.write(chunk)
+        digest.update(chunk)
+        size += len(chunk)
+    return MemberDigest(size=size, sha256=digest.hexdigest())

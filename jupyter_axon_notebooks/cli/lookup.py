@@ -1,0 +1,122 @@
+"""Find the records, checkpoints and runs that are named on the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import NotFound
+from ..records import NotebookCheckpoint, NotebookHeader, TrainingNotebook, TrainingRun
+from ..repository import NotebookRepository
+from ..userfiles import real_path
+from .output import note
+
+_MAX_CANDIDATES = 5
+_MAX_KEYS = 8
+#: Help text of options that name a run.
+RUN_HELP = "its id, its key (the newest run with it), or the beginning of its id."
+
+
+def choose(ids: Sequence[str], kind: str, name: str) -> str:
+    """Return the only one of the ``ids`` that ``name`` stands for; raises NotFound."""
+    if not ids:
+        raise NotFound(kind, name)
+    if len(ids) > 1:
+        candidates = ", ".join(ids[:_MAX_CANDIDATES]) + (", …" if ids[_MAX_CANDIDATES:] else "")
+        message = f"{name} could be any of {len(ids)} {kind}s: {candidates}"
+        raise NotFound(kind, name, message)
+    return ids[0]
+
+
+def find_notebook(
+    repository: NotebookRepository, which: str, *, outputs: bool = True
+) -> TrainingNotebook:
+    """Return the record that ``which`` names; see :func:`find_notebook_id`."""
+    notebook = repository.find_by_id(find_notebook_id(repository, which), outputs=outputs)
+    if notebook is None:  # deleted meanwhile
+        raise NotFound("notebook", which)
+    return notebook
+
+
+def find_notebook_id(repository: NotebookRepository, which: str) -> str:
+    """Return the id of the record that an id, a unique beginning of one, or a path names.
+
+    Raises
+    ------
+    NotFound
+        If there is none, or more than one.
+    """
+    if not which:
+        message = (
+            "an empty name; give an id, the beginning of an id, or the path of a notebook file"
+        )
+        raise NotFound("notebook", which, message)
+    ids = repository.find_ids(which)
+    if which in ids:
+        return which
+    is_path = which.endswith(".ipynb") or os.sep in which or (os.altsep or os.sep) in which
+    if is_path or Path(which).is_file():
+        ids = _ids_at(repository, which)
+    if not ids and Path(which).is_dir():
+        raise NotFound("notebook", which, f"{which} is a folder, not a notebook")
+    return choose(ids, "notebook", which)
+
+
+def _ids_at(repository: NotebookRepository, which: str) -> list[str]:
+    path = real_path(which)
+    if bound := repository.list_all(path=path):
+        return [summary.id for summary in bound]
+    deleted = repository.list_deleted(path)
+    if not deleted and not Path(path).is_dir():
+        raise NotFound("notebook", which, f"no record is bound to the file {path}")
+    if len(deleted) == 1:
+        note(f"The file {path} was deleted. This is its record.")
+    return [summary.id for summary in deleted]
+
+
+def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheckpoint:
+    """Return the checkpoint that an id or a unique beginning of one names; raises NotFound."""
+    if not which:
+        message = "an empty name; give the id of a checkpoint, or the beginning of it"
+        raise NotFound("checkpoint", which, message)
+    ids = repository.checkpoints.find_ids(which)
+    id = which if which in ids else choose(ids, "checkpoint", which)
+    found = repository.get_checkpoint(id)
+    if found is None:  # deleted meanwhile
+        raise NotFound("checkpoint", which)
+    return found
+
+
+def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> TrainingRun:
+    """Return the run of a record that an id, a key, or a unique beginning of an id names.
+
+    Raises
+    ------
+    NotFound
+        If there is none, with the keys of the runs that there are, or more than one.
+    """
+    runs = repository.runs.list(notebook_id)
+    found = (
+        [run for run in runs if run.id == which]
+        or [run for run in runs if run.key == which][:1]
+        or [run for run in runs if which and run.id.startswith(which)]
+    )
+    if not found:
+        keys = list(dict.fromkeys(run.key for run in runs if run.key is not None))
+        listed = ", ".join(keys[:_MAX_KEYS]) + (", …" if keys[_MAX_KEYS:] else "")
+        known = f"; keys of its runs: {listed}" if keys else ""
+        raise NotFound("run", which, f"the record {notebook_id} has no run {which!r}{known}")
+    id = choose([run.id for run in found], "run", which)
+    return next(run for run in found if run.id == id)
+
+
+def deleted_at(notebook: NotebookHeader) -> datetime | None:
+    """Return when the file of a record was deleted, or None."""
+    axon = notebook.metadata.extra.get("axon")
+    moment = axon.get("deleted_at") if isinstance(axon, dict) else None
+    try:
+        return datetime.fromisoformat(moment.replace("Z", "+00:00")) if moment else None
+    except (AttributeError, ValueError):
+        return None

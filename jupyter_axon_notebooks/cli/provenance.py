@@ -1,0 +1,242 @@
+"""The commands about the code and environment of checkpoints: provenance, diff."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+from rich.text import Text
+
+from ..alignment import align
+from ..metrics import format_number
+from ..printable import printable
+from ..provenance import (
+    Change,
+    CheckpointDiff,
+    CheckpointProvenance,
+    Environment,
+    ExecutedCell,
+    MetricChange,
+    ResumedFrom,
+)
+from ..records import CellChange, NotebookCheckpoint
+from .lookup import find_checkpoint
+from .output import (
+    Column,
+    fields,
+    first_line,
+    local_time,
+    numeric,
+    short_ids,
+    single_line,
+    status_text,
+    table,
+    write,
+    write_json,
+)
+from .session import Session, with_session
+
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+@click.command()
+@with_session
+@click.argument("checkpoint")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print everything as JSON, packages and sources included.",
+)
+def provenance(session: Session, checkpoint: str, as_json: bool) -> None:
+    """Show code and environment of a checkpoint, and why it may not be reproducible.
+
+    CHECKPOINT is its id, or the beginning of its id. `export --checkpoint` writes the notebook and
+    the script.
+    """
+    with session.read() as repository:
+        found = find_checkpoint(repository, checkpoint)
+        result = repository.provenance.get(found.id)
+    if as_json:
+        document = result.to_json()
+        document.pop("version", None)
+        write_json(document)
+        return
+    write(*_provenance_report(found, result))
+
+
+def _provenance_report(
+    checkpoint: NotebookCheckpoint, found: CheckpointProvenance
+) -> Iterator[Any]:
+    yield fields(_header(checkpoint, found.environment))
+    if found.resumed_from is not None:
+        yield from _resumed_from(found.resumed_from)
+    yield ""
+    if not found.executed:
+        yield Text("The executed code is not known: the checkpoint was not created in a kernel.")
+        return
+    if found.flags:
+        rows = [
+            [Text(flag.kind.value.replace("_", " "), style="yellow"), flag.message]
+            for flag in found.flags
+        ]
+        yield table(["flag", "meaning"], rows)
+    else:
+        yield Text("No reproducibility problems: the notebook was executed as it is, in order.")
+    yield ""
+    source: Column = ("source", {"overflow": "ellipsis", "no_wrap": True})
+    columns = [numeric("run"), single_line("status"), source]
+    yield table(columns, map(_executed, found.executed))
+
+
+def _header(
+    checkpoint: NotebookCheckpoint, environment: Environment | None
+) -> Iterator[tuple[str, Any]]:
+    yield "checkpoint", checkpoint.id
+    yield "notebook", checkpoint.notebook_id
+    yield "epoch, step", f"{checkpoint.epoch}, {checkpoint.step}"
+    yield "created", local_time(checkpoint.created_at)
+    if environment is None:
+        return
+    yield "python", f"{environment.implementation} {environment.python} on {environment.platform}"
+    yield "packages", len(environment.packages)
+    yield "graphics", ", ".join(environment.gpus)
+    yield "cuda", environment.cuda
+    if (git := environment.git) is not None and git.commit is not None:
+        branch = f" on {git.branch}" if git.branch else ""
+        yield "git", f"{git.commit[:12]}{branch}{', with changes' if git.dirty else ''}"
+
+
+def _resumed_from(resumed: ResumedFrom) -> Iterator[Text]:
+    epoch = ", which was deleted" if resumed.epoch is None else f" (epoch {resumed.epoch})"
+    run = "" if resumed.run_id is None else f" of run {resumed.run_id}"
+    yield Text(printable(f"resumed from checkpoint {resumed.checkpoint_id}{epoch}{run}"))
+    if resumed.code_changed:
+        command = f"jupyter axon diff {resumed.checkpoint_id} {resumed.last_checkpoint_id}"
+        yield Text(printable(f"the code was changed in between: `{command}` shows the changes"))
+
+
+def _executed(cell: ExecutedCell) -> list[Any]:
+    status = "" if cell.status is None else cell.status.value
+    count = "" if cell.execution_count is None else cell.execution_count
+    return [count, status_text(status), first_line(cell.source)]
+
+
+@click.command()
+@with_session
+@click.argument("before")
+@click.argument("after")
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+def diff(session: Session, before: str, after: str, as_json: bool) -> None:
+    """Compare the code, the metrics and the environment of two checkpoints.
+
+    BEFORE and AFTER are the ids of checkpoints, or beginnings of them.
+    """
+    with session.read() as repository:
+        pair = find_checkpoint(repository, before), find_checkpoint(repository, after)
+        changes = repository.provenance.diff(pair[0].id, pair[1].id)
+    if as_json:
+        document = changes.to_json()
+        write_json({"from": document.pop("before"), "to": document.pop("after"), **document})
+        return
+    write(*_diff_report(changes, pair))
+
+
+def _diff_report(
+    changes: CheckpointDiff, pair: tuple[NotebookCheckpoint, NotebookCheckpoint]
+) -> Iterator[Any]:
+    short = short_ids([one.id for one in pair])
+    columns = ["", single_line("checkpoint"), numeric("epoch"), numeric("step"), "created"]
+    rows = [
+        [side, short[one.id], one.epoch, one.step, local_time(one.created_at)]
+        for side, one in zip(("before", "after"), pair, strict=True)
+    ]
+    yield table(columns, rows)
+    compared = "executed cells" if changes.executed else "the saved notebooks"
+    if changes.sources:
+        yield Text(f"\nCode ({compared})", style="bold")
+        for change in changes.sources:
+            yield _cell_diff(change)
+    else:
+        yield Text(f"\nThe code is the same ({compared}).")
+    if changes.metrics:
+        yield ""
+        yield _metrics(changes.metrics)
+    if changes.environment is None:
+        yield Text("\nThe environments cannot be compared: they are not known for both.")
+    elif changed := [*changes.environment.values, *changes.environment.packages]:
+        yield ""
+        yield table(["environment", "before", "after"], map(_change, changed))
+    else:
+        yield Text("\nThe environment is the same.")
+
+
+def _cell_diff(change: CellChange) -> Text:
+    """Return the change of a cell as a unified diff."""
+    text = Text("\n").append(f"cell {printable(change.cell_id)}: {change.change}", style="bold")
+    if change.change != "moved":
+        before, after = ((one or "").splitlines() for one in (change.before, change.after))
+        for line in _unified_diff(before, after):
+            style = _DIFF_STYLES.get(line[:1])
+            text.append("\n" + printable(line, keep="\t"), style=style)
+    return text
+
+
+class _AlignedMatcher(difflib.SequenceMatcher[str]):
+    """Matches lines in near-linear time, however similar they are."""
+
+    def __init__(self, before: Sequence[str], after: Sequence[str]) -> None:
+        super().__init__(None, before, after)
+        self._blocks: list[difflib.Match] = []
+        start_before = start_after = size = 0
+        for i, j in [*align(before, after), (-1, -1)]:
+            if (i, j) == (start_before + size, start_after + size):
+                size += 1
+                continue
+            if size:
+                self._blocks.append(difflib.Match(start_before, start_after, size))
+            start_before, start_after, size = i, j, 1
+        self._blocks.append(difflib.Match(len(before), len(after), 0))
+
+    def get_matching_blocks(self) -> list[difflib.Match]:
+        """Return the aligned lines, and an empty block for the end."""
+        return self._blocks
+
+
+def _unified_diff(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    for group in _AlignedMatcher(before, after).get_grouped_opcodes():
+        yield f"@@ -{_range(group[0][1], group[-1][2])} +{_range(group[0][3], group[-1][4])} @@"
+        for tag, i1, i2, j1, j2 in group:
+            if tag == "equal":
+                yield from (f" {line}" for line in before[i1:i2])
+            else:
+                yield from (f"-{line}" for line in before[i1:i2])
+                yield from (f"+{line}" for line in after[j1:j2])
+
+
+def _range(start: int, stop: int) -> str:
+    length = stop - start
+    first = start + 1 if length else start  # an empty range begins at the line before it
+    return str(first) if length == 1 else f"{first},{length}"
+
+
+def _metrics(changes: Sequence[MetricChange]) -> Any:
+    rows = [
+        [*_change(change), "" if change.delta is None else format_number(change.delta, "+")]
+        for change in changes
+    ]
+    return table(["metric", numeric("before"), numeric("after"), numeric("change")], rows)
+
+
+def _change(change: Change) -> list[str]:
+    return [change.name, _value(change.before), _value(change.after)]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return format_number(value) if isinstance(value, (int, float)) else str(value)

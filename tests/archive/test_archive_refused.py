@@ -1,0 +1,200 @@
+"""Files that are not complete, not archives, or hostile are refused, and change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.archives import (
+    archive_store,
+    fill_store,
+    load_file,
+    read_all_documents,
+    unpack_records,
+)
+
+from jupyter_axon_notebooks.archive import ArchiveReader, reader
+from jupyter_axon_notebooks.archive.format import FORMAT
+from jupyter_axon_notebooks.errors import ArchiveRefused
+from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+
+
+@pytest.fixture
+def archive(file: Path) -> Path:
+    source = open_store("memory://")
+    fill_store(source)
+    archive_store(source, file)
+    return file
+
+
+def check_refused(file: Path, reason: str) -> None:
+    store = open_store("memory://")
+    with pytest.raises(ArchiveRefused, match=reason):
+        load_file(store, file)
+    assert not any(read_all_documents(store).values())
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_truncated_file_is_refused_wherever_it_ends(archive: Path, is_zip: bool) -> None:
+    if not is_zip:
+        unpack_records(archive, manifest=True)
+    content = archive.read_bytes()
+    for end in range(8, len(content) - 2, max(1, len(content) // 40)):
+        archive.write_bytes(content[:end])
+        check_refused(archive, "cannot be loaded|is not an archive")
+
+
+def test_a_damaged_byte_is_found_anywhere(archive: Path) -> None:
+    content = bytearray(archive.read_bytes())
+    for at in range(0, len(content), max(1, len(content) // 60)):
+        damaged = bytearray(content)
+        damaged[at] ^= 0xFF
+        archive.write_bytes(damaged)
+        store = open_store("memory://")
+        try:
+            report = load_file(store, archive)
+        except ArchiveRefused:
+            assert not any(read_all_documents(store).values())
+        else:  # a byte that means nothing, such as a time
+            assert report.problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        ("no json", "not JSON"),
+        ("[1]", "expected an object of tables"),
+        ("{}", "has none of the tables axonml_notebooks"),
+        ('{"_default": {}}', "has none of the tables"),
+        ("[" * 100_000, "not JSON"),
+        ('{"cells": [], "nbformat": 4}', "expected an object of tables"),
+        ('{\n"axonml_notebooks": {\n"1": {"id": \n}\n}\n', "line 3"),
+        ('{\n"axonml_notebooks": {\n}\n}\nmore\n', "something follows the end"),
+        ("\x80", "not JSON"),
+    ],
+)
+def test_other_files_are_refused(file: Path, text: str, reason: str) -> None:
+    file.write_text(text, encoding="latin-1")
+    check_refused(file, reason)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    check_refused(tmp_path, "is a folder")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": FORMAT + 1}, "its format is .*: upgrade"),
+        ({"schema_version": SCHEMA_VERSION + 1}, "its schema version is .*: upgrade"),
+        ({"format": "x"}, "has no format"),
+        ({"tables": 3}, "is damaged"),
+        ({"tables": {}}, "should have 0 documents"),
+        ({"members": {}}, "unexpected member"),
+        ({"members": {"records.json": {"size": 3, "sha256": ""}}}, "its size differs"),
+    ],
+)
+def test_an_unusable_manifest_is_refused(
+    archive: Path, changes: dict[str, Any], reason: str
+) -> None:
+    rewrite(archive, lambda name, text: edit_manifest(name, text, changes))
+    check_refused(archive, reason)
+
+
+def edit_manifest(name: str, text: bytes, changes: dict[str, Any]) -> bytes:
+    return json.dumps({**json.loads(text), **changes}).encode() if name == "manifest.json" else text
+
+
+def rewrite(
+    path: Path,
+    edit: Callable[[str, bytes], bytes | None] = lambda _name, text: text,
+    added: dict[str, bytes] | None = None,
+) -> None:
+    """Write a zip file anew, with its members edited and others added."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            if (edited := edit(name, text)) is not None:
+                archive.writestr(name, edited)
+        for name, text in (added or {}).items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+
+
+@pytest.mark.parametrize("name", ["records.json", "manifest.json"])
+def test_a_missing_member_is_refused(archive: Path, name: str) -> None:
+    rewrite(archive, lambda one, text: None if one == name else text)
+    check_refused(archive, "missing|has no manifest.json")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "series/loss.bin",
+        "../../evil.txt",
+        "/etc/passwd",
+        "states/../../evil/model.bin",
+        "states/nb/c/evil.sh",
+        "states/nb/c/model.bin/more",
+        "C:\\evil.txt",
+    ],
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_member_with_another_name_is_refused(
+    archive: Path, tmp_path: Path, name: str, listed: bool
+) -> None:
+    def add(one: str, text: bytes) -> bytes:
+        members = json.loads(text)["members"] if one == "manifest.json" else {}
+        digest = {"size": 4, "sha256": "0" * 64}
+        listing = {"members": {**members, name: digest}} if listed else {}
+        return edit_manifest(one, text, listing)
+
+    rewrite(archive, add, {name: b"evil"})
+    check_refused(archive, "unexpected member|is missing")
+    assert sorted(os.listdir(tmp_path)) == [archive.name]
+
+
+def test_a_changed_member_is_refused(archive: Path) -> None:
+    rewrite(archive, lambda name, text: text.replace(b"first", b"f1rst"))
+    check_refused(archive, "were changed|is damaged")
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_SUSPICIOUS_SIZE", 1000)
+    bomb = b"{\n" + b" " * 10_000_000
+
+    def explode(name: str, text: bytes) -> bytes:
+        if name == "records.json":
+            return bomb
+        members = {"records.json": {"size": len(bomb), "sha256": "0" * 64}}
+        return edit_manifest(name, text, {"members": members})
+
+    rewrite(archive, explode)
+    check_refused(archive, "unpacks to 10,000,002 bytes, over 200 times its size")
+
+
+def test_an_archive_leaves_no_file_behind(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with ArchiveReader(archive) as opened:
+        assert sum(opened.count_documents().values()) > 10
+    assert os.listdir(tmp_path) == [archive.name]
+
+
+def test_a_store_is_loaded_into_after_a_refusal(archive: Path, store: Store) -> None:
+    content = archive.read_bytes()
+    archive.write_bytes(content[:-10])
+    with pytest.raises(ArchiveRefused):
+        load_file(store, archive)
+    archive.write_bytes(content)
+    assert load_file(store, archive).problems == []

@@ -1,0 +1,263 @@
+"""A store is archived, and loaded as the same store."""
+
+from __future__ import annotations
+
+import json
+import threading
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import tinydb
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import corpus
+from support.archives import (
+    archive_store,
+    changed_counts,
+    fill_store,
+    load_file,
+    read_all_documents,
+    unpack_records,
+)
+from support.factories import (
+    check_contents,
+    code,
+    create_ids,
+    new_checkpoint,
+    new_notebook,
+    saved,
+    saved_file,
+)
+
+from jupyter_axon_notebooks.archive.format import RECORDS, TABLES
+from jupyter_axon_notebooks.mapping import read_notebook
+from jupyter_axon_notebooks.metrics import encode_nonfinite
+from jupyter_axon_notebooks.records import RunStatus, TrainingNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import Store, open_store
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def test_a_loaded_archive_is_the_same_store_on_every_engine(
+    store: Store, target: Store, file: Path
+) -> None:
+    fill_store(store)
+    summary = archive_store(store, file)
+    report = load_file(target, file)
+    assert report.problems == []
+    assert read_all_documents(target) == read_all_documents(store)
+    check_contents(target)
+    again = archive_store(target, file.with_name("again.zip"))
+    assert again.manifest.tables == summary.manifest.tables
+    best = [NotebookRepository(one).get_best_checkpoint for one in (store, target)]
+    for notebook_id in store.notebooks.ids(tinydb.Query().noop()):
+        for name in ("loss", "val.loss"):
+            assert best[0](notebook_id, name, True) == best[1](notebook_id, name, True)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    metrics=VALUES,
+    extra=st.dictionaries(st.text(), VALUES, max_size=3),
+    sources=st.lists(st.text()),
+)
+def test_any_content_survives(
+    file: Path, metrics: object, extra: dict[str, object], sources: list[str]
+) -> None:
+    source, target = open_store("memory://"), open_store("memory://")
+    cells = [
+        code(f"c{at}", text, text, metadata=extra, count=at) for at, text in enumerate(sources)
+    ]
+    repository = NotebookRepository(source)
+    notebook = repository.create(new_notebook(*cells, description=str(metrics)))
+    repository.create_checkpoint(new_checkpoint(notebook.id, encode_nonfinite(metrics)[0]))
+    archive_store(source, file)
+    assert load_file(target, file).problems == []
+    assert read_all_documents(target) == read_all_documents(source)
+
+
+@pytest.mark.parametrize("name", corpus.notebooks())
+def test_real_notebooks_survive(name: str, file: Path, memory: Store) -> None:
+    source = open_store("memory://")
+    content = saved_file(read_notebook(corpus.notebooks()[name].read_bytes()))
+    new = new_notebook(path=f"/{name}", origin="here")
+    id = NotebookRepository(source).create(new, content).id
+    archive_store(source, file)
+    assert load_file(memory, file).problems == []
+    assert read_all_documents(memory) == read_all_documents(source)
+    found = NotebookRepository(memory).find_by_id(id)
+    assert found is not None
+    assert found == NotebookRepository(source).find_by_id(id)
+
+
+def test_plain_tinydb_opens_the_records(store: Store, file: Path, tmp_path: Path) -> None:
+    ids = fill_store(store)
+    archive_store(store, file)
+    with zipfile.ZipFile(file) as archive:
+        archive.extract(RECORDS, tmp_path)
+    with tinydb.TinyDB(tmp_path / RECORDS) as database:
+        notebooks = database.table("axonml_notebooks")
+        assert len(notebooks) == len(ids)
+        for id in ids:
+            found = notebooks.get(tinydb.where("id") == id)
+            assert TrainingNotebook.from_json(found) == NotebookRepository(store).find_by_id(id)
+        of_notebook = tinydb.where("notebook_id") == ids[0]
+        assert len(database.table("axonml_checkpoints").search(of_notebook)) == 3
+        assert notebooks.insert({"id": "new"}) == len(ids) + 1
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_a_dump_of_an_earlier_version_is_loaded_and_verified(
+    store: Store, target: Store, file: Path, rewritten: bool
+) -> None:
+    fill_store(store)
+    archive_store(store, file)
+    unpack_records(file, manifest=True)
+    if rewritten:
+        with tinydb.TinyDB(file) as database:
+            database.insert({"mine": "a note"})
+    assert load_file(target, file).problems == []
+    assert read_all_documents(target) == read_all_documents(store)
+
+
+def test_runs_that_share_an_id_are_loaded_by_notebook(
+    store: Store, target: Store, file: Path
+) -> None:
+    repository = NotebookRepository(store)
+    create_ids(repository, "nb", "other")
+    ended = {"nb": RunStatus.COMPLETED, "other": RunStatus.FAILED}
+    for notebook_id, status in ended.items():
+        repository.create_checkpoint(new_checkpoint(notebook_id, {"loss": 1}, run_id="baseline"))
+        repository.runs.update_status(notebook_id, "baseline", status)
+    archive_store(store, file)
+    loaded = NotebookRepository(target)
+    create_ids(loaded, "third")
+    kept = loaded.runs.start("third", id="baseline")
+    for _ in range(2):
+        assert load_file(target, file).problems == []
+        assert loaded.runs.list("third") == [kept]
+        for notebook_id in ended:
+            run = loaded.runs.get(notebook_id, "baseline")
+            assert run == repository.runs.get(notebook_id, "baseline")
+
+
+def test_some_notebooks_are_archived_with_everything_that_belongs_to_them(
+    store: Store, file: Path, memory: Store
+) -> None:
+    _, bound, _ = fill_store(store)
+    summary = archive_store(store, file, notebook_ids=[bound])
+    assert (summary.manifest.notebooks, summary.state_files) == ([bound], 1)
+    assert load_file(memory, file).problems == []
+    assert read_all_documents(memory) == {
+        name: {
+            id: text
+            for id, text in documents.items()
+            if bound in (json.loads(text).get("notebook_id"), json.loads(text).get("id"))
+        }
+        for name, documents in read_all_documents(store).items()
+    }
+
+
+def test_some_runs_are_archived_with_their_checkpoints(
+    store: Store, file: Path, memory: Store
+) -> None:
+    repository = NotebookRepository(store)
+    create_ids(repository, "nb")
+    for run_id in ("one", "two"):
+        repository.create_checkpoint(new_checkpoint("nb", run_id=run_id, id=f"c {run_id}"))
+    archive_store(store, file, notebook_ids=["nb"], run_ids=["two"])
+    assert load_file(memory, file).problems == []
+    loaded = NotebookRepository(memory)
+    assert [run.id for run in loaded.runs.list("nb")] == ["two"]
+    assert [one.id for one in loaded.list_checkpoints("nb")] == ["c two"]
+    check_contents(memory)
+
+
+def test_loading_again_changes_nothing(store: Store, file: Path) -> None:
+    fill_store(store)
+    archive_store(store, file)
+    before = read_all_documents(store)
+    again = load_file(store, file)
+    assert again.problems == []
+    assert all(added == replaced == 0 for added, _, replaced in changed_counts(again).values())
+    assert read_all_documents(store) == before
+
+
+def test_an_archive_is_of_one_moment_while_others_write(store: Store, file: Path) -> None:
+    repository = NotebookRepository(store)
+    create_ids(repository, *(f"n{number}" for number in range(20)))
+    writing, enough = threading.Event(), threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not enough.is_set():
+            number += 1
+            for id in ("n0", "n19"):  # the first that is archived, and the last
+                repository.save(id, saved(code("c", str(number), str(number), count=1)))
+            repository.create_checkpoint(new_checkpoint("n19", {"loss": number}))
+            writing.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert writing.wait(30)
+        for _ in range(3):
+            assert archive_store(store, file).problems == []
+            with closing(open_store("memory://")) as target:
+                assert load_file(target, file).problems == []
+                check_contents(target)
+    finally:
+        enough.set()
+        writer.join()
+
+
+def test_a_notebook_that_cannot_be_read_is_archived_without_its_cells_and_reported(
+    store: Store, file: Path, memory: Store
+) -> None:
+    first, second = fill_store(store)[:2]
+    version = store.notebooks.get(doc_id=first)["version_id"]
+    store.versions.remove(doc_ids=[version])
+    [problem] = archive_store(store, file).problems
+    assert (problem.table, problem.id) == ("axonml_notebooks", first)
+    assert f"version {version} is missing" in problem.reason
+    assert [one.id for one in load_file(memory, file).problems] == [first]
+    assert not memory.notebooks.contains(doc_id=first)
+    assert NotebookRepository(memory).find_by_id(second) is not None
+    assert not memory.checkpoints.count(tinydb.where("notebook_id") == first)
+
+
+@pytest.mark.parametrize("text", ["{broken", "[1]", ""])
+def test_texts_that_are_not_documents_are_left_out_and_reported(
+    store: Store, file: Path, memory: Store, text: str
+) -> None:
+    ids = fill_store(store)
+    with store.transaction() as connection:
+        damage = sa.text("UPDATE axonml_checkpoints SET document = :text WHERE notebook_id = :id")
+        connection.execute(damage, {"text": text, "id": ids[0]})
+    summary = archive_store(store, file)
+    assert {one.table for one in summary.problems} == {"axonml_checkpoints"}
+    assert len(summary.problems) == 3
+    assert load_file(memory, file).problems == []
+    assert memory.notebooks.contains(doc_id=ids[0])
+
+
+def test_documents_of_no_record_are_left_out_and_counted(store: Store, file: Path) -> None:
+    fill_store(store)
+    store.contents.insert({"notebook_id": "nobody", "ordinal": 0, "content": {}})
+    store.runs.insert({"id": "r"})
+    summary = archive_store(store, file)
+    assert summary.orphans == 2
+    with zipfile.ZipFile(file) as archive:
+        assert list(json.loads(archive.read(RECORDS))) == list(TABLES)
