@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +14,6 @@ from ..states import StateStorage
 from ..states.folders import Folder
 from ..states.layout import MARK, MARKS, PART_MARKS, STATE_NAMES, is_temporary
 from ..states.writer import read_mark, remove_if_empty
-
-#: Seconds after which a writer has surely locked the temporary file that it created.
-_LOCK_DELAY = 2.0
 
 #: Returns the names of the state files of (notebook id, checkpoint id), or None if there is no
 #: such record.
@@ -186,24 +182,6 @@ def _holds_only_states(entries: Mapping[str, os.stat_result]) -> bool:
         (name in STATE_NAMES or name in MARKS) and stat.S_ISREG(found.st_mode)
         for name, found in entries.items()
     )
-
-
-def is_interrupted(path: str) -> bool:
-    """Return whether a folder has temporary files, and all of their writers are dead.
-
-    Always False on Windows, where files have no locks.
-    """
-    if sys.platform == "win32":
-        return False
-    now = time.time()
-    try:
-        with Folder(path) as folder:
-            files = {name: found for name, found in folder.entries().items() if is_temporary(name)}
-            # A new file may not be locked yet, and taking its lock here would disturb its writer.
-            is_old = all(found.st_mtime < now - _LOCK_DELAY for found in files.values())
-            return bool(files) and is_old and not any(_is_locked(folder, name) for name in files)
-    except OSError:  # removed meanwhile, or not readable
-        return False
 
 
 def _is_locked(folder: Folder, name: str) -> bool:

@@ -281,7 +281,7 @@ def test_large_state_files_are_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(collector, "_LARGE", 10)
+    monkeypatch.setattr(collector, "_MUCH_SPACE", 10)
     root = tmp_path / "states"
     root.mkdir()
     (root / "file").write_bytes(b"x" * 20)
