@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from timing import Timed, describe_machine, temporary_folder, time_side_by_side
 
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.training.formats import encode_model, restore_model
+from jupyter_axon_notebooks.training.formats import Source, encode_model, prepare_model
 
 #: The limit of bytes times rounds: large states are written less often.
 _MOST = 20 * 1000**3
@@ -136,6 +136,11 @@ def measure(
         torchs.unlink(missing_ok=True)
         os.sync()
 
+    def restore_ours() -> None:
+        with open(stored, "rb") as file:
+            restore = prepare_model(Source(stored, file), other)
+        restore()
+
     ways: dict[str, Callable[[int], Any]] = {
         "ours": ours,
         "safetensors": by_safetensors,
@@ -144,7 +149,7 @@ def measure(
     saved = time_side_by_side(ways, rounds, warm_up=1, prepare=emptied)
     restored = time_side_by_side(
         {
-            "ours": lambda _round: restore_model(stored, other),
+            "ours": lambda _round: restore_ours(),
             "safetensors": lambda _round: other.load_state_dict(load_file(theirs)),
         },
         rounds,
@@ -152,7 +157,7 @@ def measure(
     )
     for restore in (
         lambda: other.load_state_dict(load_file(theirs)),
-        lambda: restore_model(stored, other),
+        restore_ours,
     ):
         with torch.no_grad():
             for parameter in other.parameters():

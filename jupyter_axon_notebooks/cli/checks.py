@@ -35,7 +35,7 @@ from ..store.sqlite.health import (
     examine_file,
     notebook_documents,
 )
-from ..store.urls import file_of, shown_url, unknown_kind
+from ..store.urls import file_of, shown_url, unsupported_url
 from ..sync.origin import (
     find_other_origins,
     kernel_config_origin,
@@ -130,7 +130,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
     elif session.url != "memory://":
         found.add(
             "unknown-store",
-            unknown_kind(session.url),
+            unsupported_url(session.url),
             "nothing is recorded",
             "correct c.AxonNotebooks.store_url",
         )

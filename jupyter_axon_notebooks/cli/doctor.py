@@ -12,7 +12,7 @@ from rich.text import Text
 from ..errors import Conflict, NotFound, StoreError
 from ..printable import printable
 from ..states.folders import format_size
-from ..store.sqlite import move_aside
+from ..store.sqlite.files import move_aside
 from ..store.sqlite.health import examine_file
 from ..store.urls import file_of
 from ..sync.origin import find_other_origins, origin_created_at
@@ -107,7 +107,7 @@ def _start_over(session: Session) -> str:
         raise StoreError("--start-over is for a store in a file, and there is none")
     if not examine_file(path).faults:
         raise Conflict(f"the store {path} is not damaged, so --start-over leaves it as it is")
-    moved = str(move_aside(session.url))
+    moved = str(move_aside(path))
     with session.open(create=True):
         pass
     note(

@@ -1,8 +1,8 @@
 """Folders that are accessed by descriptor, so that links below the root are never followed.
 
-On Linux and macOS all operations are relative to an open descriptor, which leaves no time between a
-check and its use. On Windows the same steps use paths. Operations raise :class:`OSError`, which
-:func:`convert_os_errors` converts.
+On Linux and macOS all operations are relative to an open descriptor, so that nobody can replace a
+folder by a link between a check and its use. On Windows the same steps use paths. Operations raise
+:class:`OSError`, which :func:`convert_os_errors` converts.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
         return inner
 
     def make(self, name: str) -> Folder:
-        """Open the folder ``name`` in this one, created (mode 0700) if missing, but not synced."""
+        """Open the folder ``name`` in this one; create it (mode 0700), without sync, if missing."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._at(name), 0o700, dir_fd=self._fd)
         return self.enter(name)
@@ -156,7 +156,7 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
         return True
 
     def remove_tree(self, name: str) -> None:
-        """Remove ``name`` and everything in it, if it exists; of a link, only the link."""
+        """Remove ``name`` and everything in it, if it exists; do not follow links."""
         for _ in range(_MAX_ATTEMPTS):
             try:
                 inner = self.enter(name)
@@ -166,12 +166,12 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
                 self.unlink(name)
                 return
             with inner:
-                # Marks go last: they let garbage collection finish an interrupted removal.
+                # Marks last: with them, garbage collection finishes an interrupted removal.
                 for child in sorted(inner.names(), key=lambda child: child.startswith(".")):
                     inner.remove_tree(child)
             if self.rmdir(name):
                 return
-        raise OSError(errno.ENOTEMPTY, "another process keeps writing into it", name)
+        raise OSError(errno.ENOTEMPTY, "another process keeps writing files to it", name)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -179,7 +179,7 @@ class Folder(contextlib.AbstractContextManager["Folder"]):
         if self._fd is None:
             yield
             return
-        # A descriptor of its own, since locks exclude other descriptors only.
+        # Another descriptor each time, since a lock excludes only other descriptors.
         fd = os.open(".", _FOLDER, dir_fd=self._fd)
         try:
             lock(fd, wait=True)
@@ -211,7 +211,7 @@ def _os_error(kind: type[OSError], code: int, name: str) -> OSError:
 
 
 def _is_real_folder(found: os.stat_result) -> bool:
-    # 0x400: a reparse point, which a junction is without being a link
+    # 0x400: a reparse point. Junctions of Windows are reparse points, but not symbolic links.
     return stat.S_ISDIR(found.st_mode) and not getattr(found, "st_file_attributes", 0) & 0x400
 
 

@@ -1,4 +1,4 @@
-"""Names of state files and their folders; none is ever taken from a client's text."""
+"""Names of state files and their folders. Clients cannot choose the names of files."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ STATE_NAMES: Final = frozenset(
     f"{part}.{extension}" for part in PARTS for extension in (*_EXTENSIONS.values(), _UNKNOWN)
 )
 
-#: Marks a folder of a checkpoint or notebook whose files no record refers to. It contains the id of
-#: the store that wrote them: only that store may remove them.
+#: The file that marks the folder of a checkpoint or notebook as unrecorded. It contains the id of
+#: the store that wrote the folder: only that store may remove it.
 MARK: Final = ".store"
-#: Marks the state file of one part of a recorded checkpoint in the same way.
+#: The same for the state file of one part of a recorded checkpoint.
 PART_MARKS: Final = {part: f".{part}.store" for part in PARTS}
 MARKS: Final = frozenset({MARK, *PART_MARKS.values()})
 #: The note of a checkpoint that the store has not recorded yet.
@@ -68,11 +68,8 @@ def is_temporary(name: str) -> bool:
 def check_id(id: str, field: str) -> str:
     """Return ``id`` if it can name a folder on every system.
 
-    Raises
-    ------
-    InvalidData
-        If it is empty, hidden, longer than 255 bytes, not text, or has a character with a special
-        meaning on some file system.
+    Raises InvalidData if it is empty, hidden, longer than 255 bytes, not text, or has a character
+    with a special meaning on some file system.
     """
     if not id:
         reason = "is empty"

@@ -22,7 +22,7 @@ _MAX_BYTES: Final = 64 << 20
 
 
 class Note(NamedTuple):
-    """The data to be recorded of a checkpoint, and the time at which the note was written."""
+    """The unrecorded data of a checkpoint, and the time at which the note was written."""
 
     notebook_id: str
     checkpoint_id: str
@@ -33,13 +33,8 @@ class Note(NamedTuple):
 def write_note(root: str, note: Note) -> None:
     """Write the note of a checkpoint durably, replacing an earlier one.
 
-    Also sets the times of the root and of the notebook's folder, so that unchanged folders need not
-    be searched for notes.
-
-    Raises
-    ------
-    NoSpace, StateError
-        If it cannot be written.
+    It also sets the times of the root and of the notebook's folder, so that folders that have not
+    changed need not be searched for notes. Raises NoSpace or StateError if it cannot be written.
     """
     content = json.dumps(note.document).encode()
     with convert_os_errors("write a note of", root, needed=len(content)):
@@ -62,7 +57,7 @@ def has_note(root: str, notebook_id: str, checkpoint_id: str) -> bool:
 
 
 def root_time(root: str) -> int | None:
-    """Return the time of the root in ns, which every note changes; None without a root."""
+    """Return the modification time of the root in ns, which every note changes; None if missing."""
     try:
         return os.stat(root).st_mtime_ns
     except OSError:
@@ -70,7 +65,7 @@ def root_time(root: str) -> int | None:
 
 
 def note_folders(root: str) -> Iterator[tuple[str, int]]:
-    """Yield the ids of notebooks that may have notes, with the time in ns that a note changes."""
+    """Yield the ids of notebooks that may have notes, with the folder's modification time in ns."""
     for name, path in _list_folders(root):
         with contextlib.suppress(OSError):
             yield name, os.stat(path).st_mtime_ns
@@ -86,12 +81,9 @@ def list_notes(root: str, notebook_id: str) -> list[str]:
 
 
 def read_note(root: str, notebook_id: str, checkpoint_id: str) -> Note | None:
-    """Return the note of a checkpoint; None if there is none, since another process recorded it.
+    """Return the note of a checkpoint; None if another process has recorded it meanwhile.
 
-    Raises
-    ------
-    StateError
-        If it cannot be read.
+    Raises StateError if it cannot be read.
     """
     path = os.path.join(root, notebook_id, checkpoint_id)
     try:
@@ -135,10 +127,7 @@ def remove_note(root: str, notebook_id: str, checkpoint_id: str) -> None:
 def move_checkpoint(root: str, checkpoint_id: str, old_notebook_id: str, notebook_id: str) -> str:
     """Move the folder of a checkpoint to that of another notebook, and return its new path.
 
-    Raises
-    ------
-    StateError
-        If it cannot be moved.
+    Raises StateError if it cannot be moved.
     """
     check_id(checkpoint_id, "$.checkpoint_id")
     for id in (old_notebook_id, notebook_id):

@@ -1,7 +1,7 @@
 """The list of roots that state files were written to, one absolute path per line.
 
-Records name state files relative to the root. If the setting with a former root is gone, this list
-tells where its files are. It is used in messages only: nothing is read or removed because of it.
+Records contain paths relative to the root. When the setting has changed, messages use this list to
+tell where missing files are. Nothing is read or removed because of it.
 """
 
 from __future__ import annotations

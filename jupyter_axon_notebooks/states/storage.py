@@ -41,9 +41,8 @@ _OPEN_ERRORS: Final = {
 class StateStorage(States):
     """The storage of state files, in a folder on a local or shared disk.
 
-    The files are ``<root>/<notebook_id>/<checkpoint_id>/{model,optimizer}.<extension>``. All access
-    to state files goes through this class, so its methods are what another kind of storage has to
-    provide. It may be used by many threads and processes at once.
+    The files are ``<root>/<notebook_id>/<checkpoint_id>/{model,optimizer}.<extension>``. Many
+    threads and processes may use it at once.
 
     Parameters
     ----------
@@ -89,8 +88,8 @@ class StateStorage(States):
     def recorded_path(self, path: str, notebook_id: str) -> str:
         """Return the path to record in notebook ``notebook_id`` for the state file at ``path``.
 
-        It is relative to the root, with slashes, if the file is in the folder of the notebook, so
-        that the root can be moved; else it is ``path`` itself.
+        For a file in the folder of the notebook it is relative to the root, with slashes, so that
+        the root can be moved. Otherwise it is ``path`` itself.
         """
         for root in (self._root, os.path.realpath(self._root)):
             names = _names_below(path, root)
@@ -108,7 +107,7 @@ class StateStorage(States):
         return os.path.join(self._root, *recorded.split("/"))
 
     def list_former_roots(self) -> list[str]:
-        """Return other roots that may still have files, from the list in the data folder."""
+        """Return roots that were used before, and may still have files."""
         own = os.path.realpath(self._root)
         roots = [] if self._data_folder is None else former_roots(self._data_folder)
         return [root for root in roots if os.path.realpath(root) != own]
@@ -128,7 +127,6 @@ class StateStorage(States):
         *,
         format: str | None = None,
         expected_size: int | None = None,
-        beside: StateWriter | None = None,
     ) -> StateWriter:
         """Open a writer of one state file.
 
@@ -139,8 +137,6 @@ class StateStorage(States):
             is ``bin`` for unknown formats.
         expected_size : int, optional
             The number of bytes to be written, if known.
-        beside : StateWriter, optional
-            An open writer of another part of this checkpoint, which has synced the folders.
 
         Raises
         ------
@@ -181,16 +177,15 @@ class StateStorage(States):
                         raise
                     opened.pop_all()  # the writer closes the other folders
                     with notebook:
-                        if beside is None or not beside.shares_folder(writer):
-                            _sync_all(writer, notebook, root)
+                        _sync_all(writer, notebook, root)
                     return writer
             raise OSError(errno.EAGAIN, "another process keeps removing the folder")
 
     def mark_recorded(self, notebook_id: str, checkpoint_id: str) -> None:
-        """Note that a checkpoint is recorded, so that garbage collection keeps its files.
+        """Remove the marks from the folder of a recorded checkpoint.
 
-        They are then kept even if the store is restored from a backup without the checkpoint.
-        Errors are suppressed: the record protects the files as well.
+        Garbage collection then keeps its files, even if the store is restored from a backup without
+        the checkpoint. Errors are suppressed: the record protects the files as well.
         """
         with (
             contextlib.suppress(OSError),
@@ -201,10 +196,10 @@ class StateStorage(States):
                 folder.unlink(name)
 
     def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
-        """Note that the record of a checkpoint, or of a notebook, is about to be deleted.
+        """Mark the folder of a checkpoint, or of a notebook, whose record is about to be deleted.
 
-        If this process is killed before it removes the files, garbage collection removes them once
-        there is no record. Errors are suppressed: the files are kept then.
+        If this process is killed before it removes the files, garbage collection removes them.
+        Errors are suppressed: the files are kept then.
         """
         with (
             contextlib.suppress(OSError),
@@ -234,14 +229,14 @@ class StateStorage(States):
     ) -> str:
         """Return the real path of a state file that a client registers in notebook ``notebook_id``.
 
-        It must be the absolute path of a regular file inside a configured root after all links are
-        followed; inside ``root`` it must be in the folder of this notebook, so that clients cannot
-        register the weights of others.
+        It must be the absolute path of a regular file that is inside a configured root after all
+        links are followed. Inside ``root`` it must be in the folder of this notebook, so that
+        clients cannot register state files of other users.
 
         Raises
         ------
         InvalidData
-            At ``field``, with the rule that is violated.
+            At ``field``, if it violates one of these rules.
         """
         if not is_path_text(path):
             raise InvalidData(field, "expected a path, got text that cannot be one")
@@ -264,9 +259,8 @@ class StateStorage(States):
     def open(self, path: str, notebook_id: str, *, field: str = "$.model_state_path") -> BinaryIO:
         """Open the state file with the recorded ``path`` of notebook ``notebook_id`` for reading.
 
-        A file that is missing there is looked for at the same place below the other roots, since
-        the folder may have been moved. All rules of :meth:`validate_path` are checked again, on the
-        file that is opened.
+        If it is missing, the same path below the other roots is tried, since the folder may have
+        been moved. All rules of :meth:`validate_path` are checked again, on the opened file.
 
         Raises
         ------
@@ -296,7 +290,7 @@ class StateStorage(States):
     def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:
         """Return whether ``path`` is a state file of this checkpoint that exists below this root.
 
-        A store may be shared with machines that have other roots, and files of their own there.
+        Machines that share a store may have different roots with different files.
         """
         names = split_state_path(path)
         if names is None or names[:2] != (notebook_id, checkpoint_id):
@@ -310,7 +304,7 @@ class StateStorage(States):
             return False
 
     def candidate_paths(self, path: str, notebook_id: str) -> list[str]:
-        """Return the paths at which :meth:`open` looks for a file: as recorded, then by root."""
+        """Return the paths that :meth:`open` tries: the recorded one, then one below each root."""
         full = self.full_path(path)
         for names in (_names_below(full, self._root), split_state_path(path)):
             if names is not None and names[0] == notebook_id and ".." not in names:
@@ -374,7 +368,7 @@ class StateStorage(States):
             own = None
 
         def is_root(folder: Folder) -> bool:
-            # By identity, since a path may have several spellings on a disk that ignores case.
+            # Not by path, which may have several spellings on a disk that ignores case.
             return own is not None and os.path.samestat(folder.stat(), own)
 
         with contextlib.ExitStack() as opened:
@@ -392,10 +386,7 @@ class StateStorage(States):
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
         """Remove all state files of a checkpoint, if there are any; links are not followed.
 
-        Raises
-        ------
-        StateError
-            If they cannot be removed.
+        Raises StateError if they cannot be removed.
         """
         if not can_name_folders(checkpoint_id):  # the id of a record from an archive
             return
@@ -414,13 +405,8 @@ class StateStorage(States):
     ) -> list[str]:
         """Rename the state files ``names`` that exist to temporary names, and return these.
 
-        This is fast, whatever their size. :meth:`remove_staged` removes them, else garbage
-        collection does.
-
-        Raises
-        ------
-        StateError
-            If they cannot be renamed.
+        This is fast, whatever their size. :meth:`remove_staged` removes them; if it is not called,
+        garbage collection does. Raises StateError if they cannot be renamed.
         """
         staged: list[str] = []
         with (
@@ -438,10 +424,7 @@ class StateStorage(States):
     def remove_staged(self, notebook_id: str, checkpoint_id: str, names: Collection[str]) -> None:
         """Remove staged files, and the checkpoint's folder if it is empty then.
 
-        Raises
-        ------
-        StateError
-            If they cannot be removed.
+        Raises StateError if they cannot be removed.
         """
         with self._removing(), self._open_folder(notebook_id, checkpoint_id) as (root, folder):
             for name in names:
@@ -459,8 +442,8 @@ class StateStorage(States):
     def measure(self, progress: Callable[[int], None] = lambda _count: None) -> int:
         """Return the total size of all files below the root in bytes, without following links.
 
-        Takes some seconds for 100,000 checkpoints. ``progress`` is called with the number of files
-        after each file; an exception that it raises ends the measurement.
+        This takes some seconds for 100,000 checkpoints. ``progress`` is called with the number of
+        files after each file; it may raise an exception to stop.
         """
         total = 0
         for count, size in enumerate(_file_sizes(self._root), 1):
@@ -481,7 +464,7 @@ def _names_below(path: str, root: str) -> tuple[str, ...] | None:
 
 
 def _sync_all(writer: StateWriter, *folders: Folder) -> None:
-    """Sync folders, also existing ones: the process that created them may not have done it yet."""
+    """Sync folders, also old ones, which the process that created them may not have synced yet."""
     try:
         for folder in folders:
             folder.sync()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import os
-import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from ..atomic_files import flush, lock, temporary_name
@@ -15,10 +16,10 @@ from ..errors import NotFound
 from .folders import Folder, convert_os_errors
 from .layout import MARK, MARKS, PART_MARKS, Part, other_names, state_name
 
-#: Bytes per system call. Small, so that a write can be interrupted, and the bytes are still in the
-#: processor's caches when they are hashed: with 16 MB writing took nearly twice as long.
+#: Bytes per system call: few, so that a write can be interrupted, and the bytes are still in the
+#: processor's caches when they are hashed.
 _CHUNK: Final = 1 << 20
-#: Chunks in memory that wait to be hashed, at most.
+#: The largest number of chunks that wait to be hashed.
 _MAX_PENDING: Final = 32
 #: Bytes after which they are synced in the background, so that the final sync is short.
 _SYNC_INTERVAL: Final = 256 << 20
@@ -36,60 +37,35 @@ class StoredState(NamedTuple):
 
 
 class _Digest:
-    """The SHA-256 of the written bytes, computed in a second thread while the disk writes.
-
-    Where no thread can be started, as at interpreter exit, it is computed at once.
-    """
+    """The SHA-256 of the written bytes, computed in a second thread while the disk writes."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._thread: threading.Thread | None = None
-        self._pending: queue.Queue[tuple[bytearray, int] | None] = queue.Queue()
-        #: The buffers are used again and again, the last one first: fresh memory is slow.
-        self._free: queue.LifoQueue[bytearray] = queue.LifoQueue()
-        self._buffers = 0
-        self._closed = False
+        self._executor: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "axon-state-digest")
+        self._pending: collections.deque[Future[None]] = collections.deque()
 
     def add(self, chunk: memoryview) -> memoryview:
-        """Add a copy of at most _CHUNK bytes and return it; it is valid until the next call.
+        """Add a copy of ``chunk``, and return the copy.
 
         The copy must be what is written: other threads may change the original meanwhile.
         """
-        if self._free.empty() and self._buffers < _MAX_PENDING:
-            self._buffers += 1
-            self._free.put(bytearray(_CHUNK))
-        buffer, size = self._free.get(), len(chunk)
-        copy = memoryview(buffer)[:size]
-        copy[:] = chunk
-        if self._thread is None and (size < _CHUNK or not self._start_thread()):
-            self._update(buffer, size)
-        else:
-            self._pending.put((buffer, size))
-        return copy
-
-    def _update(self, buffer: bytearray, size: int) -> None:
-        self._hash.update(memoryview(buffer)[:size])
-        self._free.put(buffer)
-
-    def _start_thread(self) -> bool:
-        # A daemon: the interpreter waits for the thread that writes, which waits for this one.
-        thread = threading.Thread(target=self._work, name="axon-state-digest", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            return False
-        self._thread = thread
-        return True
-
-    def _work(self) -> None:
-        while (item := self._pending.get()) is not None and not self._closed:
-            self._update(*item)
-            self._pending.task_done()
+        copy = bytes(chunk)
+        if len(self._pending) >= _MAX_PENDING:
+            self._pending.popleft().result()
+        if self._executor is not None:
+            try:
+                self._pending.append(self._executor.submit(self._hash.update, copy))
+                return memoryview(copy)
+            except RuntimeError:  # no thread can be started, as at interpreter exit
+                self.wait()
+                self.close()
+        self._hash.update(copy)
+        return memoryview(copy)
 
     def wait(self) -> None:
         """Wait until all chunks are hashed."""
-        if not self._closed:
-            self._pending.join()
+        while self._pending:
+            self._pending.popleft().result()
 
     def hexdigest(self) -> str:
         """Return the digest of all chunks so far."""
@@ -98,11 +74,10 @@ class _Digest:
 
     def close(self) -> None:
         """End the thread, discarding pending chunks."""
-        self._closed = True
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._pending.put(None)
-            thread.join()
+        self._pending.clear()
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(cancel_futures=True)
 
 
 class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
@@ -146,7 +121,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
         self._sync_error: OSError | None = None
         self._stored: StoredState | None = None
         self._fd: int | None = folder.create(self._temporary)
-        # Held until the process ends: garbage collection keeps files of writers that are alive.
+        # Garbage collection keeps files of writers that are alive, which it recognizes by the lock.
         lock(self._fd, wait=False)
 
     def __exit__(self, *_: object) -> None:
@@ -162,24 +137,11 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
         """The SHA-256 of the bytes written so far, in hex."""
         return self._digest.hexdigest()
 
-    def shares_folder(self, other: StateWriter) -> bool:
-        """Return whether both writers are open and write into the same folder."""
-        folders = (self._folder, other._folder)
-        return not any(folder.closed for folder in folders) and os.path.samestat(
-            *(folder.stat() for folder in folders)
-        )
-
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Append a contiguous buffer, which may be reused as soon as this returns.
 
-        If another thread changes the buffer meanwhile, the digest is still that of the file.
-
-        Raises
-        ------
-        NoSpace
-            If the disk is full.
-        StateError
-            If the file cannot be written for another reason.
+        If another thread changes the buffer meanwhile, the digest is still that of the file. Raises
+        NoSpace or StateError if the disk is full, or the file cannot be written for another reason.
         """
         fd = self._open_fd()
         view = memoryview(chunk)
@@ -212,7 +174,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
             self._sync_error = error
 
     def prepare(self) -> None:
-        """Wait until all bytes are on the disk: the slow step, to be done outside a transaction.
+        """Wait until all bytes are on the disk. This is slow: do it outside of transactions.
 
         Raises the errors of :meth:`write`: some file systems detect only now that they are full.
         """
@@ -226,15 +188,10 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
                 self._digest.wait()
             self._prepared = True
 
-    def commit(self, *, durable: bool = True) -> StoredState:
+    def commit(self) -> StoredState:
         """Give the file its final name, replacing the file of the same part in any format.
 
         A second call returns the same result.
-
-        Parameters
-        ----------
-        durable : bool
-            False if a writer of the same folder is committed next, which makes both names durable.
 
         Raises
         ------
@@ -259,8 +216,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
                         self._folder.unlink(name)
             except FileNotFoundError:
                 raise NotFound("checkpoint", os.path.basename(self._folder.path)) from None
-            if durable:
-                self._folder.sync()
+            self._folder.sync()
         path = os.path.join(self._folder.path, self._name)
         self._stored = StoredState(path, self.digest, self._size)
         self._close()
@@ -315,7 +271,7 @@ class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
 def write_mark(folder: Folder, store_id: str, name: str = MARK) -> None:
     """Mark the files in a folder as unrecorded by the store ``store_id``; keep an existing mark.
 
-    Not synced: without a mark files are kept, which is safe.
+    The mark is not synced: files without a mark are kept, which is safe.
     """
     with contextlib.suppress(FileExistsError), os.fdopen(folder.create(name), "wb") as file:
         file.write(f"{store_id}\n".encode())

@@ -1,7 +1,7 @@
 """The store: TinyDB documents as rows of a SQL database.
 
-:func:`open_store` opens a :class:`Store`. Documents are read and written through its tables
-(:class:`DocumentTable`); :meth:`Store.transaction` makes several operations one unit.
+:func:`open_store` opens a :class:`Store`, whose tables (:class:`DocumentTable`) read and write
+documents. :meth:`Store.transaction` makes several operations atomic.
 """
 
 from ..defaults import READ_TIMEOUT, default_url

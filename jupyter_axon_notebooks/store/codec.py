@@ -20,10 +20,7 @@ _encode_ascii = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encod
 def encode(document: Any) -> str:
     """Return ``document`` as JSON text that any UTF-8 column can store.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For values that JSON cannot express, as ``json.dumps`` does.
+    Raises TypeError or ValueError for values that JSON cannot express, as ``json.dumps`` does.
     """
     text = _encode_unicode(document)
     if not text.isascii():
@@ -37,8 +34,8 @@ def encode(document: Any) -> str:
 def encode_ending(document: Mapping[Any, Any], names: Collection[str]) -> str:
     """Return ``document`` as JSON text whose last fields are ``names``, in this order.
 
-    Names that the document lacks are left out. Where a name occurs twice, :func:`decode` uses the
-    last occurrence, so the end of the text alone decides the values of these fields.
+    Names that the document lacks are omitted. If a name occurs twice in JSON, :func:`decode` uses
+    the last one, so the end of the text determines the values of these fields.
     """
     ending = {name: document[name] for name in names if name in document}
     rest = {name: value for name, value in document.items() if name not in ending}
@@ -62,8 +59,8 @@ def decode(text: str, doc_id: str | None = None) -> Any:
         raise RecordDamaged(f"{name} is damaged: {error}") from error
 
 
-# Each character that a text column rejects is replaced by the nearest storable character below it
-# and a suffix. That character is escaped as well, so that the order is preserved.
+# Each character that text columns reject is replaced by the nearest lower character that they accept
+# and a suffix. That character is escaped as well, which preserves the order.
 _UNSTORABLE = re.compile("[\x00\x01\ud7ff\ud800-\udfff]")
 _ESCAPES = {"\x00": "\x01\x01", "\x01": "\x01\x02", "\ud7ff": "\ud7ff\x02"}
 _ESCAPED = re.compile("\x01[\x01\x02]|\ud7ff(?:\x02|\x03[0-9a-f]{4})")
@@ -84,10 +81,7 @@ def column_text(text: str) -> str:
 def plain_text(text: str) -> str:
     """Return the string that :func:`column_text` escaped.
 
-    Raises
-    ------
-    RecordDamaged
-        When ``text`` is not a string.
+    Raises RecordDamaged if ``text`` is not a string.
     """
     try:
         if "\x01" not in text and "\ud7ff" not in text:

@@ -1,8 +1,13 @@
 """Connections, transactions and retries.
 
-A thread that opens :meth:`Database.transaction` owns a connection until it ends. Everything that
-the thread does inside, nested transactions included, joins it. Outside of one, each read is a
-transaction of its own.
+A thread that opens :meth:`Database.transaction` owns a connection until the transaction ends. All
+operations of the thread in between, nested transactions included, are part of that transaction.
+Otherwise each read is a transaction of its own.
+
+SQLite does not support forking while a database is open. The child inherits SQLite's record of the
+locks that its process holds, but not the locks. The parent may then remove the log that the child
+writes to, and the child's commits are lost. So every connection is closed before a fork, and parent
+and child open their own afterwards.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -21,10 +27,9 @@ import sqlalchemy as sa
 from ..errors import StoreBusy, StoreError
 from .engine import Engine
 from .error_mapping import Interrupted
-from .fork_safety import notify_of_forks
 from .schema import SCHEMA_VERSION
 from .sqlite.engine import SqliteEngine
-from .urls import named_file, shown_url, unknown_kind
+from .urls import named_file, shown_url, unsupported_url
 
 #: Seconds to wait for another writer.
 BUSY_TIMEOUT = 30.0
@@ -35,8 +40,8 @@ _PAUSES = (0.01, 0.5)
 
 _T = TypeVar("_T")
 
-# What a child inherited in the middle of a transaction. Garbage collection of these objects would
-# close connections of the parent.
+# Objects that a child inherited in the middle of a transaction. They are kept, since their
+# finalizers would close connections of the parent.
 _inherited: list[object] = []
 
 
@@ -64,7 +69,7 @@ def _create_engine(
         return PostgresqlEngine(
             url, busy_timeout, read_timeout, version=version, read_only=read_only
         )
-    raise StoreError(unknown_kind(url))
+    raise StoreError(unsupported_url(url))
 
 
 class Database:
@@ -114,7 +119,7 @@ class Database:
         except BaseException:
             self._engine.sql.dispose()
             raise
-        notify_of_forks(self)
+        _databases.add(self)
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -135,9 +140,9 @@ class Database:
         return not self._engine.one_writer
 
     @property
-    def narrows_first(self) -> bool:
+    def filters_first(self) -> bool:
         """Whether rows should be filtered before they are sorted."""
-        return self._engine.narrows_first
+        return self._engine.filters_first
 
     @property
     def engine(self) -> sa.Engine:
@@ -192,7 +197,7 @@ class Database:
             self._quiet.notify_all()
 
     def after_fork_in_child(self) -> None:
-        """Start over, unless a connection was inherited while it was in use."""
+        """Prepare for new connections, unless one was inherited while it was in use."""
         connection = self._work.connection
         if connection is None and (self._in_use == 0 or self._engine.survives_forks):
             self._engine.after_fork_in_child()
@@ -220,10 +225,10 @@ class Database:
     def retry(self, work: Callable[[], _T], *, reads: bool = False) -> _T:
         """Return the result of ``work``, which is retried when the database aborts it.
 
-        This handles deadlocks, lost connections and restarts of the server, for as long as another
-        writer would be waited for. Inside a transaction ``work`` runs once, since only the whole
-        transaction can be retried. ``work`` must not have committed anything when it fails.
-        ``reads`` tells that it only reads, so that the read timeout applies.
+        Reasons are deadlocks, lost connections and restarts of the server. The time limit is that
+        of waiting for other writers or, if ``work`` only ``reads``, for a read. ``work`` must not
+        have committed anything when it fails. Inside a transaction it runs once, since only the
+        whole transaction can be retried.
         """
         state = self._work
         if state.connection is not None:
@@ -237,7 +242,7 @@ class Database:
                 try:
                     return work()
                 except Interrupted:
-                    # Random, so that two transactions do not collide again.
+                    # A random pause, so that two transactions do not collide again.
                     wait = pause * random.uniform(0.5, 1.5)  # noqa: S311
                     if time.monotonic() + wait > deadline:
                         raise
@@ -301,11 +306,11 @@ class Database:
             raise StoreError(f"the store {self.url} was opened read-only")
         work = self._work
         if work.connection is not None:
-            with self._joined():
+            with self._join():
                 yield work.connection
             return
         with (
-            self._turn(self._wait_limit) as left,
+            self._thread_lock(self._wait_limit) as left,
             self._connected(lambda c: self._engine.begin(c, left)) as connection,
         ):
             work.connection, work.writable = connection, True
@@ -328,7 +333,7 @@ class Database:
                 connection.rollback()
 
     @contextmanager
-    def _joined(self) -> Iterator[None]:
+    def _join(self) -> Iterator[None]:
         work = self._work
         if not work.writable:
             raise StoreError("a snapshot is read-only; open the transaction first")
@@ -347,7 +352,10 @@ class Database:
         if work.connection is not None:
             yield work.connection
             return
-        with self._reader(), self._connected(self._engine.begin_snapshot, reads=True) as connection:
+        with (
+            self._reader_lock(),
+            self._connected(self._engine.begin_snapshot, reads=True) as connection,
+        ):
             work.connection = connection
             try:
                 yield connection
@@ -357,12 +365,15 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Return a connection for one read: that of the open transaction, or another one."""
+        """Yield a connection for one read: that of the open transaction, if there is one."""
         self._check_process()
         if self._work.connection is not None:
             yield self._work.connection
             return
-        with self._reader(), self._connected(self._engine.begin_read, reads=True) as connection:
+        with (
+            self._reader_lock(),
+            self._connected(self._engine.begin_read, reads=True) as connection,
+        ):
             yield connection
 
     def prepare(self) -> None:
@@ -391,8 +402,8 @@ class Database:
         self._work.writes += 1
 
     @contextmanager
-    def _turn(self, timeout: float) -> Iterator[float]:
-        """Wait for the writers among the other threads; yield what is left of ``timeout``."""
+    def _thread_lock(self, timeout: float) -> Iterator[float]:
+        """Exclude other writing threads, where needed; yield the rest of ``timeout``."""
         if not self._engine.one_writer:
             yield timeout
             return
@@ -408,9 +419,44 @@ class Database:
             writers.release()
 
     @contextmanager
-    def _reader(self) -> Iterator[None]:
+    def _reader_lock(self) -> Iterator[None]:
         if not self._engine.one_connection:
             yield
             return
-        with self._turn(self._read_timeout):
+        with self._thread_lock(self._read_timeout):
             yield
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_forking: list[Database] = []
+_fork_lock = threading.Lock()
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _forking[:] = _databases
+    for database in _forking:
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for database in _forking:
+        database.after_fork_in_parent()
+    _forking.clear()
+    _fork_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _fork_lock
+    _fork_lock = threading.Lock()
+    for database in _forking:
+        database.after_fork_in_child()
+    _forking.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

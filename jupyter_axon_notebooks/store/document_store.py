@@ -12,11 +12,12 @@ from tinydb import where
 
 from ..defaults import default_url
 from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, WrongUser
+from ..metrics import rank
 from ..records import new_id
 from .codec import column_text
 from .database import BUSY_TIMEOUT, Database
 from .garbage_queries import GarbageQueries
-from .metric_index import INDEXED_NAME_LENGTH, MetricIndex, best_of
+from .metric_index import INDEXED_NAME_LENGTH, MetricIndex
 from .migrations import migrate
 from .schema import (
     CHECKPOINTS,
@@ -57,9 +58,17 @@ class Store:
     url : str
         The URL that it was opened with.
     id : str
-        The random id of the store, with which files outside of it refer to it.
-    notebooks, checkpoints, runs, versions, contents, provenance : DocumentTable
-        Its tables.
+        The random id of the store, which files outside of it contain.
+    notebooks : DocumentTable
+        Notebook records, without their cells.
+    checkpoints, provenance : DocumentTable
+        Checkpoints, and their provenance.
+    runs : DocumentTable
+        Training runs.
+    versions : DocumentTable
+        Versions of notebooks: lists of references to contents.
+    contents : DocumentTable
+        Sources and outputs of cells, each stored once per notebook.
     garbage : GarbageQueries
         Queries for what garbage collection may delete.
     """
@@ -85,6 +94,12 @@ class Store:
             self._database.close()
             raise
         self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
+        self.notebooks = self.table(NOTEBOOKS.name)
+        self.checkpoints = self.table(CHECKPOINTS.name)
+        self.runs = self.table(RUNS.name)
+        self.versions = self.table(VERSIONS.name)
+        self.contents = self.table(CONTENTS.name)
+        self.provenance = self.table(PROVENANCE.name)
         self.garbage = GarbageQueries(self._database, self._schema)
 
     def _prepare(self, read_only: bool) -> str:
@@ -155,43 +170,14 @@ class Store:
         """Return the table ``name``; raises KeyError if there is none."""
         return cast(DocumentTable, self.documents.table(name))
 
-    @property
-    def notebooks(self) -> DocumentTable:
-        """Notebook records, without their cells."""
-        return self.table(NOTEBOOKS.name)
-
-    @property
-    def checkpoints(self) -> DocumentTable:
-        """Checkpoints."""
-        return self.table(CHECKPOINTS.name)
-
-    @property
-    def runs(self) -> DocumentTable:
-        """Training runs."""
-        return self.table(RUNS.name)
-
-    @property
-    def versions(self) -> DocumentTable:
-        """Versions of notebooks: lists of references to contents."""
-        return self.table(VERSIONS.name)
-
-    @property
-    def contents(self) -> DocumentTable:
-        """Sources and outputs of cells, each stored once per notebook."""
-        return self.table(CONTENTS.name)
-
-    @property
-    def provenance(self) -> DocumentTable:
-        """Provenance of checkpoints."""
-        return self.table(PROVENANCE.name)
-
     # Transactions.
 
     def transaction(self) -> AbstractContextManager[sa.Connection]:
-        """Open a transaction that every table operation inside joins.
+        """Open a transaction, which all table operations inside are part of.
 
-        Other writers may be active: read with :meth:`.DocumentTable.get_for_update` what a decision
-        depends on, or lock the record that it belongs to. See :meth:`.Database.transaction`.
+        Other writers may be active. Read a document that a decision depends on with
+        :meth:`.DocumentTable.get_for_update`, or lock the record that it belongs to. See
+        :meth:`.Database.transaction`.
         """
         return self._database.transaction()
 
@@ -202,9 +188,8 @@ class Store:
     def retry(self, work: Callable[[], _T]) -> _T:
         """Return the result of ``work``, a transaction that is retried when it is aborted.
 
-        ``work`` opens the transaction and ends with it. Deadlocks, lost connections and restarts of
-        the database are handled that way. Everything that it does besides must be safe to repeat.
-        Within an open transaction ``work`` runs once. See :func:`retried`.
+        ``work`` opens the transaction and ends with its commit. Its other effects must be safe to
+        repeat. Within an open transaction ``work`` runs once. See :meth:`.Database.retry`.
         """
         return self._database.retry(work)
 
@@ -246,15 +231,20 @@ class Store:
     ) -> list[Document]:
         """Return the checkpoints of a notebook with the best values of a metric, best first.
 
-        Ties are sorted by age (``created_at``, then id), oldest first. These are index look-ups,
-        except for metrics whose names are too long for the index.
+        Ties are sorted by age (``created_at``, then id), oldest first. This uses the metric index,
+        except for metrics whose names are too long for it.
         """
         limit = min(limit, _MAX_LIMIT)
         if limit < 1:
             return []
         if len(name) > INDEXED_NAME_LENGTH:
             in_notebook = self.checkpoints.search(where("notebook_id") == notebook_id)
-            return best_of(in_notebook, name, minimize=minimize)[:limit]
+            return rank(
+                in_notebook,
+                name,
+                minimize=minimize,
+                fields=lambda found: (found.get("metrics"), found["created_at"], found["id"]),
+            )[:limit]
 
         def read() -> list[tuple[str, str | None]]:
             # A snapshot costs another round trip on PostgreSQL.
@@ -302,10 +292,8 @@ class Store:
     def plan_removal(self, names: Sequence[str]) -> list[RemovedRole]:
         """Return what :meth:`remove_users` would remove, without changing anything.
 
-        Raises
-        ------
-        StoreError
-            When the store is not on PostgreSQL, or not opened by the owner of its tables.
+        Raises StoreError if the store is not on PostgreSQL, or not opened by the owner of its
+        tables.
         """
         self._check_has_roles()
         from .postgresql.removal import plan_removal
@@ -489,10 +477,7 @@ def open_store(
 def has_tables(url: str, *, read_only: bool = False, read_timeout: float | None = None) -> bool:
     """Return whether the existing database at ``url`` contains a store; create none.
 
-    Raises
-    ------
-    StoreError
-        When the database cannot be reached, or is a file of another application.
+    Raises StoreError if the database cannot be reached, or is a file of another application.
     """
     database = Database(url, read_timeout=read_timeout, read_only=read_only)
     try:

@@ -1,14 +1,12 @@
-"""The interface of database engines."""
+"""The base class of database engines."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import sqlalchemy as sa
 
 
-class Engine(Protocol):
-    """A database as one process reaches it.
+class Engine:
+    """A database, and how this process connects to it; optional steps do nothing by default.
 
     The driver is in autocommit mode; transactions are begun explicitly.
 
@@ -21,7 +19,7 @@ class Engine(Protocol):
         before they reach it, and no rows need to be locked.
     one_connection : bool
         Whether there is a single connection, for which readers queue as well.
-    narrows_first : bool
+    filters_first : bool
         Whether rows should be filtered before they are sorted. A planner that relies on estimates
         may otherwise scan the table in the order of insertion until a page is full.
     survives_forks : bool
@@ -31,12 +29,13 @@ class Engine(Protocol):
     sql: sa.Engine
     one_writer: bool
     one_connection: bool
-    narrows_first: bool
+    filters_first: bool
     survives_forks: bool
 
     @property
     def is_lost(self) -> bool:
         """Whether the database was removed or replaced, so that commits would be lost."""
+        return False
 
     def check(self) -> None:
         """Raise StoreError if the database cannot be used."""
@@ -49,12 +48,15 @@ class Engine(Protocol):
 
         Processes that had the store open during the migration would omit new columns.
         """
+        raise NotImplementedError
 
     def begin(self, connection: sa.Connection, timeout: float) -> None:
         """Begin a transaction that waits for other writers for at most ``timeout`` seconds."""
+        raise NotImplementedError
 
     def begin_snapshot(self, connection: sa.Connection) -> None:
         """Begin a read-only transaction in which all reads see the same state."""
+        raise NotImplementedError
 
     def begin_read(self, connection: sa.Connection) -> None:
         """Prepare for a single read."""
@@ -69,6 +71,7 @@ class Engine(Protocol):
         StoreTooNew
             When this process is outdated; :meth:`begin` may raise it as well.
         """
+        raise NotImplementedError
 
     def lock(self, connection: sa.Connection, name: str) -> None:
         """Lock ``name``, which stands for a row that does not exist yet, for the transaction."""
@@ -78,12 +81,14 @@ class Engine(Protocol):
 
     def change_marker(self, connection: sa.Connection) -> str:
         """Return a text that changes with every commit of any process and is never reused."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close every connection that is not in use."""
+        self.sql.dispose()
 
     def before_fork(self) -> None:
         """Close what a child process must not inherit."""
 
     def after_fork_in_child(self) -> None:
-        """Start over with new connections, without closing those of the parent."""
+        """Prepare for new connections, without closing those of the parent."""

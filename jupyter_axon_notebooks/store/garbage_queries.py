@@ -1,6 +1,6 @@
 """Queries for versions and contents that garbage collection may delete.
 
-They are index look-ups that read no document.
+They use indexes only, and read no document.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from .schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, VERSIONS, Schema
 class GarbageQueries:
     """Queries for old versions, and for contents that no version lists.
 
-    Within a transaction that holds the notebook's lock the results are exact. Otherwise they may be
-    out of date when they are used.
+    Results may be out of date when they are used, unless the transaction has locked the notebook.
     """
 
     def __init__(self, database: Database, schema: Schema) -> None:
@@ -28,7 +27,7 @@ class GarbageQueries:
         v = schema.tables[VERSIONS.name].sql.c
         c = schema.tables[CONTENTS.name].sql.c
         referring = schema.tables[CHECKPOINTS.name].sql.c.version_id
-        in_notebook = v.notebook_id == sa.bindparam("of")
+        in_notebook = v.notebook_id == sa.bindparam("notebook")
         keep = sa.bindparam("keep", type_=sa.Integer)
         oldest_kept = (
             sa.select(v.ordinal).where(in_notebook).order_by(v.ordinal.desc()).limit(1)
@@ -52,7 +51,7 @@ class GarbageQueries:
             .join(over_limit, over_limit.c.notebook_id == n.id)
             .where(n.user_id == sa.bindparam("user"))
         )
-        # Modulo, since the numbers of an imported history are unbounded and their sum must not be.
+        # Modulo, to bound the sum: an imported history may have any numbers.
         number = sa.func.coalesce(v.ordinal, 0) % sa.literal_column(str(2**40))
         self._numbers = sa.select(v.id, number).where(in_notebook)
         self._tally = sa.select(sa.func.count(), sa.func.sum(number)).where(in_notebook)
@@ -61,7 +60,7 @@ class GarbageQueries:
             return c.ordinal > sa.func.coalesce(ordinal.scalar_subquery(), -1)
 
         newest = sa.select(sa.func.max(v.ordinal)).where(in_notebook)
-        contents = sa.select(c.id).where(c.notebook_id == sa.bindparam("of"))
+        contents = sa.select(c.id).where(c.notebook_id == sa.bindparam("notebook"))
         self._unlisted = contents.where(newer_than(newest))
         self._since = contents.where(newer_than(newest.where(v.ordinal < sa.bindparam("ordinal"))))
         newest_here = sa.select(sa.func.max(v.ordinal)).where(v.notebook_id == c.notebook_id)
@@ -72,29 +71,29 @@ class GarbageQueries:
         )
 
     def superseded_versions(self, notebook_id: str, keep: int, *, limit: int) -> list[str]:
-        """Return ids of versions beyond the newest ``keep`` that no checkpoint refers to.
+        """Return the oldest versions, at most ``limit``, that no checkpoint refers to.
 
-        The oldest come first; at most ``limit`` are returned.
+        The newest ``keep`` versions of the notebook are excluded.
         """
-        return self._ids(self._superseded, of=notebook_id, keep=keep, limit=limit)
+        return self._ids(self._superseded, notebook=notebook_id, keep=keep, limit=limit)
 
     def version_numbers(self, notebook_id: str) -> dict[str, int]:
         """Return the numbers of a notebook's versions, modulo 2⁴⁰, by id."""
-        rows = self._rows(self._numbers, of=notebook_id)
+        rows = self._rows(self._numbers, notebook=notebook_id)
         return {plain_text(version_id): number for version_id, number in rows}
 
     def version_totals(self, notebook_id: str) -> tuple[int, int]:
         """Return how many versions a notebook has, and the sum of :meth:`version_numbers`."""
-        [(count, total)] = self._rows(self._tally, of=notebook_id)
+        [(count, total)] = self._rows(self._tally, notebook=notebook_id)
         return count, int(total or 0)
 
     def unlisted_contents(self, notebook_id: str, *, limit: int | None = None) -> set[str]:
         """Return ids of contents that are newer than every version of the notebook."""
-        return set(self._ids(self._unlisted.limit(limit), of=notebook_id))
+        return set(self._ids(self._unlisted.limit(limit), notebook=notebook_id))
 
     def contents_since(self, notebook_id: str, ordinal: int) -> set[str]:
-        """Return ids of contents that are too new for any version numbered below ``ordinal``."""
-        return set(self._ids(self._since, of=notebook_id, ordinal=ordinal))
+        """Return ids of contents that are newer than all versions numbered below ``ordinal``."""
+        return set(self._ids(self._since, notebook=notebook_id, ordinal=ordinal))
 
     def notebooks_over_limit(self, keep: int, user_id: str | None = None) -> list[str]:
         """Return ids of notebooks, of one user or of all, with more than ``keep`` versions."""

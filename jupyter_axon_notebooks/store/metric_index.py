@@ -1,36 +1,23 @@
-"""The SQL index that ranks checkpoints by metric.
+"""The SQL table that ranks checkpoints by metric.
 
-It has one row for each finite metric of each checkpoint, ordered by notebook, name, value and age.
-So the best checkpoint is the first row of a range, and no query sorts. Rows are derived from the
-documents, as promoted columns are.
+It has one row for each finite metric of each checkpoint, with the primary key (notebook, name,
+value, age). So the best checkpoint is the first row of a range, and no query has to sort. Rows are
+derived from the documents, as promoted columns are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
-from ..metrics import finite_metrics, rank
+from ..metrics import finite_metrics
 from .codec import column_text, plain_text
 
-#: Longer names are not indexed, since index rows have a size limit.
+#: Longer names are not indexed, since index entries have a size limit.
 INDEXED_NAME_LENGTH = 200
-
-
-_Document = TypeVar("_Document", bound=Mapping[str, Any])
-
-
-def best_of(documents: Iterable[_Document], name: str, *, minimize: bool) -> list[_Document]:
-    """Return the documents with a finite metric ``name``, best first, ties oldest first."""
-    return rank(
-        documents,
-        name,
-        minimize=minimize,
-        fields=lambda found: (found.get("metrics"), found["created_at"], found["id"]),
-    )
 
 
 class MetricIndex:
@@ -57,24 +44,24 @@ class MetricIndex:
         self.delete_row = sa.delete(self.sql).where(
             *(column == sa.bindparam(f"row_{column.name}") for column in c)
         )
-        of_notebook = c.notebook_id == sa.bindparam("of")
-        here = sa.and_(of_notebook, c.name == sa.bindparam("named"))
+        in_notebook = c.notebook_id == sa.bindparam("notebook")
+        matches = sa.and_(in_notebook, c.name == sa.bindparam("metric"))
         limit = sa.bindparam("limit", type_=sa.Integer)
         oldest_first = c.created_at, c.checkpoint_id
         stored = sa.select(
             c.checkpoint_id, documents.c.document, c.value, c.created_at
         ).outerjoin_from(self.sql, documents, documents.c.id == c.checkpoint_id)
-        highest = sa.select(sa.func.max(c.value)).where(here).correlate(None).scalar_subquery()
-        self._names = sa.select(c.name).where(of_notebook).distinct()
-        self._lowest = stored.where(here).order_by(c.value, *oldest_first).limit(limit)
-        self._highest = stored.where(here, c.value == highest).order_by(*oldest_first).limit(1)
+        highest = sa.select(sa.func.max(c.value)).where(matches).correlate(None).scalar_subquery()
+        self._names = sa.select(c.name).where(in_notebook).distinct()
+        self._lowest = stored.where(matches).order_by(c.value, *oldest_first).limit(limit)
+        self._highest = stored.where(matches, c.value == highest).order_by(*oldest_first).limit(1)
         skip = sa.bindparam("skip", type_=sa.Integer)
         self._nth_highest = (
-            sa.select(c.value).where(here).order_by(c.value.desc()).limit(1).offset(skip)
+            sa.select(c.value).where(matches).order_by(c.value.desc()).limit(1).offset(skip)
         )
         nth: sa.BindParameter[float] = sa.bindparam("nth")
-        self._higher = stored.where(here, c.value > nth)
-        self._tied = stored.where(here, c.value == nth).order_by(*oldest_first).limit(limit)
+        self._higher = stored.where(matches, c.value > nth)
+        self._tied = stored.where(matches, c.value == nth).order_by(*oldest_first).limit(limit)
 
     def rows(self, checkpoint_id: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the index rows of one checkpoint document."""
@@ -95,7 +82,7 @@ class MetricIndex:
 
     def names(self, connection: sa.Connection, notebook_id: str) -> set[str]:
         """Return the names of all indexed metrics of a notebook's checkpoints."""
-        names = connection.scalars(self._names, {"of": column_text(notebook_id)})
+        names = connection.scalars(self._names, {"notebook": column_text(notebook_id)})
         return {plain_text(name) for name in names}
 
     def best(
@@ -106,7 +93,7 @@ class MetricIndex:
         The JSON of a checkpoint that is indexed but missing is None. With ``minimize`` or a
         ``limit`` of 1 this takes one statement, otherwise three, which need a snapshot.
         """
-        values = {"of": column_text(notebook_id), "named": column_text(name), "limit": limit}
+        values = {"notebook": column_text(notebook_id), "metric": column_text(name), "limit": limit}
         if minimize:
             rows = list(connection.execute(self._lowest, values))
         elif limit == 1:
@@ -118,8 +105,8 @@ class MetricIndex:
     def _best_highest(
         self, connection: sa.Connection, values: dict[str, Any], limit: int
     ) -> list[Any]:
-        # Read backwards, the index would list ties newest first. So look up the value of the last
-        # one: fewer than `limit` are higher, and the oldest of its ties fill the rest.
+        # In descending order the index lists ties newest first. So get the value of rank `limit`,
+        # then all rows with higher values (fewer than `limit`), and the oldest with that value.
         nth = connection.scalar(self._nth_highest, {**values, "skip": limit - 1})
         higher = connection.execute(
             self._higher, {**values, "nth": -math.inf if nth is None else nth}

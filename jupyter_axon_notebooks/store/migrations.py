@@ -1,17 +1,16 @@
 """Migrations of stores that earlier versions of this package created.
 
-A step migrates a store from the schema version that it is filed under to the next one. Steps run
-when the store is opened, in the transaction that records the new version: a step that fails leaves
-the store unchanged, and of two processes that open the store at once only one migrates. Missing
-tables are created after the last step; columns and indexes of existing tables are up to the steps.
-Processes that have had the store open since before get StoreTooNew when they write.
+Each step in :data:`STEPS` migrates a store from one schema version to the next. Steps run when the
+store is opened, in the transaction that records the new version. So a step that fails leaves the
+store unchanged, and of two processes that open the store at once only one migrates. Missing tables
+are created after the last step; steps must change the columns and indexes of existing tables.
+Processes that opened the store before the migration get StoreTooNew when they write.
 
-To add a step, raise :data:`.schema.SCHEMA_VERSION`, file the step under the previous number, and
-keep a small store of that version in ``tests/data/stores`` for each engine. Steps contain SQL for
-both engines and do not use :mod:`.schema`, which changes while a step must not.
+To add a step, raise :data:`.schema.SCHEMA_VERSION`, and add the step under the previous number and
+a small store of that version to ``tests/data/stores`` for each engine. Steps contain SQL for both
+engines. They do not use :mod:`.schema`, whose content will change.
 
-Alembic is not used: the schema is a handful of columns derived from JSON documents, and its
-revisions and configuration would be larger than the loop below.
+Alembic is not used: its revisions and configuration would be larger than the loop below.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Translation of TinyDB conditions to SQL that narrows the candidates.
+"""Translation of TinyDB conditions to SQL.
 
-A TinyDB condition is a function, but has a hashable description for the query cache. The parts of
-that description that refer to promoted fields become SQL. TinyDB then tests every candidate, so the
-SQL may admit too many documents, but never too few.
+A TinyDB condition is a function with a hashable description (for TinyDB's query cache). The parts
+of the description that refer to promoted fields are translated to SQL. TinyDB then tests every
+document that SQL returns, so SQL may return too many documents, but never too few.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RANGES: dict[str, Callable[[Any, Any], Any]] = {
 class Narrowing(NamedTuple):
     """The SQL clause of a condition.
 
-    ``clause`` is None if SQL cannot narrow. ``exact`` tells whether every candidate matches.
+    ``clause`` is None for all rows. ``exact`` tells whether all rows of the clause match.
     """
 
     clause: sa.ColumnElement[bool] | None
@@ -50,7 +50,7 @@ def narrow(condition: QueryLike, table: CollectionTable) -> Narrowing:
 
 
 def narrow_any(conditions: Sequence[QueryLike], table: CollectionTable) -> Narrowing:
-    """Return the clause of whether any of ``conditions`` holds."""
+    """Return the clause of rows that match any of ``conditions``."""
     translator = _Translator(table)
     return _any_of([translator.translate(condition) for condition in conditions])
 
@@ -59,7 +59,7 @@ class _Translator:
     def __init__(self, table: CollectionTable) -> None:
         self._table = table
         self._fields = {
-            (field.name,): field for field in table.collection.fields if field.beyond is None
+            (field.name,): field for field in table.collection.fields if field.large_field is None
         }
         self._terms_left = _MAX_TERMS
         self._depth = 0
@@ -112,7 +112,7 @@ class _Translator:
         clause = _RANGES[sign](column, _bound(value))
         if field.kind == "text":
             return Narrowing(clause, exact=True)
-        # Fractions are not stored in integer columns, but may be in the range.
+        # A number with a fraction is NULL in an integer column, but may be in the range.
         return Narrowing(sa.or_(clause, column.is_(None)), exact=False)
 
 
@@ -129,7 +129,7 @@ def _any_of(narrowings: Sequence[Narrowing]) -> Narrowing:
 
 
 def _is_comparable(field: Field, value: Any) -> bool:
-    # Exact types only: subclasses may define comparisons of their own.
+    # Not subclasses, which may define other comparisons.
     if field.kind == "text":
         return type(value) is str
     return type(value) is int and value in _INT64

@@ -1,7 +1,7 @@
-"""The rows of a collection as mappings, which is how TinyDB sees its tables.
+"""The rows of a collection as mappings from ids to documents, which TinyDB expects of a table.
 
-TinyDB expects a table to be a dict of documents by id. :class:`Rows` is such a mapping, read from
-SQL on demand. :class:`PendingChanges` can be modified as well, and writes the rows that changed.
+:class:`Rows` is a mapping that is read from SQL on demand. :class:`PendingChanges` can be modified
+as well, and writes the rows that changed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from .schema import CollectionTable
 Document = dict[str, Any]
 _T = TypeVar("_T")
 
-#: Values bound in one statement; SQLite allows 32,766.
+#: The largest number of ids in one statement; SQLite allows 32,766.
 _BATCH = 500
-#: Rows per page of a scan: few at first, since a search may stop at its first match.
+#: Rows per page of a scan. The first pages are small, since a search may stop at its first match.
 _PAGES = (32, 256, 2048)
 
 
 class Rows(Mapping[str, Document]):
     """The documents of a collection, or those that match a clause, in the order of insertion.
 
-    A scan reads page by page and holds no connection in between, so the table may change while it
-    is iterated: rows that are inserted behind the current position are seen.
+    Iteration reads page by page and holds no connection in between. It includes rows that are
+    inserted meanwhile.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class Rows(Mapping[str, Document]):
         """Return ids and JSON of all rows, locked for the open transaction."""
         if not self.database.locks_rows:
             return list(self.texts())
-        # Not in pages: a row that is deleted meanwhile would make a page look like the last one.
+        # Not in pages: if a row is deleted meanwhile, a page is too short and seems to be the last.
         rows = self._fetch(self._lock(self._select(self._c.seq, self._c.id, self._c.document)))
         return [(plain_text(doc_id), text) for _, doc_id, text in sorted(rows)]
 
     def some(self, doc_ids: Iterable[object], *, lock: bool = False) -> list[tuple[str, str]]:
-        """Return ids and JSON of the existing ones of ``doc_ids``, in the order of insertion."""
+        """Return ids and JSON of those of ``doc_ids`` that exist, in the order of insertion."""
         rows = self._batched(doc_ids, self.table.select_some, lock=lock)
         return [(plain_text(doc_id), text) for _, doc_id, text in sorted(rows)]
 
@@ -105,7 +105,7 @@ class Rows(Mapping[str, Document]):
         self, fields: Mapping[str, str | int], *columns: str, limit: int
     ) -> Sequence[Any]:
         """Return columns of at most ``limit`` rows whose promoted fields have these values."""
-        assert self._clause is None  # the statement is for the whole table
+        assert self._clause is None, "the statement ignores the clause"
         statement = self.table.select_by_fields(columns, tuple(fields), limit)
         values = {
             name: column_text(value) if isinstance(value, str) else value
@@ -126,8 +126,8 @@ class Rows(Mapping[str, Document]):
         statement = self.table.select_max(name, of)
         return self._read(lambda c: c.scalar(statement, {"value": column_text(value)}))
 
-    # Changes without reading documents. The metric index can only be updated from the documents,
-    # so all but the last one are for collections without one.
+    # Changes without reading documents. Updates of the metric index need the documents, so that
+    # only `delete_notebook` supports collections with an index.
 
     def delete_all(self) -> list[str]:
         """Delete these rows; return their ids."""
@@ -144,7 +144,7 @@ class Rows(Mapping[str, Document]):
         return ids
 
     def delete_some(self, doc_ids: Iterable[str]) -> None:
-        """Delete the existing ones of ``doc_ids``."""
+        """Delete those of ``doc_ids`` that exist."""
         assert self.table.metric_index is None
         with self.database.transaction() as connection:
             _Writer(connection, self).delete({doc_id: {} for doc_id in doc_ids})
@@ -197,12 +197,12 @@ class Rows(Mapping[str, Document]):
         return statement.order_by(self._c.id).with_for_update()
 
     @property
-    def _narrows_first(self) -> bool:
-        return self._clause is not None and self.database.narrows_first
+    def _filters_first(self) -> bool:
+        return self._clause is not None and self.database.filters_first
 
     def _all(self, first: sa.Column[Any], second: sa.Column[Any]) -> Iterator[tuple[str, str]]:
-        """Iterate as :meth:`_scan` does, but without pages where they would be slower."""
-        if not self._narrows_first:
+        """Iterate as :meth:`_scan` does; without pages if the rows must be filtered first."""
+        if not self._filters_first:
             yield from self._scan(first, second)
             return
         for _, doc_id, other in sorted(self._fetch(self._select(self._c.seq, first, second))):
@@ -212,7 +212,7 @@ class Rows(Mapping[str, Document]):
         after = -1
         for size in chain(_PAGES, repeat(_PAGES[-1])):
             page = self._select(self._c.seq, first, second).where(self._c.seq > after)
-            if self._narrows_first:  # OFFSET makes PostgreSQL plan the filter on its own
+            if self._filters_first:  # OFFSET makes PostgreSQL run the filter before the sort
                 page = sa.select(page.offset(0).subquery())
             rows = self._fetch(page.order_by(sa.literal_column("seq")).limit(size))
             for seq, doc_id, other in rows:
@@ -250,8 +250,8 @@ class Rows(Mapping[str, Document]):
 class PendingChanges(MutableMapping[str, Document]):
     """Rows that can be changed in place; :meth:`flush` writes those whose JSON differs.
 
-    It is used within one transaction, and locks the rows that it reads. It keeps the documents that
-    it returns, since the caller may change them.
+    It is used within one transaction, and locks the rows that it reads. It keeps all documents that
+    it returns, since the caller may change them in place.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -263,7 +263,7 @@ class PendingChanges(MutableMapping[str, Document]):
         self._cleared = False
 
     def prefetch(self, doc_ids: Collection[str]) -> None:
-        """Read the documents of ``doc_ids`` in few statements, before they are used."""
+        """Read the documents of ``doc_ids`` together rather than one by one."""
         self._absent.update(doc_ids)
         if self._absent:
             for doc_id, text in self._rows.some(self._absent, lock=True):
@@ -314,7 +314,7 @@ class PendingChanges(MutableMapping[str, Document]):
         stored, _ = self._loaded.pop(doc_id)
         self._absent.add(doc_id)
         if stored is not None:
-            # The index has what was stored, even if the document has been changed since.
+            # Delete the index rows of the stored document: the caller may have changed `document`.
             self._removed[doc_id] = decode(stored) if self._rows.table.metric_index else document
 
     def __iter__(self) -> Iterator[str]:
@@ -351,10 +351,11 @@ class PendingChanges(MutableMapping[str, Document]):
 
 
 def _as_read(document: Document, text: str, table: CollectionTable) -> Document:
-    """Return ``document`` as it will be decoded, from which columns and index rows are derived.
+    """Return the document that decoding ``text``, the JSON of ``document``, gives.
 
-    JSON turns keys into strings, and two surrogates into one character. ``text`` is decoded only if
-    one of these may matter: names of promoted fields are strings, and surrogates are escaped.
+    Columns and index rows are derived from it, and JSON changes keys into strings, and pairs of
+    surrogates into one character. Decoding is skipped where neither can affect them: without a
+    metric index, and without escaped surrogates.
     """
     return decode(text) if table.metric_index or "\\ud" in text else document
 
@@ -374,7 +375,7 @@ class _Writer:
             self._connection.execute(statement, rows)
 
     def clear(self) -> None:
-        # Locked, or the index would lose rows that others insert meanwhile.
+        # The lock prevents inserts in between, whose index rows would be deleted.
         self._database.lock_table(self._table.sql)
         self._execute(sa.delete(self._table.sql))
         if self._index is not None:
@@ -397,7 +398,7 @@ class _Writer:
             return
         before = self._index_rows((id, decode(stored)) for id, (*_, stored) in documents.items())
         after = self._index_rows((id, document) for id, (document, *_) in documents.items())
-        # Most rows stay the same. On PostgreSQL each row written locks its notebook.
+        # Only what differs: on PostgreSQL each index row that is written locks its notebook.
         self._delete_index_rows(row for key, row in before.items() if key not in after)
         self._insert_index_rows(row for key, row in after.items() if key not in before)
 

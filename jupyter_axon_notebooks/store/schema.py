@@ -1,8 +1,8 @@
 """The collections of the store, and the fields that SQL can search by.
 
-A :class:`Collection` is one TinyDB table: documents of one kind, with *promoted* fields that are
-copied into indexed columns. The columns are derived from the documents on every write, and only
-narrow a search. To promote another field, add it here and raise :data:`SCHEMA_VERSION`.
+A :class:`Collection` is one TinyDB table: documents of one kind. Some of their fields are
+*promoted*: every write copies their values to columns, by which SQL can search and sort. To promote
+another field, add it here and raise :data:`SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from .codec import column_text, encode_ending
 from .metric_index import MetricIndex
 
-#: Raised whenever a column or an index is added, removed or changes its meaning.
+#: Raise this when a column or an index is added or removed, or changes its meaning.
 SCHEMA_VERSION = 2
 
 _INT64 = range(-(2**63), 2**63)
@@ -30,24 +30,24 @@ class Field:
     Attributes
     ----------
     long : bool
-        Whether values may exceed an entry of PostgreSQL's ordinary indexes, some 2,700 bytes.
-    beyond : str or None
-        The field that has the exact number where this one has the largest 32-bit number. The column
-        then has the exact number, so SQL cannot evaluate conditions on this field.
+        Whether values may be too long for PostgreSQL's B-tree indexes (some 2,700 bytes).
+    large_field : str or None
+        The field with the exact number if this field has the largest 32-bit number. The column has
+        the exact number, so SQL cannot evaluate conditions on this field.
     """
 
     name: str
     kind: Literal["text", "integer"] = "text"
     long: bool = False
-    beyond: str | None = None
+    large_field: str | None = None
 
     def column_value(self, document: Mapping[str, Any]) -> str | int | None:
         """Return the value of the column; None for values of another kind."""
         value = document.get(self.name)
         if self.kind == "text":
             return column_text(value) if isinstance(value, str) else None
-        if self.beyond is not None and value == _MAX_U32:
-            value = document.get(self.beyond, value)
+        if self.large_field is not None and value == _MAX_U32:
+            value = document.get(self.large_field, value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # 2.0 == 2 in Python
         return int(value) if isinstance(value, int) and value in _INT64 else None
@@ -64,12 +64,12 @@ class Collection:
     fields : tuple of Field
         The promoted fields.
     indexes, unique : tuple of tuple of str
-        Lists of promoted fields (or ``id``). A unique one applies to rows that have all fields.
+        Lists of promoted fields (or ``id``). A unique index ignores rows without one of its fields.
     ranked : bool
         Whether the documents' ``metrics`` are in the :class:`.MetricIndex`.
     ending : tuple of str
-        The fields that the JSON ends with: those that identify the owner, which row-level security
-        compares with the columns.
+        The last fields of the JSON. They identify the owner, and row-level security compares them
+        with the columns.
     """
 
     name: str
@@ -102,7 +102,7 @@ CHECKPOINTS = Collection(
         Field("created_at"),
         Field("run_id"),
         Field("epoch", "integer"),
-        Field("step", "integer", beyond="large_step"),
+        Field("step", "integer", large_field="large_step"),
         Field("version_id"),
     ),
     indexes=(("notebook_id", "created_at", "id"), ("version_id",)),
@@ -110,7 +110,7 @@ CHECKPOINTS = Collection(
     ranked=True,
     ending=("notebook_id",),
 )
-#: The document id of a run is made of its notebook's id and its own (`repository.runs.run_key`).
+#: The document id of a run consists of its notebook's id and its own (`repository.runs.run_key`).
 RUNS = Collection(
     "axonml_runs",
     fields=(Field("notebook_id"), Field("started_at"), Field("status")),
@@ -142,7 +142,7 @@ class CollectionTable:
     """The SQL table of a collection, and its prepared statements.
 
     Its columns are ``seq`` (the order of insertion), ``id``, ``document`` (JSON) and the promoted
-    fields. Statements are built once: building one takes longer than SQLite needs to run it.
+    fields. Statements are built only once, since that takes longer than SQLite takes to run them.
     """
 
     def __init__(self, collection: Collection, metadata: sa.MetaData) -> None:
@@ -164,7 +164,9 @@ class CollectionTable:
         self.metric_index = MetricIndex(metadata, _text(), self.sql) if collection.ranked else None
         c, here = self.sql.c, self.sql.c.id == sa.bindparam("row_id")
         values: dict[str, Any] = {
-            column.name: sa.bindparam(column.name) for column in c if column.name not in _KEYS
+            column.name: sa.bindparam(column.name)
+            for column in c
+            if column.name not in ("seq", "id")
         }
         self.select_text = sa.select(c.document).where(here)
         self.select_locked = self.select_text.with_for_update()
@@ -203,13 +205,13 @@ class CollectionTable:
         label = "_".join(("uq" if unique else "ix", self.collection.name, *names))
         columns = [self.sql.c[name] for name in names]
         long = [field.name for field in self.collection.fields if field.long]
-        # Queries sort NULL first, which PostgreSQL's indexes do only on request.
+        # Queries sort NULL first, unlike PostgreSQL's default.
         ordered = [_hash_text(c) if c.name in long else c.asc().nulls_first() for c in columns]
         sa.Index(label, *columns, unique=unique).ddl_if(dialect="sqlite")
         sa.Index(label, *ordered, unique=unique).ddl_if(dialect="postgresql")
         for column in columns:
             if column.name in long:
-                # A prefix tree takes texts of any length, and serves equality and ranges.
+                # SP-GiST indexes support texts of any length, equality and ranges.
                 sa.Index(
                     f"px_{self.collection.name}_{column.name}", column, postgresql_using="spgist"
                 ).ddl_if(dialect="postgresql")
@@ -226,12 +228,9 @@ class CollectionTable:
         return row
 
 
-_KEYS = ("seq", "id")
-
-
 def _hash_text(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    # The only conversion of text to bytes that PostgreSQL considers immutable. Not md5(), which
-    # fails in FIPS mode.
+    # decode() is the only conversion of text to bytes that PostgreSQL considers immutable. md5()
+    # would need none, but fails in FIPS mode.
     escaped = sa.func.replace(column, sa.literal_column(r"'\'"), sa.literal_column(r"'\\'"))
     return sa.func.sha256(sa.func.decode(escaped, sa.literal_column("'escape'")))
 

@@ -1,8 +1,8 @@
 """TinyDB's storage and table on top of SQL rows.
 
-TinyDB reads a table as a mapping, or lets a function change one. Those two operations are replaced
-here. Methods that take a condition run TinyDB's own code on a view of the table that SQL has
-narrowed to candidates.
+TinyDB reads a table as a mapping, or passes a mapping to a function that changes it. This module
+replaces these two operations. Methods with a condition run TinyDB's own code on a view of the
+table, which contains only the rows that may match according to SQL.
 
 The following names are private to TinyDB: ``Table._read_table``, ``Table._update_table``,
 ``Table._get_next_id`` and ``QueryInstance._hash`` (in :mod:`.query_pushdown`). The dependency is
@@ -58,7 +58,7 @@ def _change(
 class SqlStorage(Storage):
     """A TinyDB storage whose tables are the collections of a schema.
 
-    Plain TinyDB tables work on it as well, but rewrite a table whole, as they do on a file.
+    Plain TinyDB tables work on it as well, but each change rewrites the whole table.
     """
 
     def __init__(self, database: Database, schema: Schema) -> None:
@@ -159,7 +159,7 @@ class DocumentTable(Table):
         self._prefetch: tuple[str, ...] = ()
         super().__init__(storage, name, **options)
 
-    # The hooks that TinyDB's methods are built on.
+    # The private methods that TinyDB's public methods call.
 
     def _read_table(self) -> Any:
         return self._rows
@@ -170,7 +170,7 @@ class DocumentTable(Table):
     def _get_next_id(self) -> Any:
         return new_id()
 
-    # Views, on which TinyDB's own methods run with few documents to look at.
+    # Views.
 
     def _view(self, clause: ColumnElement[bool] | None) -> DocumentTable:
         view = copy.copy(self)
@@ -183,7 +183,7 @@ class DocumentTable(Table):
         return self if clause is None else self._view(clause)
 
     def _prefetching(self, doc_ids: Iterable[str]) -> DocumentTable:
-        """Return a view that reads ``doc_ids`` together before TinyDB asks for each of them."""
+        """Return a view that reads ``doc_ids`` together before TinyDB reads each of them."""
         view = copy.copy(self)
         view._prefetch = tuple(doc_ids)
         return view
@@ -191,7 +191,7 @@ class DocumentTable(Table):
     def _retry(self, work: Callable[[], _T]) -> _T:
         return self._rows.database.retry(work)
 
-    # TinyDB's methods. Each reads and writes only documents that it can affect.
+    # TinyDB's methods. They read only documents that may match.
 
     def search(
         self, cond: QueryLike, *, sort: Sequence[str] = (), limit: int | None = None, skip: int = 0
@@ -219,7 +219,7 @@ class DocumentTable(Table):
             return Table.search(self._narrowed(cond), cond)
         narrowing = narrow(cond, self._rows.table)
         candidates = self._view(narrowing.clause)._rows
-        # Ids are unique, so that an index that ends with the id needs no further column.
+        # Ids are unique, so that no further column is needed after the id.
         order = sort if {"id", "-id"} & set(sort) else (*sort, "seq")
         if narrowing.exact:
             rows = candidates.page(order, limit=limit, skip=skip)
@@ -241,7 +241,7 @@ class DocumentTable(Table):
         return super().contains(cond, doc_id)
 
     def count(self, cond: QueryLike) -> int:
-        """Return how many documents match, by SQL alone where it can evaluate the condition."""
+        """Return how many documents match; SQL counts them if it can evaluate the condition."""
         narrowing = narrow(cond, self._rows.table)
         return len(self._view(narrowing.clause)) if narrowing.exact else super().count(cond)
 
@@ -308,12 +308,12 @@ class DocumentTable(Table):
         """Remove all documents."""
         self._retry(super().truncate)
 
-    # Operations beyond TinyDB's.
+    # Methods that TinyDB does not have.
 
     def iterate(self, cond: QueryLike) -> Iterator[Document]:
         """Iterate over the documents that match ``cond``, with one page at a time in memory.
 
-        Others may write meanwhile.
+        Iteration includes documents that are inserted meanwhile.
         """
         documents = map(decode_document, self._narrowed(cond)._rows.texts())
         return (document for document in documents if cond(document))
@@ -324,13 +324,13 @@ class DocumentTable(Table):
         return None if text is None else decode_document((doc_id, text))
 
     def get_many_for_update(self, doc_ids: Iterable[str]) -> list[Document]:
-        """Return the existing ones of ``doc_ids``, locked until the open transaction ends."""
+        """Return those of ``doc_ids`` that exist, locked until the open transaction ends."""
         return [decode_document(row) for row in self._rows.some(doc_ids, lock=True)]
 
     def find_one(self, **fields: str | int) -> Document | None:
         """Return a document whose promoted fields have these values; None if there is none.
 
-        Each save does this. Translating a condition would take longer than the look-up.
+        This avoids the translation of a condition, which takes longer than the query.
         """
         rows = self._rows.by_fields(fields, "id", "document", limit=1)
         return decode_document((plain_text(rows[0][0]), rows[0][1])) if rows else None
@@ -340,7 +340,7 @@ class DocumentTable(Table):
         return bool(self._rows.by_fields(fields, "id", limit=1))
 
     def ids(self, cond: QueryLike) -> set[str]:
-        """Return the ids of the documents that match ``cond``, by SQL alone where possible."""
+        """Return the ids of the documents that match ``cond``, without reading them if possible."""
         narrowing = narrow(cond, self._rows.table)
         if narrowing.exact:
             return set(self._view(narrowing.clause)._rows)
@@ -362,30 +362,24 @@ class DocumentTable(Table):
     def iterate_json(
         self, cond: QueryLike | None = None, *, doc_ids: Iterable[str] | None = None
     ) -> Iterator[tuple[str, str]]:
-        """Iterate over ids and JSON of the candidates for ``cond``, or of ``doc_ids``."""
+        """Iterate over ids and JSON of documents that may match ``cond``, or of ``doc_ids``."""
         if doc_ids is not None:
             return iter(self._rows.some(doc_ids))
         view = self if cond is None else self._narrowed(cond)
         return view._rows.texts()
 
     def list_json(self, cond: QueryLike, sort: Sequence[str]) -> list[tuple[str, str]]:
-        """Return ids and JSON of the candidates for ``cond``, sorted as by :meth:`search`."""
+        """Return ids and JSON of documents that may match ``cond``, sorted as :meth:`search` does."""
         return self._narrowed(cond)._rows.page(sort, limit=None, skip=0)
 
     def max_value(self, name: str, *, of: str, value: str) -> Any:
-        """Return the maximum of a promoted field where the text field ``of`` is ``value``.
-
-        None if there are no such documents.
-        """
+        """Return the maximum of a promoted field where the text field ``of`` is ``value``, or None."""
         return self._rows.max_value(name, of, value)
 
     def insert_new(self, *documents: Document) -> None:
         """Insert documents with new ids, without checking first whether they exist.
 
-        Raises
-        ------
-        Conflict
-            When an id, or another unique field, exists already.
+        Raises Conflict if an id, or another unique field, exists already.
         """
 
         def add(changes: PendingChanges) -> None:
@@ -400,7 +394,7 @@ class DocumentTable(Table):
         self._retry(lambda: self._rows.replace(str(document.doc_id), dict(document)))
 
     def remove_ids(self, doc_ids: Iterable[str]) -> None:
-        """Remove the existing ones of ``doc_ids`` without reading them."""
+        """Remove those of ``doc_ids`` that exist, without reading them."""
         ids = list(doc_ids)
         self._retry(lambda: self._rows.delete_some(ids))
 

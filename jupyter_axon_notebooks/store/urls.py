@@ -36,9 +36,9 @@ def has_secret(url: sa.URL) -> bool:
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file of the store at ``url`` with links resolved; None if it is not in a file.
+    """Return the file of the store at ``url`` with links resolved, as SQLite names its log.
 
-    SQLite keeps the log beside the resolved path.
+    None if the store is not in a file.
     """
     path = named_file(url)
     return None if path is None else Path(os.path.realpath(path))
@@ -50,8 +50,8 @@ def named_file(url: str) -> Path | None:
     return Path(path).absolute() if path and path != url else None
 
 
-def unknown_kind(url: str) -> str:
-    """Return the error message for a URL of an unsupported kind."""
+def unsupported_url(url: str) -> str:
+    """Return the error message for a URL that no engine supports."""
     return (
         f"store_url starts with {shown_url(url).split(':', 1)[0]!r}; expected "
         "sqlite:///<path to a file>, postgresql+psycopg://<user>@<host>/<database> or memory://"

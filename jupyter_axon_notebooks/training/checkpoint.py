@@ -333,7 +333,6 @@ def write_states(
                         part,
                         format=encoded.format,
                         expected_size=total - written,  # of all that follow: one may fill the disk
-                        beside=next(iter(writers.values()), None),
                     )
                 )
                 for chunk in encoded.chunks():
@@ -345,7 +344,7 @@ def write_states(
                         progress(written, total)
                 writer.prepare()
             for part, writer in writers.items():
-                stored[part] = writer.commit(durable=len(stored) + 1 == len(writers))
+                stored[part] = writer.commit()
     except BaseException:
         if stored:
             states.remove_checkpoint(notebook_id, checkpoint_id)

@@ -23,7 +23,7 @@ from support.engines import postgresql
 from support.factories import (
     check_contents,
     code,
-    create_ids,
+    create_notebooks,
     new_checkpoint,
     new_notebook,
     sources,
@@ -380,7 +380,7 @@ def test_records_without_a_manifest_are_loaded_without_their_history(
 
 
 def test_checkpoints_alone_join_the_notebook_in_the_store(store: Store, file: Path) -> None:
-    create_ids(NotebookRepository(store), "nb-123")
+    create_notebooks(NotebookRepository(store), "nb-123")
     stray = {**CHECKPOINT, "id": "cp-2", "notebook_id": "nowhere"}
     write_plain(file, checkpoints=[CHECKPOINT, stray])
     report = load_file(store, file)

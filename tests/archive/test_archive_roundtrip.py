@@ -25,11 +25,11 @@ from support.archives import (
 from support.factories import (
     check_contents,
     code,
-    create_ids,
+    create_notebooks,
     new_checkpoint,
     new_notebook,
-    saved,
-    saved_file,
+    new_save,
+    new_save_from,
 )
 
 from jupyter_axon_notebooks.archive.format import RECORDS, TABLES
@@ -91,7 +91,7 @@ def test_any_content_survives(
 @pytest.mark.parametrize("name", corpus.notebooks())
 def test_real_notebooks_survive(name: str, file: Path, memory: Store) -> None:
     source = open_store("memory://")
-    content = saved_file(read_notebook(corpus.notebooks()[name].read_bytes()))
+    content = new_save_from(read_notebook(corpus.notebooks()[name].read_bytes()))
     new = new_notebook(path=f"/{name}", origin="here")
     id = NotebookRepository(source).create(new, content).id
     archive_store(source, file)
@@ -136,14 +136,14 @@ def test_runs_that_share_an_id_are_loaded_by_notebook(
     store: Store, target: Store, file: Path
 ) -> None:
     repository = NotebookRepository(store)
-    create_ids(repository, "nb", "other")
+    create_notebooks(repository, "nb", "other")
     ended = {"nb": RunStatus.COMPLETED, "other": RunStatus.FAILED}
     for notebook_id, status in ended.items():
         repository.create_checkpoint(new_checkpoint(notebook_id, {"loss": 1}, run_id="baseline"))
         repository.runs.update_status(notebook_id, "baseline", status)
     archive_store(store, file)
     loaded = NotebookRepository(target)
-    create_ids(loaded, "third")
+    create_notebooks(loaded, "third")
     kept = loaded.runs.start("third", id="baseline")
     for _ in range(2):
         assert load_file(target, file).problems == []
@@ -174,7 +174,7 @@ def test_some_runs_are_archived_with_their_checkpoints(
     store: Store, file: Path, memory: Store
 ) -> None:
     repository = NotebookRepository(store)
-    create_ids(repository, "nb")
+    create_notebooks(repository, "nb")
     for run_id in ("one", "two"):
         repository.create_checkpoint(new_checkpoint("nb", run_id=run_id, id=f"c {run_id}"))
     archive_store(store, file, notebook_ids=["nb"], run_ids=["two"])
@@ -197,7 +197,7 @@ def test_loading_again_changes_nothing(store: Store, file: Path) -> None:
 
 def test_an_archive_is_of_one_moment_while_others_write(store: Store, file: Path) -> None:
     repository = NotebookRepository(store)
-    create_ids(repository, *(f"n{number}" for number in range(20)))
+    create_notebooks(repository, *(f"n{number}" for number in range(20)))
     writing, enough = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -205,7 +205,7 @@ def test_an_archive_is_of_one_moment_while_others_write(store: Store, file: Path
         while not enough.is_set():
             number += 1
             for id in ("n0", "n19"):  # the first that is archived, and the last
-                repository.save(id, saved(code("c", str(number), str(number), count=1)))
+                repository.save(id, new_save(code("c", str(number), str(number), count=1)))
             repository.create_checkpoint(new_checkpoint("n19", {"loss": number}))
             writing.set()
 

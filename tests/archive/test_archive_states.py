@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.archives import archive_store, load_file
-from support.factories import code, new_checkpoint, new_notebook, saved
+from support.factories import code, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.archive import write_bundle
 from jupyter_axon_notebooks.errors import ArchiveRefused, NotFound
@@ -28,7 +28,7 @@ def train(store: Store, states: StateStorage, id: str = "c", content: bytes = b"
     """Create a checkpoint of the notebook ``nb`` with a state file."""
     repository = NotebookRepository(store, states=states)
     if not store.notebooks.contains(doc_id="nb"):
-        repository.create(new_notebook(id="nb"), saved(code("a", "fit()")))
+        repository.create(new_notebook(id="nb"), new_save(code("a", "fit()")))
     with states.open_writer("nb", id, "model", format="torch") as writer:
         writer.write(content)
         stored = writer.commit()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support.engines import ON_DISK, new_url
-from support.factories import saved
+from support.factories import new_save
 
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -45,7 +45,7 @@ def record(
     """A record of a file, which was last recorded some days ago; its id."""
     moment = datetime.now(timezone.utc) - timedelta(days=days_ago)
     new = NewNotebook(user_id=user, name=file.stem, path=str(file), origin=origin)
-    return records.create(new, saved(synced_at=moment)).id
+    return records.create(new, new_save(synced_at=moment)).id
 
 
 def written(folder: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from support.factories import code, new_checkpoint, new_notebook, saved
+from support.factories import code, new_checkpoint, new_notebook, new_save
 from support.sites import OpenSite, Site
 
 from jupyter_axon_notebooks.errors import Conflict, Stale
@@ -104,7 +104,7 @@ def prepare(repository: NotebookRepository) -> None:
     """Create the notebooks that all processes work on."""
     repository.create(new_notebook(*(code(id, "0") for id in COUNTERS), id=SHARED))
     for id in (*SAVED, SLOW):
-        repository.create(new_notebook(id=id), saved(*Save("initial").cells()))
+        repository.create(new_notebook(id=id), new_save(*Save("initial").cells()))
 
 
 def run_process(
@@ -187,7 +187,7 @@ class Worker:
         id = self._dice.choice(SAVED)
         outputs_only, large = self._dice.random() < 0.5, self._dice.random() < 0.5
         save = Save(self._new_id(), outputs_only=outputs_only, large=large)
-        self._repository.save(id, saved(*save.cells()))
+        self._repository.save(id, new_save(*save.cells()))
         self._log.saves[id] = save
 
     def _add_cell(self) -> None:
@@ -347,7 +347,7 @@ def _save_slowly(site: OpenSite, log: Log, _stop: Event, *, times: int) -> None:
     versions.VersionRepository.stage = stage_and_wait  # type: ignore[method-assign]
     for number in range(times):
         log.saves[SLOW] = Save(f"slow-{number}", large=True)
-        site.repository.save(SLOW, saved(*log.saves[SLOW].cells()))
+        site.repository.save(SLOW, new_save(*log.saves[SLOW].cells()))
         log.operations += 1
 
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from support.factories import contents, listed, rows
+from support.factories import count_rows, list_content_ids, read_contents
 from support.sites import OpenSite
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook
@@ -43,7 +43,7 @@ def observe(site: OpenSite) -> Observation:
         }
         best = repository.get_best_checkpoint(id, "loss", minimize=True)
         seen["best"][id] = None if best is None else best.metrics["loss"]
-    counts = rows(site.store)
+    counts = count_rows(site.store)
     seen["metric rows"] = counts.pop("axonml_metrics")
     seen["files"] = {
         str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
@@ -68,7 +68,7 @@ def is_empty(seen: Observation) -> bool:
 
 def find_unlisted(store: Store) -> set[str]:
     """Return the notebooks with contents that no version lists; assert that no listed content is missing."""
-    present, wanted = contents(store).keys(), listed(store)
+    present, wanted = read_contents(store).keys(), list_content_ids(store)
     assert wanted <= present, f"contents are missing: {sorted(wanted - present)}"
     return {id.rpartition("/")[0] for id in present - wanted}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from support.factories import code, markdown, new_checkpoint, new_notebook, saved
+from support.factories import code, markdown, new_checkpoint, new_notebook, new_save
 from support.sites import OpenSite
 
 from jupyter_axon_notebooks.records import (
@@ -59,10 +59,10 @@ class Operations:
         self, id: str, cells: Sequence[NotebookCell], path: str | None = None
     ) -> Record:
         new = new_notebook(id=id, name=f"the {id}", path=path, origin=ORIGIN)
-        return self._repository.create(new, saved(*cells))
+        return self._repository.create(new, new_save(*cells))
 
     def save(self, id: str, cells: Sequence[NotebookCell]) -> Record:
-        return self._repository.save(id, saved(*cells))
+        return self._repository.save(id, new_save(*cells))
 
     def update(self, id: str, **fields: Any) -> Record:
         if "status" in fields:

@@ -14,11 +14,11 @@ import optax
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from support.state_files import save_state
+from support.state_files import restore_model, save_state
 from torch import nn, optim
 
 from jupyter_axon_notebooks.errors import InvalidData
-from jupyter_axon_notebooks.training.formats import encode_model, restore_model
+from jupyter_axon_notebooks.training.formats import encode_model
 from jupyter_axon_notebooks.training.messages import AxonWarning
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from support.state_files import save_state
+from support.state_files import restore_model, save_state
 from torch import nn
 
 from jupyter_axon_notebooks.errors import InvalidData, StateCorrupt
-from jupyter_axon_notebooks.training.formats import encode_model, restore_model
+from jupyter_axon_notebooks.training.formats import encode_model
 from jupyter_axon_notebooks.training.formats.arrays import encode_tensor
 from jupyter_axon_notebooks.training.formats.tensor_files import TensorFile
 

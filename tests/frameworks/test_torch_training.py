@@ -10,18 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.state_files import OLD_STATES, round_trip, save_state
+from support.state_files import OLD_STATES, restore_model, restore_training, round_trip, save_state
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
 from jupyter_axon_notebooks.errors import InvalidData, StateCorrupt
-from jupyter_axon_notebooks.training.formats import (
-    encode_model,
-    encode_training,
-    restore_model,
-    restore_training,
-)
+from jupyter_axon_notebooks.training.formats import encode_model, encode_training
 from jupyter_axon_notebooks.training.formats.tree import TreeWriter
 from jupyter_axon_notebooks.training.validation import normalize_metrics, validate_position
 

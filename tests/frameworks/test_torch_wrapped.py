@@ -10,19 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.state_files import save_state
+from support.state_files import restore_model, restore_training, save_state
 from torch import nn, optim
 from torch.ao import quantization
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler
 
 from jupyter_axon_notebooks.errors import InvalidData
-from jupyter_axon_notebooks.training.formats import (
-    encode_model,
-    encode_training,
-    restore_model,
-    restore_training,
-)
+from jupyter_axon_notebooks.training.formats import encode_model, encode_training
 
 Wrap = Callable[[Any], Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.factories import code, markdown, new_checkpoint, new_notebook, saved
+from support.factories import code, markdown, new_checkpoint, new_notebook, new_save
 from support.kernel import Kernel, started
 
 from jupyter_axon_notebooks.provenance import ExecutedCell, Flag
@@ -41,7 +41,7 @@ class Notebook:
         self._repository = repository
         self.cells = {cell.id: cell for cell in CELLS}
         self.sends_ids = True
-        repository.create(new_notebook(id="nb"), saved(*CELLS, file=file_state()))
+        repository.create(new_notebook(id="nb"), new_save(*CELLS, file=file_state()))
 
     def run(self, *ids: str) -> None:
         for id in ids:
@@ -57,7 +57,7 @@ class Notebook:
         self.cells = {one.id: one for one in [*rest[:at], cell, *rest[at:]]}
 
     def save(self) -> None:
-        self._repository.save("nb", saved(*self.cells.values(), file=file_state()))
+        self._repository.save("nb", new_save(*self.cells.values(), file=file_state()))
 
     def checkpoint(self) -> str:
         """Create the checkpoint that the training cell would have created."""

@@ -1,7 +1,6 @@
 """A repository to test, one per engine.
 
-Whatever a test does, it must leave a store in which every content is listed by a version and every version that a
-record or a checkpoint refers to is there: the ``repository`` fixture looks when the test is done.
+After each test, the ``repository`` fixture checks that the store is consistent.
 """
 
 from __future__ import annotations

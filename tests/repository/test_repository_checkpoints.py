@@ -1,4 +1,4 @@
-"""Checkpoints and runs: add, find, rank, label and remove them."""
+"""Create, list, rank, label and delete checkpoints; start and end runs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import pytest
-from support.factories import RecordedStates, code, create_ids, new_checkpoint, new_notebook, rows
+from support.factories import (
+    RecordedStates,
+    code,
+    count_rows,
+    create_notebooks,
+    new_checkpoint,
+    new_notebook,
+)
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
-from jupyter_axon_notebooks.records import (
-    NotebookCheckpoint,
-    RunStatus,
-    UpdateCheckpoint,
-)
+from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
 
-class Stored(NamedTuple):
+class StoredState(NamedTuple):
     path: str
     digest: str
     size: int
@@ -46,28 +49,21 @@ def create(
 def test_a_checkpoint_is_read_as_it_was_returned(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    created = create(
-        repository,
-        "cp",
-        {"loss": 0.5, "nested": {"null": None, "list": [1, "a"]}},
-        epoch=2**32 - 1,
-        step=7,
-        model_state_path="/m",
-        optimizer_state_path="/o",
-        digests={"model": "ab"},
-        sizes={"model": 5},
-        format="safetensors",
-        tags=["t"],
-        pinned=True,
-        run_id="r",
-    )
+    fields = {
+        "epoch": 2**32 - 1,
+        "step": 7,
+        "model_state_path": "/m",
+        "optimizer_state_path": "/o",
+        "digests": {"model": "ab"},
+        "sizes": {"model": 5},
+        "format": "safetensors",
+        "tags": ["t"],
+        "pinned": True,
+        "run_id": "r",
+    }
+    created = create(repository, "cp", {"loss": 0.5, "nested": {"a": None, "b": [1]}}, **fields)
     assert repository.get_checkpoint("cp") == created
-    assert (created.epoch, created.step, created.pinned, created.tags) == (
-        2**32 - 1,
-        7,
-        True,
-        ["t"],
-    )
+    assert {name: getattr(created, name) for name in fields} == fields
     assert repository.get_checkpoint("nowhere") is None
 
 
@@ -80,25 +76,22 @@ def test_metrics_may_be_any_json(
     new = new_checkpoint("nb", id="cp")
     new.metrics = metrics
     repository.create_checkpoint(new)
-    found = repository.get_checkpoint("cp")
-    assert found is not None
-    assert repr(found.metrics) == repr(metrics)
+    assert repr(repository.get_checkpoint("cp").metrics) == repr(metrics)
 
 
-def test_nonfinite_metrics_come_back_as_floats(
+def test_nonfinite_metrics_are_read_as_floats(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     metrics = {"a": math.nan, "b": math.inf, "c": {"d": -math.inf}, "e": "NaN", "f": 1}
     create(repository, "cp", metrics)
     found = repository.get_checkpoint("cp")
-    assert found is not None
     assert repr(found.metrics) == repr(metrics)
     assert found.nonfinite == ["a", "b", "c.d"]
     assert found.to_json()["metrics"]["c"] == {"d": "-Infinity"}
     assert repr(repository.list_checkpoints("nb")[0].metrics) == repr(metrics)
 
 
-def test_a_checkpoint_is_tied_to_the_current_version(
+def test_a_checkpoint_refers_to_the_current_version(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     before = create(repository, "1")
@@ -107,7 +100,7 @@ def test_a_checkpoint_is_tied_to_the_current_version(
     assert before.version_id != after.version_id == edited.version_id
 
 
-def test_a_checkpoint_names_a_version_of_its_notebook_only(
+def test_a_checkpoint_refers_only_to_versions_of_its_notebook(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     first = create(repository, "1").version_id
@@ -115,11 +108,11 @@ def test_a_checkpoint_names_a_version_of_its_notebook_only(
     assert create(repository, "2", version_id=first).version_id == first
     foreign = repository.create(new_notebook()).version_id
     for version_id in (foreign, "none", ""):
-        with pytest.raises(InvalidData, match="version") as refused:
-            create(repository, "3", version_id=version_id, run_id="begun")
-        assert refused.value.path == "$.version_id"
+        with pytest.raises(InvalidData, match="version") as raised:
+            create(repository, "3", version_id=version_id, run_id="new")
+        assert raised.value.path == "$.version_id"
     assert repository.get_checkpoint("3") is None
-    assert repository.runs.get("nb", "begun") is None
+    assert repository.runs.get("nb", "new") is None
 
 
 def test_an_unknown_notebook_has_no_checkpoints(
@@ -127,18 +120,18 @@ def test_an_unknown_notebook_has_no_checkpoints(
 ) -> None:
     with pytest.raises(NotFound, match="notebook nb not found"):
         create(repository, "cp", run_id="r")
-    assert not any(rows(store).values())
+    assert not any(count_rows(store).values())
     assert repository.list_checkpoints("nb") == []
 
 
-def test_an_existing_checkpoint_id_is_a_conflict(
+def test_an_existing_checkpoint_id_is_rejected(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     created = create(repository, "cp", {"loss": 1})
     with pytest.raises(Conflict, match="cp"):
-        create(repository, "cp", {"loss": 0}, run_id="begun")
+        create(repository, "cp", {"loss": 0}, run_id="new")
     assert repository.get_checkpoint("cp") == created
-    assert repository.runs.get("nb", "begun") is None
+    assert repository.runs.get("nb", "new") is None
 
 
 def test_epoch_and_step_are_unique_within_a_run(
@@ -150,7 +143,9 @@ def test_epoch_and_step_are_unique_within_a_run(
     create(repository, "3", epoch=1, step=2, run_id="r")
     create(repository, "4", epoch=2, step=1, run_id="r")
     create(repository, "5", epoch=1, step=1, run_id="other")
-    assert repository.checkpoints.count("nb") == 4
+    for id in ("without a run", "also without"):
+        create(repository, id, epoch=1, step=1)
+    assert repository.checkpoints.count("nb") == 6
     repository.delete_checkpoint("1")
     create(repository, "6", epoch=1, step=1, run_id="r")
 
@@ -175,21 +170,15 @@ def test_metrics_are_added_to_a_checkpoint(
         repository.checkpoints.add_metrics("nowhere", {"loss": 1.0})
 
 
-def test_without_a_run_nothing_is_unique(repository: NotebookRepository, notebook_id: str) -> None:
-    for id in "abc":
-        create(repository, id, epoch=1, step=1)
-    assert repository.checkpoints.count("nb") == 3
-
-
 # Listing
 
 
-def test_checkpoints_are_listed_newest_first_and_in_pages(
+def test_checkpoints_are_listed_newest_first_and_paginated(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     repository.create_checkpoint(new_checkpoint("other", id="foreign"))
-    made = [
+    created = [
         create(repository, id, epoch=9 - n, run_id="r" if n % 2 else "s")
         for n, id in enumerate("zabcy")
     ]
@@ -197,123 +186,108 @@ def test_checkpoints_are_listed_newest_first_and_in_pages(
     assert ids(repository.list_checkpoints("nb", 2, 1)) == ["c", "b"]
     assert ids(repository.list_checkpoints("nb", offset=3)) == ["a", "z"]
     assert repository.list_checkpoints("nb", 0) == []
-    assert ids(repository.list_checkpoints("nb", since=made[2].created_at)) == ["y", "c"]
-    assert repository.list_checkpoints("nb", since=made[-1].created_at) == []
+    assert ids(repository.list_checkpoints("nb", since=created[2].created_at)) == ["y", "c"]
+    assert repository.list_checkpoints("nb", since=created[-1].created_at) == []
     assert ids(repository.list_checkpoints("nb", run_id="r")) == ["c", "a"]
-    assert ids(repository.list_checkpoints("nb", 1, since=made[0].created_at, run_id="s")) == ["y"]
+    assert ids(repository.list_checkpoints("nb", 1, since=created[0].created_at, run_id="s")) == [
+        "y"
+    ]
     assert repository.checkpoints.count("nb") == 5
-    assert repository.checkpoints.count("nb", since=made[0].created_at, run_id="s") == 2
+    assert repository.checkpoints.count("nb", since=created[0].created_at, run_id="s") == 2
 
 
-def test_the_latest_checkpoint_is_of_the_notebook_or_of_a_run(
+def test_the_latest_checkpoint_of_a_notebook_or_run_is_found(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     assert repository.checkpoints.get_latest("nb") is None
     create(repository, "1", epoch=5, run_id="r")
     create(repository, "2", epoch=1, run_id="s")
     for run_id, expected in ((None, "2"), ("r", "1"), ("s", "2")):
-        latest = repository.checkpoints.get_latest("nb", run_id=run_id)
-        assert latest is not None
-        assert latest.id == expected
+        assert repository.checkpoints.get_latest("nb", run_id=run_id).id == expected
     assert repository.checkpoints.get_latest("nb", run_id="t") is None
 
 
 # Ranking
 
 
-def best(repository: NotebookRepository, key: str, minimize: bool) -> str | None:
+def find_best(repository: NotebookRepository, key: str, minimize: bool) -> str | None:
     found = repository.get_best_checkpoint("nb", key, minimize)
     return None if found is None else found.id
 
 
-def test_the_best_has_the_smallest_or_the_largest_value(
+def test_the_best_checkpoint_has_the_smallest_or_largest_value(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     repository.create_checkpoint(new_checkpoint("other", {"loss": -100, "acc": 100}))
     for id, loss in (("a", 0.5), ("b", -1), ("c", 2.0)):
         create(repository, id, {"loss": loss})
-    assert best(repository, "loss", True) == "b"
-    assert best(repository, "loss", False) == "c"
-    assert best(repository, "acc", False) is None
+    assert find_best(repository, "loss", True) == "b"
+    assert find_best(repository, "loss", False) == "c"
+    assert find_best(repository, "acc", False) is None
 
 
 @pytest.mark.parametrize("minimize", [True, False])
-def test_a_tie_goes_to_the_earliest(
+def test_the_earliest_of_equal_checkpoints_is_the_best(
     repository: NotebookRepository, notebook_id: str, minimize: bool
 ) -> None:
     for id in ("z", "m", "a"):
         create(repository, id, {"loss": 1 if id == "m" else 1.0})
-    assert best(repository, "loss", minimize) == "z"
+    assert find_best(repository, "loss", minimize) == "z"
     assert ids(repository.checkpoints.list_best("nb", "loss", minimize, 5)) == ["z", "m", "a"]
     repository.delete_checkpoint("z")
-    assert best(repository, "loss", minimize) == "m"
+    assert find_best(repository, "loss", minimize) == "m"
 
 
 @pytest.mark.parametrize("minimize", [True, False])
 @pytest.mark.parametrize(
     "value",
-    [
-        math.nan,
-        math.inf,
-        -math.inf,
-        True,
-        False,
-        "1",
-        None,
-        [1],
-        {"a": 1},
-        10**400,
-        -(10**400),
-        "NaN",
-    ],
+    [math.nan, math.inf, -math.inf, True, "1", "NaN", None, [1], {"a": 1}, 10**400, -(10**400)],
 )
 def test_only_finite_numbers_are_ranked(
     repository: NotebookRepository, notebook_id: str, value: Any, minimize: bool
 ) -> None:
     create(repository, "odd", {"loss": value})
-    assert best(repository, "loss", minimize) is None
+    assert find_best(repository, "loss", minimize) is None
     create(repository, "even", {"loss": 3})
-    assert best(repository, "loss", minimize) == "even"
+    assert find_best(repository, "loss", minimize) == "even"
 
 
-def test_a_dotted_key_reaches_inside_and_an_exact_key_wins(
+def test_a_dotted_key_names_a_nested_metric_unless_a_literal_key_exists(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     create(repository, "path", {"val": {"loss": 2, "top": {"k": 5}}})
-    assert best(repository, "val.loss", True) == "path"
-    assert best(repository, "val.top.k", True) == "path"
-    assert best(repository, "val", True) is None
+    assert find_best(repository, "val.loss", True) == "path"
+    assert find_best(repository, "val.top.k", True) == "path"
+    assert find_best(repository, "val", True) is None
     create(repository, "exact", {"val.loss": 3, "val": {"loss": 0}})
     create(repository, "longer", {"val.top": {"k": 6}, "val": {"top.k": 1, "top": {"k": 0}}})
     create(repository, "hidden", {"val.loss": "text", "val": {"loss": -9}})
-    assert best(repository, "val.loss", True) == "path"
-    assert best(repository, "val.loss", False) == "exact"
-    assert best(repository, "val.top.k", False) == "longer"
+    assert find_best(repository, "val.loss", True) == "path"
+    assert find_best(repository, "val.loss", False) == "exact"
+    assert find_best(repository, "val.top.k", False) == "longer"
 
 
-def test_a_key_that_is_too_long_to_index_is_ranked(
+def test_a_metric_with_a_very_long_name_is_ranked(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     key = "k" * 5000
     create(repository, "a", {key: 2})
     create(repository, "b", {key: 1})
-    assert (best(repository, key, True), best(repository, key, False)) == ("b", "a")
+    assert (find_best(repository, key, True), find_best(repository, key, False)) == ("b", "a")
 
 
-def test_the_k_best_come_best_first(repository: NotebookRepository, notebook_id: str) -> None:
+@pytest.mark.parametrize(
+    ("minimize", "count", "expected"),
+    [(True, 3, "bdc"), (False, 3, "afc"), (True, 99, "bdcaf"), (True, 0, "")],
+)
+def test_the_best_checkpoints_are_listed_best_first(
+    repository: NotebookRepository, notebook_id: str, minimize: bool, count: int, expected: str
+) -> None:
     for id, loss in zip("abcdef", [3, 1, 2, 1, math.nan, 3], strict=True):
         create(repository, id, {"loss": loss})
-    assert ids(repository.checkpoints.list_best("nb", "loss", True, 3)) == ["b", "d", "c"]
-    assert ids(repository.checkpoints.list_best("nb", "loss", False, 3)) == ["a", "f", "c"]
-    assert ids(repository.checkpoints.list_best("nb", "loss", True, 99)) == [
-        "b",
-        "d",
-        "c",
-        "a",
-        "f",
-    ]
-    assert repository.checkpoints.list_best("nb", "loss", True, 0) == []
+    found = repository.checkpoints.list_best("nb", "loss", minimize, count)
+    assert ids(found) == list(expected)
 
 
 # Labels and states
@@ -327,16 +301,16 @@ def test_labels_are_updated(repository: NotebookRepository, notebook_id: str) ->
     tagged = repository.checkpoints.update("cp", UpdateCheckpoint(tags=[]))
     assert (tagged.pinned, tagged.tags) == (True, [])
     assert repository.checkpoints.update("cp", UpdateCheckpoint(pinned=False)).pinned is False
-    assert best(repository, "loss", True) == "cp"
+    assert find_best(repository, "loss", True) == "cp"
     with pytest.raises(NotFound, match="checkpoint x not found"):
         repository.checkpoints.update("x", UpdateCheckpoint(pinned=True))
 
 
-def test_states_are_attached_one_by_one(repository: NotebookRepository, notebook_id: str) -> None:
+def test_states_are_attached_separately(repository: NotebookRepository, notebook_id: str) -> None:
     create(repository, "cp")
-    repository.checkpoints.attach_state("cp", "model", lambda: Stored("/m", "aa", 3), "aa")
+    repository.checkpoints.attach_state("cp", "model", lambda: StoredState("/m", "aa", 3), "aa")
     both = repository.checkpoints.attach_state(
-        "cp", "optimizer", lambda: Stored("/o", "bb", 4), "bb"
+        "cp", "optimizer", lambda: StoredState("/o", "bb", 4), "bb"
     )
     assert (both.model_state_path, both.optimizer_state_path) == ("/m", "/o")
     assert both.digests == {"model": "aa", "optimizer": "bb"}
@@ -344,34 +318,24 @@ def test_states_are_attached_one_by_one(repository: NotebookRepository, notebook
     assert repository.get_checkpoint("cp") == both
 
 
-def test_another_state_of_the_same_part_is_a_conflict(
+def test_a_different_state_of_the_same_part_is_rejected(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     create(repository, "cp")
-    create(repository, "given", model_state_path="/theirs")
-    attached = repository.checkpoints.attach_state(
-        "cp", "model", lambda: Stored("/m", "aa", 3), "aa"
-    )
-    for id in ("cp", "given"):
+    create(repository, "registered", model_state_path="/theirs")
+    state = StoredState("/m", "aa", 3)
+    attached = repository.checkpoints.attach_state("cp", "model", lambda: state, "aa")
+    for id in ("cp", "registered"):
         with pytest.raises(Conflict, match=f"{id} has a model state"):
             repository.checkpoints.attach_state(id, "model", _never, "bb")
     assert repository.get_checkpoint("cp") == attached
-
-
-def test_an_equal_state_is_not_written_again(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    create(repository, "cp")
-    attached = repository.checkpoints.attach_state(
-        "cp", "model", lambda: Stored("/m", "aa", 3), "aa"
-    )
     assert repository.checkpoints.attach_state("cp", "model", _never, "aa") == attached
 
 
 def test_a_state_that_cannot_be_written_leaves_the_record_unchanged(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    def fail() -> Stored:
+    def fail() -> StoredState:
         raise OSError("no space")
 
     created = create(repository, "cp")
@@ -382,20 +346,20 @@ def test_a_state_that_cannot_be_written_leaves_the_record_unchanged(
         repository.checkpoints.attach_state("x", "model", _never, "aa")
 
 
-def _never() -> Stored:
-    raise AssertionError("nothing is to be put in place")
+def _never() -> StoredState:
+    raise AssertionError("an existing state is written again")
 
 
-def test_a_deleted_checkpoint_leaves_nothing_behind(
+def test_deleting_a_checkpoint_removes_everything_of_it(
     repository: NotebookRepository, store: Store, states: RecordedStates, notebook_id: str
 ) -> None:
     create(repository, "kept", {"loss": 1})
-    before = rows(store)
+    before = count_rows(store)
     create(repository, "gone", {"loss": 0, "a": {"b": 2}, "nan": math.nan})
     repository.delete_checkpoint("gone")
-    assert rows(store) == before
+    assert count_rows(store) == before
     assert states.removed == [("nb", "gone")]
-    assert best(repository, "loss", True) == "kept"
+    assert find_best(repository, "loss", True) == "kept"
     with pytest.raises(NotFound, match="checkpoint gone not found"):
         repository.delete_checkpoint("gone")
     assert len(states.removed) == 1
@@ -404,18 +368,13 @@ def test_a_deleted_checkpoint_leaves_nothing_behind(
 # Runs
 
 
-def test_a_run_begins_with_its_first_checkpoint(
+def test_the_first_checkpoint_starts_its_run(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     create(repository, "1", run_id="r")
     run = repository.runs.get("nb", "r")
-    assert run is not None
-    assert (run.notebook_id, run.status, run.parent_checkpoint_id, run.ended_at) == (
-        "nb",
-        RunStatus.RUNNING,
-        None,
-        None,
-    )
+    assert (run.notebook_id, run.status) == ("nb", RunStatus.RUNNING)
+    assert (run.parent_checkpoint_id, run.ended_at) == (None, None)
     create(repository, "2", epoch=1, run_id="r")
     assert repository.runs.get("nb", "r") == run
     assert repository.runs.list("nb") == [run]
@@ -424,7 +383,7 @@ def test_a_run_begins_with_its_first_checkpoint(
 def test_runs_of_two_notebooks_may_share_an_id(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     run = repository.runs.start("other", id="r")
     create(repository, "cp", run_id="r", epoch=1)
     repository.create_checkpoint(new_checkpoint("other", id="of other", run_id="r", epoch=1))
@@ -440,26 +399,14 @@ def test_runs_of_two_notebooks_may_share_an_id(
     assert repository.checkpoints.count("other", run_id="r") == 1
 
 
-RUN_IDS = (
-    "a/b",
-    "a:b",
-    "nb/r",
-    "../..",
-    "NUL \0",
-    "\ud800",
-    "\ud7ff",
-    "Läufe 🏃",
-    " padded ",
-    "%2F",
-    "x" * 255,
-)
+RUN_IDS = ("a/b", "nb/r", "../..", "NUL \0", "\ud800", "\ud7ff", "Läufe 🏃", " padded ", "x" * 255)
 
 
 @pytest.mark.parametrize("id", RUN_IDS)
-def test_a_run_may_have_any_id_that_is_not_blank(
+def test_a_run_id_is_any_text_that_is_not_blank(
     repository: NotebookRepository, notebook_id: str, id: str
 ) -> None:
-    create_ids(repository, "nb/r", "other")
+    create_notebooks(repository, "nb/r", "other")
     for n, notebook in enumerate(("nb", "nb/r", "other")):
         repository.create_checkpoint(new_checkpoint(notebook, {"loss": n}, run_id=id))
         assert [run.id for run in repository.runs.list(notebook)] == [id]
@@ -475,22 +422,21 @@ def test_a_run_may_have_any_id_that_is_not_blank(
 def test_an_invalid_run_id_is_rejected(
     repository: NotebookRepository, notebook_id: str, id: str
 ) -> None:
-    for begin in (
+    for start in (
         lambda: create(repository, "cp", run_id=id),
         lambda: repository.runs.start("nb", id=id),
     ):
-        with pytest.raises(InvalidData, match="expected") as refused:
-            begin()
-        assert refused.value.path == "$.run_id"
-        assert len(str(refused.value)) < 200
-    assert repository.runs.list("nb") == repository.list_checkpoints("nb", run_id=id) == []
-    assert repository.runs.get("nb", id) is None
+        with pytest.raises(InvalidData, match="expected") as raised:
+            start()
+        assert raised.value.path == "$.run_id"
+        assert len(str(raised.value)) < 200
+    assert repository.runs.list("nb") == repository.list_checkpoints("nb") == []
 
 
-def test_a_run_branches_off_a_checkpoint_of_its_notebook(
+def test_a_run_continues_a_checkpoint_of_its_notebook(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     create(repository, "parent")
     run = repository.runs.start("nb", parent_checkpoint_id="parent")
     assert run.parent_checkpoint_id == "parent"
@@ -503,13 +449,13 @@ def test_a_run_branches_off_a_checkpoint_of_its_notebook(
 
 
 def test_runs_are_listed_newest_first(repository: NotebookRepository, notebook_id: str) -> None:
-    made = [repository.runs.start("nb") for _ in range(4)]
-    assert repository.runs.list("nb") == made[::-1]
-    assert repository.runs.list("nb", 2, 1) == made[2:0:-1]
+    runs = [repository.runs.start("nb") for _ in range(4)]
+    assert repository.runs.list("nb") == runs[::-1]
+    assert repository.runs.list("nb", 2, 1) == runs[2:0:-1]
     assert repository.runs.list("x") == []
 
 
-def test_a_run_ends_and_is_reopened(repository: NotebookRepository, notebook_id: str) -> None:
+def test_a_run_can_be_ended_and_reopened(repository: NotebookRepository, notebook_id: str) -> None:
     run = repository.runs.start("nb", id="r")
     for status in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED):
         ended = repository.runs.update_status("nb", "r", status)

@@ -1,4 +1,4 @@
-"""The order of events is kept even if the clock goes back."""
+"""The order of events is kept even if the clock is set back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from support.factories import create_ids, new_checkpoint
+from support.factories import create_notebooks, new_checkpoint
 
 from jupyter_axon_notebooks import records
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, UpdateNotebook, now_after
@@ -16,11 +16,10 @@ from jupyter_axon_notebooks.store import Document, Store
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
-#: As time goes by; as two computers differ; as a battery runs out, and the year is 1970 until the network answers.
 CLOCKS = {
-    "goes on": [NOON, NOON + DAY, NOON + 2 * DAY],
-    "stands still": [NOON] * 6,
-    "goes back": [NOON, NOON - DAY, NOON - 2 * DAY, NOON - DAY, NOON + DAY],
+    "advances": [NOON, NOON + DAY, NOON + 2 * DAY],
+    "stops": [NOON] * 6,
+    "is set back": [NOON, NOON - DAY, NOON - 2 * DAY, NOON - DAY, NOON + DAY],
     "was years ahead": [NOON, NOON + 4000 * DAY, NOON, NOON + DAY],
     "was years behind": [NOON, datetime(1970, 1, 1, tzinfo=timezone.utc), NOON],
 }
@@ -30,9 +29,11 @@ SetClock = Callable[[datetime], None]
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
-    shown = [NOON]
-    monkeypatch.setattr(records, "now", lambda: shown[0])
-    return lambda moment: shown.__setitem__(0, moment)
+    def set_clock(moment: datetime) -> None:
+        monkeypatch.setattr(records, "now", lambda: moment)
+
+    set_clock(NOON)
+    return set_clock
 
 
 @pytest.fixture(params=CLOCKS)
@@ -40,66 +41,57 @@ def clock(request: pytest.FixtureRequest) -> list[datetime]:
     return CLOCKS[request.param]
 
 
-def test_the_newest_checkpoint_is_the_last_one_made(
+def test_the_newest_checkpoint_is_the_last_one_created(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
-    create_ids(repository, "nb", "other")
-    made = []
-    for moment in clock:
+    create_notebooks(repository, "nb", "other")
+    checkpoints = []
+    for epoch, moment in enumerate(clock):
         set_clock(moment)
-        made.insert(
-            0,
-            repository.create_checkpoint(
-                new_checkpoint("nb", {"loss": 1}, run_id="r", epoch=len(made))
-            ),
-        )
-        assert repository.checkpoints.get_latest("nb") == made[0]
-        assert repository.checkpoints.get_latest("nb", run_id="r") == made[0]
-    assert repository.list_checkpoints("nb") == made
-    assert (
-        repository.get_best_checkpoint("nb", "loss", minimize=True) == made[-1]
-    )  # of equals the first
-    times = [checkpoint.created_at for checkpoint in reversed(made)]
+        new = new_checkpoint("nb", {"loss": 1}, run_id="r", epoch=epoch)
+        checkpoints.insert(0, repository.create_checkpoint(new))
+        assert repository.checkpoints.get_latest("nb") == checkpoints[0]
+        assert repository.checkpoints.get_latest("nb", run_id="r") == checkpoints[0]
+    assert repository.list_checkpoints("nb") == checkpoints
+    assert repository.get_best_checkpoint("nb", "loss", minimize=True) == checkpoints[-1]
+    times = [checkpoint.created_at for checkpoint in reversed(checkpoints)]
     assert times == sorted(set(times))
-    assert all(kept >= shown for kept, shown in zip(times, clock, strict=True))
-    set_clock(NOON)
-    assert (
-        repository.create_checkpoint(new_checkpoint("other")).created_at == NOON
-    )  # a notebook of its own
+    assert all(time >= moment for time, moment in zip(times, clock, strict=True))
+    set_clock(NOON)  # other notebooks are not affected
+    assert repository.create_checkpoint(new_checkpoint("other")).created_at == NOON
 
 
 def test_polling_since_the_newest_checkpoint_misses_nothing(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
-    create_ids(repository, "nb")
-    made, seen = [], []
+    create_notebooks(repository, "nb")
+    created, polled = [], []
     for moment in clock:
         set_clock(moment)
-        made += [repository.create_checkpoint(new_checkpoint("nb")) for _ in range(2)]
-        new = repository.list_checkpoints("nb", since=seen[-1].created_at if seen else None)
-        seen += reversed(new)
-        assert seen == made
+        created += [repository.create_checkpoint(new_checkpoint("nb")) for _ in range(2)]
+        since = polled[-1].created_at if polled else None
+        polled += reversed(repository.list_checkpoints("nb", since=since))
+        assert polled == created
 
 
 def test_runs_are_ordered_by_start_and_end_after_it(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
-    create_ids(repository, "nb")
-    made = []
+    create_notebooks(repository, "nb")
+    runs = []
     for moment in clock:
         set_clock(moment)
-        made.insert(0, repository.runs.start("nb"))
-    assert repository.runs.list("nb") == made
+        runs.insert(0, repository.runs.start("nb"))
+    assert repository.runs.list("nb") == runs
     set_clock(NOON - 365 * DAY)
-    ended = repository.runs.update_status("nb", made[0].id, RunStatus.COMPLETED)
-    assert ended.ended_at is not None
+    ended = repository.runs.update_status("nb", runs[0].id, RunStatus.COMPLETED)
     assert ended.ended_at > ended.started_at
 
 
 def test_update_times_never_go_back(
     repository: NotebookRepository, set_clock: SetClock, clock: list[datetime]
 ) -> None:
-    create_ids(repository, "nb")
+    create_notebooks(repository, "nb")
     last = NOON - TICK
     for moment in clock:
         set_clock(moment)
@@ -110,15 +102,15 @@ def test_update_times_never_go_back(
 
 
 @pytest.mark.parametrize(
-    "kept", ["", "yesterday", "9999-12-31T23:59:59.999999Z", "2026-01-01T00:00:00", None]
+    "created_at", ["", "yesterday", "9999-12-31T23:59:59.999999Z", "2026-01-01T00:00:00", None]
 )
 def test_an_invalid_stored_time_is_ignored(
-    repository: NotebookRepository, store: Store, kept: str | None
+    repository: NotebookRepository, store: Store, created_at: str | None
 ) -> None:
-    create_ids(repository, "nb")
-    store.checkpoints.insert(Document({"notebook_id": "nb", "created_at": kept}, "c"))
-    made = repository.create_checkpoint(new_checkpoint("nb"))
-    assert repository.get_checkpoint(made.id) == made
+    create_notebooks(repository, "nb")
+    store.checkpoints.insert(Document({"notebook_id": "nb", "created_at": created_at}, "c"))
+    created = repository.create_checkpoint(new_checkpoint("nb"))
+    assert repository.get_checkpoint(created.id) == created
     store.checkpoints.remove(doc_ids=["c"])
 
 

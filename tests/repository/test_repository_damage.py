@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
-from support.factories import code, new_checkpoint, new_notebook, saved
+from support.factories import code, count_rows, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import InvalidData, RecordDamaged, StateError
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus
@@ -34,6 +34,16 @@ def test_a_notebook_with_invalid_fields_is_named(store: Store) -> None:
         repository.find_summary(damaged.id)
 
 
+def test_a_notebook_with_a_damaged_checkpoint_can_be_deleted(store: Store) -> None:
+    repository = NotebookRepository(store)
+    repository.create(new_notebook(id="nb"))
+    repository.create_checkpoint(new_checkpoint("nb"))
+    with store.transaction() as connection:
+        connection.exec_driver_sql("UPDATE axonml_checkpoints SET document = '{'")
+    repository.delete("nb")
+    assert not any(count_rows(store).values())
+
+
 def test_checkpoints_and_runs_with_invalid_fields_are_named(store: Store) -> None:
     repository = NotebookRepository(store)
     run = repository.runs.start(repository.create(new_notebook()).id)
@@ -52,7 +62,7 @@ def test_checkpoints_and_runs_with_invalid_fields_are_named(store: Store) -> Non
 
 
 @pytest.mark.parametrize(
-    ("place", "field"),
+    ("position", "field"),
     [
         ({"step": 2**53}, "step"),
         ({"step": 10**30}, "step"),
@@ -60,20 +70,20 @@ def test_checkpoints_and_runs_with_invalid_fields_are_named(store: Store) -> Non
         ({"epoch": 2**32}, "epoch"),
     ],
 )
-def test_a_position_that_cannot_be_read_back_is_not_stored(
-    store: Store, place: dict[str, int], field: str
+def test_an_invalid_position_is_rejected(
+    store: Store, position: dict[str, int], field: str
 ) -> None:
     repository = NotebookRepository(store)
     id = repository.create(new_notebook()).id
-    kept = repository.create_checkpoint(new_checkpoint(id))
+    stored = repository.create_checkpoint(new_checkpoint(id))
     with pytest.raises(InvalidData, match=rf"\$\.{field}: expected a number from 0 to"):
-        repository.create_checkpoint(new_checkpoint(id, **place))
-    assert repository.list_checkpoints(id) == [kept]
+        repository.create_checkpoint(new_checkpoint(id, **position))
+    assert repository.list_checkpoints(id) == [stored]
 
 
 def test_a_damaged_run_does_not_affect_others(store: Store) -> None:
     repository = NotebookRepository(store)
-    id = repository.create(new_notebook(), saved()).id
+    id = repository.create(new_notebook(), new_save()).id
     for run_id in ("damaged", "lapsed"):
         repository.runs.start(id, id=run_id, lease_until=datetime(2999, 1, 1, tzinfo=timezone.utc))
     repository.runs.renew(id, "lapsed", datetime(2020, 1, 1, tzinfo=timezone.utc))
@@ -81,26 +91,24 @@ def test_a_damaged_run_does_not_affect_others(store: Store) -> None:
     assert [one.status for one in repository.list_all()] == [NotebookStatus.STOPPED]
     assert repository.runs.finish_expired() == 1
     repository.runs.update_status(id, "lapsed", RunStatus.RUNNING)
-    assert repository.save(id, saved()).status is NotebookStatus.RUNNING
+    assert repository.save(id, new_save()).status is NotebookStatus.RUNNING
 
 
-def test_a_deletion_is_reported_although_state_files_remain(store: Store) -> None:
-    class Stuck(States):
+def test_state_files_that_remain_after_a_deletion_are_reported(store: Store) -> None:
+    class UndeletableStates(States):
         def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
-            raise StateError("the disk says no")
+            raise StateError("disk failure")
 
         def remove_notebook(self, notebook_id: str) -> None:
-            raise StateError("the disk says no")
+            raise StateError("disk failure")
 
-    repository = NotebookRepository(store, states=Stuck())
+    repository = NotebookRepository(store, states=UndeletableStates())
     notebook = repository.create(new_notebook())
     checkpoint = repository.create_checkpoint(new_checkpoint(notebook.id))
-    with pytest.raises(
-        StateError,
-        match=r"checkpoint .* is deleted, but state files of it remain: the disk says no",
-    ):
+    message = "is deleted, but state files of it remain: disk failure"
+    with pytest.raises(StateError, match=f"checkpoint {checkpoint.id} {message}"):
         repository.delete_checkpoint(checkpoint.id)
     assert repository.get_checkpoint(checkpoint.id) is None
-    with pytest.raises(StateError, match=r"notebook .* is deleted, but"):
+    with pytest.raises(StateError, match=f"notebook {notebook.id} is deleted, but"):
         repository.delete(notebook.id)
     assert repository.find_summary(notebook.id) is None

@@ -1,4 +1,4 @@
-"""State files whose folder was moved, or copied, since their paths were recorded."""
+"""State files in a folder that was moved or copied since their paths were recorded."""
 
 from __future__ import annotations
 
@@ -24,69 +24,74 @@ def states(store: Store, tmp_path: Path) -> StateStorage:  # type: ignore[overri
     return StateStorage(tmp_path / "states", store_id=store.mark_id)
 
 
-def put(
-    repository: NotebookRepository, states: StateStorage, id: str, *, notes: bool = True
+def save_state(
+    repository: NotebookRepository, states: StateStorage, id: str, *, mark: bool = True
 ) -> NotebookCheckpoint:
-    """Make a checkpoint of ``nb`` as a kernel does, which is killed before it notes that it is recorded without ``notes``."""
+    """Create a checkpoint of ``nb`` with a state file.
+
+    Without ``mark``, as a kernel does that is killed before it marks the state as recorded.
+    """
     with states.open_writer("nb", id, "model", format="torch") as writer:
         writer.write(id.encode())
-        stored = writer.commit()
-    new = new_checkpoint(
-        "nb", id=id, model_state_path=stored.path, digests={"model": stored.digest}
-    )
-    new.sizes = {"model": stored.size}
-    made = repository.create_checkpoint(new)
-    if notes:
+        state = writer.commit()
+    new = new_checkpoint("nb", id=id, model_state_path=state.path, digests={"model": state.digest})
+    new.sizes = {"model": state.size}
+    checkpoint = repository.create_checkpoint(new)
+    if mark:
         states.mark_recorded("nb", id)
-    return made
+    return checkpoint
 
 
-def age(root: str) -> None:
-    for folder, _, names in os.walk(root, topdown=False):
-        for name in (*names, "."):
-            os.utime(os.path.join(folder, name), (1, 1))
+def make_old(root: str) -> None:
+    for path in Path(root).rglob("*"):
+        os.utime(path, (1, 1))
+    os.utime(root, (1, 1))
 
 
-def read(states: StateStorage, one: NotebookCheckpoint | None) -> bytes:
-    assert one is not None
-    with states.open(one.model_state_path, one.notebook_id) as file:
-        return file.read()
+def read_states(repository: NotebookRepository, states: StateStorage) -> list[str]:
+    """Return the contents of the model states, newest first."""
+    contents = []
+    for checkpoint in repository.list_checkpoints("nb"):
+        with states.open(checkpoint.model_state_path, checkpoint.notebook_id) as file:
+            contents.append(file.read().decode())
+    return contents
 
 
 @pytest.fixture(params=["relative", "absolute"])
 def moved(
     request: Any, repository: NotebookRepository, store: Store, states: StateStorage, tmp_path: Path
 ) -> tuple[NotebookRepository, StateStorage]:
-    """Three checkpoints, recorded by this version or by one that recorded absolute paths, whose root was moved then."""
+    """Three checkpoints whose state files were moved after they were recorded.
+
+    Older releases recorded absolute paths.
+    """
     repository.create(new_notebook(code("a"), id="nb"))
     recording = repository if request.param == "relative" else NotebookRepository(store)
     for id in "abc":
-        put(recording, states, id)
-    now = StateStorage(tmp_path / "now", store_id=store.mark_id)
-    os.rename(states.root, now.root)
-    return NotebookRepository(store, states=now), now
+        save_state(recording, states, id)
+    moved = StateStorage(tmp_path / "moved", store_id=store.mark_id)
+    os.rename(states.root, moved.root)
+    return NotebookRepository(store, states=moved), moved
 
 
-def test_paths_are_stored_relative_and_given_absolute(
+def test_paths_are_stored_relative_and_returned_absolute(
     repository: NotebookRepository, store: Store, states: StateStorage
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
-    made = put(repository, states, "c")
-    assert made.model_state_path == os.path.join(states.root, "nb", "c", "model.pt")
-    assert store.checkpoints.get(doc_id="c")["model_state_path"] == "nb/c/model.pt"
+    created = save_state(repository, states, "c")
     with states.open_writer("nb", "c", "optimizer") as writer:
         writer.write(b"momentum")
         attached = repository.checkpoints.attach_state(
             "c", "optimizer", writer.commit, writer.digest, lambda _: False
         )
-    assert attached.optimizer_state_path == os.path.join(states.root, "nb", "c", "optimizer.bin")
-    assert store.checkpoints.get(doc_id="c")["optimizer_state_path"] == "nb/c/optimizer.bin"
-    labelled = repository.checkpoints.update("c", UpdateCheckpoint(tags=["t"]))
-    assert labelled == repository.get_checkpoint("c") == repository.list_checkpoints("nb")[0]
-    assert (labelled.model_state_path, labelled.optimizer_state_path) == (
-        made.model_state_path,
-        attached.optimizer_state_path,
-    )
+    updated = repository.checkpoints.update("c", UpdateCheckpoint(tags=["t"]))
+    assert updated == repository.get_checkpoint("c") == repository.list_checkpoints("nb")[0]
+    model, optimizer = "nb/c/model.pt", "nb/c/optimizer.bin"
+    assert created.model_state_path == updated.model_state_path == f"{states.root}/{model}"
+    paths = (attached.optimizer_state_path, updated.optimizer_state_path)
+    assert paths == (f"{states.root}/{optimizer}",) * 2
+    stored = store.checkpoints.get(doc_id="c")
+    assert (stored["model_state_path"], stored["optimizer_state_path"]) == (model, optimizer)
     registered = repository.create_checkpoint(
         new_checkpoint("nb", id="d", model_state_path="/models/w.pt")
     )
@@ -94,37 +99,31 @@ def test_paths_are_stored_relative_and_given_absolute(
     assert store.checkpoints.get(doc_id="d")["model_state_path"] == "/models/w.pt"
 
 
-def test_states_are_read_where_they_were_moved_to(
-    moved: tuple[NotebookRepository, StateStorage],
-) -> None:
+def test_moved_states_can_be_read(moved: tuple[NotebookRepository, StateStorage]) -> None:
+    assert read_states(*moved) == ["c", "b", "a"]
+
+
+def test_a_moved_state_is_not_written_again(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
-    assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"c", b"b", b"a"]
-
-
-def test_a_moved_state_is_not_written_again(
-    moved: tuple[NotebookRepository, StateStorage],
-) -> None:
-    repository, states = moved
-
-    def commit() -> Any:
-        raise AssertionError("it is there")
-
-    for one in repository.list_checkpoints("nb"):
-        digest = one.digests["model"]  # type: ignore[index]
+    for checkpoint in repository.list_checkpoints("nb"):
         again = repository.checkpoints.attach_state(
-            one.id, "model", commit, digest, lambda path: states.can_read(path, "nb")
+            checkpoint.id,
+            "model",
+            lambda: pytest.fail("unexpected write"),
+            checkpoint.digests["model"],
+            lambda path: states.can_read(path, "nb"),
         )
-        assert again == one
+        assert again == checkpoint
 
 
 def test_pruning_removes_moved_states(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
-    planned = repository.retention.plan("nb", [Newest(1)])
-    assert [one.checkpoint.id for one in planned.prunable] == ["b", "a"]
-    assert planned.size == 2
+    plan = repository.retention.plan("nb", [Newest(1)])
+    assert [one.checkpoint.id for one in plan.prunable] == ["b", "a"]
+    assert plan.size == 2
     repository.retention.prune("nb", [Newest(1)])
     assert [path.parent.name for path in Path(states.root).rglob("*.pt")] == ["c"]
-    assert not any(path for path in Path(states.root).rglob(".*"))
+    assert not list(Path(states.root).rglob(".*"))
 
 
 def test_states_on_another_machine_are_not_pruned(
@@ -132,43 +131,36 @@ def test_states_on_another_machine_are_not_pruned(
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
     for id in "ab":
-        put(repository, states, id)
-    there = NotebookRepository(
-        store, states=StateStorage(tmp_path / "another home", store_id=store.mark_id)
-    )
-    assert there.retention.prune("nb", [Newest(1)]) == []
-    assert [read(states, one) for one in repository.list_checkpoints("nb")] == [b"b", b"a"]
+        save_state(repository, states, id)
+    other = StateStorage(tmp_path / "other machine", store_id=store.mark_id)
+    assert NotebookRepository(store, states=other).retention.prune("nb", [Newest(1)]) == []
+    assert read_states(repository, states) == ["b", "a"]
     assert [one.checkpoint.id for one in repository.retention.prune("nb", [Newest(1)])] == ["a"]
 
 
 def test_a_sweep_keeps_moved_states(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
-    put(repository, states, "killed", notes=False)
-    age(states.root)
+    save_state(repository, states, "killed", mark=False)
+    make_old(states.root)
     report = sweep(states, repository.checkpoints.list_state_names)
     assert (report.folders, report.temporaries, report.problems) == ([], [], [])
-    assert {read(states, one) for one in repository.list_checkpoints("nb")} == {
-        b"a",
-        b"b",
-        b"c",
-        b"killed",
-    }
+    assert read_states(repository, states) == ["killed", "c", "b", "a"]
 
 
-def test_sweeps_understand_paths_of_all_systems(
+def test_a_sweep_understands_paths_of_windows(
     repository: NotebookRepository, store: Store, states: StateStorage
 ) -> None:
     repository.create(new_notebook(code("a"), id="nb"))
-    put(repository, states, "c", notes=False)
-    foreign = "C:\\states\\nb\\c\\model.pt"
-    store.checkpoints.update({"model_state_path": foreign}, doc_ids=["c"])
-    age(states.root)
+    save_state(repository, states, "c", mark=False)
+    path = "C:\\states\\nb\\c\\model.pt"
+    store.checkpoints.update({"model_state_path": path}, doc_ids=["c"])
+    make_old(states.root)
     assert sweep(states, repository.checkpoints.list_state_names).freed == 0
-    assert read(states, repository.get_checkpoint("c")) == b"c"
+    assert read_states(repository, states) == ["c"]
 
 
 def test_a_copy_of_a_store_removes_no_states_of_the_original(tmp_path: Path) -> None:
-    """Both have one id, and here, by configuration, one root."""
+    """Both stores have the same id and are configured with the same folder of states."""
     files = [tmp_path / name / "axon.db" for name in ("original", "copy")]
     for file in files:
         file.parent.mkdir()
@@ -176,42 +168,36 @@ def test_a_copy_of_a_store_removes_no_states_of_the_original(tmp_path: Path) -> 
         NotebookRepository(store).create(new_notebook(code("a"), id="nb"))
     shutil.copy(*files)
     with (
-        closing(open_store(f"sqlite:///{files[0]}")) as first,
-        closing(open_store(f"sqlite:///{files[1]}")) as second,
+        closing(open_store(f"sqlite:///{files[0]}")) as original,
+        closing(open_store(f"sqlite:///{files[1]}")) as copy,
     ):
-        homes = [
-            StateStorage(tmp_path / "shared", store_id=store.mark_id) for store in (first, second)
-        ]
-        originals, copies = (
-            NotebookRepository(store, states=states)
-            for store, states in zip((first, second), homes, strict=True)
+        root = tmp_path / "shared"
+        states, states_of_copy = (
+            StateStorage(root, store_id=store.mark_id) for store in (original, copy)
         )
-        put(originals, homes[0], "noted")
-        put(originals, homes[0], "killed", notes=False)
-        age(homes[0].root)
-        report = sweep(homes[1], copies.checkpoints.list_state_names)
+        repository = NotebookRepository(original, states=states)
+        save_state(repository, states, "marked")
+        save_state(repository, states, "killed", mark=False)
+        make_old(states.root)
+        copied = NotebookRepository(copy, states=states_of_copy)
+        report = sweep(states_of_copy, copied.checkpoints.list_state_names)
         assert (report.folders, report.freed, report.problems) == ([], 0, [])
-        assert [read(homes[0], one) for one in originals.list_checkpoints("nb")] == [
-            b"killed",
-            b"noted",
-        ]
+        assert read_states(repository, states) == ["killed", "marked"]
 
 
 def test_states_with_marks_of_older_releases_are_removed(tmp_path: Path) -> None:
+    root = tmp_path / "states"
     with closing(open_store(f"sqlite:///{tmp_path / 'axon.db'}")) as store:
-        assert store.former_mark_id is not None
-        assert store.mark_id != store.former_mark_id
-        records = NotebookRepository(store)
-        records.create(new_notebook(code("a"), id="nb"))
-        before = StateStorage(tmp_path / "states", store_id=store.former_mark_id)
-        put(NotebookRepository(store, states=before), before, "recorded", notes=False)
-        with before.open_writer("nb", "killed", "model", format="torch") as writer:
+        assert store.former_mark_id not in (None, store.mark_id)
+        repository = NotebookRepository(store)
+        repository.create(new_notebook(code("a"), id="nb"))
+        old = StateStorage(root, store_id=store.former_mark_id)
+        save_state(NotebookRepository(store, states=old), old, "recorded", mark=False)
+        with old.open_writer("nb", "killed", "model", format="torch") as writer:
             writer.write(b"killed")
             writer.commit()
-        age(before.root)
-        now = StateStorage(
-            tmp_path / "states", store_id=store.mark_id, former_store_id=store.former_mark_id
-        )
-        report = sweep(now, records.checkpoints.list_state_names)
-        assert [Path(one).name for one in report.folders] == ["killed"]
-        assert [read(now, one) for one in records.list_checkpoints("nb")] == [b"recorded"]
+        make_old(old.root)
+        states = StateStorage(root, store_id=store.mark_id, former_store_id=store.former_mark_id)
+        report = sweep(states, repository.checkpoints.list_state_names)
+        assert [Path(folder).name for folder in report.folders] == ["killed"]
+        assert read_states(repository, states) == ["recorded"]

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from support import old_stores
 from support.engines import ON_DISK, new_url, postgresql
-from support.factories import check_contents, code, new_checkpoint, saved
+from support.factories import check_contents, code, new_checkpoint, new_save
 from tinydb import where
 
 from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
@@ -28,7 +28,7 @@ VERSIONS = range(1, SCHEMA_VERSION + 1)
 PAST = [(version, engine) for version in VERSIONS for engine in ON_DISK]
 
 
-def build(version: int, engine: str, folder: Path) -> str:
+def create_old_store(version: int, engine: str, folder: Path) -> str:
     """Create a store of an earlier version from its SQL; return its URL."""
     url = new_url(engine, folder)
     name = str(sa.make_url(url).database)
@@ -42,14 +42,13 @@ def build(version: int, engine: str, folder: Path) -> str:
     return url
 
 
-def expected(version: int, engine: str) -> Any:
-    return json.loads(
-        (old_stores.STORES / f"version{version}.{engine}.json").read_text(encoding="utf-8")
-    )
+def read_expected(version: int, engine: str) -> Any:
+    file = old_stores.STORES / f"version{version}.{engine}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
-def plain(found: Any) -> Any:
-    return json.loads(json.dumps(found))
+def pass_through_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 ON_SQLITE = """
@@ -68,14 +67,14 @@ FROM information_schema.columns WHERE table_schema = 'public'
 """
 
 
-def schema(store: Store) -> set[tuple[str, ...]]:
+def read_schema(store: Store) -> set[tuple[str, ...]]:
     """Return the columns and indexes, without their order."""
     with store.snapshot() as connection:
         query = ON_POSTGRESQL if connection.dialect.name == "postgresql" else ON_SQLITE
         return {tuple(row) for row in connection.exec_driver_sql(query)}
 
 
-def test_there_is_a_store_of_every_version() -> None:
+def test_every_schema_version_has_a_test_store() -> None:
     assert {file.name for file in old_stores.STORES.iterdir()} >= {
         f"version{version}.{engine}.{kind}" for version, engine in PAST for kind in ("sql", "json")
     }
@@ -83,9 +82,11 @@ def test_there_is_a_store_of_every_version() -> None:
 
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
-def test_an_old_store_has_its_whole_content(tmp_path: Path, version: int, engine: str) -> None:
-    store = open_store(build(version, engine, tmp_path))
-    assert plain(old_stores.export_store(store)) == expected(version, engine)
+def test_an_old_store_opens_with_its_whole_content(
+    tmp_path: Path, version: int, engine: str
+) -> None:
+    store = open_store(create_old_store(version, engine, tmp_path))
+    assert pass_through_json(old_stores.export_store(store)) == read_expected(version, engine)
     check_contents(store)
     store.close()
 
@@ -94,24 +95,24 @@ def test_an_old_store_has_its_whole_content(tmp_path: Path, version: int, engine
 def test_an_old_store_gets_the_tables_of_a_new_one(
     tmp_path: Path, version: int, engine: str
 ) -> None:
-    old = open_store(build(version, engine, tmp_path))
+    old = open_store(create_old_store(version, engine, tmp_path))
     new = open_store(new_url(engine, tmp_path / "new"))
-    assert schema(old) == schema(new)
-    assert len(schema(old)) > 30
+    assert read_schema(old) == read_schema(new)
+    assert len(read_schema(old)) > 30
     old.close()
     new.close()
 
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
 def test_an_old_store_can_be_changed(tmp_path: Path, version: int, engine: str) -> None:
-    store = open_store(build(version, engine, tmp_path))
+    store = open_store(create_old_store(version, engine, tmp_path))
     repository = NotebookRepository(store)
-    before = expected(version, engine)
+    before = read_expected(version, engine)
     [bound] = [one for one in before["notebooks"] if one["notebook"]["id"] == "bound"]
-    repository.save("bound", saved(code("new", "1")))
+    repository.save("bound", new_save(code("new", "1")))
     deque(repository.garbage.remove_versions("bound", 1))
     repository.delete("unbound")
-    [after] = plain(old_stores.export_store(store))["notebooks"]
+    [after] = pass_through_json(old_stores.export_store(store))["notebooks"]
     newest, *older = after["versions"]
     assert [cell["source"] for cell in newest["cells"]] == ["1"]
     referred = {checkpoint["version_id"] for checkpoint in bound["checkpoints"]}
@@ -123,21 +124,23 @@ def test_an_old_store_can_be_changed(tmp_path: Path, version: int, engine: str) 
     store.close()
 
 
-def test_the_store_of_the_present_version_is_up_to_date(tmp_path: Path) -> None:
+def test_the_test_store_of_the_current_version_is_up_to_date(tmp_path: Path) -> None:
     old_stores.write_stores(tmp_path)
     for engine in ON_DISK:
         name = f"version{SCHEMA_VERSION}.{engine}.json"
         now, then = (
             json.loads((folder / name).read_text()) for folder in (tmp_path, old_stores.STORES)
         )
-        assert shape(now) == shape(then)
+        assert remove_values(now) == remove_values(then)
 
 
-def shape(value: Any) -> Any:
+def remove_values(value: Any) -> Any:
     """Return the structure of a value without its texts and numbers."""
     if isinstance(value, dict):
-        return {name: shape(inner) for name, inner in value.items()}
-    return [shape(inner) for inner in value] if isinstance(value, list) else type(value).__name__
+        return {name: remove_values(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [remove_values(inner) for inner in value]
+    return type(value).__name__
 
 
 ODD_IDS = (
@@ -155,7 +158,7 @@ ODD_IDS = (
 
 @pytest.mark.parametrize("engine", ON_DISK)
 def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: str) -> None:
-    url = build(1, engine, tmp_path)
+    url = create_old_store(1, engine, tmp_path)
     database = sa.create_engine(url, poolclass=sa.NullPool)
     with database.begin() as connection:
         insert = sa.text(
@@ -176,9 +179,7 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
         repository = NotebookRepository(store)
         assert [run.id for run in repository.runs.list("unbound")] == [*ODD_IDS[::-1]]
         for id in ODD_IDS:
-            found = repository.runs.get("unbound", id)
-            assert found is not None
-            assert found.id == id
+            assert repository.runs.get("unbound", id).id == id
         assert repository.runs.get("bound", "baseline") is None
         assert repository.runs.update_status("bound", "run-1", RunStatus.COMPLETED).id == "run-1"
         assert store.runs.ids(where("status") == "running") >= {"damaged"}
@@ -193,17 +194,14 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
 
 
 #: SQL values for ids that are not text, by engine.
-INVALID_IDS = {
-    "sqlite": ("x'6162'", "x'ff'", "CAST(x'61ff62' AS TEXT)"),
-    "postgresql": ("NULL",),
-}
+INVALID_IDS = {"sqlite": ("x'6162'", "x'ff'", "CAST(x'61ff62' AS TEXT)"), "postgresql": ("NULL",)}
 
 
 @pytest.mark.parametrize("engine", ON_DISK)
 def test_runs_of_version_1_with_damaged_ids_do_not_prevent_opening(
     tmp_path: Path, engine: str
 ) -> None:
-    url = build(1, engine, tmp_path)
+    url = create_old_store(1, engine, tmp_path)
     database = sa.create_engine(url, poolclass=sa.NullPool)
     damaged_rows = "SELECT count(*) FROM axonml_runs WHERE status = 'damaged'"
     with database.begin() as connection:

@@ -1,15 +1,17 @@
-"""Claims about provenance: what is stored of it, when, and what comes back."""
+"""Provenance of checkpoints: storage, flags and differences."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.archives import archive_store, load_file, read_all_documents
-from support.factories import code, new_checkpoint, new_notebook, rows, saved
+from support.factories import code, count_rows, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
 from jupyter_axon_notebooks.provenance import (
@@ -33,12 +35,12 @@ ENVIRONMENT = Environment(
 )
 
 
-def executed(*sources: str) -> list[ExecutedCell]:
+def execute(*sources: str, prefix: str = "c") -> list[ExecutedCell]:
     return [
         ExecutedCell(
             source=source,
             execution_count=count,
-            cell_id=f"c{count}",
+            cell_id=f"{prefix}{count}",
             status=CellStatus.COMPLETED,
             executed_at=now(),
         )
@@ -51,179 +53,178 @@ def notebook(repository: NotebookRepository) -> str:
     return repository.create(new_notebook(code("c1", "x = 1", "printed", count=1), id="nb")).id
 
 
-def checkpoint(repository: NotebookRepository, provenance_id: str | None, **fields: Any) -> str:
-    return repository.create_checkpoint(
-        new_checkpoint("nb", provenance_id=provenance_id, **fields)
-    ).id
+def create_checkpoint(
+    repository: NotebookRepository,
+    executed: list[ExecutedCell] | None = None,
+    environment: Environment = ENVIRONMENT,
+    notebook_id: str = "nb",
+    **fields: Any,
+) -> str:
+    """Create a checkpoint, with provenance if cells are given; return its id."""
+    provenance_id = None
+    if executed is not None:
+        provenance_id = repository.provenance.add(notebook_id, executed, environment)
+    new = new_checkpoint(notebook_id, provenance_id=provenance_id, **fields)
+    return repository.create_checkpoint(new).id
 
 
 def test_provenance_is_returned_as_it_was_stored(
     repository: NotebookRepository, notebook: str
 ) -> None:
-    cells = [
-        *executed("x = 1", "\x00 \ud83d é", "", "x = 1"),
-        ExecutedCell(source="before anybody looked"),
-    ]
-    known = repository.provenance.get(
-        checkpoint(repository, repository.provenance.add(notebook, cells, ENVIRONMENT))
-    )
-    assert known.executed == cells
-    assert known.environment == ENVIRONMENT
-    assert known.version is not None
-    assert [(cell.source, cell.outputs) for cell in known.version.cells] == [("x = 1", [])]
+    cells = [*execute("x = 1", "\x00 \ud83d é", "", "x = 1"), ExecutedCell(source="unidentified")]
+    found = repository.provenance.get(create_checkpoint(repository, cells))
+    assert (found.executed, found.environment) == (cells, ENVIRONMENT)
+    assert [(cell.source, cell.outputs) for cell in found.version.cells] == [("x = 1", [])]
 
 
-def test_each_content_is_stored_once(
+def test_equal_provenance_is_stored_once(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
-    cells = executed("a", "b", "a")
-    first = repository.provenance.add(notebook, cells, ENVIRONMENT)
-    count = len(store.provenance)
-    assert count == 4  # two sources, the environment, the list
-    assert repository.provenance.add(notebook, cells, ENVIRONMENT) == first
-    assert len(store.provenance) == count
-    longer = repository.provenance.add(notebook, [*cells, ExecutedCell(source="c")], ENVIRONMENT)
-    assert longer != first
-    assert len(store.provenance) == count + 2  # a source and a list
-    repository.provenance.add(notebook, cells, Environment(python="3.12"))
-    assert len(store.provenance) == count + 4  # an environment and a list
-    repository.create(new_notebook(code("c"), id="other"))
-    assert repository.provenance.add("other", cells, ENVIRONMENT) != first
-    assert len(store.provenance) == 2 * count + 4
+    def add(cells: list[ExecutedCell], environment: Environment = ENVIRONMENT) -> int:
+        """Add provenance; return the number of new documents."""
+        before = len(store.provenance)
+        repository.provenance.add(notebook, cells, environment)
+        return len(store.provenance) - before
+
+    cells = execute("a", "b", "a")
+    assert add(cells) == 4  # two sources, the environment, the list
+    assert add(cells) == 0
+    assert add([*cells, ExecutedCell(source="c")]) == 2  # a source, a list
+    assert add(cells, Environment(python="3.12")) == 2  # an environment, a list
 
 
-def test_stored_provenance_is_looked_up_once_and_not_written_again(
-    repository: NotebookRepository, store: Store, notebook: str, monkeypatch: pytest.MonkeyPatch
+def test_stored_provenance_is_not_written_again(
+    repository: NotebookRepository, notebook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cells = executed("a")
+    cells = execute("a")
     provenance_id = repository.provenance.add(notebook, cells, ENVIRONMENT)
-    monkeypatch.setattr(Store, "transaction", lambda self: pytest.fail("nothing is to be written"))
+    monkeypatch.setattr(Store, "transaction", lambda self: pytest.fail("unexpected write"))
     assert repository.provenance.add(notebook, cells, ENVIRONMENT) == provenance_id
 
 
 def test_concurrent_writers_store_equal_provenance_once(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
-    cells, start = executed(*map(str, range(50))), threading.Barrier(4)
+    cells, start = execute(*map(str, range(50))), threading.Barrier(4)
 
-    def put(_: int) -> str:
+    def add(_: int) -> str:
         start.wait()
         return repository.provenance.add(notebook, cells, ENVIRONMENT)
 
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(put, range(4)))) == 1
+        assert len(set(pool.map(add, range(4)))) == 1
     assert len(store.provenance) == 52
 
 
 def test_provenance_is_deleted_with_its_notebook(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
-    with pytest.raises(NotFound, match="notebook nowhere not found"):
-        repository.provenance.add("nowhere", [], ENVIRONMENT)
-    checkpoint(repository, repository.provenance.add(notebook, executed("a"), ENVIRONMENT))
+    create_checkpoint(repository, execute("a"))
     repository.delete(notebook)
-    assert rows(store)["axonml_provenance"] == 0
+    assert count_rows(store)["axonml_provenance"] == 0
     with pytest.raises(NotFound, match="notebook nb not found"):
-        repository.provenance.add(notebook, executed("a"), ENVIRONMENT)
+        repository.provenance.add(notebook, execute("a"), ENVIRONMENT)
 
 
-@pytest.mark.parametrize("of", [None, "gone", "strange", "another"])
+@pytest.mark.parametrize("provenance_id", [None, "missing", "unknown kind", "other notebook"])
 def test_a_checkpoint_without_provenance_has_no_executed_cells(
-    repository: NotebookRepository, store: Store, notebook: str, of: str | None
+    repository: NotebookRepository, store: Store, notebook: str, provenance_id: str | None
 ) -> None:
-    store.provenance.insert(document("strange", {"notebook_id": "nb", "executed": ["fit()"]}))
-    repository.create(new_notebook(code("c"), id="other"))
-    others = repository.provenance.add("other", executed("secret"), ENVIRONMENT)
-    made = checkpoint(repository, others if of == "another" else of)
-    known = repository.provenance.get(made)
-    assert (known.executed, known.environment, known.flags) == ([], None, [])
-    assert repository.provenance.get_script(made) is None
-    [cell] = repository.provenance.get_notebook(made).cells
+    fields = {"notebook_id": "nb", "executed": ["fit()"]}
+    store.provenance.insert(document("unknown kind", fields))
+    if provenance_id == "other notebook":
+        repository.create(new_notebook(code("c"), id="other"))
+        provenance_id = repository.provenance.add("other", execute("secret"), ENVIRONMENT)
+    new = new_checkpoint("nb", provenance_id=provenance_id)
+    checkpoint_id = repository.create_checkpoint(new).id
+    found = repository.provenance.get(checkpoint_id)
+    assert (found.executed, found.environment, found.flags) == ([], None, [])
+    assert repository.provenance.get_script(checkpoint_id) is None
+    [cell] = repository.provenance.get_notebook(checkpoint_id).cells
     assert (cell.source, len(cell.outputs)) == ("x = 1", 1)
 
 
 def test_damaged_provenance_is_named(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
-    provenance_id = repository.provenance.add(notebook, executed("a"), ENVIRONMENT)
-    made = checkpoint(repository, provenance_id)
+    checkpoint_id = create_checkpoint(repository, execute("a"))
+    provenance_id = repository.get_checkpoint(checkpoint_id).provenance_id
     store.provenance.remove_ids(
         [id for id in store.provenance.ids_with_prefix("nb/") if id != provenance_id]
     )
     with pytest.raises(RecordDamaged, match=f"provenance {provenance_id} is damaged.*missing"):
-        repository.provenance.get(made)
+        repository.provenance.get(checkpoint_id)
 
 
-def test_missing_records_are_named(repository: NotebookRepository, notebook: str) -> None:
-    made = checkpoint(repository, None)
-    for ask in (
-        repository.provenance.get,
-        repository.provenance.get_script,
-        repository.provenance.get_notebook,
-        lambda other: repository.provenance.diff(made, other),
-        lambda other: repository.provenance.diff(other, made),
-    ):
-        with pytest.raises(NotFound, match="checkpoint nowhere not found"):
-            ask("nowhere")
-
-
-def test_checkpoints_are_found_by_the_beginning_of_their_ids(
-    repository: NotebookRepository, notebook: str
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda provenance: provenance.get("nowhere"),
+        lambda provenance: provenance.get_script("nowhere"),
+        lambda provenance: provenance.get_notebook("nowhere"),
+        lambda provenance: provenance.diff("cp", "nowhere"),
+        lambda provenance: provenance.diff("nowhere", "cp"),
+    ],
+)
+def test_a_missing_checkpoint_is_named(
+    repository: NotebookRepository, notebook: str, read: Callable[[Any], object]
 ) -> None:
+    create_checkpoint(repository, id="cp")
+    with pytest.raises(NotFound, match="checkpoint nowhere not found"):
+        read(repository.provenance)
+
+
+def test_checkpoints_are_found_by_prefix(repository: NotebookRepository, notebook: str) -> None:
     for step, id in enumerate(("ab1", "ab2", "b")):
-        checkpoint(repository, None, id=id, step=step)
+        create_checkpoint(repository, id=id, step=step)
     assert repository.checkpoints.find_ids("ab") == ["ab1", "ab2"]
     assert repository.checkpoints.find_ids("c") == []
 
 
-def test_flags_compare_the_notebook_then_and_now(
+def test_flags_compare_the_executed_cells_with_the_saved_notebook(
     repository: NotebookRepository, notebook: str
 ) -> None:
-    cells = [
-        ExecutedCell(source="x = 1", execution_count=1, cell_id="c1", executed_at=now()),
-        ExecutedCell(source="fit(x)", execution_count=2, cell_id="c2", executed_at=now()),
-    ]
-    made = checkpoint(repository, repository.provenance.add(notebook, cells, ENVIRONMENT))
-    assert (
-        repository.provenance.get(made).flags == []
-    )  # what was not saved yet nobody holds against it
-    repository.save(notebook, saved(code("c1", "x = 1"), code("c2", "fit(x)")))
-    assert repository.provenance.get(made).flags == []
-    repository.save(notebook, saved(code("c1", "x = 2"), code("c2", "fit(x)")))
-    kinds = [(flag.kind.value, flag.cell_id) for flag in repository.provenance.get(made).flags]
-    assert kinds == [("drifted", "c1")]
+    def flags() -> list[tuple[str, str | None]]:
+        found = repository.provenance.get(checkpoint_id).flags
+        return [(flag.kind.value, flag.cell_id) for flag in found]
+
+    checkpoint_id = create_checkpoint(repository, execute("x = 1", "fit(x)"))
+    assert flags() == []  # c2 has not been saved yet
+    repository.save(notebook, new_save(code("c1", "x = 1"), code("c2", "fit(x)")))
+    assert flags() == []
+    repository.save(notebook, new_save(code("c1", "x = 2"), code("c2", "fit(x)")))
+    assert flags() == [("drifted", "c1")]
 
 
-def test_checkpoints_are_compared_by_what_was_executed(
+def test_checkpoints_are_compared_by_executed_cells_metrics_and_environment(
     repository: NotebookRepository, notebook: str
 ) -> None:
-    one = checkpoint(
+    one = create_checkpoint(
         repository,
-        repository.provenance.add(notebook, executed("x = 1", "y = 1", "old"), ENVIRONMENT),
+        execute("x = 1", "y = 1", "old"),
         metrics={"val": {"loss": 0.5}, "note": "a", "lr": 1, "gone": 1, "bad": float("nan")},
     )
-    later = Environment(python="3.12", platform="Linux", packages={"numpy": "2.4", "jax": "0.9"})
-    other = checkpoint(
+    other = create_checkpoint(
         repository,
-        repository.provenance.add(notebook, executed("x = 2", "y = 1 \n"), later),
+        execute("x = 2", "y = 1 \n"),
+        Environment(python="3.12", platform="Linux", packages={"numpy": "2.4", "jax": "0.9"}),
         step=1,
         metrics={"val": {"loss": 0.75}, "note": "b", "lr": 1, "bad": float("inf")},
     )
-    found = repository.provenance.diff(one, other)
-    assert found.executed
-    assert found.sources == [
+    diff = repository.provenance.diff(one, other)
+    assert diff.executed
+    assert diff.sources == [
         CellChange(cell_id="c3", change="removed", before="old"),
         CellChange(cell_id="c1", change="changed", before="x = 1", after="x = 2"),
     ]
-    assert [metric.to_json() for metric in found.metrics] == [
+    assert [metric.to_json() for metric in diff.metrics] == [
         {"name": "val.loss", "before": 0.5, "after": 0.75, "delta": 0.25},
         {"name": "note", "before": "a", "after": "b"},
         {"name": "lr", "before": 1, "after": 1, "delta": 0.0},
         {"name": "gone", "before": 1},
         {"name": "bad", "before": "NaN", "after": "Infinity"},
     ]
-    assert found.environment is not None
-    assert found.environment.values == [
+    assert diff.environment.values == [
         Change(name="python", before="3.11.9", after="3.12"),
         Change(name="cuda", before="12.8"),
         Change(name="gpus", before="H100, H100"),
@@ -231,7 +232,7 @@ def test_checkpoints_are_compared_by_what_was_executed(
         Change(name="git branch", before="main"),
         Change(name="git dirty", before=True),
     ]
-    assert found.environment.packages == [
+    assert diff.environment.packages == [
         Change(name="jax", after="0.9"),
         Change(name="numpy", before="2.3", after="2.4"),
         Change(name="torch", before="2.9"),
@@ -241,39 +242,26 @@ def test_checkpoints_are_compared_by_what_was_executed(
 def test_versions_are_compared_if_the_executed_cells_are_unknown(
     repository: NotebookRepository, notebook: str
 ) -> None:
-    one = checkpoint(
-        repository, repository.provenance.add(notebook, executed("x = 9"), ENVIRONMENT)
-    )
-    repository.save(notebook, saved(code("c1", "x = 2")))
-    other = checkpoint(repository, None, step=1)
-    assert repository.provenance.diff(one, other) == CheckpointDiff(
-        before=one,
-        after=other,
-        sources=[CellChange(cell_id="c1", change="changed", before="x = 1", after="x = 2")],
-    )
+    one = create_checkpoint(repository, execute("x = 9"))
+    repository.save(notebook, new_save(code("c1", "x = 2")))
+    other = create_checkpoint(repository, step=1)
+    change = CellChange(cell_id="c1", change="changed", before="x = 1", after="x = 2")
+    expected = CheckpointDiff(before=one, after=other, sources=[change])
+    assert repository.provenance.diff(one, other) == expected
 
 
-def test_cells_of_two_notebooks_are_compared_by_source(
+def test_executed_cells_of_two_notebooks_are_compared_by_source(
     repository: NotebookRepository, notebook: str
 ) -> None:
     repository.create(new_notebook(id="other"))
-    sources = ["import torch", "x = 1", "fit(x)", "import torch"]
-    cells = [
-        ExecutedCell(source=source, cell_id=f"a{at}", execution_count=at)
-        for at, source in enumerate(sources)
-    ]
-    one = checkpoint(repository, repository.provenance.add("nb", cells, ENVIRONMENT))
-    sources = ["import torch  \n", "x = 2", "import torch", "fit(x)"]
-    cells = [
-        ExecutedCell(source=source, cell_id=f"b{at}", execution_count=at)
-        for at, source in enumerate(sources)
-    ]
-    provenance_id = repository.provenance.add("other", cells, ENVIRONMENT)
-    other = repository.create_checkpoint(new_checkpoint("other", provenance_id=provenance_id)).id
+    cells = execute("import torch", "x = 1", "fit(x)", "import torch", prefix="a")
+    one = create_checkpoint(repository, cells)
+    cells = execute("import torch  \n", "x = 2", "import torch", "fit(x)", prefix="b")
+    other = create_checkpoint(repository, cells, notebook_id="other")
     assert repository.provenance.diff(one, other).sources == [
         CellChange(cell_id="c1", change="removed", before="x = 1"),
-        CellChange(cell_id="b1", change="added", after="x = 2"),
-        CellChange(cell_id="b3", change="moved", before="fit(x)", after="fit(x)"),
+        CellChange(cell_id="b2", change="added", after="x = 2"),
+        CellChange(cell_id="b4", change="moved", before="fit(x)", after="fit(x)"),
     ]
 
 
@@ -281,8 +269,8 @@ def test_saved_cells_of_two_notebooks_are_compared_by_source(
     repository: NotebookRepository, notebook: str
 ) -> None:
     repository.create(new_notebook(code("d1", "import torch"), code("d2", "x = 1"), id="other"))
-    one = checkpoint(repository, None)
-    other = repository.create_checkpoint(new_checkpoint("other")).id
+    one = create_checkpoint(repository)
+    other = create_checkpoint(repository, notebook_id="other")
     added = CellChange(cell_id="d1", change="added", after="import torch")
     assert repository.provenance.diff(one, other).sources == [added]
     removed = CellChange(cell_id="d1", change="removed", before="import torch")
@@ -292,12 +280,10 @@ def test_saved_cells_of_two_notebooks_are_compared_by_source(
 def test_an_archive_contains_provenance(
     repository: NotebookRepository, store: Store, notebook: str, tmp_path: Path
 ) -> None:
-    made = checkpoint(
-        repository, repository.provenance.add(notebook, executed("a", "b"), ENVIRONMENT)
-    )
+    checkpoint_id = create_checkpoint(repository, execute("a", "b"))
     archive_store(store, tmp_path / "archive.zip")
-    target = Store("memory://")
-    assert load_file(target, tmp_path / "archive.zip").problems == []
-    assert read_all_documents(target) == read_all_documents(store)
-    assert NotebookRepository(target).provenance.get(made) == repository.provenance.get(made)
-    target.close()
+    with closing(Store("memory://")) as target:
+        assert load_file(target, tmp_path / "archive.zip").problems == []
+        assert read_all_documents(target) == read_all_documents(store)
+        copied = NotebookRepository(target).provenance.get(checkpoint_id)
+        assert copied == repository.provenance.get(checkpoint_id)

@@ -1,16 +1,18 @@
-"""Pruning: state files go, records and metrics stay, and nothing goes that somebody wants to keep."""
+"""Pruning removes state files, and keeps records, metrics and protected checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from msgspec.structs import replace
 from support import engines
 from support.factories import code, new_checkpoint, new_notebook
 
@@ -22,7 +24,7 @@ from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tag
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 
-Make = Callable[..., NotebookCheckpoint]
+CreateCheckpoint = Callable[..., NotebookCheckpoint]
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def states(store: Store, tmp_path: Path) -> StateStorage:  # type: ignore[overri
     return StateStorage(tmp_path / "states", store_id=store.mark_id)
 
 
-def put(
+def attach_state(
     repository: NotebookRepository, states: StateStorage, id: str, part: Any, content: bytes
 ) -> None:
     with states.open_writer("nb", id, part, format="torch") as writer:
@@ -40,243 +42,208 @@ def put(
 
 
 @pytest.fixture
-def make(repository: NotebookRepository, states: StateStorage) -> Make:
-    """Makes a checkpoint of ``nb``, with a model and an optimizer unless told."""
+def create(repository: NotebookRepository, states: StateStorage) -> CreateCheckpoint:
+    """A function that creates a checkpoint of ``nb`` with state files."""
     repository.create(new_notebook(code("a"), id="nb"))
 
-    def make(
+    def create(
         id: str, loss: float = 0, *, parts: Any = ("model", "optimizer"), **fields: Any
     ) -> Any:
         repository.create_checkpoint(new_checkpoint("nb", {"loss": loss}, id=id, **fields))
         for part in parts:
-            put(repository, states, id, part, f"{part} of {id}".encode())
+            attach_state(repository, states, id, part, f"{part} of {id}".encode())
         return repository.get_checkpoint(id)
 
-    return make
+    return create
 
 
-def files(states: StateStorage) -> list[str]:
+def list_files(states: StateStorage) -> list[str]:
     root = Path(states.root)
     return sorted(str(file.relative_to(root / "nb")) for file in root.rglob("*") if file.is_file())
 
 
-def both(*ids: str) -> list[str]:
+def file_names(*ids: str) -> list[str]:
+    """Return the names of the files of checkpoints with a model and an optimizer."""
     return [f"{id}/{part}.pt" for id in ids for part in ("model", "optimizer")]
 
 
-def ids(found: Any) -> list[str]:
-    return [one.checkpoint.id for one in found]
+def checkpoint_ids(prunable: Any) -> list[str]:
+    return [one.checkpoint.id for one in prunable]
 
 
 def test_a_plan_lists_prunable_checkpoints_and_changes_nothing(
-    repository: NotebookRepository, states: StateStorage, make: Make
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
-    made = {id: make(id, loss) for id, loss in zip("abcd", [2, 1, 3, 4], strict=True)}
+    checkpoints = [create(id, loss) for id, loss in zip("abcd", [2, 1, 3, 4], strict=True)]
     plan = repository.retention.plan("nb", [Best("loss", minimize=True)])
-    assert (ids(plan.prunable), plan.kept) == (["c", "a"], 2)
+    assert [one.checkpoint for one in plan.prunable] == [checkpoints[2], checkpoints[0]]
+    assert plan.kept == 2
     assert plan.size == 2 * len("model of a" + "optimizer of a")
-    assert plan.prunable[0].checkpoint == made["c"]
-    assert files(states) == both("a", "b", "c", "d")
-    assert repository.list_checkpoints("nb") == list(made.values())[::-1]
+    assert list_files(states) == file_names("a", "b", "c", "d")
+    assert repository.list_checkpoints("nb") == checkpoints[::-1]
     with pytest.raises(InvalidData, match="at least one"):
         repository.retention.plan("nb", [])
     with pytest.raises(NotFound, match="notebook x not found"):
         repository.retention.prune("x", [Newest(1)])
 
 
-def test_a_pruned_checkpoint_keeps_record_and_metrics(
-    repository: NotebookRepository, states: StateStorage, make: Make
+def test_a_pruned_checkpoint_keeps_its_record_and_metrics(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
-    old, _ = make("a", 0.5, tags=["t"]), make("b", 1)
-    seen: list[tuple[int, int]] = []
-    assert ids(repository.retention.prune("nb", [Newest(1)], lambda *done: seen.append(done))) == [
-        "a"
-    ]
-    assert seen == [(0, 1), (1, 1)]
+    before, _ = create("a", 0.5, tags=["t"]), create("b", 1)
+    progress: list[tuple[int, int]] = []
+    removed = repository.retention.prune("nb", [Newest(1)], lambda *done: progress.append(done))
+    assert checkpoint_ids(removed) == ["a"]
+    assert progress == [(0, 1), (1, 1)]
     pruned = repository.get_checkpoint("a")
-    assert pruned is not None
-    assert (pruned.model_state_path, pruned.optimizer_state_path) == ("", None)
     assert pruned.pruned_at is not None
-    assert (pruned.metrics, pruned.tags, pruned.digests, pruned.sizes, pruned.created_at) == (
-        old.metrics,
-        ["t"],
-        old.digests,
-        old.sizes,
-        old.created_at,
+    assert pruned == replace(
+        before, model_state_path="", optimizer_state_path=None, pruned_at=pruned.pruned_at
     )
-    best = repository.get_best_checkpoint("nb", "loss", True)
-    assert best == pruned
-    assert files(states) == both("b")
+    assert repository.get_best_checkpoint("nb", "loss", True) == pruned
+    assert list_files(states) == file_names("b")
     assert not Path(states.root, "nb", "a").exists()
     assert repository.retention.prune("nb", [Newest(1)]) == []
 
 
-def test_the_newest_and_pinned_checkpoints_are_never_pruned(
-    repository: NotebookRepository, states: StateStorage, make: Make
+def test_pinned_and_newest_checkpoints_are_never_pruned(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
-    for run_id in ("done", "failed", "going"):
-        repository.runs.start("nb", id=run_id)
     for id, run_id in zip(
-        "abcdefgh", ["done", "done", "failed", "failed", "going", "going", None, None], strict=True
+        "abcdefgh", ["done", "done", "failed", "failed", "alive", "alive", None, None], strict=True
     ):
-        make(id, run_id=run_id, epoch=ord(id))
-    make("nothing", parts=())
+        create(id, run_id=run_id, epoch=ord(id))
+    create("nothing", parts=())
     repository.checkpoints.update("a", UpdateCheckpoint(pinned=True))
     repository.runs.update_status("nb", "done", RunStatus.COMPLETED)
     repository.runs.update_status("nb", "failed", RunStatus.FAILED)
-    assert ids(repository.retention.prune("nb", [Newest(0)])) == [
-        "g",
-        "e",
-        "c",
-        "b",
-    ]
-    assert files(states) == both("a", "d", "f", "h")
+    assert checkpoint_ids(repository.retention.prune("nb", [Newest(0)])) == ["g", "e", "c", "b"]
+    assert list_files(states) == file_names("a", "d", "f", "h")
 
 
-def test_rules_compose(repository: NotebookRepository, states: StateStorage, make: Make) -> None:
+def test_rules_compose(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
+) -> None:
     for n, id in enumerate("abcdef"):
-        make(id, n, step=n, tags=["t"] if id == "b" else [])
+        create(id, n, step=n, tags=["t"] if id == "b" else [])
     rules = [Newest(2), Tagged(), Every(3), Best("loss", minimize=True)]
-    assert ids(repository.retention.prune("nb", rules)) == ["c"]
+    assert checkpoint_ids(repository.retention.prune("nb", rules)) == ["c"]
 
 
 def test_registered_files_are_not_pruned(
-    repository: NotebookRepository, states: StateStorage, make: Make, tmp_path: Path
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint, tmp_path: Path
 ) -> None:
-    theirs = tmp_path / "theirs.pt"
-    theirs.write_bytes(b"weights")
-    make("registered", parts=["optimizer"], model_state_path=str(theirs))
-    lent = make("lent")
-    make("borrowing", parts=(), model_state_path=lent.model_state_path)
-    make("last")
-    assert ids(repository.retention.prune("nb", [Newest(1)])) == [
-        "lent",
-        "registered",
-    ]
-    found = {one.id: one for one in repository.list_checkpoints("nb")}
-    assert found["registered"].model_state_path == str(theirs)
+    registered = tmp_path / "registered.pt"
+    registered.write_bytes(b"weights")
+    create("registered", parts=["optimizer"], model_state_path=str(registered))
+    model_path = create("shared").model_state_path
+    create("sharing", parts=(), model_state_path=model_path)
+    create("last")
+    assert checkpoint_ids(repository.retention.prune("nb", [Newest(1)])) == ["shared", "registered"]
+    found = {checkpoint.id: checkpoint for checkpoint in repository.list_checkpoints("nb")}
+    assert found["registered"].model_state_path == str(registered)
     assert found["registered"].optimizer_state_path is None
-    assert (
-        found["lent"].model_state_path
-        == found["borrowing"].model_state_path
-        == lent.model_state_path
-    )
-    assert theirs.read_bytes() == b"weights"
-    assert files(states) == [".store", *both("last"), "lent/.store", "lent/model.pt"][1:]
+    assert found["shared"].model_state_path == found["sharing"].model_state_path == model_path
+    assert registered.read_bytes() == b"weights"
+    assert list_files(states) == [*file_names("last"), "shared/.store", "shared/model.pt"]
 
 
 def test_only_the_pruned_state_can_be_added_again(
-    repository: NotebookRepository, states: StateStorage, make: Make
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
-    before = make("a")
-    make("b")
+    before = create("a")
+    create("b")
     repository.retention.prune("nb", [Newest(1)])
     with pytest.raises(Conflict, match="recorded with another model state"):
-        put(repository, states, "a", "model", b"other")
-    put(repository, states, "a", "optimizer", b"optimizer of a")
-    halfway = repository.get_checkpoint("a")
-    assert halfway is not None
-    assert halfway.pruned_at is not None
-    put(repository, states, "a", "model", b"model of a")
+        attach_state(repository, states, "a", "model", b"other")
+    attach_state(repository, states, "a", "optimizer", b"optimizer of a")
+    assert repository.get_checkpoint("a").pruned_at is not None
+    attach_state(repository, states, "a", "model", b"model of a")
     assert repository.get_checkpoint("a") == before
-    assert files(states) == both("a", "b")
+    assert list_files(states) == file_names("a", "b")
 
 
-def test_a_checkpoint_pinned_meanwhile_keeps_its_files(
-    repository: NotebookRepository, states: StateStorage, make: Make
+def test_a_checkpoint_pinned_during_pruning_keeps_its_files(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
     for id in "abcd":
-        make(id)
+        create(id)
 
-    def meanwhile(done: int, _total: int) -> None:
+    def pin(done: int, _total: int) -> None:
         if not done:
             repository.checkpoints.update("b", UpdateCheckpoint(pinned=True))
             repository.checkpoints.update("c", UpdateCheckpoint(tags=["t"]))
 
-    assert ids(repository.retention.prune("nb", [Newest(1)], meanwhile)) == ["a"]
-    assert files(states) == both("b", "c", "d")
+    assert checkpoint_ids(repository.retention.prune("nb", [Newest(1)], pin)) == ["a"]
+    assert list_files(states) == file_names("b", "c", "d")
 
 
-def test_a_checkpoint_that_becomes_the_newest_keeps_its_files(
-    repository: NotebookRepository, states: StateStorage, make: Make
+def test_a_checkpoint_that_becomes_the_newest_during_pruning_keeps_its_files(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
     for id in "abc":
-        make(id)
+        create(id)
 
-    def meanwhile(done: int, _total: int) -> None:
+    def delete_newest(done: int, _total: int) -> None:
         if repository.get_checkpoint("c") is not None:
             repository.delete_checkpoint("c")
 
-    assert ids(repository.retention.prune("nb", [Newest(1)], meanwhile)) == ["a"]
-    assert files(states) == both("b")
+    assert checkpoint_ids(repository.retention.prune("nb", [Newest(1)], delete_newest)) == ["a"]
+    assert list_files(states) == file_names("b")
 
 
-def test_a_run_reopened_meanwhile_keeps_its_newest_checkpoint(
-    repository: NotebookRepository, states: StateStorage, make: Make
+def test_a_run_reopened_during_pruning_keeps_its_newest_checkpoint(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
-    make("a", run_id="r")
+    create("a", run_id="r")
     repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
-    make("b")
+    create("b")
 
-    def meanwhile(_done: int, _total: int) -> None:
+    def reopen(_done: int, _total: int) -> None:
         repository.runs.update_status("nb", "r", RunStatus.RUNNING)
 
-    assert repository.retention.prune("nb", [Newest(1)], meanwhile) == []
-    assert files(states) == both("a", "b")
+    assert repository.retention.prune("nb", [Newest(1)], reopen) == []
+    assert list_files(states) == file_names("a", "b")
 
 
-def test_a_file_registered_meanwhile_is_kept(
-    repository: NotebookRepository, states: StateStorage, make: Make
+def test_a_file_registered_during_pruning_is_kept(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
-    old, _ = make("a"), make("b")
+    path, _ = create("a").model_state_path, create("b")
 
-    def meanwhile(_done: int, _total: int) -> None:
+    def register(_done: int, _total: int) -> None:
         if repository.get_checkpoint("again") is None:
-            make("again", parts=(), model_state_path=old.model_state_path)
+            create("again", parts=(), model_state_path=path)
 
-    repository.retention.prune("nb", [Newest(1)], meanwhile)
-    assert "a/model.pt" in files(states)
+    repository.retention.prune("nb", [Newest(1)], register)
+    assert "a/model.pt" in list_files(states)
 
 
 def test_files_left_by_a_killed_pruning_are_removed_by_a_sweep(
     repository: NotebookRepository,
     states: StateStorage,
-    make: Make,
+    create: CreateCheckpoint,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make("a"), make("b")
-
-    def killed(*_: object) -> list[str]:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(states, "stage_removal", killed)
+    create("a"), create("b")
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "stage_removal", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             repository.retention.prune("nb", [Newest(1)])
-    assert {*both("a", "b")} < {*files(states)}
-
-    def named(_notebook_id: str, id: str) -> set[str]:
-        checkpoint = repository.get_checkpoint(id)
-        assert checkpoint is not None
-        paths = (checkpoint.model_state_path, checkpoint.optimizer_state_path)
-        return {os.path.basename(path) for path in paths if path}
-
-    sweep(states, named, older_than=-1)
-    assert files(states) == both("b")
+    assert {*file_names("a", "b")} < {*list_files(states)}
+    sweep(states, repository.checkpoints.list_state_names, older_than=-1)
+    assert list_files(states) == file_names("b")
 
 
 def test_files_that_cannot_be_removed_are_named(
     repository: NotebookRepository,
     states: StateStorage,
-    make: Make,
+    create: CreateCheckpoint,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make("a"), make("b")
-
-    def refuse(*_: object) -> None:
-        raise StateError("permission denied")
-
-    monkeypatch.setattr(states, "remove_staged", refuse)
+    create("a"), create("b")
+    error = StateError("permission denied")
+    monkeypatch.setattr(states, "remove_staged", Mock(side_effect=error))
     with pytest.raises(
         StateError, match="checkpoint a is pruned, but state files remain: permission denied"
     ):
@@ -284,23 +251,25 @@ def test_files_that_cannot_be_removed_are_named(
 
 
 def test_many_checkpoints_are_pruned_in_batches(
-    repository: NotebookRepository, states: StateStorage, make: Make
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
 ) -> None:
     for n in range(130):
-        make(f"c{n:03}", n, parts=["model"], step=n)
-    done: list[int] = []
+        create(f"c{n:03}", n, parts=["model"], step=n)
+    progress: list[int] = []
     pruned = repository.retention.prune(
-        "nb", [Newest(5), Every(50)], lambda now, _total: done.append(now)
+        "nb", [Newest(5), Every(50)], lambda done, _total: progress.append(done)
     )
     assert len(pruned) == 130 - 5 - 3
-    assert done == sorted(done)
-    assert len(done) > 2
-    assert len(files(states)) == 8
+    assert progress == sorted(progress)
+    assert len(progress) > 2
+    assert len(list_files(states)) == 8
 
 
-RACER = """
+WORKER = """
 import sys
 from pathlib import Path
+from contextlib import closing
+from unittest.mock import Mock
 from jupyter_axon_notebooks.records import NewCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Newest
@@ -319,7 +288,8 @@ elif task == "pin":
         repository.checkpoints.update(checkpoint.id, UpdateCheckpoint(pinned=True))
 else:
     for n in range(25):
-        new = NewCheckpoint(id=f"{task}{n}", notebook_id="nb", epoch=n % 3, step=0, metrics={}, run_id="r")
+        position = {"epoch": n % 3, "step": 0, "run_id": "r"}
+        new = NewCheckpoint(id=f"{task}{n}", notebook_id="nb", metrics={}, **position)
         with states.open_writer("nb", new.id, "model") as writer:
             writer.write(new.id.encode())
             new.model_state_path, digest, _ = writer.commit()
@@ -331,26 +301,25 @@ else:
 
 @pytest.fixture(params=engines.ON_DISK)
 def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """A store of several processes: its URL, and what to see it with."""
+    """A store for several processes: its URL, repository and state files."""
     url = engines.new_url(request.param, tmp_path)
-    store = open_store(url)
-    states = StateStorage(tmp_path / "states", store_id=store.mark_id)
-    repository = NotebookRepository(store, states=states)
-    repository.create(new_notebook(code("a"), id="nb"))
-    yield url, repository, states
-    store.close()
+    with closing(open_store(url)) as store:
+        states = StateStorage(tmp_path / "states", store_id=store.mark_id)
+        repository = NotebookRepository(store, states=states)
+        repository.create(new_notebook(code("a"), id="nb"))
+        yield url, repository, states
 
 
-def race(url: str, states: StateStorage, *tasks: str) -> None:
-    command = [sys.executable, "-c", RACER, url, states.root]
+def run_processes(url: str, states: StateStorage, *tasks: str) -> None:
+    command = [sys.executable, "-c", WORKER, url, states.root]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    racing = [subprocess.Popen([*command, task], **pipes) for task in tasks]
-    for process in racing:
+    processes = [subprocess.Popen([*command, task], **pipes) for task in tasks]
+    for process in processes:
         assert process.stdout.readline() == "ready\n"
-    for process in racing:
+    for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    for process in racing:
+    for process in processes:
         process.communicate(timeout=60)
         assert process.returncode == 0
 
@@ -359,8 +328,8 @@ def test_concurrent_pruning_and_pinning_agree(shared: Any) -> None:
     url, repository, states = shared
     for n in range(40):
         repository.create_checkpoint(new_checkpoint("nb", id=f"c{n}", epoch=n))
-        put(repository, states, f"c{n}", "model", b"weights")
-    race(url, states, "prune", "pin", "prune")
+        attach_state(repository, states, f"c{n}", "model", b"weights")
+    run_processes(url, states, "prune", "pin", "prune")
     for one in repository.list_checkpoints("nb"):
         assert one.pinned
         assert bool(one.model_state_path) == (one.pruned_at is None)
@@ -370,10 +339,10 @@ def test_concurrent_pruning_and_pinning_agree(shared: Any) -> None:
 
 def test_concurrent_overwrites_leave_one_checkpoint_per_position(shared: Any) -> None:
     url, repository, states = shared
-    race(url, states, "x", "y")
+    run_processes(url, states, "x", "y")
     found = repository.list_checkpoints("nb")
     assert sorted(one.epoch for one in found) == [0, 1, 2]
-    assert files(states) == sorted(f"{one.id}/model.bin" for one in found)
+    assert list_files(states) == sorted(f"{one.id}/model.bin" for one in found)
     for one in found:
         assert one.digests == {"model": hashlib.sha256(one.id.encode()).hexdigest()}
         assert Path(one.model_state_path).read_text() == one.id

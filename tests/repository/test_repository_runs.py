@@ -1,4 +1,4 @@
-"""Runs: leases, the live status of their notebook, and checkpoints in place of others."""
+"""Runs: leases, the status of their notebook, and replaced checkpoints."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 from support.factories import (
     RecordedStates,
     code,
-    create_ids,
+    count_rows,
+    create_notebooks,
     new_checkpoint,
     new_notebook,
-    rows,
-    saved,
+    new_save,
 )
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound
@@ -34,24 +34,21 @@ FAR_AHEAD = datetime(2999, 1, 1, tzinfo=timezone.utc)
 
 @pytest.fixture
 def notebook_id(repository: NotebookRepository) -> str:
-    return repository.create(new_notebook(id="nb"), saved(code("a", "1"))).id
+    return repository.create(new_notebook(id="nb"), new_save(code("a", "1"))).id
 
 
-def status(repository: NotebookRepository, id: str = "nb") -> str:
-    """What every way of reading says."""
+def read_status(repository: NotebookRepository, id: str = "nb") -> str:
+    """Return the status of a notebook, the same for all ways to read it."""
     (listed,) = (one for one in repository.list_all() if one.id == id)
-    summary, whole = repository.find_summary(id), repository.find_by_id(id)
-    assert summary is not None
-    assert whole is not None
-    assert listed.status is summary.status is whole.status
-    return summary.status.value
+    assert listed.status is repository.find_summary(id).status is repository.find_by_id(id).status
+    return listed.status.value
 
 
 def save(repository: NotebookRepository, status: NotebookStatus = NotebookStatus.DRAFT) -> str:
-    return repository.save("nb", saved(code("a", "1"), status=status)).status.value
+    return repository.save("nb", new_save(code("a", "1"), status=status)).status.value
 
 
-def stored_run(store: Store, id: str, notebook_id: str = "nb") -> str:
+def read_stored_status(store: Store, id: str, notebook_id: str = "nb") -> str:
     return str(store.runs.get(doc_id=run_key(notebook_id, id))["status"])
 
 
@@ -64,30 +61,24 @@ def test_a_run_stores_its_process_and_lease(
     assert repository.runs.get("nb", "r") == run
 
 
-def test_the_lease_of_a_living_run_is_extended(
+def test_only_the_lease_of_a_running_run_is_extended(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     repository.runs.start("nb", id="r", lease_until=now() + timedelta(hours=1))
     assert repository.runs.renew("nb", "r", FAR_AHEAD).lease_until == FAR_AHEAD
     ended = repository.runs.update_status("nb", "r", RunStatus.FAILED)
-    assert (
-        repository.runs.renew("nb", "r", FAR_AHEAD + timedelta(days=1))
-        == ended
-        == repository.runs.get("nb", "r")
-    )
+    assert repository.runs.renew("nb", "r", FAR_AHEAD + timedelta(days=1)) == ended
+    assert repository.runs.get("nb", "r") == ended
     reopened = repository.runs.update_status("nb", "r", RunStatus.RUNNING, lease_until=FAR_AHEAD)
-    assert (reopened.status, reopened.lease_until, reopened.ended_at) == (
-        RunStatus.RUNNING,
-        FAR_AHEAD,
-        None,
-    )
+    assert (reopened.status, reopened.lease_until) == (RunStatus.RUNNING, FAR_AHEAD)
+    assert reopened.ended_at is None
     assert repository.runs.update_status("nb", "r", RunStatus.RUNNING) == reopened
     with pytest.raises(NotFound, match="run x not found"):
         repository.runs.renew("nb", "x", FAR_AHEAD)
 
 
-def test_an_expired_run_is_stopped_since_the_end_of_its_lease(
-    repository: NotebookRepository, store: Store, notebook_id: str
+def test_an_expired_run_ended_with_its_lease(
+    repository: NotebookRepository, notebook_id: str
 ) -> None:
     repository.runs.start("nb", id="lapsed", lease_until=LONG_AGO)
     repository.runs.start("nb", id="alive", lease_until=FAR_AHEAD)
@@ -95,22 +86,18 @@ def test_an_expired_run_is_stopped_since_the_end_of_its_lease(
     repository.runs.start("nb", id="stopped")
     repository.runs.update_status("nb", "stopped", RunStatus.STOPPED)
     lapsed = repository.runs.get("nb", "lapsed")
-    assert lapsed is not None
     assert (lapsed.status, lapsed.ended_at) == (RunStatus.STOPPED, LONG_AGO)
-
-    def listed(status: RunStatus) -> list[str]:
-        found = repository.runs.list("nb", status=status)
-        assert repository.runs.count("nb", status=status) == len(found)
-        assert {run.status for run in found} <= {status}
-        return [run.id for run in found]
-
-    assert listed(RunStatus.RUNNING) == ["unleased", "alive"]
-    assert listed(RunStatus.STOPPED) == ["stopped", "lapsed"]
-    assert listed(RunStatus.COMPLETED) == []
+    for status, ids in (
+        (RunStatus.RUNNING, ["unleased", "alive"]),
+        (RunStatus.STOPPED, ["stopped", "lapsed"]),
+        (RunStatus.COMPLETED, []),
+    ):
+        runs = repository.runs.list("nb", status=status)
+        assert [(run.id, run.status) for run in runs] == [(id, status) for id in ids]
+        assert repository.runs.count("nb", status=status) == len(ids)
+        page = repository.runs.list("nb", 1, 1, status=status)
+        assert [run.id for run in page] == ids[1:]
     assert repository.runs.count("nb") == 4
-    assert [run.id for run in repository.runs.list("nb", 1, 1, status=RunStatus.STOPPED)] == [
-        "lapsed"
-    ]
 
 
 def test_an_expired_run_that_is_stored_as_running_can_be_renewed(
@@ -118,133 +105,124 @@ def test_an_expired_run_that_is_stored_as_running_can_be_renewed(
 ) -> None:
     repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
     repository.runs.renew("nb", "r", LONG_AGO)
-    assert status(repository) == "stopped"
+    assert read_status(repository) == "stopped"
     repository.runs.renew("nb", "r", FAR_AHEAD)
-    assert status(repository) == "running"
+    assert read_status(repository) == "running"
 
 
-# The status of the record
+# The status of the notebook
 
 
-def test_a_record_is_running_while_a_run_lives_whatever_its_saves_say(
+def test_a_notebook_is_running_while_a_run_is_running(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     before = repository.find_summary("nb")
-    assert before is not None
     repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
-    assert status(repository) == "running"
-    began = repository.find_summary("nb")
-    assert began is not None
-    assert began.updated_at > before.updated_at
+    assert read_status(repository) == "running"
+    assert repository.find_summary("nb").updated_at > before.updated_at
     assert save(repository, NotebookStatus.FAILED) == "running"
     repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
-    assert status(repository) == "completed"
+    assert read_status(repository) == "completed"
     assert save(repository, NotebookStatus.FAILED) == "failed"
 
 
 @pytest.mark.parametrize("ended", [RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.STOPPED])
-def test_the_record_takes_the_status_of_the_last_living_run(
+def test_a_notebook_gets_the_status_of_its_last_run(
     repository: NotebookRepository, notebook_id: str, ended: RunStatus
 ) -> None:
     for id in "rs":
         repository.runs.start("nb", id=id)
     repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
-    assert (status(repository), save(repository)) == ("running", "running")
+    assert (read_status(repository), save(repository)) == ("running", "running")
     repository.runs.update_status("nb", "s", ended)
-    assert status(repository) == ended.value
+    assert read_status(repository) == ended.value
     repository.runs.update_status("nb", "r", RunStatus.RUNNING)
-    assert status(repository) == "running"
+    assert read_status(repository) == "running"
 
 
-def test_a_killed_run_leaves_its_record_stopped_and_the_next_save_decides(
+def test_a_notebook_is_stopped_after_a_killed_run_until_its_next_save(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
     repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
     repository.runs.renew("nb", "r", LONG_AGO)
-    assert (status(repository), stored_run(store, "r")) == ("stopped", "running")
-    assert save(repository, NotebookStatus.COMPLETED) == status(repository) == "completed"
-    assert stored_run(store, "r") == "stopped"
+    assert (read_status(repository), read_stored_status(store, "r")) == ("stopped", "running")
+    assert save(repository, NotebookStatus.COMPLETED) == read_status(repository) == "completed"
+    assert read_stored_status(store, "r") == "stopped"
 
 
-def test_expired_runs_are_stored(
+def test_expired_runs_are_stored_as_stopped(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
-    create_ids(repository, "other", "third")
-    made = (("nb", "r"), ("other", "s"), ("other", "t"), ("third", "u"))
-    for notebook, id in made:
+    create_notebooks(repository, "other", "third")
+    runs = (("nb", "r"), ("other", "s"), ("other", "t"), ("third", "u"))
+    for notebook, id in runs:
         repository.runs.start(notebook, id=id, lease_until=FAR_AHEAD)
     for notebook, id in (("nb", "r"), ("other", "s"), ("third", "u")):
         repository.runs.renew(notebook, id, LONG_AGO)
     repository.update_status("third", NotebookStatus.COMPLETED)
     assert repository.runs.finish_expired() == 3
-    assert [stored_run(store, id, notebook) for notebook, id in made] == [
-        "stopped",
-        "stopped",
-        "running",
-        "stopped",
-    ]
+    stored = [read_stored_status(store, id, notebook) for notebook, id in runs]
+    assert stored == ["stopped", "stopped", "running", "stopped"]
     found = {one.id: one.status.value for one in repository.list_all()}
     assert found == {"nb": "stopped", "other": "running", "third": "completed"}
     assert [one.id for one in repository.list_all(status=NotebookStatus.STOPPED)] == ["nb"]
     assert repository.runs.finish_expired() == 0
 
 
-def test_a_status_set_by_hand_survives_the_run(
+def test_a_status_set_by_the_user_survives_the_run(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
     repository.runs.start("nb", id="r")
     repository.update_status("nb", NotebookStatus.DRAFT)
     repository.runs.update_status("nb", "r", RunStatus.FAILED)
-    assert status(repository) == "draft"
+    assert read_status(repository) == "draft"
     repository.update_status("nb", NotebookStatus.RUNNING)
-    assert status(repository) == "running"
+    assert read_status(repository) == "running"
     assert save(repository) == "draft"
 
 
 def test_a_run_started_by_a_checkpoint_expires_after_an_hour(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
-    def take(epoch: int) -> TrainingRun:
+    def create_checkpoint(epoch: int) -> TrainingRun:
         repository.create_checkpoint(new_checkpoint("nb", epoch=epoch, run_id="r"))
         run = repository.runs.get("nb", "r")
-        assert run is not None
         assert run.lease_until is not None
         return run
 
-    assert take(0).status is RunStatus.RUNNING
-    assert status(repository) == "running"
+    assert create_checkpoint(0).status is RunStatus.RUNNING
+    assert read_status(repository) == "running"
     repository.runs.renew("nb", "r", now() + timedelta(minutes=5))
-    renewed = take(1).lease_until
+    renewed = create_checkpoint(1).lease_until
     assert renewed is not None
     assert renewed > now() + timedelta(minutes=55)
     repository.runs.renew("nb", "r", LONG_AGO)
     repository.runs.finish_expired()
-    assert status(repository) == "stopped"
-    assert take(2).status is RunStatus.RUNNING
-    assert status(repository) == "running"
+    assert read_status(repository) == "stopped"
+    assert create_checkpoint(2).status is RunStatus.RUNNING
+    assert read_status(repository) == "running"
     repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
-    assert take(3).status is RunStatus.COMPLETED
+    assert create_checkpoint(3).status is RunStatus.COMPLETED
 
 
-# Checkpoints in place of others
+# Replaced checkpoints
 
 
 def test_a_checkpoint_replaces_that_of_the_same_position(
     repository: NotebookRepository, store: Store, states: RecordedStates, notebook_id: str
 ) -> None:
-    for id, run in (("other", "s"), ("loose", None), ("old", "r")):
+    for id, run in (("other run", "s"), ("no run", None), ("old", "r")):
         repository.create_checkpoint(new_checkpoint("nb", {"loss": 0}, epoch=1, id=id, run_id=run))
-    before = rows(store)
-    place = {"epoch": 1, "run_id": "r"}
+    before = count_rows(store)
     new = repository.create_checkpoint(
-        new_checkpoint("nb", {"loss": 1}, id="new", **place), overwrite=True
+        new_checkpoint("nb", {"loss": 1}, id="new", epoch=1, run_id="r"), overwrite=True
     )
-    assert rows(store) == before
+    assert count_rows(store) == before
     assert repository.get_checkpoint("old") is None
     assert repository.get_checkpoint("new") == new == repository.checkpoints.get_latest("nb")
     assert states.removed == [("nb", "old")]
     best = repository.checkpoints.list_best("nb", "loss", True, 9)
-    assert [one.id for one in best] == ["other", "loose", "new"]
+    assert [one.id for one in best] == ["other run", "no run", "new"]
 
 
 def test_overwrite_without_an_earlier_checkpoint_stores_it(

@@ -1,4 +1,4 @@
-"""Metric series: columns by run that say what the checkpoints say, however many there are."""
+"""Metric series: the metrics of a run's checkpoints as columns."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import math
 from typing import Any
 
 import pytest
-from support.factories import code, create_ids, new_checkpoint, new_notebook
+from support.factories import code, create_notebooks, new_checkpoint, new_notebook
 from tinydb import where
 
 from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
 from jupyter_axon_notebooks.metrics import finite_metrics
-from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint, format_time
+from jupyter_axon_notebooks.records import (
+    NotebookCheckpoint,
+    RunStatus,
+    UpdateCheckpoint,
+    format_time,
+)
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -21,25 +26,22 @@ def notebook_id(repository: NotebookRepository) -> str:
     return repository.create(new_notebook(code("a"), id="nb")).id
 
 
-def measure(
-    repository: NotebookRepository, *metrics: Any, run_id: str | None = "r"
-) -> dict[str, Any]:
-    """The columns of a run whose checkpoints measured so."""
-    first = repository.checkpoints.count("nb")
-    for n, measured in enumerate(metrics, first):
-        new = new_checkpoint("nb", epoch=n, run_id=run_id)
-        new.metrics = measured
+def record_metrics(repository: NotebookRepository, *metrics: Any) -> dict[str, Any]:
+    """Create a checkpoint of run ``r`` for each of ``metrics``; return the columns of the run."""
+    for epoch, values in enumerate(metrics):
+        new = new_checkpoint("nb", epoch=epoch, run_id="r")
+        new.metrics = values
         repository.create_checkpoint(new)
-    (series,) = repository.series.list("nb", run_id=run_id)
+    (series,) = repository.series.list("nb", run_id="r")
     return dict(series.metrics)
 
 
-def test_a_series_has_the_rows_of_its_run_oldest_first(
+def test_a_series_lists_the_checkpoints_of_its_run_oldest_first(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    create_ids(repository, "other")
+    create_notebooks(repository, "other")
     repository.create_checkpoint(new_checkpoint("other", {"loss": 9}))
-    made = [
+    checkpoints = [
         repository.create_checkpoint(
             new_checkpoint("nb", {"loss": n}, epoch=9 - n, step=n, run_id=run)
         )
@@ -47,53 +49,38 @@ def test_a_series_has_the_rows_of_its_run_oldest_first(
     ]
     repository.runs.update_status("nb", "a", RunStatus.FAILED)
     a, b = repository.series.list("nb")
-    assert (a.run_id, a.status, b.run_id, b.status) == (
-        "a",
-        RunStatus.FAILED,
-        "b",
-        RunStatus.RUNNING,
-    )
-    assert a.checkpoint_id == [made[0].id, made[2].id]
+    assert [(one.run_id, one.status.value) for one in (a, b)] == [("a", "failed"), ("b", "running")]
+    assert a.checkpoint_id == [checkpoints[0].id, checkpoints[2].id]
     assert (a.epoch, a.step) == ([9, 7], [0, 2])
-    assert a.created_at == [format_time(made[n].created_at) for n in (0, 2)]
+    assert a.created_at == [format_time(checkpoints[n].created_at) for n in (0, 2)]
     assert (a.metrics, b.metrics) == ({"loss": [0, 2]}, {"loss": [1, 3]})
-    (newer,) = repository.series.list("nb", since=made[2].created_at)
-    assert newer.checkpoint_id == [made[3].id]
+    (newer,) = repository.series.list("nb", since=checkpoints[2].created_at)
+    assert newer.checkpoint_id == [checkpoints[3].id]
     assert repository.series.list("nowhere") == []
 
 
-def test_large_steps_are_told_apart_ordered_and_replaced(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
+def test_large_steps_are_distinguished(repository: NotebookRepository, notebook_id: str) -> None:
+    def create(step: int, **options: Any) -> NotebookCheckpoint:
+        new = new_checkpoint("nb", {"loss": -step}, step=step, run_id="r")
+        return repository.create_checkpoint(new, **options)
+
     steps = [2**32 - 1, 5_000_000_000, 6_000_000_000, 2**53 - 1]
-    made = [
-        repository.create_checkpoint(
-            new_checkpoint("nb", {"loss": -step}, epoch=0, step=step, run_id="r")
-        )
-        for step in steps
-    ]
+    checkpoints = [create(step) for step in steps]
     assert [one.step for one in reversed(repository.list_checkpoints("nb"))] == steps
     (series,) = repository.series.list("nb")
     assert series.step == steps
-    best = repository.get_best_checkpoint("nb", "loss", True)
-    assert best is not None
-    assert best.step == 2**53 - 1
+    assert repository.get_best_checkpoint("nb", "loss", True).step == 2**53 - 1
     with pytest.raises(Conflict, match="at epoch 0, step 5000000000 already"):
-        repository.create_checkpoint(new_checkpoint("nb", epoch=0, step=5_000_000_000, run_id="r"))
-    again = repository.create_checkpoint(
-        new_checkpoint("nb", epoch=0, step=5_000_000_000, run_id="r"), overwrite=True
-    )
-    pinned = repository.checkpoints.update(made[2].id, UpdateCheckpoint(pinned=True))
+        create(5_000_000_000)
+    again = create(5_000_000_000, overwrite=True)
+    pinned = repository.checkpoints.update(checkpoints[2].id, UpdateCheckpoint(pinned=True))
     assert (again.step, pinned.step) == (5_000_000_000, 6_000_000_000)
-    assert {one.id for one in repository.list_checkpoints("nb")} == {
-        made[0].id,
-        again.id,
-        made[2].id,
-        made[3].id,
-    }
+    first, _, third, fourth = (checkpoint.id for checkpoint in checkpoints)
+    found = {checkpoint.id for checkpoint in repository.list_checkpoints("nb")}
+    assert found == {first, again.id, third, fourth}
 
 
-def test_a_condition_on_steps_means_what_the_documents_say(
+def test_steps_can_be_searched(
     repository: NotebookRepository, notebook_id: str, store: Store
 ) -> None:
     for step in (7, 2**32 - 1, 5_000_000_000):
@@ -103,10 +90,10 @@ def test_a_condition_on_steps_means_what_the_documents_say(
     assert store.checkpoints.count(where("step") < 8) == 1
 
 
-def test_the_names_that_rank_are_those_of_all_checkpoints(
+def test_the_names_of_finite_metrics_are_listed(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    measure(
+    record_metrics(
         repository,
         {"loss": 1, "val": {"acc": 2}},
         {"nan": math.nan, "x\x00y": 1},
@@ -116,23 +103,25 @@ def test_the_names_that_rank_are_those_of_all_checkpoints(
     assert repository.checkpoints.list_metric_names("nowhere") == set()
 
 
-def test_a_name_means_what_it_means_to_rankings(
+def test_columns_have_the_names_of_rankings(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    odd = [
+    metrics = [
         {"a.b": 1, "a": {"b": 2, "c": 3}},
         {"a": {"b": 4}, "x": {"": 5}, "": 6},
         {"a.b": "text", "a": {"b": 7}},
         {"a": {"b.c": 8, "b": {"c": 9}}, "a.b": {"c": 10}},
     ]
-    columns = measure(repository, *odd)
-    for row, metrics in enumerate(odd):
-        here = {name: column[row] for name, column in columns.items() if column[row] is not None}
-        assert here == finite_metrics(metrics)
+    columns = record_metrics(repository, *metrics)
+    for row, values in enumerate(metrics):
+        found = {name: column[row] for name, column in columns.items() if column[row] is not None}
+        assert found == finite_metrics(values)
 
 
-def test_what_is_no_number_leaves_a_gap(repository: NotebookRepository, notebook_id: str) -> None:
-    columns = measure(
+def test_a_value_that_is_not_a_number_is_a_gap(
+    repository: NotebookRepository, notebook_id: str
+) -> None:
+    columns = record_metrics(
         repository,
         None,
         [1],
@@ -144,10 +133,10 @@ def test_what_is_no_number_leaves_a_gap(repository: NotebookRepository, notebook
     assert columns == {"a": [None, None, 1, None, None, None], "c": [None] * 5 + [2]}
 
 
-def test_nonfinite_numbers_are_floats_and_in_json_their_names(
+def test_nonfinite_numbers_are_floats_in_python_and_strings_in_json(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
-    columns = measure(
+    columns = record_metrics(
         repository, {"a": math.nan, "b": {"c": math.inf}}, {"a": 1, "b": {"c": -math.inf}}
     )
     assert math.isnan(columns["a"][0])
@@ -159,10 +148,10 @@ def test_nonfinite_numbers_are_floats_and_in_json_their_names(
     ]
 
 
-def test_a_checkpoint_in_a_form_of_its_own_is_read_and_a_damaged_one_named(
+def test_a_damaged_checkpoint_is_named(
     repository: NotebookRepository, store: Store, notebook_id: str
 ) -> None:
-    assert measure(repository, {"half \ud800": 1, "a": 2}) == {"half \ud800": [1], "a": [2]}
+    assert record_metrics(repository, {"half \ud800": 1, "a": 2}) == {"half \ud800": [1], "a": [2]}
     store.checkpoints.update({"epoch": "third"}, doc_ids=[repository.list_checkpoints("nb")[0].id])
     with pytest.raises(RecordDamaged, match=r"checkpoint .* is damaged in the store"):
         repository.series.list("nb")

@@ -1,6 +1,6 @@
-"""Several threads at once on one store: nobody's change is lost, and a race has one winner.
+"""Concurrent threads on one store lose no changes, and each race has one winner.
 
-For processes, ``tests/together`` does the same.
+``tests/concurrency`` does the same with processes.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from support.factories import code, new_checkpoint, new_notebook, saved
+from support.factories import code, new_checkpoint, new_notebook, new_save
 
-from jupyter_axon_notebooks.errors import Conflict, Stale
+from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale
 from jupyter_axon_notebooks.records import (
     NotebookStatus,
     NotebookSummary,
@@ -31,32 +31,27 @@ WORKERS = 4
 TIMES = 8
 
 
-def work(repository: NotebookRepository, name: str) -> dict[str, Any]:
-    """One worker's share of what all do at once; what it won."""
+def run_worker(repository: NotebookRepository, name: str) -> dict[str, Any]:
+    """Do one worker's part of the concurrent changes; return where it succeeded."""
     won: dict[str, Any] = {"checkpoints": [], "created": [], "counted": 0}
     for n in range(TIMES):
         repository.add_cell("nb", code(f"{name}-{n}", f"{n}"))
         repository.update_cell("nb", code(name, f"{n}", f"{n}\n", count=n))
-        try:
+        with suppress(Conflict):
             repository.create_checkpoint(new_checkpoint("nb", {"loss": n}, epoch=n, run_id="r"))
             won["checkpoints"].append(n)
-        except Conflict:
-            pass
-        try:
+        with suppress(Conflict):
             repository.create(
                 new_notebook(code("c", name), origin="o", path=f"/{n}.ipynb", user_id=name)
             )
             won["created"].append(n)
-        except Conflict:
-            pass
-        won["counted"] += count_one(repository)
+        won["counted"] += increment(repository)
     return won
 
 
-def count_one(repository: NotebookRepository) -> int:
-    """Raise the number in the cell ``count`` by one; 0 if someone else was quicker."""
+def increment(repository: NotebookRepository) -> int:
+    """Increment the number in the cell ``count``; return 0 if another thread was faster."""
     notebook = repository.find_by_id("nb")
-    assert notebook is not None
     (number,) = [int(cell.source) for cell in notebook.cells if cell.id == "count"]
     try:
         repository.update_cell(
@@ -67,99 +62,81 @@ def count_one(repository: NotebookRepository) -> int:
     return 1
 
 
-def prepare(repository: NotebookRepository) -> list[str]:
-    names = [f"w{n}" for n in range(WORKERS)]
-    repository.create(new_notebook(code("count", "0"), *(code(name) for name in names), id="nb"))
-    return names
-
-
-def check(repository: NotebookRepository, names: list[str], won: list[dict[str, Any]]) -> None:
-    notebook = repository.find_by_id("nb")
-    assert notebook is not None
-    cells = {cell.id: cell for cell in notebook.cells}
-    assert len(cells) == 1 + len(names) + len(names) * TIMES
-    for name in names:
-        assert cells[name] == code(name, f"{TIMES - 1}", f"{TIMES - 1}\n", count=TIMES - 1)
-        added = [cell.source for cell in notebook.cells if cell.id.startswith(f"{name}-")]
-        assert added == [str(n) for n in range(TIMES)]
-    assert cells["count"].source == str(sum(one["counted"] for one in won))
-    assert sorted(n for one in won for n in one["checkpoints"]) == list(range(TIMES))
-    assert sorted(n for one in won for n in one["created"]) == list(range(TIMES))
-    assert repository.checkpoints.count("nb", run_id="r") == TIMES
-    assert repository.count() == 1 + TIMES
-    for name, one in zip(names, won, strict=True):
-        assert {found.path for found in repository.list_by_user(name)} == {
-            f"/{n}.ipynb" for n in one["created"]
-        }
-    for checkpoint in repository.list_checkpoints("nb"):
-        assert repository.versions.get("nb", checkpoint.version_id or "") is not None
-    assert repository.runs.list("nb") == [repository.runs.get("nb", "r")]
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
+def run_at_once(*calls: Callable[[], Any]) -> list[Any]:
     barrier = threading.Barrier(len(calls))
 
-    def started(call: Callable[[], Any]) -> Any:
+    def wait_and_call(call: Callable[[], Any]) -> Any:
         barrier.wait()
         return call()
 
     with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(started, calls))
+        return list(pool.map(wait_and_call, calls))
 
 
 def test_concurrent_threads_lose_nothing_and_each_race_has_one_winner(
     repository: NotebookRepository,
 ) -> None:
-    names = prepare(repository)
-    won = at_once(*(lambda name=name: work(repository, name) for name in names))
-    check(repository, names, won)
+    names = [f"w{n}" for n in range(WORKERS)]
+    repository.create(new_notebook(code("count", "0"), *(code(name) for name in names), id="nb"))
+    won = run_at_once(*(lambda name=name: run_worker(repository, name) for name in names))
+    cells = {cell.id: cell for cell in repository.find_by_id("nb").cells}
+    assert len(cells) == 1 + len(names) + len(names) * TIMES
+    for name, worker in zip(names, won, strict=True):
+        assert cells[name] == code(name, f"{TIMES - 1}", f"{TIMES - 1}\n", count=TIMES - 1)
+        added = [cell.source for id, cell in cells.items() if id.startswith(f"{name}-")]
+        assert added == [str(n) for n in range(TIMES)]
+        paths = {summary.path for summary in repository.list_by_user(name)}
+        assert paths == {f"/{n}.ipynb" for n in worker["created"]}
+    assert cells["count"].source == str(sum(worker["counted"] for worker in won))
+    for race in ("checkpoints", "created"):
+        assert sorted(n for worker in won for n in worker[race]) == list(range(TIMES))
+    assert repository.checkpoints.count("nb", run_id="r") == TIMES
+    assert repository.count() == 1 + TIMES
+    for checkpoint in repository.list_checkpoints("nb"):
+        assert repository.versions.get("nb", checkpoint.version_id) is not None
+    assert [run.id for run in repository.runs.list("nb")] == ["r"]
 
 
 def test_a_reader_always_sees_a_consistent_notebook(repository: NotebookRepository) -> None:
-    first = repository.create(new_notebook(id="nb"), saved(code("a", "0", "0")))
+    first = repository.create(new_notebook(id="nb"), new_save(code("a", "0", "0")))
     done = threading.Event()
 
     def write() -> None:
         try:
             for n in range(1, 60):
-                repository.save("nb", saved(code("a", str(n // 5), str(n))))
+                repository.save("nb", new_save(code("a", str(n // 5), str(n))))
         finally:
             done.set()
 
     def read() -> None:
-        seen = -1
-        version_id, source = first.version_id or "", "0"
+        previous, version_id, source = -1, first.version_id, "0"
         while not done.is_set():
             notebook = repository.find_by_id("nb")
-            assert notebook is not None
-            number = int(notebook.cells[0].outputs[0].text or "")
-            assert number >= seen
+            number = int(notebook.cells[0].outputs[0].text)
+            assert number >= previous
             assert notebook.cells[0].source == str(number // 5)
-            seen = number
-            version = repository.versions.get("nb", version_id)
-            assert (
-                version is None or version.cells[0].source == source
-            )  # replaced meanwhile, or as it was
-            version_id, source = notebook.version_id or "", notebook.cells[0].source
+            version = repository.versions.get("nb", version_id)  # None if it was replaced
+            assert version is None or version.cells[0].source == source
+            previous = number
+            version_id, source = notebook.version_id, notebook.cells[0].source
 
-    at_once(write, read, read)
+    run_at_once(write, read, read)
 
 
 def test_a_concurrent_save_and_edit_both_take_effect(repository: NotebookRepository) -> None:
-    repository.create(new_notebook(id="nb"), saved(code("a", "0")))
+    repository.create(new_notebook(id="nb"), new_save(code("a", "0")))
 
     def save() -> None:
         for n in range(20):
-            repository.save("nb", saved(code("a", str(n)), tags=["file"]))
+            repository.save("nb", new_save(code("a", str(n)), tags=["file"]))
 
     def edit() -> TrainingNotebook:
         for n in range(20):
             repository.update("nb", UpdateNotebook(description=str(n), tags=["file", f"mine{n}"]))
         return repository.update_status("nb", NotebookStatus.STOPPED)
 
-    at_once(save, edit)
+    run_at_once(save, edit)
     notebook = repository.find_by_id("nb")
-    assert notebook is not None
     assert (notebook.description, notebook.cells) == ("19", [code("a", "19")])
     assert notebook.metadata.tags == ["file", "mine19"]
 
@@ -169,35 +146,31 @@ def test_threads_that_save_the_same_file_agree(
     repository: NotebookRepository, store: Store, size: int
 ) -> None:
     cells = [code(f"c{n}", "x" * n, f"{n}" * size, count=n) for n in range(11)]
-    repository.create(new_notebook(id="nb"), saved(code("a")))
-    summaries = at_once(*(lambda: repository.save("nb", saved(*cells)) for _ in range(3)))
+    repository.create(new_notebook(id="nb"), new_save(code("a")))
+    summaries = run_at_once(*(lambda: repository.save("nb", new_save(*cells)) for _ in range(3)))
     assert len({summary.version_id for summary in summaries}) == 1
-    notebook = repository.find_by_id("nb")
-    assert notebook is not None
-    assert notebook.cells == cells
+    assert repository.find_by_id("nb").cells == cells
 
 
-def test_a_notebook_that_is_deleted_while_it_is_saved_leaves_nothing(
+def test_a_notebook_deleted_during_saves_leaves_nothing_behind(
     repository: NotebookRepository, store: Store
 ) -> None:
-    from jupyter_axon_notebooks.errors import NotFound
-
-    repository.create(new_notebook(id="nb"), saved(code("a")))
+    repository.create(new_notebook(id="nb"), new_save(code("a")))
 
     def save() -> None:
-        for n in range(50):
-            try:
-                repository.save("nb", saved(code("a", str(n))))
-            except NotFound:
-                return
+        with suppress(NotFound):
+            for n in range(50):
+                repository.save("nb", new_save(code("a", str(n))))
 
-    at_once(save, save, lambda: repository.delete("nb"))
+    run_at_once(save, save, lambda: repository.delete("nb"))
     assert store.contents.all() == store.versions.all() == []
 
 
-def deleting_after_commit(store: Store, id: str) -> AbstractContextManager[None]:
-    """Somebody else deletes notebook ``id`` as soon as the next unit of work is committed."""
+@contextmanager
+def delete_after_commit(store: Store, id: str) -> Iterator[None]:
+    """Delete notebook ``id`` as another process would, right after the next commit."""
     begin, depth = store.transaction, 0
+    patch = pytest.MonkeyPatch()
 
     @contextmanager
     def transaction() -> Iterator[Any]:
@@ -209,107 +182,87 @@ def deleting_after_commit(store: Store, id: str) -> AbstractContextManager[None]
         finally:
             depth -= 1
         if depth == 0 and store.notebooks.contains(doc_id=id):
-            patched.undo()
+            patch.undo()
             NotebookRepository(store).delete(id)
 
-    @contextmanager
-    def patching() -> Iterator[None]:
-        patched.setattr(store, "transaction", transaction)
+    patch.setattr(store, "transaction", transaction)
+    try:
         yield
-        patched.undo()
-
-    patched = pytest.MonkeyPatch()
-    return patching()
+    finally:
+        patch.undo()
 
 
 CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSummary]] = {
-    "update": lambda repository: repository.update("nb", UpdateNotebook(name="new", tags=["t"])),
-    "update cells": lambda repository: repository.update(
-        "nb", UpdateNotebook(cells=[code("b", "new")])
-    ),
-    "update_status": lambda repository: repository.update_status("nb", NotebookStatus.STOPPED),
-    "update_cell": lambda repository: repository.update_cell("nb", code("a", "new")),
-    "change_cell": lambda repository: repository.change_cell("nb", "a", lambda _: code("a", "new")),
-    "add_cell": lambda repository: repository.add_cell("nb", code("b", "new")),
-    "delete_cell": lambda repository: repository.delete_cell("nb", "a"),
-    "save": lambda repository: repository.save("nb", saved(code("a", "new"), code("b", "new"))),
-    "bind": lambda repository: repository.bindings.bind("nb", "/new.ipynb"),
-    "release": lambda repository: repository.bindings.unbind("nb"),
+    "update": lambda r: r.update("nb", UpdateNotebook(name="new", tags=["t"])),
+    "update cells": lambda r: r.update("nb", UpdateNotebook(cells=[code("b", "new")])),
+    "update_status": lambda r: r.update_status("nb", NotebookStatus.STOPPED),
+    "update_cell": lambda r: r.update_cell("nb", code("a", "new")),
+    "change_cell": lambda r: r.change_cell("nb", "a", lambda _: code("a", "new")),
+    "add_cell": lambda r: r.add_cell("nb", code("b", "new")),
+    "delete_cell": lambda r: r.delete_cell("nb", "a"),
+    "save": lambda r: r.save("nb", new_save(code("a", "new"), code("b", "new"))),
+    "bind": lambda r: r.bindings.bind("nb", "/new.ipynb"),
+    "unbind": lambda r: r.bindings.unbind("nb"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_returned_even_if_the_record_is_deleted_right_after(
+def test_a_change_is_returned_even_if_the_notebook_is_deleted_right_after(
     change: str, repository: NotebookRepository, store: Store
 ) -> None:
-    def new() -> None:
+    def create() -> None:
         repository.create(
             new_notebook(code("a", "old", "1"), id="nb", origin="o", path="/old.ipynb", name="old")
         )
 
-    def told(changed: TrainingNotebook | NotebookSummary) -> Any:
-        shown = changed.to_json()
+    def without_times(record: TrainingNotebook | NotebookSummary) -> Any:
+        document = record.to_json()
         for name in ("created_at", "updated_at", "synced_at", "version_id"):
-            shown.pop(name, None)
-        shown["metadata"]["extra"].pop("axon", None)  # has times
-        return shown
+            document.pop(name, None)
+        document["metadata"]["extra"].pop("axon", None)
+        return document
 
-    new()
-    expected = told(CHANGES[change](repository))
+    create()
+    expected = without_times(CHANGES[change](repository))
     repository.delete("nb")
-    new()
-    with deleting_after_commit(store, "nb"):
-        assert told(CHANGES[change](repository)) == expected
+    create()
+    with delete_after_commit(store, "nb"):
+        assert without_times(CHANGES[change](repository)) == expected
     assert repository.find_by_id("nb") is None
 
 
-def test_a_new_record_is_returned_even_if_it_is_deleted_right_after(
+def test_a_new_notebook_is_returned_even_if_it_is_deleted_right_after(
     repository: NotebookRepository, store: Store
 ) -> None:
-    with deleting_after_commit(store, "nb"):
-        created = repository.create(new_notebook(id="nb"), saved(code("a"), code("b")))
+    with delete_after_commit(store, "nb"):
+        created = repository.create(new_notebook(id="nb"), new_save(code("a"), code("b")))
     assert created.summary().cell_count == 2
     assert repository.find_summary("nb") is None
 
 
 def test_the_summary_of_a_record_equals_the_stored_summary(repository: NotebookRepository) -> None:
-    created = repository.create(new_notebook(id="nb"), saved(code("a"), code("b")))
+    created = repository.create(new_notebook(id="nb"), new_save(code("a"), code("b")))
     assert created.summary() == repository.find_summary("nb")
 
 
-@pytest.mark.parametrize("label", ["tags", "pin", "unpin"])
-def test_labels_are_returned_even_if_the_notebook_is_deleted_right_after(
-    label: str, repository: NotebookRepository, store: Store
-) -> None:
-    repository.create(new_notebook(id="nb"))
-    made = repository.create_checkpoint(new_checkpoint("nb", {}, pinned=label == "unpin"))
-    change = (
-        UpdateCheckpoint(tags=["t"]) if label == "tags" else UpdateCheckpoint(pinned=label == "pin")
-    )
-    with deleting_after_commit(store, "nb"):
-        changed = repository.checkpoints.update(made.id, change)
-    assert (changed.tags == ["t"], changed.pinned) == (label == "tags", label == "pin")
-    assert repository.get_checkpoint(made.id) is None
-
-
 @pytest.mark.parametrize(
-    "work", ["create_run", "update_run_status", "renew_run", "create_checkpoint"]
+    "operation",
+    [
+        lambda r: r.checkpoints.update("cp", UpdateCheckpoint(tags=["t"])).tags == ["t"],
+        lambda r: r.checkpoints.update("cp", UpdateCheckpoint(pinned=True)).pinned,
+        lambda r: r.runs.start("nb", id="s").id == "s",
+        lambda r: r.runs.update_status("nb", "r", RunStatus.FAILED).status is RunStatus.FAILED,
+        lambda r: r.runs.renew("nb", "r", now()).id == "r",
+        lambda r: r.create_checkpoint(new_checkpoint("nb", {}, id="c")).id == "c",
+    ],
+    ids=["tags", "pin", "start run", "end run", "renew run", "create checkpoint"],
 )
 def test_runs_and_checkpoints_are_returned_even_if_the_notebook_is_deleted_right_after(
-    work: str, repository: NotebookRepository, store: Store
+    operation: Callable[[NotebookRepository], bool], repository: NotebookRepository, store: Store
 ) -> None:
     repository.create(new_notebook(id="nb"))
-    run = repository.runs.start("nb", id="r")
-    works: dict[str, Callable[[], Any]] = {
-        "create_run": lambda: repository.runs.start("nb", id="s").id,
-        "update_run_status": lambda: (
-            repository.runs.update_status("nb", run.id, RunStatus.FAILED).id
-        ),
-        "renew_run": lambda: repository.runs.renew("nb", run.id, now()).id,
-        "create_checkpoint": lambda: (
-            repository.create_checkpoint(new_checkpoint("nb", {}, id="c")).id
-        ),
-    }
-    with deleting_after_commit(store, "nb"):
-        assert works[work]() == {"create_run": "s", "create_checkpoint": "c"}.get(work, "r")
+    repository.create_checkpoint(new_checkpoint("nb", {}, id="cp"))
+    repository.runs.start("nb", id="r")
+    with delete_after_commit(store, "nb"):
+        assert operation(repository)
     assert repository.find_summary("nb") is None

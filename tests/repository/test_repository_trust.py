@@ -1,14 +1,15 @@
-"""Claims about marks of trust in stored documents: whoever wrote them, no record, version or export has them."""
+"""Marks of trust in stored documents never reach records, versions or exported notebooks."""
 
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.archives import archive_store, load_file, unpack_records
-from support.factories import new_notebook, saved
+from support.factories import new_notebook, new_save
 
 from jupyter_axon_notebooks.mapping import export_notebook
 from jupyter_axon_notebooks.records import (
@@ -16,7 +17,6 @@ from jupyter_axon_notebooks.records import (
     CellType,
     NotebookCell,
     NotebookMetadata,
-    TrainingNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document, open_store
@@ -24,13 +24,13 @@ from jupyter_axon_notebooks.store import Store, document, open_store
 MARKS: list[Any] = [True, 1, "True", [0]]
 
 
-def marked_metadata(name: str, mark: Any) -> dict[str, Any]:
-    return {name: mark, "jupyter": {name: mark}, "tags": ["t"]}
+def build_metadata(mark: Any) -> dict[str, Any]:
+    return {"MARK": mark, "jupyter": {"MARK": mark}, "tags": ["t"]}
 
 
-def marked_cells(mark: Any) -> list[NotebookCell]:
-    """Cells that say of themselves that they are trusted, under a name that says nothing."""
-    metadata = marked_metadata("MARK", mark)
+def build_cells(mark: Any) -> list[NotebookCell]:
+    """Build cells that are marked under the name ``MARK``, which has no meaning."""
+    metadata = build_metadata(mark)
     output = CellOutput(
         output_type="display_data", data={"text/html": "<script>"}, metadata=metadata
     )
@@ -40,30 +40,28 @@ def marked_cells(mark: Any) -> list[NotebookCell]:
     ]
 
 
-def marked_extra(mark: Any) -> dict[str, Any]:
-    metadata = marked_metadata("MARK", mark)
-    frame = {
+def build_extra(mark: Any) -> dict[str, Any]:
+    """Build the parts of a file that are kept verbatim, with marks."""
+    metadata = build_metadata(mark)
+    cell = {
         "cell_type": "code",
         "metadata": metadata,
         "source": "x",
         "outputs": [],
         "execution_count": None,
     }
-    output = {
-        "output_type": "display_data",
-        "data": {"text/html": "<script>"},
-        "metadata": metadata,
-    }
-    kept = {"cells": {"a": frame}, "outputs": {"a": {"0": output}}}
+    data = {"text/html": "<script>"}
+    output = {"output_type": "display_data", "data": data, "metadata": metadata}
+    kept = {"cells": {"a": cell}, "outputs": {"a": {"0": output}}}
     return {"nbformat": {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, **kept}}
 
 
-def forge(store: Store, mark: Any) -> str:
-    """A record with two versions as an older release stored it, which dropped no marks; its id."""
+def create_trusted(store: Store, mark: Any) -> str:
+    """Create a notebook as older releases stored it, with marks of trust; return its id."""
     repository = NotebookRepository(store)
-    metadata = NotebookMetadata(extra=marked_extra(mark))
-    id = repository.create(new_notebook(), saved(*marked_cells(mark), metadata=metadata)).id
-    repository.save(id, saved(*marked_cells(mark)[:1], metadata=metadata))
+    metadata = NotebookMetadata(extra=build_extra(mark))
+    id = repository.create(new_notebook(), new_save(*build_cells(mark), metadata=metadata)).id
+    repository.save(id, new_save(*build_cells(mark)[:1], metadata=metadata))
     for content in store.contents.all():
         text = json.dumps(content).replace("MARK", "trusted")
         store.contents.replace(document(str(content.doc_id), json.loads(text)))
@@ -71,31 +69,30 @@ def forge(store: Store, mark: Any) -> str:
     return id
 
 
-def told(repository: NotebookRepository, id: str) -> str:
-    """All that anybody is told of a record: itself, its versions, and the files they make."""
-    record = repository.find_by_id(id)
-    assert record is not None
-    versions = [repository.versions.get(id, listed.id) for listed in repository.versions.list(id)]
+def read_everything(repository: NotebookRepository, id: str) -> str:
+    """Return a record, its versions and the notebooks exported from them, as JSON."""
+    versions = [repository.versions.get(id, version.id) for version in repository.versions.list(id)]
     assert len(versions) >= 2
-    forms: list[TrainingNotebook | Any] = [record, *versions]
-    exported = [export_notebook(form.cells, form.metadata) for form in forms]
-    return json.dumps([[form.to_json() for form in forms], exported])
+    found = [repository.find_by_id(id), *versions]
+    exported = [export_notebook(one.cells, one.metadata) for one in found]
+    return json.dumps([[one.to_json() for one in found], exported])
 
 
 @pytest.mark.parametrize("mark", MARKS)
 def test_records_of_older_releases_are_not_trusted(mark: Any, store: Store) -> None:
-    id = forge(store, mark)
-    shown = told(NotebookRepository(store), id)
-    assert "trusted" not in shown
-    assert "<script>" in shown
-    assert '"tags": ["t"]' in shown
+    id = create_trusted(store, mark)
+    found = read_everything(NotebookRepository(store), id)
+    assert "trusted" not in found
+    assert "<script>" in found
+    assert '"tags": ["t"]' in found
 
 
 @pytest.mark.parametrize("edited", ["archive", "cells", "plain"])
 def test_loaded_records_are_not_trusted(edited: str, store: Store, tmp_path: Path) -> None:
-    origin, file = open_store("memory://"), tmp_path / "archive.zip"
-    id = forge(origin, mark=True)
-    archive_store(origin, file)
+    file = tmp_path / "archive.zip"
+    with closing(open_store("memory://")) as origin:
+        id = create_trusted(origin, mark=True)
+        archive_store(origin, file)
     if edited != "archive":
         unpack_records(file, manifest=False)
     if edited == "cells":
@@ -103,13 +100,11 @@ def test_loaded_records_are_not_trusted(edited: str, store: Store, tmp_path: Pat
     assert load_file(store, file).problems == []
     repository = NotebookRepository(store)
     record = repository.find_by_id(id)
-    assert record is not None
-    assert "trusted" not in json.dumps(
-        [record.to_json(), export_notebook(record.cells, record.metadata)]
-    )
+    exported = export_notebook(record.cells, record.metadata)
+    assert "trusted" not in json.dumps([record.to_json(), exported])
     assert [cell.metadata["tags"] for cell in record.cells] == [["t"]]
     if edited == "archive":
-        assert "trusted" not in told(repository, id)
+        assert "trusted" not in read_everything(repository, id)
 
 
 def test_a_record_without_trust_marks_is_not_copied() -> None:

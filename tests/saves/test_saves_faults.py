@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from support import disks
-from support.factories import new_notebook, saved_file
+from support.factories import new_notebook, new_save_from
 from support.server_processes import Server, notebook, write
 
 from jupyter_axon_notebooks.records import new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.store.sqlite import move_aside
+from jupyter_axon_notebooks.store.sqlite.files import rename_files
 
 Servers = Callable[..., Server]
 
@@ -52,7 +52,7 @@ def left_behind(home: Path, *names: str) -> dict[str, str]:
             content = notebook(name, axon={"notebook_id": id})
             file = write(home / "root" / f"{name}.ipynb", content)
             new = new_notebook(id=id, name=name, origin=_ORIGIN, path=str(file))
-            repository.create(new, saved_file(content))
+            repository.create(new, new_save_from(content))
     (kept / "origin").write_text(_ORIGIN)
     return ids
 
@@ -208,7 +208,7 @@ def test_a_damaged_store_is_refused_while_saves_continue(
     assert "run `jupyter axon doctor`" in answer.json["message"]
     assert server.save("a.ipynb", notebook("c")).status == 200
     assert server.save("c.ipynb", notebook("d")).status == 201
-    move_aside(f"sqlite:///{store(server)}")
+    rename_files(store(server))
     hold_to_sources(server, "a.ipynb", "c")
     hold_to_sources(server, "b.ipynb", "b")
     hold_to_sources(server, "c.ipynb", "d")

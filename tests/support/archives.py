@@ -23,7 +23,7 @@ from jupyter_axon_notebooks.records import (
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document
-from support.factories import code, markdown, new_checkpoint, new_notebook, saved
+from support.factories import code, markdown, new_checkpoint, new_notebook, new_save
 
 
 def read_all_documents(store: Store) -> dict[str, dict[str, str]]:
@@ -45,7 +45,7 @@ def fill_store(store: Store) -> list[str]:
     )
     bound = repository.create(
         new_notebook(path="/w/a.ipynb", origin="here"),
-        saved(
+        new_save(
             code("a", "1", "first", count=1), markdown("m", "# t"), embedded_id="e-1", tags=["file"]
         ),
     )
@@ -65,12 +65,12 @@ def fill_store(store: Store) -> list[str]:
     )
     repository.checkpoints.update(kept.id, UpdateCheckpoint(pinned=True))
     repository.save(
-        bound.id, saved(code("a", "1", "second", count=2), file={"size": 1, "mtime": 2})
+        bound.id, new_save(code("a", "1", "second", count=2), file={"size": 1, "mtime": 2})
     )
-    repository.save(bound.id, saved(code("b", "2", status=CellStatus.RUNNING)))
+    repository.save(bound.id, new_save(code("b", "2", status=CellStatus.RUNNING)))
     repository.runs.start(bound.id, parent_checkpoint_id=kept.id)
     repository.bindings.bind(bound.id, "/w/b.ipynb")
-    gone = repository.create(new_notebook(path="/w/gone.ipynb", origin="here"), saved(code("a")))
+    gone = repository.create(new_notebook(path="/w/gone.ipynb", origin="here"), new_save(code("a")))
     repository.bindings.unbind(gone.id)
     for step in range(3):
         repository.create_checkpoint(new_checkpoint(plain.id, {"loss": 1 / (step + 1)}, step=step))

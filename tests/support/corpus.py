@@ -1,16 +1,16 @@
-"""The notebooks that tests read: those in tests/data/corpus, and those in the folder that AXON_CORPUS names."""
+"""Notebooks to test with: those in tests/data/corpus and in the folder of ``AXON_CORPUS``."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-_OURS = Path(__file__).parents[1] / "data" / "corpus"
-_FOLDERS = [_OURS, *(Path(more) for more in [os.environ.get("AXON_CORPUS")] if more)]
+_CORPUS = Path(__file__).parents[1] / "data" / "corpus"
+_FOLDERS = [_CORPUS, *map(Path, filter(None, [os.environ.get("AXON_CORPUS")]))]
 
 
 def notebooks() -> dict[str, Path]:
-    """The corpus's files by ``folder/name``."""
+    """Return the files of the corpus by ``folder/name``."""
     return {
         f"{path.parent.name}/{path.name}": path
         for folder in _FOLDERS
@@ -19,5 +19,5 @@ def notebooks() -> dict[str, Path]:
 
 
 def notebook(name: str) -> str:
-    """The text of one of the notebooks in tests/data/corpus."""
-    return (_OURS / name).read_text(encoding="utf-8")
+    """Return the text of a notebook in tests/data/corpus."""
+    return (_CORPUS / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Records to test with, and what can be asked of a store behind the repository's back."""
+"""Records to test with, and checks of the tables of a store."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def new_checkpoint(
     return NewCheckpoint(notebook_id=notebook_id, epoch=epoch, step=step, metrics=metrics, **fields)
 
 
-def saved(*cells: NotebookCell, tags: list[str] | None = None, **fields: Any) -> SavedNotebook:
+def new_save(*cells: NotebookCell, tags: list[str] | None = None, **fields: Any) -> SavedNotebook:
     return SavedNotebook(
         **{
             "cells": list(cells),
@@ -62,142 +62,133 @@ def saved(*cells: NotebookCell, tags: list[str] | None = None, **fields: Any) ->
     )
 
 
-def saved_file(content: dict[str, Any]) -> SavedNotebook:
-    """The save of a notebook file with this content."""
+def new_save_from(content: dict[str, Any]) -> SavedNotebook:
+    """Return the save of a notebook file with this content."""
     mapped = map_notebook(content)
-    return saved(cells=mapped.cells, metadata=mapped.metadata, status=mapped.status)
+    return new_save(cells=mapped.cells, metadata=mapped.metadata, status=mapped.status)
 
 
-def create_ids(repository: NotebookRepository, *ids: str, **fields: Any) -> None:
+def create_notebooks(repository: NotebookRepository, *ids: str, **fields: Any) -> None:
     for id in ids:
         repository.create(new_notebook(code("c"), id=id, **fields))
 
 
-def edit(repository: NotebookRepository, *cells: NotebookCell, id: str = "nb") -> str:
+def update_cells(repository: NotebookRepository, *cells: NotebookCell, id: str = "nb") -> str:
     return repository.update(id, UpdateNotebook(cells=list(cells))).version_id or ""
 
 
-def history(
-    repository: NotebookRepository, length: int, id: str = "nb", **fields: Any
+def create_versions(
+    repository: NotebookRepository, count: int, id: str = "nb", **fields: Any
 ) -> list[str]:
-    """A notebook of so many versions, oldest first; one cell stays, the other changes."""
-    first = repository.create(new_notebook(code("a", "same"), code("b", "0", "0"), id=id, **fields))
-    return [
-        first.version_id or "",
-        *(
-            edit(repository, code("a", "same"), code("b", f"{n}", f"{n}"), id=id)
-            for n in range(1, length)
-        ),
-    ]
+    """Create a notebook with ``count`` versions; return their ids, oldest first.
+
+    The first cell is the same in all versions, the second changes.
+    """
+    cell = code("a", "same")
+    new = new_notebook(cell, code("b", "0", "0"), id=id, **fields)
+    first = repository.create(new).version_id or ""
+    numbers = map(str, range(1, count))
+    return [first, *(update_cells(repository, cell, code("b", n, n), id=id) for n in numbers)]
 
 
 def sources(cells: list[NotebookCell]) -> list[str]:
     return [cell.source for cell in cells]
 
 
-def contents(store: Store) -> dict[str, Any]:
-    """Everything in the contents table, by id."""
-    return {str(found.doc_id): found["content"] for found in store.contents.all()}
+def read_contents(store: Store) -> dict[str, Any]:
+    """Return everything in the table of contents, by id."""
+    return {str(row.doc_id): row["content"] for row in store.contents.all()}
 
 
-def listed(store: Store) -> set[str]:
-    """The ids of the contents that any version lists."""
+def list_content_ids(store: Store) -> set[str]:
+    """Return the ids of the contents that versions refer to."""
     ids = set()
     for version in store.versions.all():
         digests = {digest for _, *parts, _ in version["cells"] for digest in parts if digest}
-        digests |= {
-            version["metadata"]["extra"][name]
-            for name in version["metadata"]["extra"]
-            if name == "nbformat"
-        }
+        if "nbformat" in version["metadata"]["extra"]:
+            digests.add(version["metadata"]["extra"]["nbformat"])
         ids |= {f"{version['notebook_id']}/{digest}" for digest in digests}
     return ids
 
 
 def check_contents(store: Store) -> None:
-    """Every content is listed, every listed content is there, and so is every version that something refers to."""
-    assert contents(store).keys() == listed(store)
+    """Check that versions and contents exist exactly where something refers to them."""
+    assert read_contents(store).keys() == list_content_ids(store)
     versions = {str(version.doc_id) for version in store.versions.all()}
     referring = [*store.notebooks.all(), *store.checkpoints.all()]
     assert {document["version_id"] for document in referring} <= versions
-    numbers = {(v["notebook_id"], v["ordinal"]) for v in store.versions.all()}
-    assert len(numbers) == len(versions)
+    ordinals = {(version["notebook_id"], version["ordinal"]) for version in store.versions.all()}
+    assert len(ordinals) == len(versions)
 
 
-def rows(store: Store) -> dict[str, int]:
-    """How many rows each table has, the metric index included."""
+def count_rows(store: Store) -> dict[str, int]:
+    """Return the number of rows of each table, including the index of metrics."""
     with store.snapshot() as connection:
-        names = [
-            *store._schema.tables,
-            "axonml_metrics",
-        ]
         return {
             name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one()
-            for name in names
+            for name in (*store._schema.tables, "axonml_metrics")
         }
 
 
-def plain(value: Any) -> Any:
-    """A record's JSON, as text: equal only where types are."""
-    return json.dumps(value.to_json(), sort_keys=True)
+def to_json_text(record: Any) -> str:
+    """Return a record's JSON, which unlike the record distinguishes 1, 1.0 and True."""
+    return json.dumps(record.to_json(), sort_keys=True)
 
 
 class RecordedStates(States):
-    """A home of state files that notes what it is asked to remove, and that no transaction was open then."""
+    """State files that record their removals, and check that these follow the commit."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.removed: list[tuple[str, ...]] = []
-        self._abandoned: tuple[str, str | None] | None = None
+        self._marked: tuple[str, str | None] | None = None
 
     def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
-        assert self._store._database._work.connection is not None, "noted before the commit"
-        self._abandoned = notebook_id, checkpoint_id
+        assert self._store._database._work.connection is not None, "marked outside a transaction"
+        self._marked = notebook_id, checkpoint_id
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
-        assert self._abandoned == (notebook_id, checkpoint_id)
+        assert self._marked == (notebook_id, checkpoint_id)
         assert not self._store.checkpoints.contains(doc_id=checkpoint_id)
-        self._note(notebook_id, checkpoint_id)
+        self._record(notebook_id, checkpoint_id)
 
     def remove_notebook(self, notebook_id: str) -> None:
-        assert self._abandoned == (notebook_id, None)
+        assert self._marked == (notebook_id, None)
         assert not self._store.notebooks.contains(doc_id=notebook_id)
-        self._note(notebook_id)
+        self._record(notebook_id)
 
-    def _note(self, *what: str) -> None:
-        assert self._store._database._work.connection is None, (
-            "state files are removed after the commit"
-        )
-        self.removed.append(what)
+    def _record(self, *ids: str) -> None:
+        assert self._store._database._work.connection is None, "removed before the commit"
+        self.removed.append(ids)
 
 
-KILLED = """
+KILLED_SAVE = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from support.factories import code, new_notebook, saved
+from support.factories import code, new_notebook, new_save
 from jupyter_axon_notebooks.repository import NotebookRepository, versions
 from jupyter_axon_notebooks.store import open_store
 versions._BATCH_LENGTH = 150
-written = versions.VersionRepository.stage
-def and_die(*arguments):
-    written(*arguments)
+stage = versions.VersionRepository.stage
+def stage_and_kill(*arguments):
+    stage(*arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-versions.VersionRepository.stage = and_die
+versions.VersionRepository.stage = stage_and_kill
 repository = NotebookRepository(open_store(sys.argv[2]))
 cells = [code(f"c{n}", "1", f"{n}q" * 20, count=1) for n in range(5)]
 if repository.find_summary("nb") is None:
-    repository.create(new_notebook(id="nb"), saved(*cells))
+    repository.create(new_notebook(id="nb"), new_save(*cells))
 else:
-    repository.save("nb", saved(*cells))
+    repository.save("nb", new_save(*cells))
 """
 
 
-def killed_in_a_save(url: str) -> None:
-    """Have a process killed between what it writes ahead of a large save and the save itself."""
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(Path(__file__).parents[1]), url],
+def kill_during_save(url: str) -> None:
+    """Run a large save in a process that is killed after its contents are staged."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_SAVE, str(Path(__file__).parents[1]), url],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
         timeout=60,
     )
-    assert ended.returncode == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL

@@ -26,7 +26,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document, open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from support.engines import ON_DISK, new_url, postgresql
-from support.factories import code, markdown, new_checkpoint, new_notebook, saved
+from support.factories import code, markdown, new_checkpoint, new_notebook, new_save
 
 STORES = Path(__file__).parents[1] / "data" / "stores"
 
@@ -70,7 +70,8 @@ def fill_store(store: Store) -> None:
     )
     first = [markdown("title", "# Grüße \ud800"), code("import", "import torch", count=1)]
     repository.create(
-        new, saved(*first, metadata=metadata, embedded_id="bound", file={"size": 10, "mtime": 20})
+        new,
+        new_save(*first, metadata=metadata, embedded_id="bound", file={"size": 10, "mtime": 20}),
     )
     repository.runs.start("bound", id="run-1")
     step = {"run_id": "run-1", "tags": ["warm-up"]}
@@ -101,7 +102,7 @@ def fill_store(store: Store) -> None:
     repository.runs.start("bound", id="run-2", parent_checkpoint_id="c2")
     repository.save(
         "bound",
-        saved(*first, code("train", "fit()", "epoch 1\n", count=2), metadata=metadata, file={}),
+        new_save(*first, code("train", "fit()", "epoch 1\n", count=2), metadata=metadata, file={}),
     )
     repository.create(new_notebook(code("a", "1 + 1"), id="unbound", description="by hand"))
     repository.update("unbound", UpdateNotebook(cells=[code("a", "2 + 2")], tags=["mine"]))

@@ -11,8 +11,12 @@ from typing import Any
 from jupyter_axon_notebooks.states import Part, StateStorage, StoredState
 from jupyter_axon_notebooks.training.formats import (
     EncodedState,
+    RestoredTraining,
+    Source,
     encode_training,
-    restore_training,
+    leave_inference_mode,
+    prepare_model,
+    prepare_training,
 )
 
 #: State files of the first release with this format, which every later release must restore.
@@ -28,6 +32,25 @@ def save_state(encoded: EncodedState, folder: Path, name: str = "state") -> str:
             file.write(chunk)
     assert path.stat().st_size == encoded.size
     return str(path)
+
+
+def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
+    """Restore a model from the file at ``path``."""
+    with leave_inference_mode():
+        with open(path, "rb") as file:
+            restore = prepare_model(Source(path, file), model, trusted=trusted)
+        return restore()
+
+
+def restore_training(
+    path: str, optimizer: Any | None, extra: Any | None, *, rng: bool
+) -> RestoredTraining:
+    """Restore a training from the file at ``path``."""
+    with leave_inference_mode():
+        with open(path, "rb") as file:
+            restore = prepare_training(Source(path, file), optimizer, extra, rng=rng)
+        restored: RestoredTraining = restore()
+        return restored
 
 
 def round_trip(value: Any, folder: Path) -> Any:

@@ -14,15 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from support.state_files import round_trip, save_state
+from support.state_files import restore_model, restore_training, round_trip, save_state
 
 from jupyter_axon_notebooks.errors import InvalidData
-from jupyter_axon_notebooks.training.formats import (
-    encode_model,
-    encode_training,
-    restore_model,
-    restore_training,
-)
+from jupyter_axon_notebooks.training.formats import encode_model, encode_training
 from jupyter_axon_notebooks.training.formats.tree import TreeWriter
 
 

@@ -1,7 +1,7 @@
-"""Claims about texts that are made to take long: 1 MB of anything takes every reader of texts seconds at most.
+"""Adversarial texts: every function that reads text handles 1 MB of any text in seconds.
 
-No figure here says how quick something is. What is quadratic takes minutes or hours with these texts, and ends by the timeout.
-Most texts have 110 kB, since there are many; that is more than enough to tell.
+The tests measure no times: a function with quadratic run time takes minutes or hours, and fails by
+the timeout. Most texts have 110 kB, since there are many, which is enough.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ from jupyter_axon_notebooks.states.layout import check_id, is_temporary
 from jupyter_axon_notebooks.store.codec import column_text, decode, encode, plain_text
 from jupyter_axon_notebooks.store.urls import shown_url
 
-LENGTH = 1_000_000
-USUAL_LENGTH = 110_000
-#: How many of the first texts have the full length.
-LONGEST = 7
-#: What the texts repeat, and what they begin and end with.
+FULL_LENGTH = 1_000_000
+LENGTH = 110_000
+#: The number of texts that have the full length, the first ones.
+FULL_LENGTH_COUNT = 7
+#: The beginning, the repeated part and the end of the texts.
 PATTERNS = [
     ("", " ", "x"),
     ("", "\n", "x"),
@@ -66,67 +66,20 @@ PATTERNS = [
     *(("import ", unit, "!") for unit in ("a,", "a", " ", ".", "a, ")),
     *(("use ", unit, "!") for unit in ("a", " ", ":")),
     *(("", unit, "") for unit in "%!?=;,:./\\'\"()[]{}<>#`$@~_-*0a \t\n\r\f\v\0"),
-    *(
-        ("", unit, "x")
-        for unit in ("    ", "\n", " \n", "\t\n", "\r\n", "?", "? ", "= ", " =", "%%")
-    ),
-    *(
-        ("", unit, "")
-        for unit in ("%time ", "%%time\n", "%%capture\n%%time\n", "!!", "x = %time ", "x?\n", "/f ")
-    ),
-    *(
-        ("", unit, "")
-        for unit in (
-            "%time f()\n",
-            "x = !ls\n",
-            "!ls\n",
-            "x = 1\n",
-            "if a:\n",
-            "for a in b:\n  %cd\n",
-        )
-    ),
+    *(("", unit, "x") for unit in ("    ", "\n", " \n", "\t\n", "\r\n")),
+    *(("", unit, "x") for unit in ("?", "? ", "= ", " =", "%%")),
+    *(("", unit, "") for unit in ("%time ", "%%time\n", "%%capture\n%%time\n", "!!")),
+    *(("", unit, "") for unit in ("x = %time ", "x?\n", "/f ", "%time f()\n", "x = !ls\n")),
+    *(("", unit, "") for unit in ("!ls\n", "x = 1\n", "if a:\n", "for a in b:\n  %cd\n")),
     *(("%timeit ", unit, "f()") for unit in ("-n 1 ", "-", '-n " ', "--a ", "-q")),
     *(("!", unit, "") for unit in ("ls;", "ls|", "'", '"', "\\\n", ">", "a=1 ", "sudo ")),
     *(("%%bash\n", unit, "") for unit in ("ls\n", "#\n", "\\\n")),
     *((">>> ", unit, "") for unit in ("a\n>>> ", "...: ", "In [1]: ")),
-    *(
-        ("", unit, "")
-        for unit in (
-            "'''",
-            '"""',
-            "'\\'",
-            "f'{",
-            "a\\\n",
-            "lambda:",
-            "not ",
-            "1+",
-            "a.",
-            "a(",
-            "{1:",
-        )
-    ),
-    *(
-        ("", unit, "")
-        for unit in ("import a;", "from a import b;", ";from a", "pub use ", "- at `", " - at `a`")
-    ),
-    *(
-        ("", unit, "")
-        for unit in ("\u00a0", "\u2003", "\u2028", "e\u0301", "\u0301", "\U0001f9e0", "\ufeff")
-    ),
-    *(
-        ("", unit, "")
-        for unit in (
-            "\ud800",
-            "\udfff",
-            "\ud7ff\x01",
-            "\x1b[31m",
-            "aA",
-            "A",
-            "a1",
-            "f1",
-            "http://a@",
-        )
-    ),
+    *(("", unit, "") for unit in ("'''", '"""', "'\\'", "f'{", "a\\\n", "lambda:", "not ")),
+    *(("", unit, "") for unit in ("1+", "a.", "a(", "{1:", "- at `", " - at `a`", "pub use ")),
+    *(("", unit, "") for unit in ("import a;", "from a import b;", ";from a", "http://a@")),
+    *(("", unit, "") for unit in "\u00a0\u2003\u2028\u0301\ufeff\U0001f9e0\ud800\udfff"),
+    *(("", unit, "") for unit in ("e\u0301", "\ud7ff\x01", "\x1b[31m", "aA", "A", "a1", "f1")),
     ("    ", "x = 1\n    ", ""),
     ("axon.checkpoint(", " ", "a"),
 ]
@@ -134,17 +87,18 @@ PATTERNS = [
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
+    lengths = [FULL_LENGTH] * FULL_LENGTH_COUNT + [LENGTH] * (len(PATTERNS) - FULL_LENGTH_COUNT)
     return [
-        begin + unit * ((LENGTH if index < LONGEST else USUAL_LENGTH) // len(unit)) + end
-        for index, (begin, unit, end) in enumerate(PATTERNS)
+        begin + unit * (length // len(unit)) + end
+        for length, (begin, unit, end) in zip(lengths, PATTERNS, strict=True)
     ]
 
 
-def on_framework(text: str) -> None:
+def check_framework(text: str) -> None:
     assert detect_framework([NotebookCell(source=text)]) is None
 
 
-def on_notebook(text: str) -> None:
+def check_notebook(text: str) -> None:
     cell = {
         "id": text,
         "cell_type": "code",
@@ -173,7 +127,7 @@ def on_notebook(text: str) -> None:
     assert export_notebook(mapped.cells, mapped.metadata)["cells"][0]["id"] == text
 
 
-def on_file(text: str) -> None:
+def check_file(text: str) -> None:
     assert len(notebook_file_name(text)) < 100
     for content in (
         {text: 1},
@@ -186,12 +140,12 @@ def on_file(text: str) -> None:
         read_notebook(text)
 
 
-def on_script(text: str) -> None:
+def check_script(text: str) -> None:
     failed = ExecutedCell(source=text[:MAX_PARSED], execution_count=1, status=CellStatus.ERROR)
     export_script([failed, ExecutedCell(source=text, execution_count=2)], text)
 
 
-def on_flags(text: str) -> None:
+def check_flags(text: str) -> None:
     cells = [NotebookCell(id="a", source=text), NotebookCell(id="c", source=text[:MAX_PARSED])]
     cells.append(NotebookCell(id="b", source="train()"))
     runs = [ExecutedCell(source=text, execution_count=count) for count in (1, 2)]
@@ -200,24 +154,22 @@ def on_flags(text: str) -> None:
     find_flags(executed, SavedCells(cells), SavedCells(cells[1:]))
 
 
-def on_diff(text: str) -> None:
+def check_diff(text: str) -> None:
     one, other = NotebookCell(id="a", source=text), NotebookCell(id="b", source=text + "\n")
     changes = diff_cells(match_ids([one], [other]), [other])
     assert [change.change for change in changes] == ["changed"]
-    lines = text[:USUAL_LENGTH].splitlines()
+    lines = text[:LENGTH].splitlines()
     assert len(align(lines, lines[::-1])) <= len(lines)
     source_diff(
-        CellChange(
-            cell_id=text, change="changed", before=text[:USUAL_LENGTH], after=text[5:USUAL_LENGTH]
-        )
+        CellChange(cell_id=text, change="changed", before=text[:LENGTH], after=text[5:LENGTH])
     )
 
 
-def on_terminal(text: str) -> None:
+def check_terminal(text: str) -> None:
     assert first_line(printable(text)) is not None
 
 
-def on_metrics(text: str) -> None:
+def check_metrics(text: str) -> None:
     direction(text)
     metrics = {"a": {text: 1, "b": {text: float("nan")}}, text: 2, "": {"": {"": 1}}}
     assert resolve(metrics, text) == 2
@@ -229,7 +181,7 @@ def on_metrics(text: str) -> None:
     decode_nonfinite(spelled, [*names, text])
 
 
-def on_record(text: str) -> None:
+def check_record(text: str) -> None:
     assert not is_record_id(text)
     assert now_after(text) is not None
     for wrong in (
@@ -240,16 +192,16 @@ def on_record(text: str) -> None:
     ):
         with contextlib.suppress(InvalidData):
             NotebookCell.from_json({"id": text, "source": "", **wrong})
-    with pytest.raises(InvalidData) as refused:
+    with pytest.raises(InvalidData) as raised:
         NotebookCell.from_json({"id": text, "source": "", "cell_type": text})
-    assert len(str(refused.value)) < 1000
+    assert len(str(raised.value)) < 1000
     with pytest.raises(InvalidData):
         NewCheckpoint.from_json(
             {"created_at": text, "metrics": {text: text}, "nonfinite": [text], "epoch": text}
         )
 
 
-def on_request(text: str) -> None:
+def check_request(text: str) -> None:
     encoded = text.encode("utf-8", "surrogatepass")
     query = Query({name: [encoded] for name in ("limit", "offset", "since", "flag", "text")})
     for ask in (
@@ -266,7 +218,7 @@ def on_request(text: str) -> None:
             parse_object(body)
 
 
-def on_store(text: str) -> None:
+def check_store(text: str) -> None:
     assert plain_text(column_text(text)) == text
     assert decode(encode({text: [text]})) == {text: [text]}
     shown_url(text)
@@ -278,28 +230,29 @@ def on_store(text: str) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "read",
+    "check",
     [
-        on_framework,
-        on_notebook,
-        on_file,
-        on_script,
-        on_flags,
-        on_diff,
-        on_terminal,
-        on_metrics,
-        on_record,
-        on_request,
-        on_store,
+        check_framework,
+        check_notebook,
+        check_file,
+        check_script,
+        check_flags,
+        check_diff,
+        check_terminal,
+        check_metrics,
+        check_record,
+        check_request,
+        check_store,
     ],
-    ids=lambda read: read.__name__.removeprefix("on_"),
+    ids=lambda check: check.__name__.removeprefix("check_"),
 )
-def test_no_text_takes_long(read: Callable[[str], None], texts: list[str]) -> None:
+def test_every_text_is_handled_quickly(check: Callable[[str], None], texts: list[str]) -> None:
     for text in texts:
-        read(text)
+        check(text)
 
 
-def repeated(keys: int) -> Iterator[tuple[str, Any]]:
+def build_metrics(keys: int) -> Iterator[tuple[str, Any]]:
+    """Yield names and metrics whose nesting or long keys are expensive to flatten."""
     name = ".".join("a" * 400)
     yield name, {name: 1.0}
     nested: Any = {"x": 1.0}
@@ -311,8 +264,8 @@ def repeated(keys: int) -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.timeout(60)
-def test_names_of_nested_metrics_take_neither_long_nor_much() -> None:
-    for name, metrics in repeated(20_000):
+def test_names_of_nested_metrics_take_little_time_and_memory() -> None:
+    for name, metrics in build_metrics(20_000):
         assert resolve(metrics, name) in (None, 1.0)
         assert sum(map(len, flatten_metrics(metrics))) < 50_000_000
     with pytest.raises(InvalidData, match="names of non-finite values"):
@@ -322,9 +275,7 @@ def test_names_of_nested_metrics_take_neither_long_nor_much() -> None:
 DOTTED = "a." * 14_900 + "a"
 
 
-@pytest.mark.timeout(
-    20
-)  # one of the first two took half a minute, and every one of the last a second
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "source",
     [
@@ -339,12 +290,10 @@ DOTTED = "a." * 14_900 + "a"
     ],
     ids=range(11),
 )
-def test_imports_of_long_dotted_names_take_no_time_to_parse(source: str) -> None:
-    script = export_script(
-        [ExecutedCell(source=source, execution_count=1, status=CellStatus.ERROR)] * 5
-    )
+def test_imports_of_long_dotted_names_are_parsed_quickly(source: str) -> None:
+    failed = ExecutedCell(source=source, execution_count=1, status=CellStatus.ERROR)
+    script = export_script([failed] * 5)
     assert all(line.startswith("#") for line in script.splitlines() if line)
     executed = [ExecutedCell(source=source, execution_count=count) for count in range(1, 6)]
-    assert find_flags(
-        [*executed, ExecutedCell(source="train()", cell_id="b")], SavedCells([]), SavedCells([])
-    )
+    executed.append(ExecutedCell(source="train()", cell_id="b"))
+    assert find_flags(executed, SavedCells([]), SavedCells([]))

@@ -1,4 +1,4 @@
-"""Claims about cells with IPython's syntax: what a script takes from them, and which of them may run again."""
+"""Cells with IPython syntax: their lines in a script, and whether they may run again."""
 
 from __future__ import annotations
 
@@ -89,8 +89,19 @@ from jupyter_axon_notebooks.repository.script import export_script
         ("return\n%time f()", "# return\n# %time f()"),
     ],
 )
-def test_what_a_magic_runs_is_in_the_script(source: str, python: str) -> None:
+def test_ipython_syntax_becomes_python_in_a_script(source: str, python: str) -> None:
     assert export_script([ExecutedCell(source=source)]).endswith(f"{python.rstrip()}\n")
+
+
+def run_script(folder: Path, cells: list[str], title: str) -> str:
+    """Export a script with ``cells``, run it in plain Python and return its output."""
+    script = folder / "script.py"
+    executed = [ExecutedCell(source=cell, execution_count=1) for cell in cells]
+    script.write_text(export_script(executed, title))
+    process = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
+    )
+    return process.stdout
 
 
 def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
@@ -109,14 +120,7 @@ def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
         "loss?",
         "print(ran, loss, seen)",
     ]
-    script = tmp_path / "script.py"
-    script.write_text(
-        export_script([ExecutedCell(source=cell, execution_count=1) for cell in cells], "a\nb")
-    )
-    ended = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert ended.stdout == "[1, 2, 3, 4, 5, 6, 7] 2 6\n%s\n"
+    assert run_script(tmp_path, cells, "a\nb") == "[1, 2, 3, 4, 5, 6, 7] 2 6\n%s\n"
 
 
 @pytest.mark.parametrize(
@@ -139,18 +143,11 @@ def test_a_script_runs_in_plain_python(tmp_path: Path) -> None:
         ["get_ipython().run_cell_magic('time', '', 'x = 1\\ny = 2\\n')", "print(x, y)"],
     ],
 )
-def test_what_only_notebooks_may_do_runs_in_a_script(cells: list[str], tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        export_script([ExecutedCell(source=cell, execution_count=1) for cell in cells], "title")
-    )
-    ended = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert ended.stdout.splitlines()[0] == "1 2"
+def test_notebook_only_syntax_runs_in_a_script(cells: list[str], tmp_path: Path) -> None:
+    assert run_script(tmp_path, cells, "title").splitlines()[0] == "1 2"
 
 
-def test_a_cell_too_long_to_be_parsed_is_in_the_script_unless_it_failed() -> None:
+def test_a_very_long_cell_is_exported_without_parsing() -> None:
     source = "x = [" + "1," * MAX_PARSED + "]\n%time fit(x)"
     cell = ExecutedCell(source=source, execution_count=1, status=CellStatus.COMPLETED)
     assert export_script([cell]).endswith("]\nfit(x)  # %time\n")
@@ -158,15 +155,13 @@ def test_a_cell_too_long_to_be_parsed_is_in_the_script_unless_it_failed() -> Non
     assert export_script([cell]).endswith("]\n# %time fit(x)\n")
 
 
-def kinds(source: str) -> set[FlagKind]:
-    """The flags of a checkpoint whose notebook had ``source`` run twice before."""
+def find_kinds(source: str) -> set[FlagKind]:
+    """Return the flags of a checkpoint whose notebook ran ``source`` twice before."""
     notebook = [NotebookCell(id="a", source=source), NotebookCell(id="b", source="train()")]
     runs = [ExecutedCell(source=source, cell_id="a", execution_count=count) for count in (1, 2)]
     training = ExecutedCell(source="train()", cell_id="b", execution_count=3)
-    return {
-        flag.kind
-        for flag in find_flags([*runs, training], SavedCells(notebook), SavedCells(notebook))
-    }
+    flags = find_flags([*runs, training], SavedCells(notebook), SavedCells(notebook))
+    return {flag.kind for flag in flags}
 
 
 @pytest.mark.parametrize(
@@ -213,8 +208,8 @@ def kinds(source: str) -> set[FlagKind]:
         "def f(): pass\n" + "#" * MAX_PARSED,
     ],
 )
-def test_what_may_change_something_is_marked_when_it_runs_again(source: str) -> None:
-    assert kinds(source) == {FlagKind.RERUN}
+def test_a_repeated_cell_with_side_effects_is_flagged(source: str) -> None:
+    assert find_kinds(source) == {FlagKind.RERUN}
 
 
 @pytest.mark.parametrize(
@@ -246,5 +241,5 @@ def test_what_may_change_something_is_marked_when_it_runs_again(source: str) -> 
         "%%html\n<b>bold</b>",
     ],
 )
-def test_what_only_sets_up_the_notebook_may_run_again(source: str) -> None:
-    assert kinds(source) == set()
+def test_a_repeated_setup_cell_is_not_flagged(source: str) -> None:
+    assert find_kinds(source) == set()

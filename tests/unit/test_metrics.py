@@ -1,4 +1,4 @@
-"""A metric's name means one place, only finite numbers rank, and non-finite ones survive JSON."""
+"""Names of metrics, their directions, and values that are not finite."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from jupyter_axon_notebooks.metrics import (
     suggest_names,
 )
 
-# Keys that look like one another's paths and pointers.
+# Keys that look like paths or pointers to other keys.
 keys = st.sampled_from(
     ["a", "b", "a.b", "", ".", "0", "/a", "/a/b", "~1a", "/", "~", "a/b", "a.0", "NaN"]
 )
 leaves = st.sampled_from(
     [math.nan, math.inf, -math.inf, "NaN", "Infinity", "-Infinity", "nan", 1.5, None, True]
 )
-metrics_with_alike_keys = st.recursive(
+metrics_with_similar_keys = st.recursive(
     leaves,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=12,
@@ -61,9 +61,7 @@ metrics_with_alike_keys = st.recursive(
         (None, "a", None),
     ],
 )
-def test_a_name_means_the_longest_literal_key_that_leads_somewhere(
-    metrics: Any, name: str, value: Any
-) -> None:
+def test_a_name_is_resolved_by_the_longest_literal_key(metrics: Any, name: str, value: Any) -> None:
     assert resolve(metrics, name) == value
 
 
@@ -88,7 +86,7 @@ def test_a_name_means_the_longest_literal_key_that_leads_somewhere(
         ({"a": 1}, None),
     ],
 )
-def test_only_finite_numbers_rank(value: Any, number: float | None) -> None:
+def test_only_finite_numbers_are_ranked(value: Any, number: float | None) -> None:
     assert exactly(finite_number(value)) == exactly(number)
 
 
@@ -104,44 +102,33 @@ def test_only_finite_numbers_rank(value: Any, number: float | None) -> None:
         (None, {}),
     ],
 )
-def test_the_metrics_that_rank_are_those_their_names_resolve_to(
-    metrics: Any, ranked: dict[str, float]
-) -> None:
+def test_ranked_metrics_are_finite_and_resolvable(metrics: Any, ranked: dict[str, float]) -> None:
     assert finite_metrics(metrics) == ranked
 
 
-@given(metrics_with_alike_keys)
-def test_every_ranked_name_resolves_to_its_number(metrics: Any) -> None:
+@given(metrics_with_similar_keys)
+def test_names_resolve_to_their_values(metrics: Any) -> None:
     for name, number in finite_metrics(metrics).items():
         assert finite_number(resolve(metrics, name)) == number
-
-
-@given(metrics_with_alike_keys)
-def test_every_named_value_is_what_its_name_resolves_to(metrics: Any) -> None:
     for name, value in flatten_metrics(metrics).items():
         assert exactly(resolve(metrics, name)) == exactly(value)
 
 
-@given(metrics_with_alike_keys)
-def test_nonfinite_metrics_survive_json(metrics: Any) -> None:
-    spelled, names = encode_nonfinite(metrics)
-    wire = json.loads(json.dumps(spelled, allow_nan=False))
-    assert exactly(decode_nonfinite(wire, json.loads(json.dumps(names)))) == exactly(metrics)
-
-
-@given(metrics_with_alike_keys)
-def test_spelling_changes_nothing_in_place(metrics: Any) -> None:
+@given(metrics_with_similar_keys)
+def test_nonfinite_metrics_survive_json_unchanged(metrics: Any) -> None:
     before = exactly(metrics)
-    encode_nonfinite(metrics)
+    spelled, names = encode_nonfinite(metrics)
     assert exactly(metrics) == before
+    document = json.loads(json.dumps(spelled, allow_nan=False))
+    assert exactly(decode_nonfinite(document, json.loads(json.dumps(names)))) == before
 
 
 def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
     metrics = {"loss": math.nan, "val": {"loss": math.inf, "curve": [1.0, -math.inf]}}
-    assert encode_nonfinite(metrics) == (
-        {"loss": "NaN", "val": {"loss": "Infinity", "curve": [1.0, "-Infinity"]}},
-        ["loss", "val.loss", "val.curve.1"],
-    )
+    spelled = {"loss": "NaN", "val": {"loss": "Infinity", "curve": [1.0, "-Infinity"]}}
+    assert encode_nonfinite(metrics) == (spelled, ["loss", "val.loss", "val.curve.1"])
+    finite = {"loss": 1.0, "text": "NaN"}
+    assert encode_nonfinite(finite) == (finite, [])
 
 
 @pytest.mark.parametrize(
@@ -152,120 +139,103 @@ def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
         {"a.b": math.nan, "a": {"b": "NaN"}, "/a.b": "NaN"},
     ],
 )
-def test_a_string_spelled_like_a_float_stays_a_string_whatever_the_names(
-    metrics: dict[str, Any],
-) -> None:
+def test_a_string_spelled_like_a_float_stays_a_string(metrics: dict[str, Any]) -> None:
     assert exactly(decode_nonfinite(*encode_nonfinite(metrics))) == exactly(metrics)
 
 
-def test_names_that_fit_nothing_are_ignored() -> None:
+def test_names_of_other_values_are_ignored() -> None:
     metrics = {"loss": 1.0, "text": "NaN", "other": "nan"}
     assert decode_nonfinite(metrics, ["loss", "other", "gone", "/"]) == metrics
     assert decode_nonfinite(metrics, []) is metrics
 
 
-def test_finite_metrics_are_spelled_as_they_are() -> None:
-    metrics = {"loss": 1.0, "text": "NaN"}
-    assert encode_nonfinite(metrics) == (metrics, [])
-
-
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ("loss val_loss train/loss eval.loss loss_ce valLoss LOSS loss/train losses", "min"),
         (
-            "error err error_rate top1_error mean_squared_error mse val-RMSE mae wer cer fid fid_score",
+            """loss val_loss train/loss eval.loss loss_ce valLoss LOSS loss/train losses loss_epoch
+            loss_step nll_loss dice_loss hinge_loss ctc_loss val_huber_loss iter_loss batch_loss
+            val/loss/dataloader_idx_0 val/val_loss smooth_l1_loss
+            error err error_rate top1_error word_error_rate mean_squared_error mse val-RMSE mae
+            mean_absolute_percentage_error wer cer fid fid_score perplexity ppl cross_entropy
+            crossentropy sparse_categorical_crossentropy nll neg_log_likelihood log_loss
+            brier_score kl negative_log_likelihood""",
             "min",
         ),
         (
-            "perplexity ppl cross_entropy crossentropy nll neg_log_likelihood log_loss brier_score kl",
-            "min",
-        ),
-        (
-            "accuracy acc val_acc train/accuracy eval.acc BinaryAccuracy top1 top_5 acc@1 accuracy_5",
+            """accuracy acc val_acc train/accuracy eval.acc BinaryAccuracy top1 top_5 acc@1
+            accuracy_5 iter_acc top_k_categorical_accuracy
+            f1 f1_macro eval_f1 macro-f1 F1Score auc ROC_AUC roc_auc_score precision recall
+            recall@10 bleu bleu-4 rougeL rouge2 rougeLsum em val_em exact_match
+            iou mIoU map mAP mAP50 mAP50-95 ndcg@10 r2 R2 reward psnr win_rate log_likelihood
+            score test_score final_score best_score test_score_mean episode_score
+            neg_mean_squared_error neg_mean_absolute_error val_neg_mean_squared_error
+            neg_brier_score""",
             "max",
         ),
+        # Names without a known meaning.
+        ("lr learning_rate epoch grad_norm time lossless r f f16 x transfer ünloss", None),
+        # Names that invert or change the meaning of a known word.
         (
-            "f1 f1_macro eval_f1 macro-f1 auc ROC_AUC precision recall recall@10 bleu bleu-4 rougeL rouge2",
-            "max",
-        ),
-        ("iou mIoU map mAP mAP50 ndcg@10 r2 R2 score test_score reward psnr win_rate", "max"),
-        ("neg_mean_squared_error neg_mean_absolute_error", "max"),
-        ("lr learning_rate epoch grad_norm time lossless r f f16 x transfer", None),
-        (
-            "negative_log_likelihood loss_epoch loss_step nll_loss dice_loss val/loss/dataloader_idx_0 word_error_rate "
-            "sparse_categorical_crossentropy smooth_l1_loss val/val_loss mean_absolute_percentage_error",
-            "min",
-        ),
-        (
-            "val_neg_mean_squared_error neg_brier_score F1Score roc_auc_score mAP50-95 top_k_categorical_accuracy "
-            "log_likelihood rougeLsum",
-            "max",
-        ),
-        # What turns a well-known word round, or makes something else of it.
-        (
-            "neg_recall neg_loss negative_accuracy inaccuracy nonAccuracy 1-accuracy 1_minus_accuracy val_1-acc -loss "
-            "1/loss loss^-1 accuracy_drop error_free perplexity_ratio loss_scale loss_weight loss_std loss_gap delta_loss "
-            "stop_loss weight_loss accuracy_loss error_code error_bar map_size return_code anomaly_score",
+            """neg_recall neg_loss negative_accuracy inaccuracy nonAccuracy 1-accuracy
+            1_minus_accuracy val_1-acc -loss 1/loss loss^-1 accuracy_drop error_free
+            perplexity_ratio loss_scale loss_weight loss_std loss_gap delta_loss stop_loss
+            weight_loss accuracy_loss error_code error_bar map_size return_code anomaly_score""",
             None,
         ),
         # Differences, ratios, positions and settings.
         (
-            "val_loss/train_loss train_loss-val_loss accuracy-val_accuracy acc-loss precision/recall best_loss_epoch "
-            "min_loss_step top_k top_p entropy mean_percentage_error ünloss loss\u2212 val-test_accuracy dev/test_error "
-            "valid_loss-test_loss max-min_reward last-best_loss mean-median_reward f1_macro-f1_micro",
+            """val_loss/train_loss train_loss-val_loss accuracy-val_accuracy acc-loss
+            precision/recall best_loss_epoch min_loss_step top_k top_p entropy
+            mean_percentage_error loss\u2212 val-test_accuracy dev/test_error
+            valid_loss-test_loss max-min_reward last-best_loss mean-median_reward
+            f1_macro-f1_micro""",
             None,
         ),
         # Counters, and scores that may be losses.
         (
-            "em_iter em_step em_epoch em_iteration em_batch loss_idx loss_idx_0 acc_iter loss_iteration loss_batch "
-            "idx_loss log_score hinge_score ctc_score huber_score val_log_score cls_score l1_score",
+            """em_iter em_step em_epoch em_iteration em_batch loss_idx loss_idx_0 acc_iter
+            loss_iteration loss_batch idx_loss log_score hinge_score ctc_score huber_score
+            val_log_score cls_score l1_score""",
             None,
         ),
-        (
-            "em val_em exact_match iter_acc final_score best_score test_score_mean episode_score",
-            "max",
-        ),
-        ("hinge_loss ctc_loss val_huber_loss brier_score iter_loss batch_loss loss_epoch", "min"),
     ],
+    ids=["min", "max", "unknown", "inverted", "differences", "counters"],
 )
-def test_well_known_names_say_which_way_is_better(names: str, expected: str | None) -> None:
-    assert {name: direction(name) for name in names.split()} == dict.fromkeys(
-        names.split(), expected
-    )
-    assert direction("") is None
-    assert direction("loss" * 1_000_000) is None
+def test_the_direction_follows_from_well_known_names(names: str, expected: str | None) -> None:
+    expected_by_name = dict.fromkeys(names.split(), expected)
+    assert {name: direction(name) for name in expected_by_name} == expected_by_name
+
+
+@pytest.mark.parametrize("name", ["", "loss" * 1_000_000], ids=["empty", "long"])
+def test_an_empty_or_very_long_name_has_no_direction(name: str) -> None:
+    assert direction(name) is None
 
 
 def test_the_panel_has_the_same_table() -> None:
-    panel = (Path(__file__).parents[2] / "frontend" / "src" / "pure" / "direction.ts").read_text(
-        encoding="utf-8"
-    )
-    words = {frozenset(text.split()) for text in re.findall(r"split\(`([^`]*)`\)", panel)}
-    table = (
+    panel = Path(__file__).parents[2] / "frontend" / "src" / "pure" / "direction.ts"
+    tables = re.findall(r"split\(`([^`]*)`\)", panel.read_text(encoding="utf-8"))
+    words = {frozenset(table.split()) for table in tables}
+    expected = {
         metrics._LOWER,
         metrics._HIGHER,
         metrics._TRAINING,
         metrics._HELD_OUT,
         metrics._EXTREMES,
         metrics._COUNTED,
-    )
-    assert {
-        *table,
         *metrics._EXCLUSIVE,
         metrics._KINDS,
         metrics._COUNTERS,
         metrics._GENERIC,
         metrics._NUMBERED,
-    } < words
-    assert (
-        frozenset.union(*words - {metrics._LOWER, metrics._HIGHER, metrics._GENERIC})
-        == metrics._NEUTRAL
-    )
+    }
+    assert expected < words
+    neutral = words - {metrics._LOWER, metrics._HIGHER, metrics._GENERIC}
+    assert frozenset.union(*neutral) == metrics._NEUTRAL
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "said"),
+    ("name", "known", "message"),
     [
         ("val_los", ["acc", "loss", "val_loss"], "; did you mean val_loss?"),
         ("Val-Loss", ["acc", "val_loss"], "; did you mean val_loss?"),
@@ -279,5 +249,5 @@ def test_the_panel_has_the_same_table() -> None:
         ("x", [], "; no metrics are recorded"),
     ],
 )
-def test_names_like_the_one_asked_for_are_suggested(name: str, known: list[str], said: str) -> None:
-    assert suggest_names(name, known) == said
+def test_similar_names_are_suggested(name: str, known: list[str], message: str) -> None:
+    assert suggest_names(name, known) == message

@@ -1,4 +1,4 @@
-"""The rules by which checkpoints keep their state files."""
+"""The rules of retention, which decide whose state files are kept."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def newest_first(*checkpoints: NotebookCheckpoint) -> list[NotebookCheckpoint]:
 
 
 LOSSES = [3, 1, math.nan, 1, None, "0", True, 2]
-SERIES = newest_first(
+CHECKPOINTS = newest_first(
     *(
         checkpoint(
-            "abcdefgh"[n],
+            id,
             n,
             step=10 * n,
             metrics={"val": {"loss": loss}},
-            run_id="r" if n < 4 else "s",
-            tags=["t"] if n == 2 else [],
-            pinned=n == 4,
+            run_id="r" if id in "abcd" else "s",
+            tags=["t"] if id == "c" else [],
+            pinned=id == "e",
         )
-        for n, loss in enumerate(LOSSES)
+        for n, (id, loss) in enumerate(zip("abcdefgh", LOSSES, strict=True))
     )
 )
 
@@ -75,17 +75,17 @@ SERIES = newest_first(
     ],
 )
 def test_a_checkpoint_is_kept_if_any_rule_keeps_it(rules: list[Rule], expected: str) -> None:
-    assert "".join(sorted(find_kept(SERIES, rules))) == expected
+    assert "".join(sorted(find_kept(CHECKPOINTS, rules))) == expected
     assert find_kept([], rules) == set()
 
 
 def test_the_last_checkpoints_are_those_of_the_notebook_and_of_unfinished_runs() -> None:
-    assert find_newest(SERIES, set()) == {None: "h"}
-    assert find_newest(SERIES, {"r", "s", "t"}) == {None: "h", "r": "d", "s": "h"}
+    assert find_newest(CHECKPOINTS, set()) == {None: "h"}
+    assert find_newest(CHECKPOINTS, {"r", "s", "t"}) == {None: "h", "r": "d", "s": "h"}
     assert find_newest([], {"r"}) == {}
 
 
-def test_only_own_files_that_no_other_checkpoint_names_are_removable() -> None:
+def test_only_own_files_without_other_references_can_be_removed() -> None:
     checkpoints = [
         checkpoint("own", optimizer_state_path="/s/nb/own/optimizer.bin"),
         checkpoint("registered", model_state_path="/elsewhere/model.bin"),
@@ -93,7 +93,7 @@ def test_only_own_files_that_no_other_checkpoint_names_are_removable() -> None:
             "half", model_state_path="/elsewhere/m", optimizer_state_path="/s/nb/half/optimizer.bin"
         ),
         checkpoint("shared"),
-        checkpoint("borrowing", model_state_path="/real/s/nb/shared/model.bin"),
+        checkpoint("sharing", model_state_path="/real/s/nb/shared/model.bin"),
         checkpoint("empty", model_state_path=""),
     ]
 

@@ -21,7 +21,6 @@ from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states import writer as writer_module
 from jupyter_axon_notebooks.states.folders import (
-    Folder,
     convert_os_errors,
     format_size,
     free_bytes,
@@ -181,39 +180,6 @@ def test_folders_and_files_are_private(storage: StateStorage, root: Path) -> Non
 
 
 # Durability
-
-
-def test_folders_are_synced_once_for_all_parts(
-    storage: StateStorage, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_state(storage, notebook="m")
-    synced: list[str] = []
-    sync = Folder.sync
-
-    def record(folder: Folder) -> None:
-        names = sorted(path.name for path in (root / "n/c").glob("[!.]*"))
-        synced.append(f"{os.path.relpath(folder.path, root)} with {names}")
-        sync(folder)
-
-    monkeypatch.setattr(Folder, "sync", record)
-    with (
-        storage.open_writer("n", "c", "model") as first,
-        storage.open_writer("n", "c", "optimizer", beside=first) as second,
-    ):
-        first.commit(durable=False)
-        second.commit()
-    assert synced == ["n with []", ". with []", "n/c with ['model.bin', 'optimizer.bin']"]
-
-
-def test_a_folder_that_was_removed_is_synced_again(
-    storage: StateStorage, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with storage.open_writer("n", "c", "model") as first:
-        storage.remove_checkpoint("n", "c")
-        synced: list[str] = []
-        monkeypatch.setattr(Folder, "sync", lambda folder: synced.append(folder.path))
-        with storage.open_writer("n", "c", "optimizer", beside=first):
-            assert synced == [str(root / "n"), str(root)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")

@@ -1,12 +1,12 @@
 """The PostgreSQL engine: many concurrent writers, which lock the rows that they change.
 
-Transactions are READ COMMITTED: rows that a decision depends on are locked when they are read. What
-has no row yet is locked by name.
+Transactions are READ COMMITTED: rows that a decision depends on are locked when they are read. A
+row that does not exist yet is locked by name.
 
-A connection can be lost during a commit, so that its outcome is unknown. Therefore each transaction
-that writes also updates a row that belongs to its connection, in the same message as the COMMIT.
-When the answer is lost, that row tells the outcome. (Transaction ids, for which PostgreSQL keeps
-the outcome, are not suitable: after a crash, ids whose log was not flushed are reused.)
+If the connection is lost during a commit, its outcome is unknown. Therefore each connection has a
+row, its commit mark, and each transaction that writes stores its id there, in the same message as
+the COMMIT. After a lost connection, the mark tells the outcome. (PostgreSQL's transaction ids are
+not suitable: after a crash it reuses ids whose log was not flushed.)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from ...errors import AxonError, OutcomeUnknown, StoreError
 from ...records import new_id
+from ..engine import Engine
 from ..error_mapping import Interrupted, map_errors
 from ..schema import SCHEMA_VERSION
 from ..urls import has_secret, shown_url
@@ -30,14 +31,14 @@ from .passfile import check_can_be_opened, explain_refusal
 #: The table of commit marks, one row per connection.
 MARKS = "axon_commits"
 _OLDEST_VERSION = 13
-#: Connections that a process keeps open, and how many more it may open: eight threads that serve
-#: requests, one that records saves, and those of the user.
+#: Connections that a process keeps open, and the number of further ones for a short time. A server
+#: has eight threads for requests and one for saves; kernels have the threads of the user.
 _POOL_SIZE = 4
 _OVERFLOW = 12
 #: Seconds between two attempts to find out the outcome of a commit.
 _PAUSE = 0.1
-# The limit for an idle transaction, if the database has none. A kernel that is suspended in the
-# middle of one would block others. Transactions take less than a second.
+# The limit for an idle transaction, if the database has none: a kernel that is suspended within one
+# would block others. Transactions take less than a second.
 _IDLE_TIMEOUT = "60s"
 # Locked marks are skipped: they are in use.
 _DELETE_OLD_MARKS = (
@@ -50,12 +51,13 @@ _CREATE_MARKS = (
     "role name NOT NULL DEFAULT current_user, fenced boolean NOT NULL DEFAULT false, "
     "schema_version integer NOT NULL)"
 )
+# `lock_timeout` of the session applies to reads; transactions set their own.
 _ON_CONNECT = (
     "SELECT set_config('lock_timeout', %s, false), current_setting('synchronous_commit'), "
     "current_setting('idle_in_transaction_session_timeout')"
 )
-# The settings are part of the transaction, not of the connection: a pooler may use another session
-# for the next one. A single message costs hardly more than a bare BEGIN.
+# Settings are made for each transaction, since a pooler may use another session for the next one.
+# A single message takes hardly longer than BEGIN alone.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {lock_timeout}; "
     "SET LOCAL synchronous_commit = '{synchronous_commit}'; "
@@ -66,8 +68,9 @@ _OUTDATE = (
     f"ALTER TABLE {MARKS} DROP CONSTRAINT IF EXISTS axon_outdated; ALTER TABLE {MARKS} "
     "ADD CONSTRAINT axon_outdated CHECK (schema_version >= {version}) NOT VALID"
 )
-# The values are generated here and consist of hexadecimal digits and dashes. A single message costs
-# no more than a bare COMMIT. A fenced mark violates NOT NULL, so that nothing is committed.
+# A single message takes no longer than COMMIT alone. Parameters are not possible in it, but all
+# values consist of hexadecimal digits and dashes. If the mark is fenced, the NULL violates its
+# constraint, so that nothing is committed.
 _COMMIT_WITH_MARK = (
     f"INSERT INTO {MARKS} (connection, unit, made_at, schema_version) "  # noqa: S608
     "VALUES ('{connection}', '{unit}', now(), {version}) "
@@ -75,8 +78,8 @@ _COMMIT_WITH_MARK = (
     f"SET unit = CASE WHEN {MARKS}.fenced THEN NULL ELSE excluded.unit END, "
     "made_at = excluded.made_at, schema_version = excluded.schema_version; COMMIT"
 )
-# This waits for a commit in progress, which holds the row. It fences the row against a commit whose
-# message the server has not read yet.
+# This waits for a commit in progress, which has locked the row. If the server has not yet read the
+# message with the commit, `fenced` lets that commit fail.
 _READ_MARK = (
     f"INSERT INTO {MARKS} (connection, unit, made_at, fenced, schema_version) "  # noqa: S608
     "VALUES (%s, '', now(), true, %s) "
@@ -84,8 +87,8 @@ _READ_MARK = (
 )
 
 
-class PostgresqlEngine:
-    """The implementation of :class:`.engine.Engine` for PostgreSQL.
+class PostgresqlEngine(Engine):
+    """The engine for PostgreSQL.
 
     Parameters
     ----------
@@ -104,9 +107,8 @@ class PostgresqlEngine:
 
     one_writer = False
     one_connection = False
-    narrows_first = True
+    filters_first = True
     survives_forks = True  # a child does not affect sockets that it does not use
-    is_lost = False
 
     def __init__(
         self,
@@ -150,7 +152,7 @@ class PostgresqlEngine:
                 pool_timeout=self._busy_timeout,
                 pool_use_lifo=True,
             )
-        except sa.exc.ArgumentError as error:  # such as numbers of hosts and ports that differ
+        except sa.exc.ArgumentError as error:  # such as different numbers of hosts and ports
             raise StoreError(f"store_url {self._shown_url} is invalid: {error}") from error
         except ImportError as error:
             raise StoreError(
@@ -175,7 +177,7 @@ class PostgresqlEngine:
             record.info["mark"] = new_id()
             record.info["begin"] = partial(
                 _BEGIN.format,
-                # Commits are durable whatever the database's default; a stronger one is kept.
+                # Commits are durable, whatever the default of the database.
                 synchronous_commit=durability if durability == "remote_apply" else "on",
                 idle_timeout=_IDLE_TIMEOUT if idle == "0" else idle,
             )
@@ -210,7 +212,7 @@ class PostgresqlEngine:
         connection.exec_driver_sql(_CREATE_MARKS)
 
     def outdate(self, connection: sa.Connection, version: int) -> None:
-        """Reject the marks of older processes, without which they cannot commit."""
+        """Reject the commit marks of older processes, so that they cannot commit."""
         connection.exec_driver_sql(_OUTDATE.format(version=version))
 
     def begin(self, connection: sa.Connection, timeout: float) -> None:
@@ -220,9 +222,6 @@ class PostgresqlEngine:
     def begin_snapshot(self, connection: sa.Connection) -> None:
         """Begin a read-only transaction in which all reads see the same state."""
         connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-
-    def begin_read(self, connection: sa.Connection) -> None:
-        """Do nothing: the ``lock_timeout`` of the session is that of reads."""
 
     def commit(self, connection: sa.Connection, *, wrote: bool) -> None:
         """Commit; if the answer is lost, find out the outcome."""
@@ -239,10 +238,7 @@ class PostgresqlEngine:
                 raise
 
     def _is_committed(self, mark: str, unit: str, lost: Interrupted) -> bool:
-        """Return whether a commit whose answer was lost took effect.
-
-        If it did not, it cannot any more.
-        """
+        """Return whether a commit whose answer was lost took effect; prevent it if it did not."""
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
@@ -273,18 +269,11 @@ class PostgresqlEngine:
         connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
     def change_marker(self, connection: sa.Connection) -> str:
-        """Return the visible transactions, including those of other databases of the server.
+        """Return the ids of visible transactions, and the start time of the server.
 
-        Transaction ids may be reused after a crash, so the start time of the server is added.
+        The start time is needed since transaction ids may be reused after a crash.
         """
         return str(connection.exec_driver_sql(_CHANGE_MARKER).scalar_one())
-
-    def close(self) -> None:
-        """Close every connection that is not in use."""
-        self.sql.dispose()
-
-    def before_fork(self) -> None:
-        """Do nothing."""
 
     def after_fork_in_child(self) -> None:
         """Open new connections; keep the parent's, so that nothing closes them."""

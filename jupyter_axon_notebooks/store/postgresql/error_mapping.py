@@ -54,7 +54,7 @@ _ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
     ("08", Interrupted, _LOST),
 )
 
-# Patterns of libpq's messages without SQLSTATE, about servers that were not reached or refused.
+# Patterns of libpq's messages when no connection was made, which have no SQLSTATE.
 _CONNECTION_ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
     (r"password|authentication|no pg_hba\.conf entry|role .* does not exist", StoreError, _REFUSED),
     (r"database .* does not exist", StoreError, _NO_DATABASE),
@@ -76,7 +76,7 @@ _CONNECTION_ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
     ),
 )
 
-#: Names in these messages, which must not be searched: they are chosen by users.
+#: Names in these messages. They are removed before the search, since they may match a pattern.
 _NAMES = re.compile(r"\"[^\"]*\"|host:? '[^']*'")
 
 # The columns of each unique constraint, by PostgreSQL's name of it.
@@ -132,7 +132,7 @@ def translate_error(
 
 
 def _is_policy_violation(error: BaseException) -> bool:
-    # Not by the message, which depends on the language of the server.
+    # The message depends on the language of the server.
     return getattr(getattr(error, "diag", None), "source_function", None) == "ExecWithCheckOptions"
 
 

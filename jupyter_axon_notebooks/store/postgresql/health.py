@@ -26,7 +26,8 @@ class ServerHealth:
     exists : bool
         Whether the tables of the store exist.
     may_read, may_write : bool
-        Whether the role may read and change them or, if they do not exist, create them.
+        Whether the role has the rights to read and change the tables; if they do not exist, to
+        create them.
     shown_user : str or None
         The user whose records the role is shown, ``""`` if it belongs to none; None if it is shown
         all records.
@@ -55,10 +56,7 @@ class ServerHealth:
 def connect_to_server(url: str) -> Iterator[sa.Connection]:
     """Open a read-only snapshot of the database of a store.
 
-    Raises
-    ------
-    StoreError
-        When the connection fails.
+    Raises StoreError if the connection fails.
     """
     engine = PostgresqlEngine(url, _TIMEOUT)
     try:

@@ -1,7 +1,7 @@
-"""Passfiles of PostgreSQL's client library: their lines, and why a login does not use one.
+"""Passfiles of libpq, PostgreSQL's client library.
 
-libpq does not report that it ignores a passfile: the login is refused as if there were no password.
-This module applies the rules of libpq again, to tell which file it used and what is wrong with it.
+libpq does not report that it ignores a passfile: the login fails as if there were no password. This
+module implements the rules of libpq, to tell which file it used and why it ignored it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...userfiles import read_regular
 _MAX_SIZE = 1 << 20
 _DEFAULT = "the default"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_NAME_THE_FILE = "name the file that `jupyter axon init-db` wrote"
+_USE_OWN_FILE = "use the file that `jupyter axon init-db` wrote"
 
 
 class PassLine(NamedTuple):
@@ -39,13 +39,13 @@ class PassLine(NamedTuple):
         """Return the line as it is written in a passfile."""
         return ":".join(field.replace("\\", "\\\\").replace(":", "\\:") for field in self)
 
-    def fits(self, other: PassLine) -> bool:
-        """Return whether libpq uses this line for the host, port, database and role of another."""
-        return all(mine in ("*", theirs) for mine, theirs in zip(self[:4], other[:4], strict=True))
+    def matches(self, wanted: PassLine) -> bool:
+        """Return whether libpq uses this line for the host, port, database and role ``wanted``."""
+        return all(own in ("*", value) for own, value in zip(self[:4], wanted[:4], strict=True))
 
 
 class Passfile(NamedTuple):
-    """A passfile and what named it, such as ``PGPASSFILE``."""
+    """A passfile, and the setting with its path, such as ``PGPASSFILE``."""
 
     path: Path
     named_by: str
@@ -100,15 +100,16 @@ def find_fault(path: Path) -> Fault | None:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return Fault(
-            "there is no such file", "put the file that `jupyter axon init-db` wrote there"
+            "there is no such file", "copy the file that `jupyter axon init-db` wrote to this path"
         )
     except OSError as error:
         return Fault(
-            f"it cannot be accessed ({error.strerror})", "put it where this user can read it"
+            f"it cannot be accessed ({error.strerror})",
+            "move it to a folder that this user can read",
         )
     if not stat.S_ISREG(status.st_mode):
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "special file"
-        return Fault(f"it is a {kind}, not a regular file", _NAME_THE_FILE)
+        return Fault(f"it is a {kind}, not a regular file", _USE_OWN_FILE)
     mode = stat.S_IMODE(status.st_mode)
     if os.name == "posix" and mode & _OTHERS:
         return Fault(
@@ -117,15 +118,15 @@ def find_fault(path: Path) -> Fault | None:
     if not os.access(path, os.R_OK):
         return Fault(
             f"this user may not read it (it belongs to {_owner(status)}, mode {mode:04o})",
-            f"have its owner give it to this user, with `chown` and `chmod 600 {name}`",
+            f"ask its owner to make it a file of this user (`chown`), and run `chmod 600 {name}`",
         )
     return None
 
 
 def find_ignored(url: sa.URL) -> tuple[Passfile, Fault] | None:
-    """Return the passfile for ``url`` and why it is ignored.
+    """Return the passfile for ``url``, and why libpq ignores it.
 
-    None if it is read, and if it is a missing default file.
+    None if libpq reads it, or if it is the default file and does not exist.
     """
     passfile = passfile_of(url)
     fault = find_fault(passfile.path)
@@ -140,15 +141,15 @@ def check_can_be_opened(url: sa.URL) -> None:
     with suppress(OSError):
         mode = os.stat(passfile.path).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise StoreError(f"{passfile} is not a regular file: {_NAME_THE_FILE}")
+            raise StoreError(f"{passfile} is not a regular file: {_USE_OWN_FILE}")
 
 
 def find_line(url: sa.URL, path: Path) -> PassLine | None:
     """Return the line that libpq uses for ``url``; raises OSError as :func:`read_lines` does."""
     wanted = _wanted_lines(_arguments(url))
-    # libpq may call the default folder for sockets localhost. Which that is depends on its build.
+    # For its default folder of sockets libpq looks for localhost, but the default is unknown here.
     local = [line._replace(host="localhost") for line in wanted if line.host.startswith("/")]
-    return next((line for line in read_lines(path) if any(map(line.fits, wanted + local))), None)
+    return next((line for line in read_lines(path) if any(map(line.matches, wanted + local))), None)
 
 
 def explain_refusal(url: sa.URL, message: str) -> str | None:
@@ -161,7 +162,9 @@ def explain_refusal(url: sa.URL, message: str) -> str | None:
     arguments = _arguments(url)
     if os.environ.get("PGPASSWORD"):
         return "it rejects the password in PGPASSWORD, which takes precedence over passfiles"
-    if "service" in arguments or os.environ.get("PGSERVICE"):  # may have its own hosts and password
+    if "service" in arguments or os.environ.get(
+        "PGSERVICE"
+    ):  # a service may set hosts and password
         return None
     passfile = passfile_of(url)
     if (fault := find_fault(passfile.path)) is not None:
@@ -169,7 +172,7 @@ def explain_refusal(url: sa.URL, message: str) -> str | None:
     wanted = _wanted_lines(arguments)
     if "no password supplied" in message:
         places = ", ".join(":".join(line[:4]) for line in wanted)
-        return f"{passfile} has no line that fits {places} (host:port:database:role)"
+        return f"{passfile} has no line for {places} (host:port:database:role)"
     role = wanted[0].role
     return (
         f"it rejects the password that {passfile} has for {role}; as the owner of the database, "
@@ -183,7 +186,7 @@ def _arguments(url: sa.URL) -> dict[str, str]:
 
 
 def _wanted_lines(arguments: dict[str, str]) -> list[PassLine]:
-    """Return what libpq looks for in a passfile, for each host, with its defaults."""
+    """Return the lines that libpq looks for in a passfile, one for each host."""
     from psycopg.pq import Conninfo  # optional
 
     defaults = {

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ...errors import StoreError
 from ..schema import NOTEBOOKS
 from .engine import MARKS
-from .roles import Role, entered_roles, members_role
+from .roles import Role, list_roles, members_role
 from .row_level_security import ROLES, quoted
 
 
@@ -63,12 +63,12 @@ _GRANTORS = sa.text(
     "WHERE member = :oid AND roleid = (SELECT oid FROM pg_roles WHERE rolname = :members)"
 )
 _RECORDS = sa.text(f"SELECT count(*) FROM {NOTEBOOKS.name} WHERE user_id = :user_id")  # noqa: S608
-#: The first version in which a membership is revoked in the name of its grantor.
+#: The first version of PostgreSQL with REVOKE … GRANTED BY for memberships.
 _GRANTED_BY = 160000
 
 
 def plan_removal(connection: sa.Connection, names: Iterable[str]) -> list[RemovedRole]:
-    """Return the roles of the users ``names``, or with these names, as they would be removed."""
+    """Return what :func:`remove` would remove, given names of users or roles."""
     if connection.scalar(sa.text(f"SELECT to_regclass('{ROLES}')")) is None:
         return []
     if not connection.scalar(sa.text(f"SELECT has_table_privilege('{ROLES}', 'DELETE')")):
@@ -76,8 +76,8 @@ def plan_removal(connection: sa.Connection, names: Iterable[str]) -> list[Remove
         raise StoreError(
             f"the role {role} may not remove users: log in as the owner of the store's tables"
         )
-    entered = entered_roles(connection)
-    roles = {role.name: role for name in names for role in roles_named(entered, name)}
+    known = list_roles(connection)
+    roles = {role.name: role for name in names for role in roles_named(known, name)}
     return [_plan(connection, role) for role in roles.values()]
 
 
@@ -92,7 +92,7 @@ def remove(connection: sa.Connection, names: Iterable[str]) -> list[RemovedRole]
     """Remove roles from the store, and drop those that nothing else on the server depends on.
 
     A role that owns objects, has rights in another database, or is a member of other roles may be
-    in use elsewhere, so it is kept. It loses its rights in the store in any case.
+    in use for something else, so it is kept, but loses its rights in the store.
 
     Parameters
     ----------

@@ -1,9 +1,10 @@
 """Roles of the users who share a PostgreSQL database.
 
-A kernel connects to the database with the role of its server, so the limits of the REST API have to
-apply there as well. Each user has a role, which sees only the records of that user (see
+A kernel has direct access to the database, with the role of its server. So the database itself has
+to limit it to the records of its user. Each user has a role, which sees only these records (see
 :mod:`.row_level_security`). The users of roles are in a table that only the owner of the store's
-tables can change. The owner and superusers see everything: servers and kernels must not use them.
+tables can change. The owner and superusers see everything, so servers and kernels must not use
+their roles.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .row_level_security import OWN_ROLE, ROLES, RowLevelSecurity, quoted
 if TYPE_CHECKING:
     import psycopg  # optional
 
-_MAX_NAME_LENGTH = 63  # bytes; PostgreSQL truncates longer names, so that two could become one
+_MAX_NAME_LENGTH = 63  # bytes; PostgreSQL truncates longer names
 _ROLE_NAMES = sa.text("SELECT rolname::text FROM pg_roles")
 
 
@@ -65,16 +66,16 @@ def separate(
 ) -> Separation:
     """Limit each of ``roles`` to the records of its user, and create roles that are missing.
 
-    Existing policies are left alone, so that adding a user blocks nobody. Creating policies needs
-    exclusive access to every table. If the tables are in use, this fails at once instead of
-    blocking others, and has to be retried.
+    Creating policies needs exclusive access to every table. If the tables are in use, this fails
+    soon instead of blocking others, and has to be retried. Existing policies are not changed, so
+    adding another user blocks nobody.
 
     Parameters
     ----------
     connection : Connection
         In a transaction, as the owner of the store's tables.
     roles : sequence of Role
-        The roles to add or change; others are left alone.
+        The roles to add or change; others are not changed.
     passwords : callable
         Returns the passwords to set, by role. They are hashed before they are sent, so that they do
         not appear in logs. It is called again when the transaction is retried.
@@ -93,16 +94,16 @@ def separate(
     created = _create_roles(connection, members, [role.name for role in roles])
     security = RowLevelSecurity(connection, members)
     security.prepare(schema)
-    before = {role.name: role for role in entered_roles(connection)}
+    before = {role.name: role for role in list_roles(connection)}
     reassigned = [
         before[role.name]
         for role in roles
         if role.name in before and before[role.name].user_id != role.user_id
     ]
-    _enter(connection, roles)
+    _store_roles(connection, roles)
     _check_limits(connection)
     _check_schema(connection, members)
-    entered = entered_roles(connection)
+    entered = list_roles(connection)
     existing = set(connection.scalars(_ROLE_NAMES))
     missing = [role.name for role in entered if role.name not in existing]
     separation = Separation(entered, created, reassigned, missing)
@@ -128,10 +129,10 @@ def shown_user(connection: sa.Connection) -> str | None:
 
 
 def members_role(connection: sa.Connection) -> str:
-    """Return the name of the group role, which has the rights and which all others are members of.
+    """Return the name of the role that has the rights and that the roles of all users belong to.
 
-    There is one for each database: roles belong to the server, and other databases may have other
-    owners.
+    Each database has its own, since roles exist on the whole server, and other databases may have
+    other owners.
     """
     database = str(connection.scalar(sa.text("SELECT current_database()")))
     name = f"axon_users_{database}"
@@ -145,7 +146,7 @@ def new_password() -> str:
     return secrets.token_urlsafe(32)
 
 
-def entered_roles(connection: sa.Connection) -> list[Role]:
+def list_roles(connection: sa.Connection) -> list[Role]:
     """Return the roles that belong to a user, sorted by name."""
     rows = connection.execute(
         sa.text(f"SELECT role::text, user_id, admin FROM {ROLES} ORDER BY role")  # noqa: S608
@@ -154,7 +155,7 @@ def entered_roles(connection: sa.Connection) -> list[Role]:
 
 
 def _check_name(name: str, members: str) -> None:
-    # Passfiles cannot contain line breaks, and columns no lone surrogates.
+    # isprintable() rejects line breaks, which passfiles cannot contain, and lone surrogates.
     if not name.isprintable() or not 1 <= len(name.encode()) <= _MAX_NAME_LENGTH:
         raise InvalidData(
             f"role {name!r}",
@@ -165,7 +166,7 @@ def _check_name(name: str, members: str) -> None:
 
 
 def _check_user(role: Role) -> None:
-    # Policies compare JSON with columns, which escape such characters differently.
+    # Policies compare JSON with columns, and the two escape some characters differently.
     if column_text(role.user_id) != role.user_id:
         raise InvalidData(
             f"user {role.user_id!r}", "contains a character that names of users must not have"
@@ -186,7 +187,7 @@ def _create_roles(connection: sa.Connection, members: str, names: Iterable[str])
     return created
 
 
-# Roles that are, or can become by SET ROLE, a role to which their policies do not apply.
+# Roles of users that are, or can become by SET ROLE, a role that the policies do not limit.
 _UNLIMITED = sa.text(
     f"""
     WITH owners(oid, what) AS (
@@ -232,7 +233,7 @@ def _check_limits(connection: sa.Connection) -> None:
 
 
 def _check_schema(connection: sa.Connection, members: str) -> None:
-    """Raise StoreError for rights on the schema that only its owner can change."""
+    """Raise StoreError if rights on the schema must change, and only its owner can do that."""
     name, owner, me, usable = connection.execute(
         sa.text(
             "SELECT nspname::text, pg_get_userbyid(nspowner)::text, current_user::text, "
@@ -264,7 +265,7 @@ def _check_schema(connection: sa.Connection, members: str) -> None:
         )
 
 
-def _enter(connection: sa.Connection, roles: Iterable[Role]) -> None:
+def _store_roles(connection: sa.Connection, roles: Iterable[Role]) -> None:
     enter = sa.text(
         f"INSERT INTO {ROLES} VALUES (:role, :user_id, :admin) "  # noqa: S608
         "ON CONFLICT (role) DO UPDATE SET user_id = excluded.user_id, admin = excluded.admin"

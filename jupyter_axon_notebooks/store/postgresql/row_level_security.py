@@ -1,8 +1,8 @@
 """Row-level security that limits each role to the records of its user.
 
 Every table has a policy. A notebook belongs to its ``user_id``; every other row belongs to the
-owner of its notebook. Rows are deleted with their notebook, so that a later notebook of the same id
-does not inherit them. The policies compare columns, so documents must agree with their columns.
+owner of its notebook. Rows are deleted with their notebook, so that they do not belong to a later
+notebook with the same id. The policies use columns, and ensure that documents agree with them.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _OWN_NOTEBOOK = (
 _IN_OWN_NOTEBOOK = (
     f"EXISTS (SELECT 1 FROM {NOTEBOOKS.name} WHERE {NOTEBOOKS.name}.id = notebook_id)"  # noqa: S608
 )
-# Ids of contents and runs are predictable. Whoever could insert them in advance would prevent saves
-# and runs of another user's notebook. The id of a run ends with 64 hexadecimal digits.
+# Ids of contents and runs are predictable. A user who could insert the ids of another user's
+# notebook would prevent its saves and runs. The id of a run ends with 64 hexadecimal digits.
 _ID_CHECKS = {
     CONTENTS.name: "starts_with(id, notebook_id || '/') AND ",
     RUNS.name: "left(id, -64) = notebook_id || '/' AND ",
 }
 
 _ALL_RIGHTS = "SELECT, INSERT, UPDATE, DELETE"
-# How long others wait behind an attempt to lock the tables; transactions take less.
+# The longest attempt to lock the tables, behind which others wait. Transactions take less.
 _LOCK_TIMEOUT = "500ms"
 
 
@@ -77,9 +77,9 @@ def _policies(schema: Schema) -> Iterator[_Policy]:
 def _check_ending(names: Iterable[str]) -> str:
     """Return the condition that a document agrees with the columns of these fields.
 
-    It compares the end of the JSON (see :func:`.codec.encode_ending`): PostgreSQL's JSON lacks
-    NaN, NUL and lone surrogates. It compares bytes, since finding the end of a text by characters
-    takes milliseconds for large cells.
+    It compares the end of the text (see :func:`.codec.encode_ending`), since PostgreSQL does not
+    parse JSON with NaN, NUL or lone surrogates; and bytes, since counting characters takes
+    milliseconds for large cells.
     """
     fields = " || ".join(f"""',"{name}":' || to_json({name})::text""" for name in names)
     end = f"{fields} || '}}'"
@@ -128,7 +128,7 @@ class RowLevelSecurity:
             self._execute(f"GRANT {policy.rights} ON {policy.table} TO {self._members}")
 
     def _lock_tables(self, tables: Iterable[str]) -> None:
-        """Lock the tables until the commit, but give up soon: others wait behind."""
+        """Lock the tables until the commit, with a short timeout, since others wait meanwhile."""
         self._execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         try:
             self._execute(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")

@@ -1,5 +1,1 @@
 """Stores in SQLite files."""
-
-from .files import file_system, move_aside
-
-__all__ = ["file_system", "move_aside"]

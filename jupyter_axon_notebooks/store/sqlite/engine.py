@@ -1,4 +1,4 @@
-"""The SQLite engine: one file, written durably, read by many processes while one writes."""
+"""The SQLite engine: stores in one file, with one writer and many readers at a time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from ...errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
 from ...records import new_id
 from ...userfiles import NotRegular
+from ..engine import Engine
 from ..error_mapping import OUTDATED, map_errors
 from .error_mapping import translate_error
 from .files import (
@@ -36,8 +37,8 @@ from .files import (
 _SMALLEST_PAGE = 512
 
 
-class SqliteEngine:
-    """The implementation of :class:`.engine.Engine` for SQLite.
+class SqliteEngine(Engine):
+    """The engine for SQLite.
 
     Parameters
     ----------
@@ -51,8 +52,8 @@ class SqliteEngine:
     """
 
     one_writer = True
-    narrows_first = False
-    survives_forks = False  # see `fork_safety`
+    filters_first = False
+    survives_forks = False
 
     def __init__(
         self,
@@ -85,18 +86,12 @@ class SqliteEngine:
         """Whether the files were removed or replaced, so that commits would be lost."""
         return self._files is not None and self._files.are_lost
 
-    def check(self) -> None:
-        """Do nothing: the first statement fails if the file cannot be used."""
-
-    def prepare(self, connection: sa.Connection) -> None:
-        """Do nothing: SQLite needs no tables of its own."""
-
     def outdate(self, connection: sa.Connection, version: int) -> None:
         """Write the version to the header of the file, which every writer reads."""
         connection.exec_driver_sql(f"PRAGMA user_version = {version}")
 
     def begin(self, connection: sa.Connection, timeout: float) -> None:
-        """Begin as the only writer, so that what is read cannot change before the commit."""
+        """Begin as the only writer, so that data that was read cannot change before the commit."""
         self._set_timeout(connection, timeout)
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         driver: Any = connection.connection.driver_connection
@@ -114,7 +109,7 @@ class SqliteEngine:
         self._set_timeout(connection, self._read_timeout)
 
     def _set_timeout(self, connection: sa.Connection, seconds: float) -> None:
-        """Set SQLite's busy timeout, unless it is about the same already, as it mostly is."""
+        """Set SQLite's busy timeout if it differs by more than a tenth: each change takes time."""
         milliseconds = round(seconds * 1000)
         current = connection.info.get("busy_timeout", round(self._read_timeout * 1000))
         if abs(current - milliseconds) > current // 10:
@@ -125,12 +120,6 @@ class SqliteEngine:
     def commit(self, connection: sa.Connection, *, wrote: bool) -> None:  # noqa: ARG002
         """Commit."""
         connection.commit()
-
-    def lock(self, connection: sa.Connection, name: str) -> None:
-        """Do nothing: there is no other writer."""
-
-    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Do nothing: there is no other writer."""
 
     def change_marker(self, connection: sa.Connection) -> str:
         """Return the data version of a connection that never writes."""
@@ -156,9 +145,6 @@ class SqliteEngine:
         if self.path is not None:
             self.close()
 
-    def after_fork_in_child(self) -> None:
-        """Do nothing: the child opens its own connections."""
-
 
 def _create_memory_engine() -> sa.Engine:
     arguments = {"isolation_level": None, "check_same_thread": False}
@@ -169,17 +155,13 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
     """Create an engine for the file at ``path``, and the file if it is missing.
 
     The driver is in autocommit mode. With its implicit transactions, a read that is followed by a
-    write could lose what another process committed in between.
-
-    Raises
-    ------
-    StoreError
-        When the folder or the file cannot be created.
+    write could lose what another process committed in between. Raises StoreError if the folder or
+    the file cannot be created.
     """
     _create_file(path)
     is_network = file_system(path) in NETWORK_FILE_SYSTEMS
     if is_network and not _has_locks(path.parent):
-        # SQLite would wait for the lock and then report another process.
+        # SQLite would wait for the lock, and then report that another process has it.
         raise StoreError(
             f"the store {path} is on a network file system without locks; "
             "set AxonNotebooks.store_url to a local file"
@@ -218,10 +200,8 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
 def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
     """Create an engine that only reads the file at ``path``, which may not be writable.
 
-    Raises
-    ------
-    StoreError
-        When there is no such file, or its log cannot be read without writing to the folder.
+    Raises StoreError if there is no such file, or its log cannot be read without writing to the
+    folder.
     """
     if not path.is_file():
         raise StoreError(f"the store {path}: there is no such file")
@@ -318,15 +298,15 @@ def _has_locks(folder: Path) -> bool:
 
 
 def make_durable(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:
-    """Make commits durable, with the given journal mode or, where it is impossible, the current."""
+    """Make commits durable; set the journal mode if the file system supports it."""
     mode = _set_journal(connection, journal, busy_timeout)
-    # Without a write-ahead log the removal of the journal commits; EXTRA makes that durable.
+    # Without a write-ahead log, the removal of the journal is the commit; EXTRA makes it durable.
     connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
     connection.execute("PRAGMA fullfsync=ON")  # macOS: flush the cache of the disk, too
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> str:
-    # Switching needs exclusive access, for which SQLite's busy timeout does not apply.
+    # Switching needs exclusive access, and SQLite does not apply its busy timeout to it.
     deadline = time.monotonic() + busy_timeout
     while True:
         try:

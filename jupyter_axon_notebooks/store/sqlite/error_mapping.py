@@ -49,9 +49,9 @@ _ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
 )
 _UNIQUE = "UNIQUE constraint failed: "
 
-#: Messages that SQLite also uses when the log or its index finds no space, or a quota is exceeded.
+#: Messages that SQLite also uses if there is no space for the log, or a quota is exceeded.
 _AMBIGUOUS = ("unable to open database file", "disk I/O error")
-#: Bytes that are written to find out; the index of the log grows by half as many.
+#: Bytes that :func:`_is_full` tries to write: more than the index of the log grows by at once.
 _PROBE_SIZE = 64 * 1024
 
 
@@ -73,7 +73,7 @@ def translate_error(name: str, path: Path | None, error: BaseException) -> AxonE
 
 
 def _is_full(folder: Path) -> bool:
-    """Return whether writing to ``folder`` fails, which is the only way to detect quotas."""
+    """Return whether the disk of ``folder`` or a quota is full, by writing a temporary file."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(_PROBE_SIZE))

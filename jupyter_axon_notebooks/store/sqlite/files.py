@@ -12,11 +12,9 @@ import sqlalchemy as sa
 from ...errors import StoreError
 from ...records import now
 from ...userfiles import check_regular
-from ..urls import file_of, shown_url
 
 #: Files beside the database that may hold changes that it lacks.
 LOGS = ("-wal", "-journal")
-#: Device and inode.
 Identity = tuple[int, int]
 #: The value of the pragma ``auto_vacuum`` for files that can be shortened in steps.
 INCREMENTAL = 2
@@ -43,12 +41,7 @@ def size(path: Path) -> int:
 def check_files(path: Path) -> None:
     """Check that the database and its logs, if they exist, are regular files.
 
-    SQLite would wait forever for a pipe.
-
-    Raises
-    ------
-    NotRegular
-        For the first one that is not.
+    SQLite would wait forever for a pipe. Raises NotRegular for the first one that is not.
     """
     for suffix in ("", *LOGS):
         file = beside(path, suffix)
@@ -60,7 +53,7 @@ def check_files(path: Path) -> None:
 
 
 def identity(path: Path) -> Identity | None:
-    """Return what distinguishes the file at ``path`` from others; None if there is none."""
+    """Return device and inode of the file at ``path``; None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -71,8 +64,8 @@ def identity(path: Path) -> Identity | None:
 class OpenedFiles:
     """The identities of the files that an engine has open, to detect removal and replacement.
 
-    An open file that is removed can still be read and written, but its content is lost when it is
-    closed. SQLite keeps the log and its index while it has connections.
+    A removed file can be read and written as long as it is open, but then its content is lost.
+    The log and its index exist as long as there are connections.
     """
 
     def __init__(self, engine: sa.Engine, path: Path) -> None:
@@ -113,28 +106,12 @@ class OpenedFiles:
             return any(identity(path) != found for path, found in self._logs.items())
 
 
-def move_aside(url: str) -> Path:
-    """Rename the file of a store, and its logs, so that the next process creates a new store.
+def move_aside(path: Path) -> Path:
+    """Move a store aside with :func:`rename_files`; processes that have it open notice that.
 
-    Processes that have the store open notice it when they use the store next.
-
-    Returns
-    -------
-    Path
-        The new path of the file: ``<name>.damaged-<time>``. The logs are beside it.
-
-    Raises
-    ------
-    StoreError
-        When the store is not in a file, there is no file, or it cannot be renamed.
+    Raises StoreError if it cannot be renamed.
     """
-    path = file_of(url)
-    if path is None:
-        raise StoreError(
-            f"the store {shown_url(url)} is not in a file, so it cannot be moved aside"
-        )
     try:
-        path.stat()
         return rename_files(path)
     except OSError as error:
         raise StoreError(
@@ -143,9 +120,12 @@ def move_aside(url: str) -> Path:
 
 
 def rename_files(path: Path) -> Path:
-    """Rename a database and its logs, as far as they exist; return the new path."""
+    """Rename a database and its logs to ``<name>.damaged-<time>``; return the new path.
+
+    Files that are missing are skipped.
+    """
     target = path.with_name(f"{path.name}.damaged-{now():%Y-%m-%dT%H-%M-%S.%fZ}")
-    for suffix in (*LOGS, "-shm", ""):  # the logs first: SQLite deletes a log without a database
+    for suffix in (*LOGS, "-shm", ""):  # the logs first: SQLite deletes a log without its database
         if beside(path, suffix).exists():
             beside(path, suffix).rename(beside(target, suffix))
     return target

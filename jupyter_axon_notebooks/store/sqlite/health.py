@@ -50,7 +50,7 @@ class FileHealth:
     free : int
         Unused bytes in the file.
     shrinks : bool
-        Whether unused space can be returned while the store is in use.
+        Whether unused space can be returned to the disk while the store is in use.
     faults : list of str
         Messages of SQLite's integrity check, or why it could not run.
     """
@@ -150,8 +150,8 @@ def _schema_version(connection: sqlite3.Connection) -> int | None:
 
 @contextmanager
 def _connect_read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    # To read a database with a write-ahead log, SQLite creates the index of the log if it is
-    # missing. Without a log nobody has the database open, so it can be treated as immutable.
+    # To read a database in WAL mode, SQLite creates the index of the log if it is missing. If there
+    # is no log, no process has the database open, so it can be treated as immutable.
     unused = _journal(path) == "wal" and not beside(path, "-wal").exists()
     query = "immutable=1" if unused else "mode=ro"
     uri = f"{path.as_uri()}?{query}"
@@ -163,10 +163,7 @@ def _connect_read_only(path: Path) -> Iterator[sqlite3.Connection]:
 def connect_to_file(path: Path) -> Iterator[sa.Connection]:
     """Open a snapshot of the database in the file ``path``, without creating any file.
 
-    Raises
-    ------
-    sqlite3.Error
-        When it cannot be opened.
+    Raises sqlite3.Error if it cannot be opened.
     """
     with _connect_read_only(path) as driver:
         engine = sa.create_engine("sqlite://", creator=lambda: driver, poolclass=sa.StaticPool)
@@ -176,7 +173,7 @@ def connect_to_file(path: Path) -> Iterator[sa.Connection]:
 
 
 def _journal(path: Path) -> str:
-    # From the header of the file: a connection to an immutable database always answers "delete".
+    # From the header of the file: `PRAGMA journal_mode` of an immutable database is "delete".
     try:
         with open_regular(path) as file:
             header = file.read(20)

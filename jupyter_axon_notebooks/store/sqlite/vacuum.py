@@ -1,8 +1,8 @@
-"""Return of unused space to the disk, which SQLite does not do by itself.
+"""Returning unused space of SQLite files to the disk.
 
-It happens in steps. Each blocks other writers for a moment only, and the caller may pause between
-two of them. ``PRAGMA optimize`` is not used: every query has an index of its own, and statistics of
-an unbalanced store could only lead SQLite away from it.
+This is done in short steps, since each blocks other writers. The caller may pause between two of
+them. ``PRAGMA optimize`` is not used: every query has an index, and statistics of an unbalanced
+store could make SQLite choose another one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from .files import INCREMENTAL, beside, size
 
 #: Free pages that are kept for future writes.
 _SPARE_PAGES = 256
-#: Bytes from which the log is truncated. SQLite restarts it at 4 MB unless a reader is active.
+#: Logs longer than this, in bytes, are truncated. SQLite reuses the log from 4 MB on unless a reader
+#: is active.
 LONG_LOG = 16 * 1024 * 1024
 #: Seconds after which a step ends.
 _STEP_TIME = 0.02
@@ -58,7 +59,7 @@ def _truncate_log(database: Database, path: Path) -> int:
         return 0
     with database.reading() as connection:
         # PASSIVE copies the log into the file without blocking writers. TRUNCATE blocks them, so it
-        # runs when there is little left to do, and does not wait.
+        # runs only after everything was copied, and does not wait for readers.
         _, length, copied = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").one()
         if length != copied:
             return 0

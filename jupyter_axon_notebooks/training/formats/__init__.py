@@ -1,8 +1,8 @@
 """The formats of state files.
 
-Tensors are kept in safetensors files, other values as JSON in their metadata, so that a state is
-one file that other programs can read; scikit-learn estimators are kept by skops. Nothing is
-pickled, and no framework is imported that is not in use.
+A state is a safetensors file, which other programs can read; values other than tensors are JSON in
+its metadata. scikit-learn estimators are skops files. Nothing is pickled, and no framework is
+imported that is not in use.
 
 * :mod:`.models`, :mod:`.training`: the two files of a checkpoint
 * :mod:`.tensor_files`: safetensors files
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from .models import EncodedState, Format, TreeFormat, encode_model, prepare_model
 from .restore_plan import PendingRestore, list_immutable, list_replaced
-from .tensor_files import Source, open_source
+from .tensor_files import Source
 from .training import RestoredTraining, encode_training, prepare_training
 
 __all__ = [
@@ -37,37 +37,12 @@ __all__ = [
     "explain_immutable",
     "explain_replaced",
     "leave_inference_mode",
-    "open_source",
     "prepare_model",
     "prepare_training",
-    "restore_model",
-    "restore_training",
 ]
 
-#: Places in a message.
+#: The largest number of places in a message.
 _MAX_LISTED: Final = 4
-
-
-def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
-    """Restore a model from the file at ``path``; see :func:`prepare_model`.
-
-    Raises :class:`NotFound` as well, if there is no such file.
-    """
-    with leave_inference_mode():
-        with open_source(path) as source:
-            restore = prepare_model(source, model, trusted=trusted)
-        return restore()
-
-
-def restore_training(
-    path: str, optimizer: Any | None, extra: Any | None, *, rng: bool
-) -> RestoredTraining:
-    """Restore a training from the file at ``path``; see :func:`prepare_training`."""
-    with leave_inference_mode():
-        with open_source(path) as source:
-            restore = prepare_training(source, optimizer, extra, rng=rng)
-        restored: RestoredTraining = restore()
-        return restored
 
 
 def explain_immutable(model: Any, optimizer: Any, extra: Any) -> str | None:
@@ -94,8 +69,8 @@ def explain_immutable(model: Any, optimizer: Any, extra: Any) -> str | None:
 def explain_replaced(model: Any, optimizer: Any, extra: Any) -> str | None:
     """Explain which entries of dicts and lists of a training were replaced; None if there are none.
 
-    The entries of a tree of parameters are used through the tree; arrays in ``extra`` and tuples
-    usually have variables of their own, which keep the old values.
+    Only arrays in ``extra`` and tuples are reported, since the user often has them in variables,
+    which still have the old values.
     """
     targets = {"model": model, "optimizer": optimizer, "extra": extra}
     found = [

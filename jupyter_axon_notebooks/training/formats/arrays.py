@@ -1,8 +1,8 @@
 """Arrays of NumPy and JAX and tensors of PyTorch, as stored in safetensors files.
 
-Types that the format has are stored as such, so that other programs can read them. Items of other
-types (``complex128``, dates, texts) are stored as bytes in one more dimension, and the type is
-noted beside the tensor. No framework is imported unless one of its arrays is used.
+Types that safetensors supports are stored as such, so that other programs can read them. Items of
+other types (``complex128``, dates, texts) are stored as bytes in one more dimension, and the type
+is stored in the JSON. No framework is imported unless one of its arrays is used.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _LABELLED: Final = frozenset({"pandas", "polars", "xarray"})
 
 
 class ArrayEncoding(NamedTuple):
-    """How an array is stored.
+    """The stored form of an array.
 
-    ``dtype`` is the type of the array where the file's type does not determine it. ``identity`` is
-    equal for objects that share memory, shape, strides and type; None if unknown.
+    ``dtype`` is the type of the array if the type in the file does not determine it. ``identity``
+    is equal for objects that share memory, shape, strides and type; None if unknown.
     """
 
     tensor: Tensor
@@ -108,7 +108,7 @@ def split_keys(keys: Any) -> tuple[str, Any]:
 
 
 def make_keys(generator: str, data: Any) -> Any:
-    """Return the JAX keys that :func:`split_keys` has split; raise TypeError or ValueError."""
+    """Return the JAX keys with this generator and data; raise TypeError or ValueError."""
     import jax
 
     return jax.random.wrap_key_data(data.copy(), impl=generator)
@@ -117,10 +117,7 @@ def make_keys(generator: str, data: Any) -> Any:
 def encode_array(array: Any) -> ArrayEncoding:
     """Return how an array is stored.
 
-    Raises
-    ------
-    TypeError
-        If it contains more than numbers, dates and texts.
+    Raises TypeError if it contains more than numbers, dates and texts.
     """
     import numpy as np
 
@@ -142,13 +139,13 @@ def encode_array(array: Any) -> ArrayEncoding:
 
     shape = tuple(int(size) for size in array.shape)
     tensor = Tensor(code or "U8", shape if code else (*shape, dtype.itemsize), get_bytes)
-    noted = None if code and little == dtype else numpy_name(dtype)
+    stored_dtype = None if code and little == dtype else numpy_name(dtype)
     identity: tuple[Any, ...] | None = None
     if not isinstance(array, np.ndarray):
         identity = ("object", id(array))
     elif array.nbytes:
         identity = ("numpy", array.ctypes.data, shape, array.strides, dtype.str, dtype.name)
-    return ArrayEncoding(tensor, noted, identity)
+    return ArrayEncoding(tensor, stored_dtype, identity)
 
 
 def encode_tensor(tensor: Any) -> ArrayEncoding:
@@ -169,13 +166,13 @@ def encode_tensor(tensor: Any) -> ArrayEncoding:
     if tensor.is_meta:
         raise TypeError("a tensor on the meta device has no values to store")
     name, shape = torch_name(tensor.dtype), tuple(tensor.shape)
-    code, stored, noted = _CODES.get(name), shape, None
+    code, stored, stored_dtype = _CODES.get(name), shape, None
     if name == _PAIRS:
         if not shape:
             raise TypeError(f"a single {name} cannot be stored; keep it as an array of one")
         code, stored = "F4", (*shape[:-1], 2 * shape[-1])
     elif name in _TORCH_RAW:
-        stored, noted = (*shape, tensor.element_size()), name
+        stored, stored_dtype = (*shape, tensor.element_size()), name
     elif code is None:
         raise TypeError(f"a tensor of type {name} cannot be stored; convert it to another type")
 
@@ -187,15 +184,15 @@ def encode_tensor(tensor: Any) -> ArrayEncoding:
     if tensor.numel():
         place = (str(tensor.device), tensor.data_ptr(), shape, tensor.stride())
         identity = ("torch", *place, name, tensor.is_conj(), tensor.is_neg())
-    return ArrayEncoding(Tensor(code or "U8", stored, get_bytes), noted, identity)
+    return ArrayEncoding(Tensor(code or "U8", stored, get_bytes), stored_dtype, identity)
 
 
-def read_array(file: OpenedFile, entry: Entry, noted: str | None) -> Any:
+def read_array(file: OpenedFile, entry: Entry, stored_dtype: str | None) -> Any:
     """Return the NumPy array at ``entry`` as a view of the file's memory.
 
     Parameters
     ----------
-    noted : str, optional
+    stored_dtype : str, optional
         The type of the array where the file's type does not determine it.
 
     Raises
@@ -205,23 +202,23 @@ def read_array(file: OpenedFile, entry: Entry, noted: str | None) -> Any:
     """
     import numpy as np
 
-    dtype = numpy_dtype(noted or _NAMES.get(entry.code, entry.code))
-    shape = _array_shape(entry, noted, dtype.name, dtype.itemsize)
+    dtype = numpy_dtype(stored_dtype or _NAMES.get(entry.code, entry.code))
+    shape = _array_shape(entry, stored_dtype, dtype.name, dtype.itemsize)
     if entry.stop == entry.start:
         return np.empty(shape, dtype)
     octets = np.frombuffer(file.memory, np.uint8, entry.stop - entry.start, entry.start)
     return octets.view(_to_little_endian(dtype)).reshape(shape).astype(dtype, copy=False)
 
 
-def read_tensor(file: OpenedFile, entry: Entry, noted: str | None) -> Any:
+def read_tensor(file: OpenedFile, entry: Entry, stored_dtype: str | None) -> Any:
     """Return the PyTorch tensor at ``entry``; see :func:`read_array`."""
     import torch
 
-    name = noted or (_PAIRS if entry.code == "F4" else _NAMES.get(entry.code, entry.code))
+    name = stored_dtype or (_PAIRS if entry.code == "F4" else _NAMES.get(entry.code, entry.code))
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"this version of PyTorch has no type {name}")
-    shape = _array_shape(entry, noted, name, dtype.itemsize)
+    shape = _array_shape(entry, stored_dtype, name, dtype.itemsize)
     size = entry.stop - entry.start
     if not size:
         return torch.empty(shape, dtype=dtype, device="cpu")
@@ -229,20 +226,24 @@ def read_tensor(file: OpenedFile, entry: Entry, noted: str | None) -> Any:
     return octets.view(dtype).view(shape)
 
 
-def _array_shape(entry: Entry, noted: str | None, name: str, itemsize: int) -> tuple[int, ...]:
-    if entry.code == "F4" and noted is None:
+def _array_shape(
+    entry: Entry, stored_dtype: str | None, name: str, itemsize: int
+) -> tuple[int, ...]:
+    if entry.code == "F4" and stored_dtype is None:
         if not entry.shape or entry.shape[-1] % 2:
             raise ValueError("numbers of four bits must come in pairs")
         return (*entry.shape[:-1], entry.shape[-1] // 2)
-    if noted is None or _CODES.get(name) == entry.code:
+    if stored_dtype is None or _CODES.get(name) == entry.code:
         return entry.shape
     if entry.code != "U8" or entry.shape[-1:] != (itemsize,):
-        raise ValueError(f"stored as {entry.code} of shape {entry.shape}, which is no {noted}")
+        raise ValueError(
+            f"stored as {entry.code} of shape {entry.shape}, which is no {stored_dtype}"
+        )
     return entry.shape[:-1]
 
 
 def copy_array(view: Any) -> Any:
-    """Return a copy of an array or tensor in memory of its own."""
+    """Return a copy of an array or tensor."""
     if is_key(view):
         return view
     if not is_tensor(view):
@@ -263,7 +264,7 @@ def is_lazy(tensor: Any) -> bool:
 
 
 def is_writable(array: Any) -> bool:
-    """Return whether each item of an array or tensor can be changed by itself."""
+    """Return whether the items of an array or tensor can be changed independently."""
     if is_tensor(array):
         torch: Any = sys.modules["torch"]
         if array.layout is not torch.strided:
@@ -282,7 +283,7 @@ def has_same_bits(one: Any, other: Any) -> bool:
 
 
 def changing(*tensors: Any) -> AbstractContextManager[Any]:
-    """Enter PyTorch's inference mode if a tensor was created in it, which it takes to change it."""
+    """Enter PyTorch's inference mode if a tensor was created in it: it can be changed only there."""
     torch: Any = sys.modules["torch"]
     if any(tensor.is_inference() for tensor in tensors if not is_lazy(tensor)):
         mode: AbstractContextManager[Any] = torch.inference_mode()
@@ -303,7 +304,7 @@ def overwrite(array: Any, values: Any) -> None:
 
 
 def convert_like(template: Any, array: Any) -> Any:
-    """Return a NumPy array as a JAX array on the devices of ``template``, if that is one."""
+    """Return a JAX array on the devices of ``template`` if that is one, else ``array``."""
     jax = sys.modules.get("jax")
     if jax is None or not isinstance(template, jax.Array):
         return array
@@ -337,10 +338,7 @@ def numpy_name(dtype: Any) -> str:
 def numpy_dtype(name: str) -> Any:
     """Return the NumPy or ml_dtypes type with a name of :func:`numpy_name`.
 
-    Raises
-    ------
-    TypeError
-        If there is none, or it can contain more than numbers, dates and texts.
+    Raises TypeError if there is none, or it can contain more than numbers, dates and texts.
     """
     import numpy as np
 

@@ -14,7 +14,7 @@ from .tree import TreeWriter, read_tree
 
 
 class EncodedState(Protocol):
-    """A state to be written, which refers to tensors rather than copying them."""
+    """A state to be written, which refers to the tensors instead of copying them."""
 
     @property
     def format(self) -> str:
@@ -32,9 +32,9 @@ class EncodedState(Protocol):
 
 
 class Format(Protocol):
-    """The file format of one kind of models; add new ones to the list below.
+    """The file format of one kind of models; all are listed in ``_FORMATS``.
 
-    A format recognizes its models without importing their framework, by ``sys.modules``.
+    A format must recognize its models without importing their framework, by ``sys.modules``.
     """
 
     #: The models, for error messages.
@@ -49,7 +49,7 @@ class Format(Protocol):
         ...
 
     def prepare(self, source: Source, model: Any, *, trusted: bool) -> PendingRestore:
-        """Read and compare a file that restores ``model``; if None, one that returns a new one."""
+        """Read a file and compare it with ``model``; without a model, prepare to return a new one."""
         ...
 
 
@@ -86,7 +86,7 @@ class TreeFormat:
 
 
 class ModuleFormat(TreeFormat):
-    """PyTorch modules: a file of their state dict, which other programs read as one."""
+    """PyTorch modules: a file of their state dict, which other programs can read as such."""
 
     models = "PyTorch modules"
 
@@ -100,7 +100,7 @@ class ModuleFormat(TreeFormat):
             state = stateful.get_nested_state(model)
         except TypeError as error:
             raise TypeError(f"model: {error}") from None
-        # Tensors come first, so that those within other values do not take their names.
+        # Tensors first, so that no tensor within another value gets the name of one of them.
         ordered = sorted(state.items(), key=lambda item: not arrays.is_tensor(item[1]))
         writer = TreeWriter()
         return writer.make_file(writer.encode(dict(ordered), "model", ""), "pt")
@@ -126,8 +126,8 @@ def encode_model(model: Any) -> EncodedState:
 def prepare_model(source: Source, model: Any | None, *, trusted: bool = False) -> PendingRestore:
     """Read and compare a file that restores ``model``, in place where possible, and returns it.
 
-    Without a model it returns what was stored. Nothing changes before the result is called, so that
-    several files are restored or none.
+    Without a model it returns the stored values. Nothing changes before the result is called, so
+    that either all files of a checkpoint are restored or none.
 
     Parameters
     ----------

@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 
 from . import arrays, sharding
 
-#: The classes of wrappers, and the names under which they have the module.
+#: The classes of wrappers, and their attribute with the wrapped module.
 _WRAPPERS: Final = {
     "OptimizedModule": "_orig_mod",
     "DataParallel": "module",
     "DistributedDataParallel": "module",
 }
-#: Names in an error message.
+#: The largest number of names in an error message.
 _MAX_LISTED: Final = 8
 
 
@@ -82,7 +82,7 @@ def find_mismatches(model: Any, state: Any) -> list[str]:
 def _differs_in_size(
     model: Any, name: str, own: Mapping[str, Any], state: Mapping[str, Any]
 ) -> bool:
-    """Return whether ``name`` is a buffer whose size alone differs, as that of one that grows."""
+    """Return whether ``name`` is a buffer that differs only in its shape."""
     shorten = _name_shortener(model)
     buffers = {shorten(buffer) for buffer, _ in model.named_buffers(remove_duplicate=False)}
     stored = state[name]
@@ -90,10 +90,10 @@ def _differs_in_size(
 
 
 def set_state(model: Any, state: Mapping[str, Any], copy: Callable[[Any], Any]) -> None:
-    """Set ``model`` to ``state``, for which :func:`find_mismatches` found no reason against it.
+    """Set ``model`` to ``state``, which must have no mismatches (see :func:`find_mismatches`).
 
     Parameters and buffers remain the same objects; empty buffers get the size in ``state``.
-    ``copy`` copies a value that the model may hold on to.
+    ``copy`` copies a value that the model may keep a reference to.
     """
     before = get_state(model)
     state = _match_names(before, state)
@@ -103,11 +103,11 @@ def set_state(model: Any, state: Mapping[str, Any], copy: Callable[[Any], Any]) 
     own = model.state_dict()
     names = _plain_names(model, own)
     for name, plain in names.items():
-        if plain not in state:  # of a module with its own loading
+        if plain not in state:  # a custom module accepts that
             del own[name]
             continue
         value = sharding.distribute_like(own[name], state[plain])
-        # The module may hold on to what is not a parameter or buffer.
+        # The module copies parameters and buffers; it may keep references to other values.
         is_copied = arrays.is_tensor(value) and not name.endswith("_extra_state")
         own[name] = value if is_copied else copy(value)
     known = {*names.values()}
@@ -115,13 +115,13 @@ def set_state(model: Any, state: Mapping[str, Any], copy: Callable[[Any], Any]) 
         for plain in state:
             if plain not in known and plain.startswith(custom.plain):
                 own[custom.path + plain[len(custom.plain) :]] = copy(state[plain])
-    # The versions in ``own`` are the present ones, so load_state_dict does not convert anything.
+    # ``own`` has the versions of the present modules, so load_state_dict does not convert anything.
     with arrays.changing(*model.parameters(), *model.buffers()):
         model.load_state_dict(own)
 
 
 class _CustomModule(NamedTuple):
-    """A module with its own way of loading its state, like the observers of quantization.
+    """A module that loads its state with its own code, such as an observer for quantization.
 
     ``path`` is the prefix of its names in the model's state, ``plain`` the same without wrappers.
     """
@@ -131,7 +131,7 @@ class _CustomModule(NamedTuple):
     module: Any
 
     def accepts(self, own: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-        """Try on a copy whether the module loads its part of ``state``."""
+        """Return whether a copy of the module loads its part of ``state``."""
         start = len(self.plain)
         own_names = {name[start:] for name in own if name.startswith(self.plain)}
         stored = {name[start:]: state[name] for name in state if name.startswith(self.plain)}
@@ -150,7 +150,7 @@ class _CustomModule(NamedTuple):
 
 
 def _custom_modules(model: Any) -> list[_CustomModule]:
-    """Return the outermost modules with their own way of loading their state."""
+    """Return the outermost modules that load their state with their own code."""
     found: list[_CustomModule] = []
     shorten = _name_shortener(model)
     for path, module in _named_modules(model):
@@ -177,7 +177,7 @@ def _named_modules(model: Any) -> Iterator[tuple[str, Any]]:
 def _find_growing(
     model: Any, own: Mapping[str, Any], state: Mapping[str, Any]
 ) -> dict[str, tuple[Any, str]]:
-    """Return the buffers that are empty, now or in ``state``, and need the shape in ``state``."""
+    """Return buffers to be set to the shape in ``state``: empty ones, or empty in ``state``."""
     shorten = _name_shortener(model)
     found = {}
     for path, module in _named_modules(model):
@@ -197,7 +197,7 @@ def _find_growing(
 
 
 def _make_writable(model: Any, state: Mapping[str, Any]) -> None:
-    """Give expanded tensors their own memory; ``load_state_dict`` fails on them, but late."""
+    """Copy expanded tensors, on which ``load_state_dict`` would fail after it has set others."""
     shorten = _name_shortener(model)
     for tensors in (model.named_parameters, model.named_buffers):
         for name, tensor in tensors(remove_duplicate=False):
@@ -241,7 +241,7 @@ def _plain_names(model: Any, names: Mapping[str, Any]) -> dict[str, str]:
 def _match_names(own: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``state`` under the names in ``own``.
 
-    They differ in the state dict of a wrapped module, and in files that have tied tensors once.
+    The names differ if the state dict of a wrapped module was stored, or tied tensors only once.
     """
     if own.keys() != state.keys():
         names = {_remove_wrappers(name): name for name in own}

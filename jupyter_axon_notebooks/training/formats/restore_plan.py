@@ -1,8 +1,8 @@
 """Restoring stored values into existing objects: all of them, or none.
 
-A plan first compares all values with the objects, and collects the mismatches; then it changes the
-objects. Objects with their own ``load_state_dict`` can still refuse a state: they are set first, so
-that in this case only such objects have changed.
+A plan first compares all values with the objects and collects the mismatches. Then it changes the
+objects. Objects with their own ``load_state_dict`` may still refuse a state. They are set first, so
+that only such objects have changed if one refuses.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MAX_LISTED: Final = 8
 
 
 class PendingRestore(NamedTuple):
-    """The restoring of a file in two steps, so that of several files all begin before one finishes.
+    """A prepared restore of a file, in two steps; with several files, call each ``begin`` first.
 
-    ``begin`` sets the objects that may refuse their state, with :class:`InvalidData`; ``finish``
-    sets the others, and returns what is restored.
+    ``begin`` sets the objects that may refuse their state, and raises :class:`InvalidData` if one
+    does. ``finish`` sets the others, and returns the restored value.
     """
 
     begin: Callable[[], None]
@@ -78,16 +78,16 @@ class RestorePlan:
         return lambda: copy_values(stored, self._copies)
 
     def fit(self, target: Any, stored: Any, where: str, *, strict: bool) -> Step:
-        """Return the step that puts ``stored`` into ``target``, in place where possible.
+        """Return the step that sets ``target`` to ``stored``, in place where possible.
 
-        Where nothing can be changed in place, it returns a new value of the same structure.
+        The step returns ``target``, or a new value of the same structure if it is immutable.
 
         Parameters
         ----------
         where : str
             The place of the target in error messages.
         strict : bool
-            Whether keys and lengths must be equal; else the stored value may have more.
+            Whether keys and lengths must be equal; otherwise the stored value may have more.
         """
         if stateful.is_stateful(target):
             return self._fit_stateful(target, stored, where)
@@ -140,9 +140,10 @@ class RestorePlan:
         return step
 
     def _link(self, stored: Any, own: Any, where: str, inner: list[Step]) -> Any:
-        """Replace the states of objects in an object's state by the objects in its state now.
+        """Replace states of objects within ``stored`` by these objects, which are in ``own``.
 
-        The steps that set those objects are added to ``inner``.
+        ``stored`` and ``own`` are the stored and the present state of the outer object. The steps
+        that set the inner objects are added to ``inner``.
         """
         if isinstance(stored, State):
             if not stateful.is_stateful(own):
@@ -219,7 +220,7 @@ class RestorePlan:
     def _fit_sequence(
         self, target: Sequence[Any], stored: Sequence[Any], where: str, *, strict: bool
     ) -> Step:
-        """Fit item by item; plain values, such as a history of losses, may be fewer or more."""
+        """Fit item by item; lists of plain values, such as losses, may differ in length."""
         shared = min(len(target), len(stored))
         if len(target) != len(stored) and (strict or any(map(_is_restored_into, target[shared:]))):
             self.refuse(f"{where} has {len(target)} items, in the checkpoint {len(stored)}")
@@ -275,7 +276,7 @@ def copy_values(stored: Any, copies: dict[int, Any] | None = None) -> Any:
         return tuple.__new__(type(stored), [copy_values(value, copies) for value in stored])
     elif arrays.is_numeric(stored):
         if id(stored) not in copies:
-            # The original is kept as well, since ids are unique only among living objects.
+            # The original is kept as well, so that its id is not reused.
             copies[id(stored)] = (stored, arrays.copy_array(stored))
         return copies[id(stored)][1]
     return stored
@@ -287,8 +288,8 @@ def copy_values(stored: Any, copies: dict[int, Any] | None = None) -> Any:
 def list_immutable(target: Any, where: str) -> list[str]:
     """List the places in ``target`` that can be restored only by replacing a value.
 
-    Those are arrays of JAX, read-only arrays, numbers and texts, alone or in tuples. In a dict or a
-    list, the entry is replaced.
+    Those are arrays of JAX, read-only arrays, numbers and texts, except in dicts and lists, whose
+    entries can be replaced.
     """
     is_container = isinstance(target, (MutableMapping, list))
     if target is None or stateful.is_stateful(target) or is_container:

@@ -29,12 +29,9 @@ def get_rng_states() -> dict[str, Any]:
 
 
 def check_rng_states(path: str, states: Any) -> None:
-    """Try the states in the file at ``path`` on new generators.
+    """Check the states in the file at ``path`` with new generators.
 
-    Raises
-    ------
-    StateCorrupt
-        If they are invalid.
+    Raises StateCorrupt if they are invalid.
     """
     try:
         if not isinstance(states, dict):
@@ -58,7 +55,7 @@ def check_rng_states(path: str, states: Any) -> None:
 
 
 def set_rng_states(states: dict[str, Any]) -> None:
-    """Set the generators in use to their states; of CUDA devices as many as there are."""
+    """Set the generators that are in use; states of missing CUDA devices are ignored."""
     if "python" in states:
         random.setstate(states["python"])
     if "numpy" in states and (numpy := sys.modules.get("numpy")):
@@ -108,7 +105,7 @@ def select_rank(states: dict[str, Any], rank: int, size: int) -> tuple[dict[str,
     Returns
     -------
     tuple
-        None as states if there are none for this rank: :func:`seed_rank` seeds it then.
+        The states are None if there are none for this rank; use :func:`seed_rank` then.
     """
     ranks = states.get("ranks")
     ranks = ranks if isinstance(ranks, list) else [None]

@@ -1,8 +1,8 @@
-"""scikit-learn estimators, kept by skops: nothing is pickled, and only trusted types are created.
+"""scikit-learn estimators as skops files: nothing is pickled, and only trusted types are created.
 
-skops itself trusts types that it has checked. Other types are created if the file has the signature
-of this user (see :mod:`..signing`), or with ``trusted``. The signature is the comment of the zip
-file that skops writes.
+skops trusts a list of types by default. Other types are created only if the file has the signature
+of this user (see :mod:`..signing`), or if the caller trusts them. A skops file is a zip file; the
+signature is its comment.
 """
 
 from __future__ import annotations
@@ -62,12 +62,8 @@ class SkopsFormat:
     def encode(self, model: Any) -> SkopsFile:
         """Encode the file of ``model``.
 
-        Raises
-        ------
-        TypeError
-            If skops cannot keep a part of it, or would restore something else.
-        StateError
-            If skops is not installed.
+        Raises TypeError if skops cannot keep a part of it, or would restore something else, and
+        StateError if skops is not installed.
         """
         skops = _import_skops()
         name = type_name(model)
@@ -76,7 +72,7 @@ class SkopsFormat:
             untrusted = skops.get_untrusted_types(data=content)
         except Exception as error:
             raise _refuse(model, error) from error
-        # Functions and classes are kept by name; skops looks for the name only when it reads.
+        # skops stores functions and classes by name, and does not check that the name exists.
         if missing := [one for one in untrusted if not _exists(one)]:
             raise TypeError(
                 f"model: skops cannot keep this {name}: {missing[0]} is a function or class "
@@ -106,7 +102,7 @@ class SkopsFormat:
         stored = _load(source, trusted=trusted)
         if model is None:
             return PendingRestore(lambda: None, lambda: stored)
-        # By name: running a notebook's cell again defines its classes again.
+        # By name, since running a cell again creates its classes again.
         names = type_name(model), type_name(stored)
         if names[0] != names[1]:
             raise InvalidData("model", f"is a {names[0]}, in the checkpoint a {names[1]}")

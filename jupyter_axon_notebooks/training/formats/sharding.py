@@ -1,8 +1,8 @@
 """Tensors that are distributed over processes: DTensors of ``fully_shard`` and tensor parallelism.
 
 Files contain whole tensors, so that a training can resume with any number of processes. Gathering
-is a collective operation that all processes must enter together, which :mod:`..distributed`
-ensures; distributing is not.
+is a collective operation, which all processes must start together; :mod:`..distributed` ensures it.
+Each process distributes tensors without the others.
 """
 
 from __future__ import annotations
@@ -106,6 +106,6 @@ def distribute_like(template: Any, whole: Any) -> Any:
         return whole
     from torch.distributed.tensor import distribute_tensor
 
-    # Each process has the whole tensor, so none is sent.
+    # No rank sends its data, since each process has the whole tensor.
     local = whole.detach().to(template.device)
     return distribute_tensor(local, template.device_mesh, template.placements, src_data_rank=None)

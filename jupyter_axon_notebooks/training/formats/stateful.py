@@ -60,12 +60,12 @@ def _is_generator(value: Any) -> bool:
 
 
 def kind_of(value: Any) -> str:
-    """Return the kind under which a state is stored; that of all modules is the same."""
+    """Return the name of the type that is stored with a state; it is the same for all modules."""
     return "torch.nn.Module" if is_module(value) else type_name(_unwrap(value))
 
 
 def matches_kind(value: Any, kind: str) -> bool:
-    """Return whether a state of ``kind`` may be that of ``value``; the class may have moved."""
+    """Return whether ``kind`` is the kind of ``value``; the class may be in another module."""
     names = (kind_of(value), type_name(value))  # earlier releases stored the type of wrappers
     return kind.rpartition(".")[2] in [name.rpartition(".")[2] for name in names]
 
@@ -76,8 +76,8 @@ def matches_kind(value: Any, kind: str) -> bool:
 def _unwrap(value: Any) -> Any:
     """Return the optimizer or scheduler that ``value`` wraps, as accelerate's optimizer does.
 
-    A wrapper is an object whose state is that of an attribute. The state is stored as that of the
-    wrapped object, so that it can be restored with the wrapper and without it.
+    A wrapper is an object with the same state as one of its attributes. The kind of the wrapped
+    object is stored, so that the state can be restored with the wrapper or without it.
     """
     passed: list[Any] = []
     while value is not None and _has_step(value) and all(value is not other for other in passed):
@@ -101,9 +101,10 @@ def _unwrap(value: Any) -> Any:
 
 
 def _loader(value: Any) -> Any:
-    """Return the object that loads the state: what accelerate wraps, or whose method is borrowed.
+    """Return the object whose ``load_state_dict`` is to be called.
 
-    Other wrappers may do more than to pass the state on, so their own method is called.
+    For wrappers of accelerate, and for methods that are attributes of the object, it is the inner
+    object. Other wrappers may need to change the state, so their own method is called.
     """
     while has_state_dict(value):
         if _is_defined_in(value, "load_state_dict", "accelerate."):
@@ -119,7 +120,7 @@ def _loader(value: Any) -> Any:
 
 
 def _has_step(value: Any) -> bool:
-    """Return whether ``value`` is an optimizer or scheduler; the state of others may be costly."""
+    """Return whether ``value`` is an optimizer or scheduler, whose state can be read quickly."""
     is_object = not isinstance(value, type) and has_state_dict(value)
     return is_object and callable(getattr(value, "step", None))
 
@@ -159,14 +160,9 @@ def get_state(value: Any) -> Any:
 
 
 def get_nested_state(value: Any) -> Any:
-    """Return the state of ``value``, which may contain other stateful objects that it uses.
-
-    A scheduler in a scheduler is such an object.
-
-    Raises
-    ------
-    TypeError
-        If the state contains objects that cannot be restored in place.
+    """Return the state of ``value``, which may contain stateful objects, such as inner schedulers.
+    Raises TypeError if the state contains objects
+       that cannot be restored in place.
     """
     state = get_state(value)
     if not (parts := _find_stateful(state)):
@@ -209,7 +205,7 @@ def _find_stateful(state: Any) -> list[Any]:
 
 
 def can_check(value: Any) -> bool:
-    """Return whether :func:`find_mismatches` is complete; others may refuse a state later."""
+    """Return whether :func:`find_mismatches` finds all mismatches of ``value``."""
     value = _loader(value)
     return is_module(value) or _loads_like_pytorch(value) or not has_state_dict(value)
 
@@ -221,11 +217,11 @@ def _loads_like_pytorch(value: Any) -> bool:
 
 
 def find_mismatches(value: Any, state: Any) -> list[str]:
-    """Return reasons why ``value`` cannot have ``state``, as far as they are known beforehand."""
+    """Return reasons why ``value`` cannot have ``state``; see also :func:`can_check`."""
     inner = _unwrap(value)
     if _is_optimizer(inner):
         if not can_check(value) and not _is_optimizer_state(state):
-            return []  # of an optimizer that loads in its own way
+            return []  # this optimizer has its own kind of state
         return _find_optimizer_mismatches(inner, state)
     if is_module(inner):
         return pytorch.find_mismatches(inner, state)
@@ -244,7 +240,7 @@ def set_state(value: Any, state: Any, copy: Callable[[Any], Any]) -> None:
     Parameters
     ----------
     copy : callable
-        Copies parts of the state that ``value`` may hold on to; modules copy most parts themselves.
+        Copies parts of the state that ``value`` may keep a reference to.
     """
     value = _loader(value)
     if is_module(value):
@@ -305,7 +301,7 @@ def _find_optimizer_mismatches(optimizer: Any, state: Any) -> list[str]:
     if unknown := [key for key in kept if isinstance(key, int) and key not in numbers]:
         return [f"the checkpoint has the state of a parameter {unknown[0]!r} that is in no group"]
     if not type(optimizer).__module__.startswith("torch.optim."):
-        return []  # others may keep anything for a parameter
+        return []  # other optimizers may have entries of any shape
     found = []
     for number, parameter in zip(numbers, parameters, strict=True):
         values = kept.get(number, {})
@@ -329,7 +325,7 @@ def _set_optimizer(optimizer: Any, state: Any) -> None:
             if getattr(value, "shape", None) == parameter.shape:
                 values[name] = sharding.distribute_like(parameter, value)
     optimizer.load_state_dict(state)
-    # Options that were not saved, as those of a newer release or a scheduler, keep their values.
+    # Keep options that were not saved, such as those of a newer release or of a scheduler.
     for group, options in zip(optimizer.param_groups, before, strict=True):
         for name in options.keys() - group.keys():
             group[name] = options[name]

@@ -4,14 +4,13 @@ The layout is that of https://huggingface.co/docs/safetensors: the length of the
 little-endian), the header (JSON, padded to a multiple of 8), and the tensors' bytes back to back,
 in the order of the library, so that each starts at a multiple of its item size.
 
-The library ``safetensors`` is not used. It writes only whole files at once, and it reads paths, not
-the open file whose digest was verified. It opens no file without NumPy or PyTorch, and reads
-neither the types of ml_dtypes nor types that are newer than its release. The tests compare both.
+The library ``safetensors`` is not used. It writes only whole files at once, and reads only paths,
+not the open file whose digest was verified. It needs NumPy or PyTorch, and does not support the
+types of ml_dtypes. The tests compare this module with the library.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import mmap
 import os
@@ -19,11 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
 
-from ...errors import NotFound, StateCorrupt
+from ...errors import StateCorrupt
 from ...states.folders import convert_os_errors
-from ...userfiles import open_regular
 
-#: The bits of an item by type code. Tensors are ordered by type, the last code first.
+#: The bits of an item by type code. Files contain tensors of the last code first.
 BITS: Final = {
     "BOOL": 8,
     "F4": 4,
@@ -50,7 +48,7 @@ BITS: Final = {
 }
 _ORDER: Final = {code: place for place, code in enumerate(BITS)}
 _METADATA: Final = "__metadata__"
-#: The longest header that the library reads.
+#: The longest header that the library ``safetensors`` reads.
 _MAX_HEADER: Final = 100_000_000
 #: The most dimensions that arrays of NumPy and PyTorch can have.
 _MAX_DIMENSIONS: Final = 64
@@ -138,26 +136,11 @@ class OpenedFile(NamedTuple):
     memory: mmap.mmap
 
 
-@contextlib.contextmanager
-def open_source(path: str) -> Iterator[Source]:
-    """Open the state file at ``path``; raise NotFound or StateError if it cannot be read."""
-    with convert_os_errors("read", os.path.dirname(path)), contextlib.ExitStack() as opened:
-        try:
-            file = opened.enter_context(open_regular(path))
-        except FileNotFoundError:
-            raise NotFound("state file", path) from None
-        yield Source(path, file)
-
-
 def open_tensors(source: Source) -> OpenedFile:
-    """Check and map the file in ``source``, which may be closed afterwards.
+    """Check and map the file in ``source``; the caller may close it afterwards.
 
-    Raises
-    ------
-    StateCorrupt
-        If it is not a valid safetensors file, with the reason.
-    StateError
-        If it cannot be read.
+    Raises StateCorrupt if it is not a valid safetensors file, with the reason, and StateError if it
+    cannot be read.
     """
     path, file = source
     with convert_os_errors("read", os.path.dirname(path)):

@@ -1,4 +1,4 @@
-"""The state file of a training: optimizer, other objects, and random generators."""
+"""The state file of a training: its optimizer, other objects, and random generators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tree import TreeWriter, read_tree
 
 
 class RestoredTraining(NamedTuple):
-    """The restored objects, or what was stored where there was none to restore."""
+    """The restored objects; stored values for objects that were not given."""
 
     optimizer: Any
     extra: Any
@@ -27,8 +27,8 @@ def encode_training(
     Parameters
     ----------
     optimizer : object
-        An object with ``state_dict()`` and ``load_state_dict()``, a tree of arrays as of optax, a
-        list or dict of these, or None.
+        An object with ``state_dict()`` and ``load_state_dict()``, a tree of arrays (optax), a list
+        or dict of these, or None.
     extra : object
         Python values, arrays and stateful objects, nested in any way; or None.
     rng : bool
@@ -58,14 +58,9 @@ def prepare_training(
 ) -> PendingRestore:
     """Read and compare a file that restores ``optimizer``, ``extra`` and the random generators.
 
-    ``extra`` may have less than is stored: the rest is added to its dicts and lists.
-
-    Raises
-    ------
-    InvalidData
-        If the objects do not fit the file.
-    StateCorrupt, StateError
-        If the file is not valid, or cannot be read.
+    ``extra`` may have less than is stored: the rest is added to its dicts and lists. Raises
+    InvalidData if the objects do not fit the file, and StateCorrupt or StateError if the file is
+    not valid, or cannot be read.
     """
     tree = read_tree(source)
     if not isinstance(tree, dict) or tree.keys() != {"optimizer", "extra", "rng"}:

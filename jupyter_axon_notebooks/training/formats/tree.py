@@ -5,8 +5,8 @@ JSON values stand for themselves; other values are objects with their kind under
     {"lr": 0.1, "betas": {"$": "tuple", "items": [0.9, 0.999]},
      "exp_avg": {"$": "tensor", "name": "optimizer.exp_avg"}}
 
-The JSON is in the metadata of the file; all names of the same memory share one tensor. Reading
-makes only values of the kinds listed here, so a malicious file cannot run code.
+The JSON is in the metadata of the file. Values that share memory share one tensor in the file.
+Reading creates only values of the kinds in this module, so a malicious file cannot run code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _VERSION: Final = 1
 _MAX_DEPTH: Final = 64
 #: The key of the kind of a value.
 _KIND: Final = "$"
-#: Integers from here on are not portable in JSON.
+#: Integers of this size and more are not portable in JSON.
 _LARGE_INTEGER: Final = 1 << 63
 
 
@@ -47,7 +47,7 @@ def _encode_float(value: float) -> str:
     return struct.pack(">d", value).hex()  # keeps the payload of NaNs
 
 
-#: Atoms that JSON lacks: their kind and their text.
+#: Simple values that JSON cannot express: their kind, and a function that returns their text.
 _ATOMS: Final[dict[type, tuple[str, Callable[[Any], str]]]] = {
     int: ("int", lambda value: format(value, "x")),  # the number of decimal digits is limited
     float: ("float", _encode_float),
@@ -70,7 +70,7 @@ _FACTORIES: Final[dict[Any, str | None]] = {
     None: None,
     **{kind: kind.__name__ for kind in (dict, float, int, list, set, str, tuple)},
 }
-#: Errors of values that are not what the file says.
+#: Errors that invalid values in a file cause.
 _ERRORS: Final = (
     AttributeError,
     IndexError,
@@ -267,12 +267,8 @@ def _join(name: str, part: str) -> str:
 def read_tree(source: Source) -> Any:
     """Return the values in a file; arrays and tensors are views of the file's memory.
 
-    Of a file of another program, return the tensors by name.
-
-    Raises
-    ------
-    StateCorrupt, StateError
-        If the file is not valid, or cannot be read.
+    For a file of another program, return its tensors by name. Raises StateCorrupt or StateError if
+    the file is not valid, or cannot be read.
     """
     file = open_tensors(source)
     path = source.path

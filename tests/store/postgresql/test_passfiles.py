@@ -97,15 +97,15 @@ def make_link(file: Path, line: str) -> Path:
         (with_mode(0o640), "other users may read or write it (mode 0640): run `chmod 600 "),
         (with_mode(0o602), "other users may read or write it (mode 0602): run `chmod 600 "),
         (make_link, "other users may read or write it (mode 0604): run `chmod 600 "),
-        (lambda file, line: write(file, ""), "has no line that fits"),
+        (lambda file, line: write(file, ""), "has no line for"),
         (
             lambda file, line: write(file, "#" + line.replace("\n", "\n#")),
-            "has no line that fits",
+            "has no line for",
         ),
-        (lambda file, line: write(file, "\x00\xff\n:::\n"), "has no line that fits"),
+        (lambda file, line: write(file, "\x00\xff\n:::\n"), "has no line for"),
         (
             lambda file, line: write(file, line.replace(":axon", ":other")),
-            "has no line that fits",
+            "has no line for",
         ),
         (
             lambda file, line: write(file, line.replace("one", "two")),

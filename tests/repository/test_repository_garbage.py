@@ -1,0 +1,422 @@
+"""Garbage collection of old versions and contents removes nothing that is needed."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support.factories import (
+    check_contents,
+    code,
+    count_rows,
+    create_versions,
+    kill_during_save,
+    list_content_ids,
+    new_checkpoint,
+    new_notebook,
+    new_save,
+    read_contents,
+    update_cells,
+)
+
+from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
+from jupyter_axon_notebooks.records import NotebookCell
+from jupyter_axon_notebooks.repository import NotebookRepository, Removal, garbage
+from jupyter_axon_notebooks.repository import versions as repository_versions
+from jupyter_axon_notebooks.store import Store, open_store
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each step of a collection as small as possible."""
+    monkeypatch.setattr(garbage, "_TRANSACTION_TIME", 0.0)
+    monkeypatch.setattr(garbage, "_PAGE", 2)
+
+
+def list_versions(repository: NotebookRepository, id: str = "nb") -> list[str]:
+    """Return the ids of a notebook's versions, oldest first."""
+    return [version.id for version in reversed(repository.versions.list(id))]
+
+
+def collect(repository: NotebookRepository, keep: int, id: str = "nb") -> Removal:
+    steps = list(repository.garbage.remove_versions(id, keep))
+    return Removal(sum(step.versions for step in steps), sum(step.contents for step in steps))
+
+
+# What is kept
+
+
+def test_the_newest_versions_are_kept(repository: NotebookRepository) -> None:
+    versions = create_versions(repository, 5)
+    assert repository.garbage.list_notebooks(5) == []
+    assert collect(repository, 5) == Removal()
+    assert repository.garbage.list_notebooks(4) == ["nb"]
+    assert collect(repository, 2) == Removal(versions=3, contents=6)
+    assert list_versions(repository) == versions[3:]
+    assert repository.garbage.list_notebooks(2) == []
+    assert collect(repository, 2) == Removal()
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_the_version_of_a_checkpoint_is_kept(
+    repository: NotebookRepository, store: Store, pruned: bool
+) -> None:
+    versions = create_versions(repository, 3)
+    repository.create_checkpoint(new_checkpoint("nb", id="cp", version_id=versions[0]))
+    if pruned:
+        changes = {"model_state_path": "", "pruned_at": "2026-01-01T00:00:00.000000Z"}
+        store.checkpoints.update(changes, doc_ids=["cp"])
+    assert repository.garbage.list_notebooks(1) == ["nb"]
+    assert collect(repository, 1).versions == 1
+    assert list_versions(repository) == [versions[0], versions[2]]
+    assert repository.garbage.list_notebooks(1) == []
+    repository.delete_checkpoint("cp")
+    assert repository.garbage.list_notebooks(1) == ["nb"]
+    assert collect(repository, 1).versions == 1
+    assert list_versions(repository) == versions[2:]
+
+
+def test_a_content_is_removed_with_the_last_version_that_lists_it(
+    repository: NotebookRepository, store: Store
+) -> None:
+    create_versions(repository, 1)
+    update_cells(repository, code("a", "other"))
+    update_cells(repository, code("a", "same"), code("b", "0", "0"))
+    assert collect(repository, 1) == Removal(versions=2, contents=1)
+    assert repository.find_by_id("nb").cells == [code("a", "same"), code("b", "0", "0")]
+    update_cells(repository, code("a", "new"))
+    collect(repository, 1)
+    assert len(read_contents(store)) == 1
+
+
+def test_other_notebooks_are_unchanged(repository: NotebookRepository) -> None:
+    create_versions(repository, 3)
+    others = create_versions(repository, 3, id="nb/1")
+    collect(repository, 1)
+    assert list_versions(repository, "nb/1") == others
+    assert repository.garbage.list_notebooks(1) == ["nb/1"]
+
+
+def test_a_missing_notebook_has_no_garbage(repository: NotebookRepository) -> None:
+    assert collect(repository, 1, "none") == Removal()
+    assert list(repository.garbage.remove_staged("none")) == []
+
+
+def test_each_step_leaves_a_consistent_store(
+    repository: NotebookRepository, store: Store, small_steps: None
+) -> None:
+    create_versions(repository, 5)
+    counts = set()
+    for _ in repository.garbage.remove_versions("nb", 1):
+        check_contents(store)
+        counts.add(repository.versions.count("nb"))
+    assert counts == {5, 4, 3, 2, 1}
+
+
+def test_ordinals_may_be_large(repository: NotebookRepository, store: Store) -> None:
+    versions = create_versions(repository, 4)
+    for n, version in enumerate(versions):
+        store.versions.update({"ordinal": 2**63 - 10 + 2 * n}, doc_ids=[version])
+    assert collect(repository, 2) == Removal(versions=2, contents=4)
+    assert list_versions(repository) == versions[2:]
+
+
+def test_a_notebook_with_a_damaged_record_keeps_its_history(
+    repository: NotebookRepository, store: Store
+) -> None:
+    versions = create_versions(repository, 3)
+    store.notebooks.update({"version_id": "none"}, doc_ids=["nb"])
+    with pytest.raises(RecordDamaged, match="none"):
+        collect(repository, 1)
+    assert list_versions(repository) == versions
+    store.notebooks.update({"version_id": versions[-1]}, doc_ids=["nb"])
+
+
+# Changes between the steps of a collection
+
+
+class InterleavedCollections(RuleBasedStateMachine):
+    """Saves, checkpoints and deletions between the steps of concurrent collections."""
+
+    IDS = st.sampled_from(["nb", "nc"])
+    WORDS = st.text("xy", max_size=1)
+    CELLS = st.lists(
+        st.tuples(st.sampled_from("abc"), WORDS, WORDS), max_size=3, unique_by=lambda cell: cell[0]
+    )
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.store = store
+        self.repository = NotebookRepository(store)
+        self.collections: list[Iterator[Removal]] = []
+        self.cells: dict[str | None, list[NotebookCell]] = {}
+
+    @rule(id=IDS, cells=CELLS)
+    def save(self, id: str, cells: list[tuple[str, str, str]]) -> None:
+        save = new_save(*(code(cell_id, source, output) for cell_id, source, output in cells))
+        try:
+            summary = self.repository.save(id, save)
+        except NotFound:
+            summary = self.repository.create(new_notebook(id=id), save)
+        self.cells[summary.version_id] = save.cells
+
+    @rule(id=IDS, number=st.integers(0, 3))
+    def create_checkpoint(self, id: str, number: int) -> None:
+        if versions := list_versions(self.repository, id):
+            version_id = versions[number % len(versions)]
+            self.repository.create_checkpoint(new_checkpoint(id, version_id=version_id))
+
+    @rule(id=IDS, number=st.integers(0, 3))
+    def delete_checkpoint(self, id: str, number: int) -> None:
+        if checkpoints := self.repository.list_checkpoints(id):
+            self.repository.delete_checkpoint(checkpoints[number % len(checkpoints)].id)
+
+    @rule(id=IDS)
+    def delete_notebook(self, id: str) -> None:
+        if self.repository.find_summary(id) is not None:
+            self.repository.delete(id)
+
+    @rule(id=IDS, keep=st.integers(1, 3))
+    def start_collection(self, id: str, keep: int) -> None:
+        self.collections.append(self.repository.garbage.remove_versions(id, keep))
+
+    @precondition(lambda self: self.collections)
+    @rule(number=st.integers(0, 3), steps=st.integers(1, 5))
+    def step_collection(self, number: int, steps: int) -> None:
+        deque(itertools.islice(self.collections[number % len(self.collections)], steps))
+
+    @rule(id=IDS)
+    def remove_staged(self, id: str) -> None:
+        deque(self.repository.garbage.remove_staged(id))
+
+    @invariant()
+    def every_version_can_be_read(self) -> None:
+        assert list_content_ids(self.store) <= read_contents(self.store).keys()
+        for notebook in self.repository.list_all():
+            found = self.repository.find_by_id(notebook.id)
+            assert found.cells == self.cells[found.version_id]
+            for version_id in list_versions(self.repository, notebook.id):
+                version = self.repository.versions.get(notebook.id, version_id)
+                assert version.cells == self.cells[version_id]
+            for checkpoint in self.repository.list_checkpoints(notebook.id):
+                assert checkpoint.version_id in list_versions(self.repository, notebook.id)
+
+    def teardown(self) -> None:
+        for collection in self.collections:
+            deque(collection)
+        self.every_version_can_be_read()
+        for notebook in self.repository.list_all():
+            before = list_versions(self.repository, notebook.id)
+            checkpoints = self.repository.list_checkpoints(notebook.id)
+            needed = {*before[-2:], *(checkpoint.version_id for checkpoint in checkpoints)}
+            collect(self.repository, 2, notebook.id)
+            assert list_versions(self.repository, notebook.id) == [
+                version_id for version_id in before if version_id in needed
+            ]
+        check_contents(self.store)
+        for notebook in self.repository.list_all():
+            self.repository.delete(notebook.id)
+        assert not any(count_rows(self.store).values())
+
+
+def test_changes_between_the_steps_of_collections_lose_nothing(
+    store: Store, small_steps: None
+) -> None:
+    run_state_machine_as_test(
+        lambda: InterleavedCollections(store),
+        settings=settings(deadline=None, max_examples=40, stateful_step_count=25),
+    )
+
+
+# Large saves, which write contents before the version that lists them
+
+
+class CollectingStore:
+    """Runs steps of a collection before transactions of other operations.
+
+    ``schedule[n]`` is the number of steps before the n-th transaction.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+        self._transaction = store.transaction
+        self._schedule: Iterator[int] = iter(())
+        self._steps: Iterator[Removal] | None = None
+        self.transactions = 0
+        monkeypatch.setattr(store, "transaction", self._begin)
+
+    def _begin(self) -> AbstractContextManager[Any]:
+        steps, self._steps = self._steps, None  # a step's own transactions are left alone
+        if steps is not None:
+            self.transactions += 1
+            deque(itertools.islice(steps, next(self._schedule, 0)))
+        self._steps = steps
+        return self._transaction()
+
+    def run(
+        self, steps: Iterator[Removal], schedule: tuple[int, ...], operation: Callable[[], Any]
+    ) -> None:
+        """Run ``operation`` with steps in between, then the remaining steps."""
+        self._steps, self._schedule, self.transactions = steps, iter(schedule), 0
+        operation()
+        self._steps = None
+        deque(steps)
+
+
+def collect_everything(repository: NotebookRepository, id: str) -> Iterator[Removal]:
+    """Collect old versions and staged contents, without waiting for a running save."""
+    yield from repository.garbage.remove_staged(id)
+    yield from repository.garbage.remove_versions(id, 1)
+    yield from repository.garbage.remove_staged(id)
+
+
+#: All ways to distribute at most three steps over four transactions.
+SCHEDULES = [way for way in itertools.product(range(4), repeat=4) if sum(way) <= 3]
+
+
+def large_cells(text: str, source: str = "1") -> list[NotebookCell]:
+    return [code(f"c{n}", source, f"{n}{text}" * 20, count=1) for n in range(5)]
+
+
+@pytest.fixture
+def collecting(monkeypatch: pytest.MonkeyPatch, store: Store, small_steps: None) -> CollectingStore:
+    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 150)
+    return CollectingStore(monkeypatch, store)
+
+
+@pytest.mark.parametrize("source", ["1", "2"])
+def test_collection_during_a_large_save_removes_nothing_needed(
+    repository: NotebookRepository, store: Store, collecting: CollectingStore, source: str
+) -> None:
+    cells = large_cells("q", source)
+    for schedule in SCHEDULES:
+        repository.create(new_notebook(id="nb"), new_save(code("z", "z")))
+        repository.save("nb", new_save(*large_cells("p")))
+        collecting.run(
+            collect_everything(repository, "nb"),
+            schedule,
+            lambda: repository.save("nb", new_save(*cells)),
+        )
+        assert collecting.transactions >= (3 if store.admits_one_writer else 1)
+        assert repository.find_by_id("nb").cells == cells
+        for version in repository.versions.list("nb"):
+            assert repository.versions.get("nb", version.id) is not None
+        deque(collect_everything(repository, "nb"))
+        check_contents(store)
+        repository.delete("nb")
+
+
+def test_collection_during_a_large_creation_removes_nothing_needed(
+    repository: NotebookRepository, store: Store, collecting: CollectingStore
+) -> None:
+    cells = large_cells("q")
+    for schedule in SCHEDULES:
+        steps = itertools.chain.from_iterable(
+            repository.garbage.remove_staged("nb") for _ in range(4)
+        )
+        collecting.run(
+            steps, schedule, lambda: repository.create(new_notebook(id="nb"), new_save(*cells))
+        )
+        assert collecting.transactions >= (3 if store.admits_one_writer else 1)
+        assert repository.find_by_id("nb").cells == cells
+        check_contents(store)
+        repository.delete("nb")
+
+
+def test_concurrent_saves_and_collections_lose_nothing(
+    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch, small_steps: None
+) -> None:
+    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 150)
+    done = threading.Event()
+
+    def keep_collecting() -> int:
+        rounds = 0
+        while not done.is_set():
+            deque(collect_everything(repository, "nb"))
+            rounds += 1
+        return rounds
+
+    def save(n: int) -> None:
+        cells = large_cells(f"{n}", f"{n // 2}")
+        if repository.find_summary("nb") is None:
+            repository.create(new_notebook(id="nb"), new_save(*cells))
+        else:
+            repository.save("nb", new_save(*cells))
+        if n % 5 == 0:
+            repository.create_checkpoint(new_checkpoint("nb"))
+        assert repository.find_by_id("nb").cells == cells
+        if n % 8 == 7:
+            repository.delete("nb")
+
+    with ThreadPoolExecutor(2) as threads:
+        collections = [threads.submit(keep_collecting) for _ in range(2)]
+        try:
+            for n in range(30):
+                save(n)
+        finally:
+            done.set()
+        assert all(collection.result() > 1 for collection in collections)
+    deque(collect_everything(repository, "nb"))
+    for checkpoint in repository.list_checkpoints("nb"):
+        assert repository.versions.get("nb", checkpoint.version_id) is not None
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [[], [code("a")], [code(f"c{n}", "1") for n in range(5)]],
+    ids=["new", "other sources", "other outputs"],
+)
+def test_contents_staged_by_a_killed_save_are_removed(
+    tmp_path: Path, recorded: list[NotebookCell]
+) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    store = open_store(url)
+    repository = NotebookRepository(store)
+    if recorded:
+        repository.create(new_notebook(*recorded, id="nb"))
+    kill_during_save(url)
+    assert len(read_contents(store).keys() - list_content_ids(store)) > 1
+    assert repository.garbage.list_staged() == {"nb"}
+    assert repository.garbage.list_notebooks(1) == []
+    deque(repository.garbage.remove_staged("nb"))
+    assert repository.garbage.list_staged() == set()
+    check_contents(store)
+    assert repository.count() == bool(recorded)
+    store.close()
+
+
+def test_contents_staged_by_a_killed_save_are_used_by_the_next(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/axon.db"
+    kill_during_save(url)
+    store = open_store(url)
+    repository = NotebookRepository(store)
+    created = repository.create(new_notebook(id="nb"), new_save(*large_cells("q")))
+    assert repository.find_by_id("nb") == created
+    assert repository.garbage.list_staged() == set()
+    check_contents(store)
+    store.close()
+
+
+def test_unlisted_contents_are_removed_with_the_next_old_version(
+    repository: NotebookRepository, store: Store
+) -> None:
+    create_versions(repository, 2)
+    store.contents.insert({"notebook_id": "nb", "ordinal": 0, "content": {}})
+    update_cells(repository, code("a", "same"), code("b", "2"))
+    collect(repository, 1)
+    check_contents(store)
