@@ -26,6 +26,7 @@ exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+smartquotes = False  # options such as --min must stay as they are
 
 autodoc_typehints = "none"  # the numpydoc sections name the types
 autodoc_member_order = "bysource"

@@ -88,7 +88,8 @@ def _describe_routes(document: dict[str, Any]) -> Iterator[str]:
                 response = resolve(response)
                 name = "other" if status == "default" else status
                 content = _describe_content(response)
-                yield f"| {name} | {_one_line(response['description'])}{f' ({content})' if content else ''} |"
+                answer = _one_line(response["description"])
+                yield f"| {name} | {answer}{f' ({content})' if content else ''} |"
             yield ""
 
 

@@ -2,8 +2,8 @@
 
 Needs the requirements of `make test`, and Pillow to reduce the size of the images.
 
-The sample notebook trains in JupyterLab: a run that is interrupted, one that resumes from it, and one
-with another learning rate. Takes a few minutes.
+The sample notebook trains in JupyterLab: a run that is interrupted, a run that resumes from it, and
+a run with another learning rate. Takes a few minutes.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def scroll_to(lab: LabPage, text: str) -> None:
     lab.page.evaluate(
         """async text => {
           const { content } = window.jupyterapp.shell.currentWidget;
-          const index = content.widgets.findIndex(({ model }) => model.sharedModel.getSource().includes(text));
+          const index = content.widgets.findIndex(
+            ({ model }) => model.sharedModel.getSource().includes(text)
+          );
           content.activeCellIndex = index;
           await content.scrollToItem(index, 'start');
         }""",

@@ -1,7 +1,8 @@
 """Configure JupyterHub so that each user's server uses its own role in one PostgreSQL store.
 
-For spawners that start servers as system users (LocalProcessSpawner). docs/how-to/jupyterhub.md explains it and
-describes containers. Copy it into your jupyterhub_config.py, or load it there with load_subconfig.
+For spawners that start servers as system users (LocalProcessSpawner). docs/how-to/jupyterhub.md
+explains it and describes containers. Copy it into your jupyterhub_config.py, or load it there with
+load_subconfig.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from sqlalchemy import make_url
 
 c = get_config()  # noqa: F821 - JupyterHub's
 
-# The store, with the owner of its tables as the user. Its password is in the hub's ~/.pgpass or PGPASSFILE.
+# The store, with the owner of its tables as the user, whose password is in the hub's ~/.pgpass.
 OWNER_URL = os.environ.get("AXON_OWNER_URL", "postgresql+psycopg://axon_owner@db.example/axon")
 # The folder of the users' passfiles. Each server reads only its own; nobody can list the folder.
 PASSFILES = Path(os.environ.get("AXON_PASSFILES", "/srv/jupyterhub/axon"))
@@ -27,7 +28,7 @@ PASSFILES.chmod(0o711)
 
 
 def role_of(user: str) -> str:
-    """Return the role of a hub user. Names that are too long or not simple are replaced by a digest."""
+    """Return the role of a hub user: a digest for names that are too long or not simple."""
     if re.fullmatch("[a-z0-9_-]{1,50}", user):
         return f"hub_{user}"
     return f"hubuser_{hashlib.sha256(user.encode()).hexdigest()[:32]}"

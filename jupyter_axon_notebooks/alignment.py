@@ -1,7 +1,7 @@
 """The alignment of two sequences: the elements that they share in the same order. Pure.
 
-:mod:`difflib` takes at least quadratic time where elements repeat or changed their order. The
-functions here take near-linear time, and find good alignments rather than the longest ones.
+The time is near-linear, and the alignments are good but not the longest ones. :mod:`difflib` takes
+at least quadratic time if elements repeat or have another order.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 
-#: The most rounds in which gaps between aligned elements are searched for further ones.
+#: The maximum depth of the recursion into gaps between aligned elements.
 _MAX_ROUNDS = 12
 
 Pair = tuple[int, int]
@@ -18,17 +18,17 @@ Pair = tuple[int, int]
 def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[Pair]:
     """Return the positions of equal elements as pairs, ascending on both sides.
 
-    Common ends are aligned first, then elements that occur once on both sides (as in a patience
-    diff), and the same in each gap between them. In a gap without such elements, the first
-    occurrences are paired, then the second ones, and so on.
+    Like a patience diff, it aligns common ends first and then elements that occur once on both
+    sides, and repeats this in each gap between them. In a gap without such elements, it pairs the
+    first occurrences of each element, then the second ones, and so on.
     """
     codes: dict[Hashable, int] = {}
     old = [codes.setdefault(element, len(codes)) for element in before]
     new = [codes.setdefault(element, len(codes)) for element in after]
     pairs: list[Pair] = []
-    waiting = [(0, len(old), 0, len(new), 0)]
-    while waiting:
-        i1, i2, j1, j2, depth = waiting.pop()
+    stack = [(0, len(old), 0, len(new), 0)]
+    while stack:
+        i1, i2, j1, j2, depth = stack.pop()
         while i1 < i2 and j1 < j2 and old[i1] == new[j1]:
             pairs.append((i1, j1))
             i1, j1 = i1 + 1, j1 + 1
@@ -40,22 +40,27 @@ def align(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[Pair]:
         anchors = _anchors(old, new, range(i1, i2), range(j1, j2))
         pairs.extend(anchors)
         for i, j in [*anchors, (i2, j2)] if anchors else []:
-            waiting.append((i1, i, j1, j, depth + 1))
+            stack.append((i1, i, j1, j, depth + 1))
             i1, j1 = i + 1, j + 1
     return sorted(pairs)
 
 
 def pair_equal(
-    before: Sequence[Hashable], after: Sequence[Hashable], olds: Sequence[int], news: Sequence[int]
+    before: Sequence[Hashable],
+    after: Sequence[Hashable],
+    old_range: Sequence[int],
+    new_range: Sequence[int],
 ) -> list[Pair]:
-    """Return pairs of equal elements at the positions ``olds`` and ``news`` in any order."""
-    waiting: dict[Hashable, Iterator[int]] = {
-        element: iter(places) for element, places in _places(before, olds).items()
+    """Return pairs of equal elements at the given positions, in any order."""
+    unpaired: dict[Hashable, Iterator[int]] = {
+        element: iter(positions) for element, positions in _positions(before, old_range).items()
     }
-    return [(i, j) for j in news if (i := next(waiting.get(after[j], iter(())), None)) is not None]
+    return [
+        (i, j) for j in new_range if (i := next(unpaired.get(after[j], iter(())), None)) is not None
+    ]
 
 
-def longest_rising(numbers: Sequence[int]) -> list[int]:
+def longest_increasing(numbers: Sequence[int]) -> list[int]:
     """Return the positions of the first longest strictly ascending subsequence."""
     # For each length, the ascending subsequence with the greatest start: that start, negated, and
     # its position.
@@ -67,25 +72,27 @@ def longest_rising(numbers: Sequence[int]) -> list[int]:
         after[index] = begins[length - 1] if length else None
         ends[length : length + 1] = [-numbers[index]]
         begins[length : length + 1] = [index]
-    rising: list[int] = []
+    increasing: list[int] = []
     at = begins[-1] if begins else None
     while at is not None:
-        rising.append(at)
+        increasing.append(at)
         at = after[at]
-    return rising
+    return increasing
 
 
-def _anchors(old: Sequence[int], new: Sequence[int], olds: range, news: range) -> list[Pair]:
-    there, here = _places(old, olds), _places(new, news)
+def _anchors(
+    old: Sequence[int], new: Sequence[int], old_range: range, new_range: range
+) -> list[Pair]:
+    there, here = _positions(old, old_range), _positions(new, new_range)
     shared = [(there[code], here[code]) for code in here if code in there]
     once = [pair for pair in shared if len(pair[0]) == len(pair[1]) == 1]
-    found = [pair for places in once or shared for pair in zip(*places)]  # noqa: B905 - one may be longer
+    found = [pair for positions in once or shared for pair in zip(*positions)]  # noqa: B905 - one may be longer
     found.sort(key=lambda pair: pair[1])
-    return [found[index] for index in longest_rising([i for i, _ in found])]
+    return [found[index] for index in longest_increasing([i for i, _ in found])]
 
 
-def _places(elements: Sequence[Hashable], places: Sequence[int]) -> dict[Hashable, list[int]]:
+def _positions(elements: Sequence[Hashable], positions: Sequence[int]) -> dict[Hashable, list[int]]:
     found: dict[Hashable, list[int]] = {}
-    for place in places:
-        found.setdefault(elements[place], []).append(place)
+    for position in positions:
+        found.setdefault(elements[position], []).append(position)
     return found

@@ -19,28 +19,28 @@ from .training.recovery import BackgroundRecovery
 #: be recorded.
 _INTERVAL = 3600.0
 _RECOVERY_INTERVAL = 2.0
-#: The number of checkpoints that cannot be recorded whose reason is logged; the others are counted.
+#: The maximum number of errors to log for one search; the others are counted.
 _LOGGED_ERRORS = 10
 
 
 class BackgroundWork:
     """The background threads of a server.
 
-    One thread logs records under other origins and sweeps the state folders once, then finishes
-    expired runs and collects garbage every hour. The other records checkpoints that trainings made
-    while the store was unavailable, and has the store opened again when its file was removed or
-    replaced.
+    The first thread logs records under other origins and removes leftover state files once. Then it
+    finishes expired runs and collects garbage every hour. The second thread records checkpoints
+    that were made while the store was unavailable. It also calls ``reopen`` when the store's file
+    was removed or replaced.
 
     Parameters
     ----------
     user_id : str or None
-        The user whose records under other origins are logged; None means everybody.
+        The user whose records under other origins are logged. None means all users.
     origin : str, optional
-        The origin of the data folder. Without it, other origins are not looked for.
+        The origin of the data folder. Without it, the first thread does not log other origins.
     recovery : BackgroundRecovery, optional
         The recovery of checkpoints. Without it, the second thread is not started.
     reopen : callable
-        Called when the store's file was removed or replaced.
+        Opens the store again.
     interval : float
         Seconds between two garbage collections.
     """
@@ -114,8 +114,8 @@ class BackgroundWork:
         for other in others:
             if not other.in_use:
                 self._log.warning(
-                    "axon: %d notebooks here have records under another origin (%s), the first is "
-                    "%s. Unless another machine uses it, the origin of this data folder was lost: "
+                    "axon: %d notebooks here have records under another origin (%s), for example "
+                    "%s. If no other machine uses that origin, this data folder has lost its own: "
                     "run `jupyter axon doctor --rebind`",
                     len(other.here),
                     other.origin,
@@ -131,12 +131,12 @@ class BackgroundWork:
                 else:
                     self._record_checkpoints(recovery)
                 logged = None
-            except Exception as error:  # noqa: BLE001 - tried again in a moment
+            except Exception as error:  # noqa: BLE001 - logged, and retried soon
                 kind = "" if isinstance(error, AxonError) else f"{type(error).__name__}: "
                 message = f"{kind}{error}"
                 if message != logged:
                     logged = message
-                    self._log.warning("axon: checkpoints wait to be recorded: %s", message)
+                    self._log.warning("axon: cannot record checkpoints, will retry: %s", message)
             self._stopping.wait(_RECOVERY_INTERVAL)
 
     def _record_checkpoints(self, recovery: BackgroundRecovery) -> None:

@@ -1,11 +1,11 @@
 """The names and values in a checkpoint's ``metrics``, which may hold any JSON.
 
 A metric's *name* is its path of keys joined with dots: in ``{"val": {"loss": 0.1}}`` the value is
-named ``val.loss``. Keys may contain dots themselves, so that a name can fit several values;
-:func:`resolve` decides which one is meant.
+named ``val.loss``. Keys may contain dots themselves, so a name can match several values;
+:func:`resolve` defines which one it means.
 
 Non-finite floats have no JSON form. They are stored as the strings ``"NaN"``, ``"Infinity"`` and
-``"-Infinity"``, and their names in ``nonfinite`` tell them from ordinary strings.
+``"-Infinity"``. The field ``nonfinite`` lists their names, to distinguish them from other strings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from .errors import InvalidData
 
-_SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NONFINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MISSING = object()
 
 _T = TypeVar("_T")
@@ -28,7 +28,7 @@ _Path = tuple[str, ...]
 
 #: The longest name of a nested value that is listed and ranked, in characters.
 MAX_NAME: Final = 1_000
-#: The most characters in the names of all non-finite values of one object.
+#: The maximum total length of the names of all non-finite values of one object.
 _MAX_NAMES: Final = 10_000_000
 
 
@@ -47,8 +47,7 @@ def resolve(metrics: Any, name: str) -> Any:
 
 
 def _resolve(metrics: dict[str, Any], name: str, start: int) -> Any:
-    # Only prefixes that are as long as a key are looked up, since a name may consist of a million
-    # dots.
+    # Look up only prefixes that are as long as a key: a name may consist of a million dots.
     lengths = set(map(len, metrics))
     rest = len(name) - start
     if rest in lengths and name[start:] in metrics:
@@ -69,8 +68,7 @@ def _resolve(metrics: dict[str, Any], name: str, start: int) -> Any:
 def finite_number(value: Any) -> float | None:
     """Return ``value`` as a finite float, or None.
 
-    None for NaN, infinities, booleans, strings, nulls, containers, and integers that are too large
-    for a float.
+    Booleans are not numbers here, and integers that are too large for a float are not finite.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -90,7 +88,7 @@ def format_number(value: float, sign: str = "") -> str:
 
 
 def merge_metrics(before: Any, later: Any) -> Any:
-    """Return metrics with later ones added, which replace those of the same name."""
+    """Return metrics updated with later ones, which replace those of the same name."""
     if not isinstance(before, dict) or not isinstance(later, dict):
         return later or before
     merged = dict(before)
@@ -109,7 +107,7 @@ def finite_metrics(metrics: Any) -> dict[str, float]:
 
 
 def flatten_metrics(metrics: Any) -> dict[str, Any]:
-    """Return the values in ``metrics`` that are not objects, by the names that resolve to them.
+    """Return the values in ``metrics`` that are not objects, by name.
 
     Names of more than :data:`MAX_NAME` characters are left out.
     """
@@ -122,32 +120,31 @@ def flatten_metrics(metrics: Any) -> dict[str, Any]:
     return {name: found[name] for name in names}
 
 
-def _flatten(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> bool:
-    """Add the values below ``above``.
+def _flatten(metrics: dict[str, Any], prefix: str, found: dict[str, Any]) -> bool:
+    """Add the values below ``prefix``.
 
     Return whether no key contains a dot, so that every name fits one value.
     """
     is_plain = True
     for key, value in metrics.items():
-        if len(above) + len(key) > MAX_NAME:
+        if len(prefix) + len(key) > MAX_NAME:
             continue
         is_plain &= "." not in key
         if isinstance(value, dict):
-            is_plain &= _flatten(value, f"{above}{key}.", found)
+            is_plain &= _flatten(value, f"{prefix}{key}.", found)
         else:
-            found[above + key] = value
+            found[prefix + key] = value
     return is_plain
 
 
-def _resolve_all(metrics: dict[str, Any], above: str, found: dict[str, Any]) -> None:
-    # The longest key first, as `resolve` does: the first value of a name is the one that it
-    # resolves to.
+def _resolve_all(metrics: dict[str, Any], prefix: str, found: dict[str, Any]) -> None:
+    # Longest key first, as in `resolve`, so that the first value of a name is the one it means.
     for key in sorted(metrics, key=len, reverse=True):
-        if len(above) + len(key) <= MAX_NAME:
+        if len(prefix) + len(key) <= MAX_NAME:
             value = metrics[key]
-            found.setdefault(above + key, value)
+            found.setdefault(prefix + key, value)
             if isinstance(value, dict):
-                _resolve_all(value, f"{above}{key}.", found)
+                _resolve_all(value, f"{prefix}{key}.", found)
 
 
 def rank(
@@ -158,7 +155,7 @@ def rank(
     Parameters
     ----------
     fields : callable
-        Returns the metrics of an item, followed by the values that order items with equal numbers.
+        Returns the metrics of an item, followed by the values by which ties are sorted.
     """
     ranked: list[tuple[Any, int, _T]] = []
     for index, item in enumerate(items):
@@ -180,80 +177,82 @@ def column_names(names: Collection[str], taken: Collection[str]) -> list[str]:
     return columns
 
 
-def spell_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
+def encode_nonfinite(metrics: Any) -> tuple[Any, list[str]]:
     """Return ``metrics`` with non-finite floats as strings, and the names of those floats.
 
-    A float is named by its JSON Pointer (RFC 6901) instead where its dotted name is also that of
-    an ordinary string that is spelled alike, or looks like the pointer of another value.
+    A dotted name is ambiguous if an ordinary string such as ``"NaN"`` has the same name, or if it
+    equals the JSON Pointer (RFC 6901) of another value. Then the pointer is used as the name.
     """
     if _is_ordinary(metrics):
         return metrics, []
     paths = _bounded(path for path, value in _leaves(metrics) if _is_nonfinite(value))
     if not paths:
         return metrics, []
-    genuine = _bounded(path for path, value in _leaves(metrics) if _is_spelled(value))
-    ambiguous = {".".join(path) for path in genuine} | {
-        _pointer(path) for path in (*genuine, *paths)
+    strings = _bounded(path for path, value in _leaves(metrics) if _is_encoded(value))
+    ambiguous = {".".join(path) for path in strings} | {
+        _pointer(path) for path in (*strings, *paths)
     }
     names = [_pointer(path) if (name := ".".join(path)) in ambiguous else name for path in paths]
-    return _map_leaves(metrics, (), lambda _path, value: _spell(value)), names
+    return _map_leaves(metrics, (), lambda _path, value: _encode(value)), names
 
 
 def limit_nonfinite(metrics: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the ``metrics`` that :func:`spell_nonfinite` accepts, and the names of the others.
+    """Return the ``metrics`` that :func:`encode_nonfinite` accepts, and the names of the others.
 
-    Left out are values, mostly lists, with more non-finite numbers than can be named.
+    A value is left out if the names of its non-finite numbers are too long in total. Usually it is
+    a long list.
     """
     with suppress(InvalidData):
-        spell_nonfinite(metrics)
+        encode_nonfinite(metrics)
         return metrics, []
     left_out: list[str] = []
-    room = _MAX_NAMES
+    budget = _MAX_NAMES
 
-    def fit(found: dict[str, Any], above: _Path) -> dict[str, Any]:
-        nonlocal room
-        fitting: dict[str, Any] = {}
-        for key, value in found.items():
-            path = (*above, key)
+    def limit(values: dict[str, Any], parents: _Path) -> dict[str, Any]:
+        nonlocal budget
+        limited: dict[str, Any] = {}
+        for key, value in values.items():
+            path = (*parents, key)
             if isinstance(value, dict):
-                fitting[key] = fit(value, path)
+                limited[key] = limit(value, path)
                 continue
             length = 0
             for leaf, number in _leaves(value, path):
-                if _is_nonfinite(number) or _is_spelled(number):
+                if _is_nonfinite(number) or _is_encoded(number):
                     length += sum(map(len, leaf))
-                    if length > room:
+                    if length > budget:
                         left_out.append(".".join(path))
                         break
             else:
-                fitting[key], room = value, room - length
-        return fitting
+                limited[key] = value
+                budget -= length
+        return limited
 
-    return fit(metrics, ()), left_out
+    return limit(metrics, ()), left_out
 
 
-def restore_nonfinite(metrics: Any, names: Collection[str]) -> Any:
-    """Undo :func:`spell_nonfinite`; names that match no such string are ignored."""
+def decode_nonfinite(metrics: Any, names: Collection[str]) -> Any:
+    """Undo :func:`encode_nonfinite`; names that match no encoded float are ignored."""
     wanted = frozenset(names)
     if not wanted:
         return metrics
-    spelled = _bounded(path for path, value in _leaves(metrics) if _is_spelled(value))
-    pointers = wanted & set(map(_pointer, spelled))
+    encoded = _bounded(path for path, value in _leaves(metrics) if _is_encoded(value))
+    pointers = wanted & set(map(_pointer, encoded))
     dotted = wanted - pointers
 
-    def restored(path: _Path, value: Any) -> Any:
-        if _is_spelled(value) and (".".join(path) in dotted or _pointer(path) in pointers):
-            return _SPELLED[value]
+    def decode(path: _Path, value: Any) -> Any:
+        if _is_encoded(value) and (".".join(path) in dotted or _pointer(path) in pointers):
+            return _NONFINITE[value]
         return value
 
-    return _map_leaves(metrics, (), restored)
+    return _map_leaves(metrics, (), decode)
 
 
 def _split(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Words and phrases of metrics whose lowest or highest value is the best, without separators.
+#: Metrics whose lowest or highest value is the best: words, and phrases without separators.
 #: ``frontend/src/pure/direction.ts`` has the same table.
 _LOWER: Final = _split(
     """
@@ -275,12 +274,12 @@ _HIGHER: Final = _split(
     negmeangammadeviance
     """
 )
-#: Words that name a part of the data or a kind of mean, and do not affect the direction.
+#: Words that do not affect the direction, such as the name of a data split or a kind of mean.
 _TRAINING: Final = _split("train training")
 _HELD_OUT: Final = _split("val valid validation eval evaluation test dev holdout cv oof")
 _EXTREMES: Final = _split("best min max last final")
 _COUNTED: Final = _split("epoch step batch iter iteration idx")
-#: Kinds of losses: beside them, a ``score`` may be a loss.
+#: Kinds of losses. Next to one of them, a ``score`` may be a loss.
 _KINDS: Final = _split(
     """
     l lsum squared absolute log root smooth huber focal hinge contrastive triplet ctc mlm lm box
@@ -302,15 +301,15 @@ _NEUTRAL: Final = (
     | _EXTREMES
     | _COUNTED
 )
-#: A name with two words of one of these sets is that of a gap or a ratio.
+#: A name with two words of the same set is that of a gap or a ratio.
 _EXCLUSIVE: Final = (_HELD_OUT, _EXTREMES, _split("mean median"), _split("macro micro"))
 #: The last words of names of counts. (Lightning's names of metrics end with ``step`` and
 #: ``epoch``.)
 _COUNTERS: Final = _split("batch iter iteration")
-#: Words that may be combined with one other word of their direction, as in ``nll_loss`` and
+#: Words that may be combined with another word of the same direction, as in ``nll_loss`` and
 #: ``roc_auc_f1``.
 _GENERIC: Final = _split("loss losses error errors auc")
-#: Words that a number may follow, besides those with a direction.
+#: Words that a number may follow. So may words with a direction.
 _NUMBERED: Final = _split("top l at k idx fold dataloader")
 _LONGEST_PHRASE: Final = 6
 _ORDINARY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ ./:@|()\[\]%-]*")
@@ -354,7 +353,7 @@ def direction(name: str) -> Literal["min", "max"] | None:
 
 
 def _is_derived(phrases: list[str]) -> bool:
-    """Return whether a name is that of a gap, a ratio, a count or the time of the best value."""
+    """Return whether a name means a gap, a ratio, a count or the epoch of the best value."""
     found = {*phrases}
     if found & _TRAINING and found & _HELD_OUT:
         return True
@@ -369,7 +368,7 @@ def _is_derived(phrases: list[str]) -> bool:
 
 
 def _first_phrase(words: list[str], before: list[str], directed: list[str]) -> tuple[str, int]:
-    """Return the longest known phrase that ``words`` begin with, and its number of words or 0."""
+    """Return the longest known phrase at the start, and its number of words (0 if none)."""
     for length in range(min(len(words), _LONGEST_PHRASE), 0, -1):
         phrase = "".join(words[:length])
         if phrase in _LOWER or phrase in _HIGHER or phrase in _NEUTRAL:
@@ -379,18 +378,18 @@ def _first_phrase(words: list[str], before: list[str], directed: list[str]) -> t
 
 
 def describe_direction(mode: Literal["min", "max"]) -> str:
-    """Return the meaning of a direction for display."""
+    """Return the text that explains a direction to the user."""
     return "lower is better" if mode == "min" else "higher is better"
 
 
-#: The number of names that are listed if none is similar to the requested one.
+#: The number of names that are listed if none is similar.
 _LISTED: Final = 10
 #: The number of characters of a name that are compared.
 _COMPARED: Final = 200
 
 
 def suggest_names(name: str, known: Iterable[str]) -> str:
-    """Return a hint at names similar to an unknown metric, or else at the first names."""
+    """Return a hint for a message about an unknown metric: similar names, or the first ones."""
     names = {other.lower(): other for other in known}
     close = get_close_matches(name.lower()[:_COMPARED], names, cutoff=0.6)
     if close:
@@ -419,21 +418,21 @@ def is_depth_at_most(metrics: Any, levels: int) -> bool:
 
 
 def _is_ordinary(metrics: Any) -> bool:
-    """Return whether ``metrics`` is an object of finite floats, as it nearly always is."""
+    """Return whether ``metrics`` is a flat object of finite floats, which is the common case."""
     return isinstance(metrics, dict) and all(
         type(value) is float and math.isfinite(value) for value in metrics.values()
     )
 
 
-def _is_spelled(value: Any) -> bool:
-    return isinstance(value, str) and value in _SPELLED
+def _is_encoded(value: Any) -> bool:
+    return isinstance(value, str) and value in _NONFINITE
 
 
 def _is_nonfinite(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _spell(value: Any) -> Any:
+def _encode(value: Any) -> Any:
     if not _is_nonfinite(value):
         return value
     if math.isnan(value):
@@ -442,7 +441,7 @@ def _spell(value: Any) -> Any:
 
 
 def _bounded(paths: Iterable[_Path]) -> list[_Path]:
-    """Return ``paths`` unless their names take too much memory: each repeats the keys above it."""
+    """Return ``paths`` as a list. Raise InvalidData if they take too much memory."""
     found: list[_Path] = []
     length = 0
     for path in paths:

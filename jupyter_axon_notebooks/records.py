@@ -1,9 +1,9 @@
 """The data model: notebooks, cells, outputs, versions, checkpoints and runs.
 
 Field names, types, defaults and JSON form are those of the upstream's document store, so that each
-side reads what the other wrote. In JSON only ``None`` is left out, enum values are lower case, and
-times are RFC 3339 in UTC with microseconds and ``Z``. Fields that the upstream lacks are optional
-and follow a ``# additions`` comment.
+side can read the other's records. JSON omits fields that are ``None``, enum values are lower case,
+and times are RFC 3339 in UTC with microseconds and ``Z``. Fields that the upstream lacks are
+optional and follow a ``# additions`` comment.
 
 Records are plain data, independent of stores, files and HTTP.
 """
@@ -20,15 +20,14 @@ from typing import Annotated, Any, Final, TypeGuard, TypeVar, cast
 import msgspec
 
 from .errors import InvalidData
-from .metrics import restore_nonfinite, spell_nonfinite
+from .metrics import decode_nonfinite, encode_nonfinite
 
-#: A whole number that the upstream keeps in 32 bits: epochs, steps, execution counts.
+#: An epoch, step or execution count, which the upstream stores in 32 bits.
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-#: The largest number in such a field, and the largest step, which JavaScript can still represent
-#: exactly.
 MAX_U32: Final = 2**32 - 1
+#: The largest step: the largest integer that JavaScript represents exactly.
 MAX_STEP: Final = 2**53 - 1
-#: A step beyond the upstream's 32 bits.
+#: A step that does not fit into 32 bits.
 LargeStep = Annotated[int, msgspec.Meta(gt=2**32 - 1, le=2**53 - 1)]
 #: A time with a time zone; other offsets are converted to UTC.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -91,10 +90,10 @@ def now() -> datetime:
 
 
 def now_after(previous: datetime | str | None) -> datetime:
-    """Return the current time, or a microsecond after ``previous`` if the clock is not past it.
+    """Return the current time, or ``previous`` plus a microsecond if that is later.
 
-    Clocks are set back and differ between machines. Records that are ordered by time use this
-    function.
+    Records that are sorted by time use this function, since clocks are set back and differ between
+    machines.
 
     Parameters
     ----------
@@ -121,7 +120,7 @@ _TICK = timedelta(microseconds=1)
 def format_time(moment: datetime) -> str:
     """Return ``moment`` as RFC 3339 in UTC: ``2026-04-16T23:15:00.000000Z``.
 
-    The width is fixed, so that the strings sort like the times.
+    All strings have the same length, so they sort like the times.
     """
     return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
 
@@ -163,7 +162,7 @@ class Record(msgspec.Struct, kw_only=True):
             raise _invalid(str(error)) from None
         except UnicodeEncodeError:
             raise InvalidData(
-                "$", "half a surrogate pair in a field's name, a time or a status"
+                "$", "a lone surrogate in a field's name, a time or a status"
             ) from None
         except OverflowError:
             raise InvalidData("$", "a time outside the years 1 to 9999 in UTC") from None
@@ -172,8 +171,8 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 _MISSING_FIELD = re.compile(r"Object missing required field `(.*)`")
-#: Characters of msgspec's message to keep: it quotes the value, which may be megabytes long.
-_LONGEST_REASON = 300
+#: The maximum length of a reason. msgspec quotes the value, which may be megabytes long.
+_MAX_REASON = 300
 
 
 def _invalid(message: str) -> InvalidData:
@@ -184,7 +183,7 @@ def _invalid(message: str) -> InvalidData:
         reason, path = message, "$"
     if missing := _MISSING_FIELD.fullmatch(reason):
         return InvalidData(f"{path}.{missing[1]}", "required, but missing")
-    reason = reason[:1].lower() + reason[1:_LONGEST_REASON].replace("`", "")
+    reason = reason[:1].lower() + reason[1:_MAX_REASON].replace("`", "")
     return InvalidData(path, reason)
 
 
@@ -200,7 +199,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-#: Fields that are not searched for metadata: MIME bundles, which may hold any JSON, and metadata.
+#: Fields that are not searched for metadata: MIME bundles, which may hold any JSON, and metadata
+#: itself.
 _NO_METADATA = ("data", "attachments", "metadata")
 
 
@@ -208,8 +208,8 @@ def without_trust(value: T) -> T:
     """Return ``value``, all or part of a notebook, without ``trusted`` in its metadata.
 
     ``trusted`` makes JupyterLab run scripts in outputs. Only a contents manager may set it, after
-    it has checked a signature. In a record or a file it has no meaning, and must reach neither a
-    contents manager nor a renderer. The same object is returned if there is nothing to remove.
+    checking a signature, so a ``trusted`` from a record or a file must not reach a contents manager
+    or a renderer. The same object is returned if there is nothing to remove.
     """
     if isinstance(value, list):
         items = [without_trust(item) for item in value]
@@ -226,7 +226,7 @@ def without_trust(value: T) -> T:
 
 
 def untrusted_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return ``metadata`` without ``trusted`` on its own level and below ``jupyter``."""
+    """Return ``metadata`` without ``trusted`` and ``jupyter.trusted``."""
     if "trusted" in metadata:
         metadata = {name: value for name, value in metadata.items() if name != "trusted"}
     jupyter = metadata.get("jupyter")
@@ -282,8 +282,8 @@ class NotebookCell(Record, kw_only=True):
 class NotebookMetadata(Record, kw_only=True):
     """The metadata of a notebook.
 
-    ``extra["nbformat"]`` holds what is needed to rebuild the file, ``extra["axon"]`` the notes of
-    this project.
+    ``extra["nbformat"]`` holds the data that rebuilds the file, and ``extra["axon"]`` the notes of
+    this package.
     """
 
     kernel: str | None = None
@@ -294,8 +294,9 @@ class NotebookMetadata(Record, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        clean = without_trust(kept := self.extra.get("nbformat"))
-        if clean is not kept:
+        nbformat = self.extra.get("nbformat")
+        clean = without_trust(nbformat)
+        if clean is not nbformat:
             self.extra = {**self.extra, "nbformat": clean}
 
 
@@ -325,7 +326,7 @@ class TrainingNotebook(NotebookHeader, kw_only=True):
     cells: list[NotebookCell]
 
     def summary(self) -> NotebookSummary:
-        """Return the record without its cells and without what rebuilds the file."""
+        """Return the record without its cells and ``extra["nbformat"]``."""
         header = {name: getattr(self, name) for name in NotebookHeader.__struct_fields__}
         extra = {name: value for name, value in self.metadata.extra.items() if name != "nbformat"}
         header["metadata"] = msgspec.structs.replace(self.metadata, extra=extra)
@@ -333,7 +334,7 @@ class TrainingNotebook(NotebookHeader, kw_only=True):
 
 
 class NotebookSummary(NotebookHeader, kw_only=True):
-    """A notebook record with the number of its cells in place of the cells."""
+    """A notebook record with the number of its cells instead of the cells."""
 
     cell_count: int
 
@@ -367,17 +368,16 @@ class CellChange(Record, kw_only=True):
     after: str | None = None
 
 
-def whole_step(step: int, large_step: int | None) -> int:
-    """Return the step of a stored checkpoint: ``large_step`` if ``step`` has its largest value."""
+def decode_step(step: int, large_step: int | None) -> int:
+    """Return the step of a stored checkpoint from the two fields that store it."""
     return large_step if step == MAX_U32 and large_step is not None else step
 
 
-class _Measured(Record, kw_only=True):
-    """The fields of checkpoints with numbers that the upstream's JSON form cannot hold.
+class _CheckpointFields(Record, kw_only=True):
+    """The fields of a checkpoint that have another form in JSON than in Python.
 
     In JSON, non-finite metrics are strings whose names are listed in ``nonfinite``, and a step
-    above 2³²-1 is in ``large_step``. In Python, ``metrics`` and ``step`` hold the numbers
-    themselves.
+    above 2³²-1 is in ``large_step``. In Python, ``metrics`` and ``step`` are the numbers.
     """
 
     metrics: Any
@@ -387,19 +387,19 @@ class _Measured(Record, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.step = whole_step(self.step, self.large_step)
+        self.step = decode_step(self.step, self.large_step)
         self.large_step = None
         if self.nonfinite:
-            self.metrics = restore_nonfinite(self.metrics, self.nonfinite)
-        self.nonfinite = spell_nonfinite(self.metrics)[1] or None
+            self.metrics = decode_nonfinite(self.metrics, self.nonfinite)
+        self.nonfinite = encode_nonfinite(self.metrics)[1] or None
 
     def to_json(self) -> dict[str, Any]:
         document = super().to_json()
-        # Assignments are not checked, and a document with a wrong number could not be read again.
+        # msgspec does not validate assignments, and an invalid document could not be read again.
         for name, largest in (("epoch", MAX_U32), ("step", MAX_STEP)):
             if not 0 <= document[name] <= largest:
                 raise InvalidData(f"$.{name}", f"expected a number from 0 to {largest}")
-        document["metrics"], names = spell_nonfinite(self.metrics)
+        document["metrics"], names = encode_nonfinite(self.metrics)
         document.pop("nonfinite", None)
         if names:
             document["nonfinite"] = names
@@ -408,13 +408,13 @@ class _Measured(Record, kw_only=True):
         return document
 
 
-class NotebookCheckpoint(_Measured, kw_only=True):
+class NotebookCheckpoint(_CheckpointFields, kw_only=True):
     """A point of a training: its position, metrics and state files.
 
     Attributes
     ----------
     model_state_path : str
-        ``""`` if there is no state file yet, or it was pruned.
+        ``""`` if there is no state file yet or it was pruned.
     digests, sizes : dict, optional
         SHA-256 in hex and bytes of the state files, by part (``model``, ``optimizer``).
     """
@@ -439,7 +439,7 @@ class NotebookCheckpoint(_Measured, kw_only=True):
 
 
 class RunProcess(Record, kw_only=True):
-    """The process of a run. Its start time tells it from later processes with the same number."""
+    """The process of a run. The start time distinguishes it from later processes with its pid."""
 
     host: str
     pid: int
@@ -461,7 +461,7 @@ class TrainingRun(Record, kw_only=True):
         The cell in which the run began: its id, or ``sha256:…`` of its source if the front end
         sends no ids.
     ordinal : int, optional
-        The number of runs that the same execution of the cell started before.
+        The number of runs that the same execution of the cell had started before this one.
     skipped_run_id : str, optional
         The unfinished run that was not resumed because its process seemed to be alive.
     """
@@ -497,7 +497,7 @@ class NewNotebook(Record, kw_only=True):
     origin: str | None = None
 
 
-class NewCheckpoint(_Measured, kw_only=True):
+class NewCheckpoint(_CheckpointFields, kw_only=True):
     """The fields of a checkpoint to create."""
 
     notebook_id: str

@@ -38,9 +38,8 @@ _COMMANDS: Final = {
     "unpin": ("checkpoints", "unpin"),
 }
 _EXIT_CODES = (
-    "Exit codes: 0 success, 1 failure or problem found, 2 wrong usage or configuration, 3 not "
-    "found, "
-    "4 the store cannot be used, 130 interrupted."
+    "Exit codes: 0 success, 1 failure or problem found, 2 wrong usage or configuration, "
+    "3 not found, 4 the store cannot be used, 130 interrupted."
 )
 
 
@@ -63,6 +62,7 @@ class CommandGroup(click.Group):
             return None
         module, name = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        command.name = cmd_name
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

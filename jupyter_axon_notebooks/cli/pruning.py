@@ -129,7 +129,7 @@ def _without_metric(
     skipped = []
     for id in ids if best else ():
         stored = [one for one in repository.list_checkpoints(id) if has_state(one)]
-        missing = [rule.metric for rule in best if not rule.kept(stored)]
+        missing = [rule.metric for rule in best if not rule(stored)]
         if stored and missing:
             skipped.append(id)
             summary = repository.find_summary(id)

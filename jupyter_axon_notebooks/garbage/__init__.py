@@ -1,7 +1,7 @@
-"""Garbage collection: remove what no record needs any more, in short steps that hold up no save.
+"""Garbage collection: remove data that no record needs, in short steps that delay no save.
 
 * :class:`GarbageCollector`: the policy, run by the server in the background
-* :mod:`.state_folders`: state files of killed processes and deleted checkpoints
+* :mod:`.state_folders`: the removal of state files of killed processes and deleted checkpoints
 
 Old versions and unused contents are found and removed by
 :mod:`jupyter_axon_notebooks.repository.garbage`, free pages of a SQLite file by

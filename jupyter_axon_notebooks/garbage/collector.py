@@ -16,29 +16,29 @@ from ..states import StateStorage
 from ..states.folders import format_size
 from .state_folders import sweep
 
-#: Seconds of work after which to rest, and the rest as a multiple of the work: work takes a tenth
-#: of the time at most.
-_TURN = 0.02
-_REST = 9
-_LONGEST_REST = 5.0
-#: Bytes of state files above which the log suggests to prune.
-_LARGE = 10 * 1000**3
+#: Seconds of work before a rest, and the rest as a multiple of the work. So at most a tenth of the
+#: time is work.
+_WORK_TIME = 0.02
+_REST_FACTOR = 9
+_MAX_REST = 5.0
+#: Bytes of state files above which a warning suggests pruning.
+_MUCH_SPACE = 10 * 1000**3
 
 _T = TypeVar("_T")
 
 
 class Pace:
-    """The pace of background work: short turns with rests, until ``stopping`` is set."""
+    """The pace of background work: short periods of work and rests, until ``stopping`` is set."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
         self._began = time.monotonic()
 
     def rest(self) -> bool:
-        """Rest if a turn is over; return whether to go on."""
+        """Rest if it is time to; return whether to continue."""
         worked = time.monotonic() - self._began
-        if worked >= _TURN:
-            self._stopping.wait(min(worked * _REST, _LONGEST_REST))
+        if worked >= _WORK_TIME:
+            self._stopping.wait(min(worked * _REST_FACTOR, _MAX_REST))
             self._began = time.monotonic()
         return not self._stopping.is_set()
 
@@ -60,11 +60,11 @@ class GarbageCollector:
     Parameters
     ----------
     history_limit : int or None
-        The number of versions of a notebook to keep besides those that checkpoints refer to. None
-        keeps all.
+        The number of versions of a notebook to keep, in addition to those that checkpoints refer
+        to. None keeps all.
     user_id : str or None
-        The user whose notebooks the limit is for, since servers that share a store may have
-        different limits. None means everybody.
+        The user whose notebooks the limit applies to, since servers that share a store may have
+        different limits. None means all users.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class GarbageCollector:
         self._staged: set[str] = set()
 
     def collect(self, pace: Pace) -> None:
-        """Remove old versions and unused contents, then shorten the store's file.
+        """Remove old versions and unused contents, then free pages of the store's file.
 
-        Contents that were staged for a version are removed when two collections in a row find
-        them: by then, no save is in progress that would have to write them again.
+        Staged contents are removed when two collections in a row find them. By then, the save that
+        staged them is no longer in progress.
         """
         garbage, removed = self._repository.garbage, Counter[str]()
         before, self._staged = self._staged, garbage.list_staged()
@@ -104,7 +104,7 @@ class GarbageCollector:
         if removed.total():
             self._log.info(
                 "axon: removed %d old versions of notebooks and %d sources and outputs that no "
-                "other version uses",
+                "version uses",
                 removed["versions"],
                 removed["contents"],
             )
@@ -112,19 +112,19 @@ class GarbageCollector:
             self._log.info("axon: returned %s of the store to the file system", format_size(freed))
 
     def collect_states(self, pace: Pace) -> None:
-        """Remove state files of killed processes, and log when state files take much space."""
+        """Remove state files of killed processes, and warn if state files take much space."""
         try:
             report = sweep(self._states, self._repository.checkpoints.list_state_names, pace.rest)
             used = self._states.measure(progress=lambda _seen: _check(pace.rest()))
         except _Stopped:
             return
         for problem in report.problems:
-            self._log.warning("axon: cannot remove leftovers of an interrupted write: %s", problem)
+            self._log.warning("axon: cannot remove files of an interrupted write: %s", problem)
         if report.freed:
             self._log.info(
-                "axon: removed %s that interrupted writes left behind", format_size(report.freed)
+                "axon: removed %s of files of interrupted writes", format_size(report.freed)
             )
-        if used > _LARGE:
+        if used > _MUCH_SPACE:
             self._log.warning(
                 "axon: state files take %s in %s. `jupyter axon prune --all --keep-newest 5 "
                 "--keep-best METRIC` shows which ones can be removed, and how much that frees",
@@ -144,7 +144,7 @@ def _check(go_on: bool) -> None:
 
 @contextmanager
 def log_errors(log: logging.Logger, task: str) -> Iterator[None]:
-    """Log errors of a background task, which is tried again later, and go on."""
+    """Log errors instead of raising them. The background task is repeated later."""
     try:
         yield
     except AxonError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +14,6 @@ from ..states import StateStorage
 from ..states.folders import Folder
 from ..states.layout import MARK, MARKS, PART_MARKS, STATE_NAMES, is_temporary
 from ..states.writer import read_mark, remove_if_empty
-
-#: Seconds within which the writer of a temporary file has locked it.
-_UNLOCKED = 2.0
 
 #: Returns the names of the state files of (notebook id, checkpoint id), or None if there is no
 #: such record.
@@ -33,11 +29,11 @@ class SweepReport:
     folders : list of str
         The removed folders of checkpoints without a record.
     temporaries : list of str
-        The removed files that a killed writer had not completed or not recorded.
+        The removed files that a killed process had not completed or not recorded.
     freed : int
-        The number of bytes in all of them.
+        The total size of the removed files in bytes.
     problems : list of str
-        What could not be read or removed, and why.
+        The paths that could not be read or removed, with the reasons.
     """
 
     folders: list[str] = field(default_factory=list)
@@ -55,23 +51,23 @@ def sweep(
 ) -> SweepReport:
     """Remove temporary files of killed writers, and state files without a record.
 
-    A temporary file is removed if nobody wrote to it for ``older_than`` seconds and its writer is
+    A temporary file is removed if it was not written for ``older_than`` seconds and its writer is
     dead.
 
-    A checkpoint folder without a record is removed only if nothing in it changed for as long, it
-    or its notebook's folder carries this store's mark for unrecorded files, and it holds nothing
-    but state files. In a folder with a record, only marked state files that the record does not
-    name are removed.
+    A checkpoint folder without a record is removed only if nothing in it changed for that long, it
+    contains only state files, and it or its notebook's folder has this store's mark for unrecorded
+    files. In a folder with a record, only marked state files that the record does not name are
+    removed.
 
     Parameters
     ----------
     recorded_names : callable
-        Called last, and only for folders of which something would otherwise be removed. What it
-        raises ends the sweep.
+        Called only for folders from which files may be removed. An exception that it raises ends
+        the sweep.
     progress : callable
         Called after each checkpoint folder. The sweep ends early when it returns False.
     older_than : float
-        Seconds of grace: longer than recording a checkpoint takes after its files were committed.
+        Seconds. Recording a checkpoint after its files were written must take less time.
     """
     return _Sweep(states, recorded_names, time.time() - older_than).run(progress)
 
@@ -96,13 +92,13 @@ class _Sweep:
 
     @contextlib.contextmanager
     def _reported(self, path: str) -> Iterator[None]:
-        """Report an error inside and go on."""
+        """Add errors to the report instead of raising them."""
         try:
             yield
         except FileNotFoundError:
             pass  # removed meanwhile
         except NotADirectoryError as error:
-            if path == self._root:  # elsewhere: a file or link, which is not ours
+            if path == self._root:  # below the root, files and links are ignored
                 self._report.problems.append(f"{path}: {error.strerror or error}")
         except OSError as error:
             self._report.problems.append(f"{path}: {error.strerror or error}")
@@ -127,7 +123,7 @@ class _Sweep:
     def _sweep_checkpoint(
         self, top: Folder, notebook_id: str, folder: Folder, is_deleted: bool
     ) -> bool:
-        """Sweep the folder of a checkpoint; return whether it was found to have a record."""
+        """Sweep the folder of a checkpoint; return whether its record was looked up and exists."""
         entries = folder.entries()
         newest = max([folder.stat().st_mtime, *(found.st_mtime for found in entries.values())])
         for name, found in list(entries.items()):
@@ -151,8 +147,8 @@ class _Sweep:
             self._remove_unrecorded(folder, entries, recorded, marks)
             return True
         if (is_deleted or MARK in marks) and _holds_only_states(entries):
-            # File by file, so that a file that is added just now keeps the folder. The marks go
-            # last, so that the next sweep finishes one that is killed here.
+            # Remove single files, so that a file that is added meanwhile stays. Remove marks last:
+            # if the process is killed here, the next sweep continues.
             for name in STATE_NAMES & entries.keys():
                 folder.unlink(name)
                 self._report.freed += entries[name].st_size
@@ -186,25 +182,6 @@ def _holds_only_states(entries: Mapping[str, os.stat_result]) -> bool:
         (name in STATE_NAMES or name in MARKS) and stat.S_ISREG(found.st_mode)
         for name, found in entries.items()
     )
-
-
-def is_interrupted(path: str) -> bool:
-    """Return whether a folder holds temporary files whose writers are all dead.
-
-    False where files have no locks.
-    """
-    if sys.platform == "win32":
-        return False
-    now = time.time()
-    try:
-        with Folder(path) as folder:
-            files = {name: found for name, found in folder.entries().items() if is_temporary(name)}
-            # A file that was just created may not be locked yet, and trying its lock would be in
-            # its writer's way.
-            is_old = all(found.st_mtime < now - _UNLOCKED for found in files.values())
-            return bool(files) and is_old and not any(_is_locked(folder, name) for name in files)
-    except OSError:  # removed meanwhile, or not readable
-        return False
 
 
 def _is_locked(folder: Folder, name: str) -> bool:

@@ -12,12 +12,11 @@ from .garbage import Removal
 from .notebooks import STARTER_CELLS, NotebookRepository, SavedNotebook
 from .retention import Prunable, PrunePlan
 from .series import RunSeries
-from .states import NoStates, States
+from .states import States
 
 __all__ = [
     "STARTER_CELLS",
     "Binding",
-    "NoStates",
     "NotebookRepository",
     "Prunable",
     "PrunePlan",

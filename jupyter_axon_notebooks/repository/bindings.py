@@ -64,9 +64,9 @@ class BindingRepository:
         return [_binding(found) for found in self._store.notebooks.get(doc_ids=[*ids])]
 
     def find_by_embedded_id(self, embedded_id: str) -> builtins.list[Binding]:
-        """Return the record of an id, and the records whose file carries this id."""
-        carrying = self._store.notebooks.search(where("embedded_id") == embedded_id)
-        found = {one.id: one for one in map(_binding, carrying)}
+        """Return the record with an id, and the records whose file has this id in its metadata."""
+        embedding = self._store.notebooks.search(where("embedded_id") == embedded_id)
+        found = {one.id: one for one in map(_binding, embedding)}
         if embedded_id in found:
             return [*found.values()]
         return [*self.get_many([embedded_id]), *found.values()]
@@ -82,7 +82,7 @@ class BindingRepository:
         condition: QueryInstance = (where("origin") == origin) & (where("path") >= below)
         if folder is not None:
             condition &= where("path") < below[:-1] + "0"  # "0" follows "/"
-        # Iterated, since the documents of a large store would take much memory at once.
+        # `search` would hold all documents of a large store in memory.
         return [_binding(found) for found in self._store.notebooks.iterate(condition)]
 
     def list_other_origins(
@@ -99,13 +99,13 @@ class BindingRepository:
     def change_origin(self, id: str, origin: str) -> Binding | None:
         """Bind a record to its file under another origin.
 
-        A record of the same user that is bound there already is kept, unbound, and notes the other
-        as ``extra.axon.replaced_by``.
+        If another record of the same user is bound to that file, it is unbound, and gets the id of
+        this record as ``extra.axon.replaced_by``.
 
         Returns
         -------
         Binding or None
-            The record that was unbound, if there was one.
+            The record that was unbound, if any.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class BindingRepository:
     def bind(self, id: str, path: str) -> NotebookSummary:
         """Bind a record to another file of its origin, and unbind the record that was bound to it.
 
-        A record that is named after its file is renamed with it. Raises NotFound.
+        A record that has the name of its file gets the new name. Raises NotFound.
         """
 
         def edit(header: NotebookHeader, stored: dict[str, Any]) -> bool:
@@ -173,7 +173,7 @@ class BindingRepository:
         locked = [
             _binding(found) for found in self._store.notebooks.get_many_for_update([id, other.id])
         ]
-        # It may have been bound elsewhere before it was locked.
+        # It may have been bound to another file before it was locked.
         return next((one for one in locked if one.id != id and one.path == path), None)
 
     def _unbind(self, id: str, notes: dict[str, str]) -> NotebookSummary:

@@ -46,7 +46,7 @@ def match_cells(
         if cell.cell_id in known:
             matches[index] = cell.cell_id
         elif cell.execution_count is None and len(known) == 1:
-            [matches[index]] = known  # a script is the only cell of its record
+            matches[index] = next(iter(known))  # a script, the only cell of its record
     for notebook in notebooks:
         _match_by_source(executed, notebook, matches)
     return matches
@@ -55,9 +55,10 @@ def match_cells(
 def _match_by_source(
     executed: Sequence[ExecutedCell], notebook: Mapping[str, str], matches: list[str | None]
 ) -> None:
-    """Match the remaining executions by source; equal cells are assigned one after the other.
+    """Match the remaining executions by source.
 
-    All executions with the same front-end id belong to the same cell.
+    Cells with equal sources are assigned in notebook order. Executions with the same front-end id
+    are executions of the same cell.
     """
     cells = list(notebook)
     positions = {cell_id: position for position, cell_id in enumerate(cells)}
@@ -71,8 +72,8 @@ def _match_by_source(
     }
     assigned = {match for match in matches if match is not None}
     free = {
-        source: [position for position in positions_ if cells[position] not in assigned]
-        for source, positions_ in by_source.items()
+        source: [position for position in equal if cells[position] not in assigned]
+        for source, equal in by_source.items()
     }
     last = -1
     for index, cell in enumerate(executed):
@@ -94,5 +95,6 @@ def _match_by_source(
             if cell.cell_id is not None:
                 by_front_end_id[cell.cell_id] = match
             last = positions.get(match, last)
-    for index, cell in enumerate(executed):  # executions that precede the match of their cell
+    # Executions before the one by which their front-end id was matched.
+    for index, cell in enumerate(executed):
         matches[index] = matches[index] or by_front_end_id.get(cell.cell_id or "")

@@ -29,13 +29,12 @@ from .states import States, files_remain
 
 StatePart = Literal["model", "optimizer"]
 STATE_PARTS: tuple[StatePart, ...] = ("model", "optimizer")
-#: The fields with the paths of state files, which documents store relative to the root of the
-#: state files.
+#: The fields with paths of state files. Stored paths are relative to the root of the state files.
 _PATHS = tuple(f"{part}_state_path" for part in STATE_PARTS)
 
 
 class StoredState(Protocol):
-    """A state file in its final place."""
+    """A state file in its folder."""
 
     @property
     def path(self) -> str:
@@ -61,26 +60,26 @@ class CheckpointRepository:
     def add(
         self, new: NewCheckpoint, *, overwrite: bool = False, made_at: datetime | None = None
     ) -> NotebookCheckpoint:
-        """Store a checkpoint, tied to the notebook's current version unless it names another.
+        """Store a checkpoint. By default it refers to the notebook's current version.
 
-        A run that does not exist begins with it, and expires an hour after its last checkpoint.
-        Runs of different notebooks may have the same id. Within a run (epoch, step) is unique.
+        A run that does not exist is started, and expires an hour after its last checkpoint. Runs
+        of different notebooks may have the same id. Within a run (epoch, step) is unique.
 
         Parameters
         ----------
         overwrite : bool
             Replace the run's checkpoint at this epoch and step, and remove its state files.
         made_at : datetime, optional
-            The time of a checkpoint that could not be stored when it was made. It takes its place
-            among the others by this time, so that a list of later ones does not contain it.
+            The time of a checkpoint that could not be stored when it was made. Lists are sorted by
+            this time, so a list of checkpoints since a later time does not contain it.
 
         Raises
         ------
         NotFound
             When there is no such notebook.
         Conflict
-            When the run has a checkpoint at this epoch and step that is pinned or not to be
-            replaced, or when the id exists.
+            When the id exists, or when the run has a checkpoint at this epoch and step, unless
+            ``overwrite`` is set and that checkpoint is not pinned.
         InvalidData
             When the notebook has no such version, or the run id is not valid.
         """
@@ -95,7 +94,7 @@ class CheckpointRepository:
     def _add(
         self, new: NewCheckpoint, overwrite: bool, made_at: datetime | None
     ) -> tuple[NotebookCheckpoint, str | None]:
-        """Store a checkpoint; return it and the id of the one that it replaces."""
+        """Store a checkpoint; return it and the id of the checkpoint that it replaced, if any."""
         with self._store.transaction():
             notebook = self._store.notebooks.get_for_update(new.notebook_id)
             if notebook is None:
@@ -109,7 +108,7 @@ class CheckpointRepository:
             checkpoint = NotebookCheckpoint(**fields, created_at=created_at)
             replaced = None
             if new.run_id is not None:
-                self._runs.admit_checkpoint(notebook, new.run_id)
+                self._runs.start_or_extend(notebook, new.run_id)
                 replaced = self._replace(checkpoint) if overwrite else None
             stored = document(checkpoint.id, checkpoint.to_json())
             for name in _PATHS:
@@ -124,7 +123,7 @@ class CheckpointRepository:
             except ValueError:
                 raise Conflict(f"checkpoint {checkpoint.id} exists already") from None
             except Conflict as error:
-                if ".run_id" not in str(error):  # not the unique index on (run, epoch, step)
+                if ".run_id" not in str(error):  # another index than that on (run, epoch, step)
                     raise
                 raise Conflict(f"{_describe(checkpoint)} already") from None
         return checkpoint, replaced
@@ -141,13 +140,13 @@ class CheckpointRepository:
         if stored is None:
             return None
         if stored.get("pinned"):
-            raise Conflict(f"{_describe(checkpoint)} that is pinned")
+            raise Conflict(f"{_describe(checkpoint)}, which is pinned; unpin it to replace it")
         self._store.checkpoints.remove(doc_ids=[id])
         self._states.mark_unrecorded(checkpoint.notebook_id, id)
         return id
 
     def _newest(self, notebook_id: str) -> str | None:
-        """Return the time of a notebook's newest checkpoint."""
+        """Return the time of a notebook's newest checkpoint, or None."""
         found: str | None = self._store.checkpoints.max_value(
             "created_at", of="notebook_id", value=notebook_id
         )
@@ -169,7 +168,7 @@ class CheckpointRepository:
 
     def read(self, stored: Mapping[str, Any]) -> NotebookCheckpoint:
         """Return the checkpoint of a stored document, with absolute paths; raises RecordDamaged."""
-        checkpoint = checkpoint_of(stored)
+        checkpoint = decode_checkpoint(stored)
         for name in _PATHS:
             if path := getattr(checkpoint, name):
                 setattr(checkpoint, name, self._states.full_path(path))
@@ -185,7 +184,7 @@ class CheckpointRepository:
         run_id: str | None = None,
     ) -> builtins.list[NotebookCheckpoint]:
         """Return the checkpoints of a notebook or a run, newest ``created_at`` first."""
-        condition = checkpoints_of(notebook_id, since=since, run_id=run_id)
+        condition = checkpoint_query(notebook_id, since=since, run_id=run_id)
         order = ["-created_at", "-id"]
         found = self._store.checkpoints.search(condition, sort=order, limit=limit, skip=offset)
         return [self.read(stored) for stored in found]
@@ -203,7 +202,7 @@ class CheckpointRepository:
     ) -> int:
         """Return the number of checkpoints of a notebook or a run."""
         return self._store.checkpoints.count(
-            checkpoints_of(notebook_id, since=since, run_id=run_id)
+            checkpoint_query(notebook_id, since=since, run_id=run_id)
         )
 
     def get_latest(
@@ -232,7 +231,7 @@ class CheckpointRepository:
         return [self.read(stored) for stored in found]
 
     def list_metric_names(self, notebook_id: str) -> set[str]:
-        """Return the names by which checkpoints can be ranked, except for extremely long ones."""
+        """Return the names of metrics by which checkpoints can be ranked, except very long ones."""
         return self._store.metric_names(notebook_id)
 
     def update(self, id: str, updates: UpdateCheckpoint) -> NotebookCheckpoint:
@@ -255,26 +254,26 @@ class CheckpointRepository:
         NotFound
             When there is no such checkpoint.
         Conflict
-            When together they have too many numbers that are not finite.
+            When the merged metrics have too many numbers that are not finite.
         """
         with self._store.transaction():
             found = self._store.checkpoints.get(doc_id=id)
             if found is not None:
-                # The notebook first, as in every transaction.
+                # Every transaction locks the notebook first, so that none deadlock.
                 self._store.notebooks.get_for_update(found["notebook_id"])
                 found = self._store.checkpoints.get_for_update(id)
             if found is None:
                 raise NotFound("checkpoint", id)
-            checkpoint = checkpoint_of(found)
+            checkpoint = decode_checkpoint(found)
             checkpoint.metrics = merge_metrics(checkpoint.metrics, metrics)
             checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *tags]))
-            # Newer than all others, so that a poll for new checkpoints returns it.
+            # A poll for new checkpoints must return it.
             checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))
             try:
                 stored = document(id, checkpoint.to_json())
             except InvalidData as error:  # too many non-finite numbers
                 raise Conflict(
-                    f"{_describe(checkpoint)}, and metrics that these cannot be added to: {error}"
+                    f"{_describe(checkpoint)}; cannot add the metrics to it: {error}"
                 ) from None
             self._replace_document(stored)
             return self.read(stored)
@@ -285,22 +284,27 @@ class CheckpointRepository:
         part: StatePart,
         commit: Callable[[], StoredState],
         digest: str,
-        is_there: Callable[[str], bool] = lambda _path: True,
+        exists: Callable[[str], bool] = lambda _path: True,
     ) -> NotebookCheckpoint:
         """Add a state file to a checkpoint.
 
-        ``commit`` moves the file into place. It is called inside the transaction, after all
-        checks, so that concurrent uploads cannot overwrite one another. It has to be quick, and
-        may be called again if the transaction is retried. If a state with this ``digest`` is
-        recorded and ``is_there(path)``, nothing changes. A pruned checkpoint accepts only the
-        states that it had, and stops being pruned with the last of them.
+        If a state with this ``digest`` is recorded and ``exists(path)``, nothing changes. A pruned
+        checkpoint accepts only the states that it had. ``pruned_at`` is removed when it has all of
+        them again.
+
+        Parameters
+        ----------
+        commit : callable
+            Moves the file to its final path. Called inside the transaction, after all checks, so
+            that concurrent uploads cannot overwrite each other. It must be quick, and is called
+            again if the transaction is retried.
 
         Raises
         ------
         NotFound
             When there is no such checkpoint.
         Conflict
-            When it has another state of this part: states are written once.
+            When it has another state of this part. States cannot be replaced.
         """
 
         def attach(checkpoint: dict[str, Any]) -> None:
@@ -313,7 +317,7 @@ class CheckpointRepository:
                 )
             if known not in (None, digest):
                 raise Conflict(f"checkpoint {id} is recorded with another {part} state")
-            if path and is_there(path):
+            if path and exists(path):
                 return
             state = commit()
             checkpoint[f"{part}_state_path"] = self._states.recorded_path(
@@ -369,10 +373,10 @@ class CheckpointRepository:
         return str(found["notebook_id"])
 
 
-def checkpoints_of(
+def checkpoint_query(
     notebook_id: str, *, since: datetime | None = None, run_id: str | None = None
 ) -> QueryInstance:
-    """Return the query for the checkpoints of a notebook or a run newer than ``since``."""
+    """Return a query for the checkpoints of a notebook or a run, newer than ``since``."""
     condition: QueryInstance = where("notebook_id") == notebook_id
     if since is not None:
         condition &= where("created_at") > format_time(since)
@@ -381,7 +385,7 @@ def checkpoints_of(
     return condition
 
 
-def checkpoint_of(stored: Mapping[str, Any]) -> NotebookCheckpoint:
+def decode_checkpoint(stored: Mapping[str, Any]) -> NotebookCheckpoint:
     """Return the checkpoint of a stored document, with its paths as stored.
 
     Raises RecordDamaged.

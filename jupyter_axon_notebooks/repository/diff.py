@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..alignment import align, longest_rising, pair_equal
-from ..metrics import finite_number, flatten_metrics, spell_nonfinite
+from ..alignment import align, longest_increasing, pair_equal
+from ..metrics import encode_nonfinite, finite_number, flatten_metrics
 from ..provenance import (
     Change,
     CheckpointDiff,
@@ -23,9 +23,9 @@ _ENVIRONMENT_FIELDS = ("python", "implementation", "platform", "cuda", "cudnn", 
 
 
 def diff_cells(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[CellChange]:
-    """Return the changes in the sources of cells: removed cells first, then as in ``after``.
+    """Return the changes in the sources of cells: removed cells first, then in order of ``after``.
 
-    A cell with the same source but another position among the others is ``moved``.
+    A cell is ``moved`` if its source is the same and its order among the other cells has changed.
     """
     old = {cell.id: cell for cell in before}
     new = {cell.id: cell for cell in after}
@@ -36,7 +36,7 @@ def diff_cells(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) ->
     ]
     positions = {cell_id: position for position, cell_id in enumerate(old)}
     shared = [cell_id for cell_id in new if cell_id in old]
-    rising = longest_rising([positions[cell_id] for cell_id in shared])
+    rising = longest_increasing([positions[cell_id] for cell_id in shared])
     unmoved = {shared[index] for index in rising}
     for cell_id, cell in new.items():
         if cell_id not in old:
@@ -53,9 +53,9 @@ def diff_cells(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) ->
 
 
 def match_ids(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> list[NotebookCell]:
-    """Return ``before`` with the ids that its cells have in ``after``, maybe another notebook.
+    """Return ``before`` with the ids of ``after``, which may be another notebook.
 
-    A cell whose id is not in ``after`` gets that of a cell with the same normalized source.
+    A cell whose id is not in ``after`` gets the id of a cell there with the same normalized source.
     """
     old_ids, new_ids = {cell.id for cell in before}, {cell.id for cell in after}
     old = [index for index, cell in enumerate(before) if cell.id not in new_ids]
@@ -123,7 +123,7 @@ def _diff_executed(before: CheckpointProvenance, after: CheckpointProvenance) ->
 
 
 def _last_executions(provenance: CheckpointProvenance) -> list[NotebookCell]:
-    """Return the last execution of each cell, in order; the id of unmatched code is its hash."""
+    """Return the last execution of each cell, in order. Unknown cells get a hash as id."""
     cells = [] if provenance.version is None else provenance.version.cells
     last: dict[str, NotebookCell] = {}
     matches = match_cells(provenance.executed, code_sources(cells))
@@ -145,8 +145,8 @@ def _diff_metrics(before: Any, after: Any) -> Iterator[MetricChange]:
             continue
         yield MetricChange(
             name=name,
-            before=spell_nonfinite(value)[0],
-            after=spell_nonfinite(other)[0],
+            before=encode_nonfinite(value)[0],
+            after=encode_nonfinite(other)[0],
             delta=finite_number(delta),  # None if the difference overflows
         )
 

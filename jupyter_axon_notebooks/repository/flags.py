@@ -6,25 +6,25 @@ and saved has no flags. Sources that differ only in blank lines and trailing whi
 Edits that were never saved are unknown, and code that ran after a save is not compared with that
 save.
 
-*The training cell* is the last one that was executed, which made the checkpoint. If it had not
-been saved yet, its position is unknown and all cells count as above it. *A cell's last execution*
-is the last one before the checkpoint.
+The *training cell* is the cell that made the checkpoint: the last one that was executed. If it had
+not been saved yet, its position is unknown and all cells count as above it. The *last execution* of
+a cell is its last one before the checkpoint.
 
 ``drifted``
     The source of an executed cell has changed since its last execution.
 ``edited``
-    A cell above the training cell was executed, and then saved with a source that it had not been
-    executed with.
+    A cell above the training cell was executed, and later saved with a source that was not
+    executed.
 ``out_of_order``
-    By last executions, a cell ran in another order than it has in the notebook: it is below the
-    training cell, or not in the longest sequence of cells above it that ran in order. Of two cells
-    that changed places it is the later one. For a cell that is harmless to run again (see
-    ``rerun``), the execution that is in order counts.
+    The last executions had another order than the cells in the notebook: the cell is below the
+    training cell, or is not in the longest sequence of cells above it that ran in order. If two
+    cells ran in reverse order, the one that ran later has the flag. Of a cell that is harmless to
+    run again (see ``rerun``), any execution may be the one in order.
 ``rerun``
-    A cell was executed more than once, so that effects of earlier executions may remain. A cell
-    that only imports, defines and sets up the notebook, with the same source each time, does not
-    count. ``%matplotlib`` and ``!pip install`` set up the notebook; ``!python make_data.py``,
-    ``%run`` and ``%cd`` do more.
+    A cell was executed more than once, so effects of earlier executions may remain. Not flagged are
+    cells that had the same source each time and only import, define functions and classes, or set
+    up the notebook, as ``%matplotlib`` and ``!pip install`` do. ``!python make_data.py``, ``%run``
+    and ``%cd`` may have other effects.
 ``deleted``
     An executed cell is no longer in the notebook.
 ``not_run``
@@ -38,7 +38,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from ..alignment import longest_rising
+from ..alignment import longest_increasing
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .cell_matching import code_sources, match_cells, normalize_source
@@ -54,7 +54,7 @@ from .magics import (
 
 
 class SavedCells(NamedTuple):
-    """The cells of a saved notebook, and when they were saved if that is known."""
+    """The cells of a saved notebook, and the time of the save if it is known."""
 
     cells: Sequence[NotebookCell]
     at: datetime | None = None
@@ -72,19 +72,19 @@ def find_flags(executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCel
     """
     if not executed:
         return []
-    executions = _Executions(executed, then, now)
+    finder = _FlagFinder(executed, then, now)
     return [
-        *executions.drifted(),
-        *executions.edited(),
-        *executions.out_of_order(),
-        *executions.rerun(),
-        *executions.deleted(),
-        *executions.not_run(),
+        *finder.drifted(),
+        *finder.edited(),
+        *finder.out_of_order(),
+        *finder.rerun(),
+        *finder.deleted(),
+        *finder.not_run(),
     ]
 
 
-class _Executions:
-    """The executions by cell, compared with two states of the notebook."""
+class _FlagFinder:
+    """The executions of each cell, compared with the notebook then and now."""
 
     def __init__(self, executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCells) -> None:
         self._then, self._now = code_sources(then.cells), code_sources(now.cells)
@@ -93,24 +93,25 @@ class _Executions:
         self._source_now = {cell.id: cell.source for cell in now.cells}
         self._executions: dict[str, list[ExecutedCell]] = {}
         self._unmatched: dict[str, ExecutedCell] = {}
-        found = match_cells(executed, self._then, self._now)
-        turns: dict[str, list[int]] = {}
-        for turn, (cell, at) in enumerate(zip(executed, found, strict=True)):
-            if at is None:
+        matches = match_cells(executed, self._then, self._now)
+        positions: dict[str, list[int]] = {}
+        for position, (cell, cell_id) in enumerate(zip(executed, matches, strict=True)):
+            if cell_id is None:
                 self._unmatched[cell.cell_id or normalize_source(cell.source)] = cell
             else:
-                self._executions.setdefault(at, []).append(cell)
-                turns.setdefault(at, []).append(turn)
-        turns_that_count = {
-            turn: at
-            for at, runs in self._executions.items()
-            for turn in (turns[at] if _is_idempotent(runs) else turns[at][-1:])
+                self._executions.setdefault(cell_id, []).append(cell)
+                positions.setdefault(cell_id, []).append(position)
+        # Only the last execution of a cell counts, unless it is harmless to run again.
+        counted = {
+            position: cell_id
+            for cell_id, runs in self._executions.items()
+            for position in positions[cell_id][0 if _is_idempotent(runs) else -1 :]
         }
-        self._in_turn = [turns_that_count[turn] for turn in sorted(turns_that_count)]
-        self._training = found[-1]
-        order = list(self._then)
-        self._is_placed = self._training in self._then
-        self._above = order[: order.index(str(self._training))] if self._is_placed else order
+        self._execution_order = [counted[position] for position in sorted(counted)]
+        self._training = matches[-1]
+        cells = list(self._then)
+        self._is_saved = self._training in self._then
+        self._above = cells[: cells.index(str(self._training))] if self._is_saved else cells
 
     def drifted(self) -> Iterator[Flag]:
         """Yield flags for cells that have changed since they ran."""
@@ -118,15 +119,9 @@ class _Executions:
             if cell_id not in self._executions:
                 continue
             last = self._executions[cell_id][-1]
-            if normalize_source(last.source) != source and not _after(last, self._now_at):
-                yield Flag(
-                    kind=FlagKind.DRIFTED,
-                    message=f"This cell has changed since it ran{_when(last)} for the checkpoint.",
-                    cell_id=cell_id,
-                    executed=last.source,
-                    source=self._source_now[cell_id],
-                    execution_counts=_counts([last]),
-                )
+            if normalize_source(last.source) != source and not _ran_after(last, self._now_at):
+                message = f"This cell has changed since it ran{_when(last)} for the checkpoint."
+                yield _flag(FlagKind.DRIFTED, message, cell_id, last, self._source_now[cell_id])
 
     def edited(self) -> Iterator[Flag]:
         """Yield flags for cells that were edited and not run."""
@@ -136,79 +131,56 @@ class _Executions:
             if not runs or source in {normalize_source(run.source) for run in runs}:
                 continue
             last = runs[-1]
-            # Code that ran after the save, or was saved later as it ran, had only not been saved
-            # yet.
-            if not _after(last, self._then_at) and self._now.get(cell_id) != normalize_source(
-                last.source
-            ):
-                yield Flag(
-                    kind=FlagKind.EDITED,
-                    message=f"This cell was edited after it ran{_when(last)} and not run again.",
-                    cell_id=cell_id,
-                    executed=last.source,
-                    source=self._source_then[cell_id],
-                    execution_counts=_counts([last]),
-                )
+            # The executed code may just not have been saved yet: it ran after the save, or is
+            # what was saved later.
+            is_saved_later = self._now.get(cell_id) == normalize_source(last.source)
+            if not is_saved_later and not _ran_after(last, self._then_at):
+                message = f"This cell was edited after it ran{_when(last)} and not run again."
+                yield _flag(FlagKind.EDITED, message, cell_id, last, self._source_then[cell_id])
 
     def out_of_order(self) -> Iterator[Flag]:
         """Yield flags for cells that ran in another order than they have in the notebook."""
-        place = {cell_id: index for index, cell_id in enumerate(self._then)}
-        ran = [cell_id for cell_id in self._in_turn if cell_id in place]
+        positions = {cell_id: position for position, cell_id in enumerate(self._then)}
+        ran = [cell_id for cell_id in self._execution_order if cell_id in positions]
         above = set(self._above)
-        upwards = [cell_id for cell_id in ran if cell_id in above]
-        in_order = {
-            upwards[index] for index in longest_rising([place[cell_id] for cell_id in upwards])
-        }
-        for cell_id in sorted(set(ran), key=place.__getitem__):
-            if cell_id == self._training or cell_id in in_order:
-                continue
+        ran_above = [cell_id for cell_id in ran if cell_id in above]
+        increasing = longest_increasing([positions[cell_id] for cell_id in ran_above])
+        in_order = {ran_above[index] for index in increasing}
+        for cell_id in sorted(set(ran) - in_order - {self._training}, key=positions.__getitem__):
             last = self._executions[cell_id][-1]
-            yield Flag(
-                kind=FlagKind.OUT_OF_ORDER,
-                message=f"This cell ran in another order than it has in the notebook{_when(last)}.",
-                cell_id=cell_id,
-                executed=last.source,
-                execution_counts=_counts([last]),
-            )
+            message = f"This cell ran in another order than it has in the notebook{_when(last)}."
+            yield _flag(FlagKind.OUT_OF_ORDER, message, cell_id, last)
 
     def rerun(self) -> Iterator[Flag]:
         """Yield flags for cells that ran more than once."""
         for cell_id, runs in self._executions.items():
             if len(runs) < 2 or _is_idempotent(runs):
                 continue
-            yield Flag(
-                kind=FlagKind.RERUN,
-                message=f"This cell ran {len(runs)} times{_when(*runs)}; "
-                "effects of earlier runs may remain.",
-                cell_id=cell_id,
-                executed=runs[-1].source,
-                execution_counts=_counts(runs),
+            message = (
+                f"This cell ran {len(runs)} times{_when(*runs)}; "
+                "effects of earlier runs may remain."
             )
+            flag = _flag(FlagKind.RERUN, message, cell_id, runs[-1])
+            flag.execution_counts = _counts(runs)
+            yield flag
 
     def deleted(self) -> Iterator[Flag]:
         """Yield flags for code that is no longer in the notebook."""
-        gone = [
+        deleted: list[tuple[str | None, ExecutedCell]] = [
             (cell_id, runs[-1])
             for cell_id, runs in self._executions.items()
             if cell_id not in self._now
         ]
-        for cell_id, last in [*gone, *((None, cell) for cell in self._unmatched.values())]:
-            if not _after(last, self._now_at) and normalize_source(last.source):
-                yield Flag(
-                    kind=FlagKind.DELETED,
-                    message=f"Code that ran{_when(last)} is no longer in the notebook.",
-                    cell_id=cell_id,
-                    executed=last.source,
-                    execution_counts=_counts([last]),
-                )
+        deleted += [(None, cell) for cell in self._unmatched.values()]
+        for cell_id, last in deleted:
+            if not _ran_after(last, self._now_at) and normalize_source(last.source):
+                message = f"Code that ran{_when(last)} is no longer in the notebook."
+                yield _flag(FlagKind.DELETED, message, cell_id, last)
 
     def not_run(self) -> Iterator[Flag]:
-        """Yield flags for cells that had not run."""
-        if not self._is_placed:
-            return
-        for cell_id in self._above:
-            source = self._then[cell_id]
-            if cell_id not in self._executions and not _is_comment(source):
+        """Yield flags for cells above the training cell that had not run."""
+        for cell_id in self._above if self._is_saved else ():
+            if cell_id not in self._executions and not _is_comment(self._then[cell_id]):
                 yield Flag(
                     kind=FlagKind.NOT_RUN,
                     message="This cell above the training cell was not run.",
@@ -217,14 +189,27 @@ class _Executions:
                 )
 
 
-def _after(cell: ExecutedCell, moment: datetime | None) -> bool:
-    """Return whether a cell ran after a save, so that the save may lack its source."""
+def _flag(
+    kind: FlagKind, message: str, cell_id: str | None, run: ExecutedCell, source: str | None = None
+) -> Flag:
+    return Flag(
+        kind=kind,
+        message=message,
+        cell_id=cell_id,
+        executed=run.source,
+        source=source,
+        execution_counts=_counts([run]),
+    )
+
+
+def _ran_after(cell: ExecutedCell, moment: datetime | None) -> bool:
+    """Return whether a cell ran after a save, which may therefore lack its source."""
     return moment is not None and cell.executed_at is not None and cell.executed_at > moment
 
 
 def _when(*runs: ExecutedCell) -> str:
-    named = ", ".join(f"In [{count}]" for count in _counts(runs))
-    return f" ({named})" if named else ""
+    prompts = ", ".join(f"In [{count}]" for count in _counts(runs))
+    return f" ({prompts})" if prompts else ""
 
 
 def _counts(runs: Sequence[ExecutedCell]) -> list[int]:
@@ -249,10 +234,9 @@ def _is_idempotent(runs: Sequence[ExecutedCell]) -> bool:
 
 
 def _only_defines(source: str) -> bool:
-    """Return whether code only imports, defines and sets up the notebook.
+    """Return whether code only imports, defines functions and classes, or sets up the notebook.
 
-    Shell commands and magics count as setup if :func:`.is_harmless` recognizes them; a source that
-    is too long to parse does not.
+    False for code that is too long to parse.
     """
     if len(source) > MAX_PARSED:
         return False

@@ -1,18 +1,16 @@
-"""Old versions of notebooks and unused contents: find them, and remove them in short steps.
+"""Garbage collection of old versions of notebooks and of contents that no version lists.
 
-Each step is at most one short transaction with the notebook locked. Between two steps the caller
-may wait or stop. Versions are removed together with the contents that no other version lists, so
-that every step leaves a consistent store.
+It works in steps of at most one short transaction, and each step leaves a consistent store. The
+caller may wait or stop between steps.
 
-Saves continue meanwhile, in this process and others. Staged contents, which no version lists yet,
-can be removed safely: with the notebook locked, a save looks up every content that its version is
-going to list once more and writes the missing ones (:meth:`.VersionRepository.write`). So neither
-ages nor clocks decide what is removed. Contents that may belong to a save in progress are left
-alone only to keep its last transaction short.
+A version is removed in the same transaction as the contents that only it lists. To find them, all
+versions of the notebook are read without a lock, which takes long. Each transaction locks the
+notebook and checks with a short query that these are still its versions. If not, nothing is removed
+and the new versions are read.
 
-Reading the contents that a long history lists takes long and happens without a lock. With the
-notebook locked, one short query shows whether the history has changed since. If so, the step is
-skipped and the history is read again.
+Contents that were staged for a save in progress may be removed: with the notebook locked, the save
+writes missing contents again (:meth:`.VersionRepository.write`). The collector leaves them alone
+where it can, only because writing them again makes the save's last transaction longer.
 """
 
 from __future__ import annotations
@@ -29,14 +27,14 @@ from ..errors import RecordDamaged
 from ..store import Store, retried
 from .versions import VersionRepository
 
-#: Seconds after which a transaction starts nothing more.
-_TURN = 0.03
-#: The number of versions that are read together, and of contents that are removed together.
+#: A transaction removes no further version after this number of seconds.
+_TRANSACTION_TIME = 0.03
+#: The number of versions that are read, or of contents that are removed, at once.
 _PAGE = 200
 
 
 class Removal(NamedTuple):
-    """The numbers of versions and contents that a step removed."""
+    """The number of versions and of contents that a step removed."""
 
     versions: int = 0
     contents: int = 0
@@ -50,16 +48,15 @@ class GarbageRepository:
         self._versions = versions
 
     def list_notebooks(self, keep: int, user_id: str | None = None) -> list[str]:
-        """Return the notebooks, optionally of one user, with versions to remove."""
+        """Return the ids of notebooks, optionally of one user, with versions to remove."""
         garbage = self._store.garbage
-        crowded = garbage.notebooks_over_limit(keep, user_id)
-        return [id for id in crowded if garbage.superseded_versions(id, keep, limit=1)]
+        candidates = garbage.notebooks_over_limit(keep, user_id)
+        return [id for id in candidates if garbage.superseded_versions(id, keep, limit=1)]
 
     def remove_versions(self, id: str, keep: int) -> Iterator[Removal]:
-        """Remove versions beyond the newest ``keep`` that no checkpoint refers to.
+        """Remove versions, except the newest ``keep`` and those that checkpoints refer to.
 
-        Contents that no version lists are removed too. Yields what each step removed, which may be
-        nothing.
+        Contents that no version lists are removed too. Yields the result of each step.
         """
         history = _History(self._store, self._versions, id)
         yield from history.read()
@@ -72,9 +69,9 @@ class GarbageRepository:
 
     @retried
     def _remove_versions(self, id: str, keep: int, history: _History) -> Removal | None:
-        """Remove as many of the oldest versions as a short transaction takes.
+        """Remove the oldest versions in one short transaction.
 
-        None if the history has changed.
+        Return None, and remove nothing, if the history has changed.
         """
         versions = contents = 0
         with self._store.transaction():
@@ -83,7 +80,7 @@ class GarbageRepository:
                 return Removal()
             if not history.is_current(record):
                 return None
-            ends = time.monotonic() + _TURN  # not counting the wait for the lock
+            deadline = time.monotonic() + _TRANSACTION_TIME  # without the wait for the lock
             for version_id in self._store.garbage.superseded_versions(id, keep, limit=_PAGE):
                 if version_id == record["version_id"]:
                     continue
@@ -91,7 +88,7 @@ class GarbageRepository:
                 self._store.versions.remove_ids([version_id])
                 self._store.contents.remove_ids(unlisted)
                 versions, contents = versions + 1, contents + len(unlisted)
-                if time.monotonic() >= ends:
+                if time.monotonic() >= deadline:
                     break
         return Removal(versions, contents)
 
@@ -99,7 +96,7 @@ class GarbageRepository:
     def _remove_contents(
         self, id: str, history: _History, content_ids: Sequence[str]
     ) -> Removal | None:
-        """Remove contents that no version lists; None if the history has changed."""
+        """Remove contents that no version lists; return None if the history has changed."""
         with self._store.transaction():
             record = self._store.notebooks.get_for_update(id)
             if record is None:
@@ -111,9 +108,9 @@ class GarbageRepository:
         return Removal(contents=len(unlisted))
 
     def list_staged(self) -> set[str]:
-        """Return the ids, of notebooks or of none, with contents that no version lists yet.
+        """Return the ids of notebooks with staged contents, which no version lists yet.
 
-        Either a large save is in progress, or one was killed.
+        A large save is in progress or was killed. A record with such an id may not exist.
         """
         return self._store.garbage.notebooks_with_unlisted_contents()
 
@@ -129,7 +126,7 @@ class GarbageRepository:
     def _remove_staged(self, id: str) -> Removal:
         with self._store.transaction():
             if self._store.notebooks.get_for_update(id) is None:
-                # Locked as in the creation of a record, which may just have been committed.
+                # Take the lock of `create`, which may have committed the record just now.
                 self._store.lock(f"notebook {id}")
                 if self._store.notebooks.contains(doc_id=id):
                     return Removal()
@@ -146,13 +143,13 @@ class _History:
         self._versions = versions
         self._id = notebook_id
         self._ordinals: dict[str, int] = {}
-        self._total = 0  # of the ordinals of the versions in self._lists
+        self._total = 0  # the sum of the ordinals of the versions in self._lists
         self._lists: dict[str, tuple[str, ...]] = {}
         self._uses: Counter[str] = Counter()
         self._interned: dict[str, str] = {}
 
     def read(self) -> Iterator[Removal]:
-        """Read new versions and forget removed ones, in steps without locks."""
+        """Update to the current versions, in steps without locks."""
         self._ordinals = present = self._store.garbage.version_numbers(self._id)
         for version_id in self._lists.keys() - present.keys():
             self.forget(version_id)
@@ -167,11 +164,11 @@ class _History:
             yield Removal()
 
     def is_current(self, record: Mapping[str, Any]) -> bool:
-        """Return whether exactly the present versions have been read, with the notebook locked.
+        """Return whether the versions that were read are those of the locked notebook.
 
-        New versions have higher ordinals than all before, so the same count and the same sum of
-        ordinals mean the same versions, unless another history replaced them. In that case the
-        record's version has not been read either.
+        A new version has a higher ordinal than all others. So if the count and the sum of ordinals
+        are the same, the versions are the same, unless all of them were replaced, as by a restore.
+        In that case the record's newest version has not been read.
         """
         if self._store.garbage.version_totals(self._id) != (len(self._lists), self._total):
             return False
@@ -181,24 +178,24 @@ class _History:
         return newest in self._lists
 
     def forget(self, version_id: str) -> tuple[str, ...]:
-        """Treat a version as removed; return the contents that it listed."""
+        """Forget a version; return the ids of the contents that it listed."""
         listed = self._lists.pop(version_id)
         self._uses.subtract(listed)
         self._total -= self._ordinals.get(version_id, 0)
         return listed
 
     def lists(self, content_id: str) -> bool:
-        """Return whether a version lists a content."""
+        """Return whether any version lists a content."""
         return self._uses[content_id] > 0
 
     def find_unlisted(self) -> list[str]:
-        """Return the contents that no version lists, except those that may be staged for a save."""
+        """Return the contents that no version lists, without staged ones."""
         contents = self._store.contents.ids(where("notebook_id") == self._id)
         staged = self._store.garbage.unlisted_contents(self._id)
         return [id for id in contents if id not in staged and not self.lists(id)]
 
 
 def _pages(ids: Iterable[str]) -> Iterator[list[str]]:
-    left = iter(ids)
-    while page := list(islice(left, _PAGE)):
+    remaining = iter(ids)
+    while page := list(islice(remaining, _PAGE)):
         yield page

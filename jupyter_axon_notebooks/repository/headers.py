@@ -1,4 +1,4 @@
-"""The stored form of a notebook record without its cells, and the transaction that changes it."""
+"""Headers: notebook records without their cells, their stored form, and changes to them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from .parts import FILE_KEY
 _HEADER_FIELDS = tuple(field.name for field in msgspec.structs.fields(NotebookHeader))
 _R = TypeVar("_R", bound=Record)
 
-#: Changes a header and the other stored fields in place; returns whether the user would call it a
-#: change.
+#: Changes a header and the other stored fields in place. Returns whether to update ``updated_at``.
 HeaderEdit = Callable[[NotebookHeader, dict[str, Any]], bool]
 
 
 def header_document(header: NotebookHeader) -> dict[str, Any]:
-    """Return a header's stored form, without the parts that its version holds."""
+    """Return the stored form of a header, without the fields that are stored in its version."""
     stored = header.to_json()
     stored.pop("cells", None)
     extra = {name: value for name, value in header.metadata.extra.items() if name != FILE_KEY}
@@ -37,7 +36,7 @@ def decode_header(kind: type[_R], stored: Mapping[str, Any]) -> _R:
 
 
 def lock_header(store: Store, id: str, expected_version: str | None = None) -> Document:
-    """Lock a record for the open transaction and return its stored form.
+    """Lock a record in the open transaction and return its stored form.
 
     Raises
     ------
@@ -63,7 +62,7 @@ def change_header(
 ) -> dict[str, Any]:
     """Apply ``edit`` to a record inside the caller's transaction and return its new stored form.
 
-    ``updated_at`` moves only when ``edit`` returns True. Raises as :func:`lock_header` does.
+    Raises the errors of :func:`lock_header`.
     """
     stored: dict[str, Any] = dict(lock_header(store, id, expected_version))
     header = decode_header(NotebookHeader, stored)
@@ -77,7 +76,7 @@ def change_header(
 
 
 def change_summary(store: Store, id: str, edit: HeaderEdit) -> NotebookSummary:
-    """Apply ``edit`` in a transaction of its own, and return the new summary."""
+    """Apply ``edit`` in a new transaction, and return the new summary."""
 
     def attempt() -> dict[str, Any]:
         with store.transaction():
@@ -99,5 +98,5 @@ def get_notes(header: NotebookHeader) -> dict[str, Any]:
 
 
 def file_lock(origin: str | None, path: str) -> str:
-    """Return the name that :meth:`.Store.lock` takes for a file that a record may be bound to."""
+    """Return the name of the lock (:meth:`.Store.lock`) on the binding to a file."""
     return f"file {origin} {path}"

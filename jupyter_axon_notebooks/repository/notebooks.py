@@ -48,13 +48,13 @@ from .provenance import ProvenanceRepository
 from .retention import Retention
 from .runs import RunRepository
 from .series import SeriesRepository
-from .states import NoStates, States, files_remain
+from .states import States, files_remain
 from .versions import VersionRepository
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-#: Type and source of the cells of a new, empty notebook: those of the upstream.
+#: Type and source of the cells of a new notebook, as in the upstream.
 STARTER_CELLS: Final[tuple[tuple[str, str], ...]] = (
     ("markdown", "# Training Notebook\n\nDescribe your training experiment here."),
     (
@@ -66,7 +66,7 @@ STARTER_CELLS: Final[tuple[tuple[str, str], ...]] = (
 
 _H = TypeVar("_H", bound=NotebookHeader)
 _UPDATABLE = ("name", "description", "model_id", "dataset_id", "status")
-#: Returns the part of a notebook's entries that an edit replaces and what replaces it.
+#: Returns the slice of a notebook's entries to replace, and the new parts.
 _CellEdit = Callable[[Parts, Mapping[str, Any]], tuple[slice, Parts]]
 
 
@@ -78,8 +78,7 @@ class SavedNotebook(msgspec.Struct, kw_only=True):
     embedded_id : str or None
         The record id that the file carries in its own metadata.
     file : dict
-        ``size`` in bytes and ``mtime`` in nanoseconds, by which a later change of the file is
-        noticed.
+        ``size`` in bytes and ``mtime`` in nanoseconds, to detect changes of the file.
     """
 
     cells: list[NotebookCell]
@@ -103,13 +102,12 @@ class NotebookFilters(TypedDict, total=False):
 class NotebookRepository:
     """The operations on the records of a store.
 
-    Synchronous and safe to call from any thread. Each operation that changes something is one
-    transaction, so that concurrent processes lose no change, and its effect is on disk when it
-    returns.
+    It is synchronous, and any thread may call it. Each operation that writes is one transaction,
+    so concurrent processes lose no change, and the change is on disk when the operation returns.
 
-    Timestamps never go back, whatever the clock does: each checkpoint and run of a notebook is
-    later than those before it, and so is each change of a record. Newest first therefore means
-    last committed first.
+    Timestamps increase even if the clock is set back: each checkpoint and run of a notebook is
+    later than the previous one, and so is each change of a record. So "newest first" means "last
+    committed first".
 
     Attributes
     ----------
@@ -128,9 +126,9 @@ class NotebookRepository:
     store : Store
         The store of the records.
     states : States, optional
-        The storage of state files, whose files are removed with their checkpoints. Without it, no
-        files are removed and paths are returned as they are stored, relative to the root of the
-        state files.
+        The storage of state files. Files are removed with their checkpoints. Without a storage, no
+        files are removed, and paths are returned as stored: relative to the root of the state
+        files.
     starter_cells : sequence of (str, str)
         Type and source of the cells of a notebook that is created without any.
     """
@@ -143,7 +141,7 @@ class NotebookRepository:
         starter_cells: Sequence[tuple[str, str]] = STARTER_CELLS,
     ) -> None:
         self._store = store
-        self._states = states = states or NoStates()
+        self._states = states = states or States()
         self._starter_cells = starter_cells
         self.bindings = BindingRepository(store)
         self.runs = RunRepository(store)
@@ -164,7 +162,7 @@ class NotebookRepository:
     def create(self, new: NewNotebook, saved: SavedNotebook | None = None) -> TrainingNotebook:
         """Create a record, optionally with the content of its saved file.
 
-        A record without cells gets the starter cells, and one without metadata the upstream's
+        A record without cells gets the starter cells. A record without metadata gets the upstream's
         kernel.
 
         Raises
@@ -204,8 +202,8 @@ class NotebookRepository:
             self.versions.stage(notebook.id, parts, lambda: self._check_is_free(notebook))
             self._insert(notebook, stored, parts)
         except BaseException:
-            with suppress(AxonError):  # the first error matters more
-                if self.versions.is_staged(parts):
+            with suppress(AxonError):  # report the first error
+                if self.versions.needs_staging(parts):
                     self.discard_staged(notebook.id)
             raise
         return notebook
@@ -214,7 +212,7 @@ class NotebookRepository:
     def _insert(self, notebook: TrainingNotebook, stored: dict[str, Any], parts: Parts) -> None:
         with self._store.transaction():
             self._check_is_free(notebook)
-            # First: row-level security admits no versions of a notebook that belongs to nobody.
+            # The record first: row-level security rejects versions of a notebook without an owner.
             self._store.notebooks.insert(document(notebook.id, stored))
             self.versions.write(notebook.id, None, parts, stored["version_id"])
 
@@ -234,35 +232,33 @@ class NotebookRepository:
 
     @retried
     def discard_staged(self, id: str) -> None:
-        """Remove the contents staged for a record that was never created.
-
-        Do nothing if it was created meanwhile.
-        """
+        """Remove the contents that were staged for a record, unless the record exists."""
         if not self._store.contents.exists(notebook_id=id):
-            return  # spares the lock
+            return  # without waiting for the lock
         with self._store.transaction():
             self._store.lock(f"notebook {id}")
             if not self._store.notebooks.contains(doc_id=id):
-                self.versions.discard_all(id)
+                self._store.contents.remove_notebook(id)
 
     def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
         """Update a record from its saved file.
 
         Its name, description, links and the tags that were set on the record stay. ``updated_at``
-        moves only when the save changed something.
+        changes only if the save changed something else than ``synced_at``.
 
         Parameters
         ----------
         unless_read : bool
-            Refuse when the record was updated from this state of the file already: ``saved`` is
-            what this process wrote, and another process may have written to the record since.
+            Raise Conflict if the record was already updated from this state of the file. Then
+            another process has read the file that this process wrote, and may have changed the
+            record since.
 
         Raises
         ------
         NotFound
             When there is no such record.
         Conflict
-            When ``unless_read`` refuses.
+            See ``unless_read``.
         """
         parts = split(saved.cells, saved.metadata)
         self._stage(id, parts)
@@ -284,7 +280,7 @@ class NotebookRepository:
             stored.update(_file_fields(saved))
             self._set_version(stored, parts)
             if is_reread and stored["version_id"] == version_id and not is_running:
-                # The file has not changed, so statuses that were set by hand stay.
+                # The file has not changed: keep statuses that were set by hand.
                 header.status, stored["cell_statuses"] = status, cell_statuses
             return _comparable(header, stored) != before
 
@@ -308,7 +304,7 @@ class NotebookRepository:
         return self._summary(self._store.notebooks.get(condition))
 
     def find_summary(self, id: str) -> NotebookSummary | None:
-        """Return a record without its cells, or None. One look-up, however large the notebook."""
+        """Return a record without its cells, or None."""
         return self._summary(self._store.notebooks.get(doc_id=id))
 
     def _summary(self, stored: Mapping[str, Any] | None) -> NotebookSummary | None:
@@ -371,7 +367,7 @@ class NotebookRepository:
         return notebook
 
     def _with_current_status(self, *records: _H) -> list[_H]:
-        """Return records, ``stopped`` instead of ``running`` if all their runs have expired."""
+        """Set records whose runs have all expired to ``stopped``; return all records."""
         running = [record.id for record in records if record.status is NotebookStatus.RUNNING]
         expired = self.runs.find_expired(running)
         for record in records:
@@ -443,13 +439,8 @@ class NotebookRepository:
         store = self._store
         with store.transaction():
             lock_header(store, id)
-            for table in (
-                store.checkpoints,
-                store.runs,
-                store.versions,
-                store.contents,
-                store.provenance,
-            ):
+            tables = store.checkpoints, store.runs, store.versions, store.contents, store.provenance
+            for table in tables:
                 table.remove_notebook(id)
             store.notebooks.remove(doc_ids=[id])
             self._states.mark_unrecorded(id)
@@ -466,7 +457,7 @@ class NotebookRepository:
         new = split([cell], NotebookMetadata())
 
         def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
-            return parts.span_of(cell.id), new
+            return parts.find_span(cell.id), new
 
         return self._edit_cells(notebook_id, edit, expected_version)
 
@@ -480,12 +471,12 @@ class NotebookRepository:
     ) -> TrainingNotebook:
         """Replace a cell by ``change(cell)``; its id stays.
 
-        ``change`` runs inside the transaction, so that no concurrent change of the cell is lost,
-        and has to be quick. Raises NotFound for the notebook or the cell, and Stale.
+        ``change`` runs inside the transaction, so that no concurrent change of the cell is lost. It
+        must be quick. Raises NotFound for the notebook or the cell, and Stale.
         """
 
         def edit(parts: Parts, stored: Mapping[str, Any]) -> tuple[slice, Parts]:
-            span = parts.span_of(cell_id)
+            span = parts.find_span(cell_id)
             cell = self.versions.read_cell(notebook_id, parts.entries[span][0])
             if cell_id in stored["cell_statuses"]:
                 cell.status = type(cell.status)(stored["cell_statuses"][cell_id])
@@ -502,7 +493,7 @@ class NotebookRepository:
         *,
         expected_version: str | None = None,
     ) -> TrainingNotebook:
-        """Insert a cell before the one at ``position``, or append it if there is none.
+        """Insert a cell at ``position``, or append it if there is no such position.
 
         Raises NotFound, Stale, and Conflict when the notebook has a cell of that id.
         """
@@ -524,14 +515,14 @@ class NotebookRepository:
         nothing = split([], NotebookMetadata())
 
         def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
-            return parts.span_of(cell_id), nothing
+            return parts.find_span(cell_id), nothing
 
         return self._edit_cells(notebook_id, edit, expected_version)
 
     def _edit_cells(
         self, id: str, edit_cells: _CellEdit, expected_version: str | None
     ) -> TrainingNotebook:
-        """Replace some cells; the others are neither read nor written."""
+        """Replace cells without reading or writing the others."""
 
         def edit(_header: NotebookHeader, stored: dict[str, Any]) -> bool:
             parts = self.versions.read_parts(stored["version_id"])
@@ -543,7 +534,7 @@ class NotebookRepository:
 
     @retried
     def _change(self, id: str, edit: HeaderEdit, expected_version: str | None) -> TrainingNotebook:
-        """Apply ``edit`` in one transaction and return the record as the transaction left it."""
+        """Apply ``edit`` and return the record, in one transaction."""
         with self._store.transaction():
             stored = change_header(self._store, id, edit, expected_version)
             return self._with_current_status(self.assemble(stored))[0]
@@ -555,7 +546,10 @@ class NotebookRepository:
         self.versions.stage(id, parts, lock)
 
     def _edit_version(self, stored: dict[str, Any], parts: Parts) -> None:
-        """Set a version that is not from the file, which is then read again unless it is saved."""
+        """Write a version that does not come from the file.
+
+        Without the file's ``size`` and ``mtime``, the file counts as changed and is read again.
+        """
         version_id = stored["version_id"]
         self._set_version(stored, parts)
         if "file" in stored and stored["version_id"] != version_id:
@@ -606,7 +600,7 @@ def starter_cells(templates: Sequence[tuple[str, str]]) -> list[NotebookCell]:
 
 
 def starter_metadata() -> NotebookMetadata:
-    """Return the metadata of a record that no file describes: the upstream's."""
+    """Return the upstream's metadata, for a record without a file."""
     return NotebookMetadata(kernel="axonml", language="rust", framework="axonml")
 
 
@@ -660,6 +654,6 @@ def _merge_metadata(
 
 
 def _comparable(header: NotebookHeader, stored: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what a user would see change in a save."""
+    """Return the values whose changes count as changes of the record."""
     metadata = header_document(header)["metadata"]
     return stored["version_id"], stored["cell_statuses"], metadata, header.status

@@ -1,10 +1,10 @@
-"""The stored parts of a notebook: split cells into contents, and assemble them. Pure.
+"""The stored form of a notebook's cells: split cells into parts, and assemble them. Pure.
 
-A cell is stored in two parts, its source (type, source, metadata, attachments) and its outputs.
-Each is a document of ``axonml_contents`` under its hash, so that a part that does not change
+A cell is stored in two parts: its source (type, source, metadata, attachments) and its outputs.
+Each part is a document of ``axonml_contents`` under its hash, so a part that does not change
 between saves is stored once per notebook. A version is a list of ``[cell id, source hash, outputs
-hash, execution count]`` and the metadata. Execution counts are stored in the list, so that running
-a notebook again with the same outputs stores nothing but the list.
+hash, execution count]`` and the metadata. The list has the execution counts, so that a notebook
+that is run again with the same outputs has no new contents.
 """
 
 from __future__ import annotations
@@ -20,20 +20,19 @@ from ..store import Document, document
 from ..store.codec import encode
 from .damage import check_damage
 
-#: The key in ``metadata.extra`` of what rebuilds the file: a content of its own, since it may be
-#: large.
+#: The key in ``metadata.extra`` of the data that rebuilds the file. It is stored as a content since
+#: it may be large.
 FILE_KEY = "nbformat"
 _SOURCE_FIELDS = [
     name
     for name in NotebookCell.__struct_fields__
     if name not in ("id", "outputs", "status", "execution_count")
 ]
-#: Strings of at least this many characters are replaced by this prefix and their hash before a
-#: part is hashed.
-_LONG = 1024
-_HASHED = "sha256:"
-#: The depth of the values of MIME bundles in an outputs part, to which long strings are searched.
-_DEPTH = 4
+#: Before a part is hashed, strings of at least this length are replaced by a prefix and their hash.
+_MIN_HASHED = 1024
+_HASH_PREFIX = "sha256:"
+#: The number of nested containers in which long strings are replaced: down to MIME bundles.
+_HASHED_LEVELS = 4
 #: The type of an output that reports an exception.
 _ERROR = "error"
 #: Hexadecimal digits of a content's hash: 160 bits.
@@ -41,7 +40,7 @@ DIGEST_LENGTH = 40
 
 
 class Entry(NamedTuple):
-    """A cell in a version: its id and the digests of its parts."""
+    """A cell in a version: its id, the digests of its parts and its execution count."""
 
     cell_id: str
     source: str
@@ -50,7 +49,7 @@ class Entry(NamedTuple):
 
 
 class Content(NamedTuple):
-    """A part of a cell and its length in characters of JSON."""
+    """A part of a cell, and its length in characters of JSON."""
 
     document: dict[str, Any]
     length: int
@@ -62,13 +61,13 @@ class Parts(NamedTuple):
     Attributes
     ----------
     contents : dict
-        By digest, the contents that may have to be stored.
+        The contents to store, by digest. Those that are stored already may be missing.
     statuses : dict
-        By cell id, the cell statuses that do not follow from outputs and execution count. They are
+        The statuses that do not follow from outputs and execution counts, by cell id. They are
         stored in the record.
     failed : set of str or None
-        The ids of the cells with an error output, so that a cell's status is known without reading
-        its outputs. None for versions of older stores, where only the outputs tell.
+        The ids of cells with an error output, to know their status without reading their outputs.
+        None if unknown, as for versions of older stores.
     """
 
     entries: list[Entry]
@@ -82,8 +81,8 @@ class Parts(NamedTuple):
         """The length of all contents in characters of JSON."""
         return sum(content.length for content in self.contents.values())
 
-    def span_of(self, cell_id: str) -> slice:
-        """Return where a cell's entry is; raises NotFound."""
+    def find_span(self, cell_id: str) -> slice:
+        """Return the position of a cell's entry as a slice; raises NotFound."""
         for index, entry in enumerate(self.entries):
             if entry.cell_id == cell_id:
                 return slice(index, index + 1)
@@ -112,7 +111,7 @@ class Parts(NamedTuple):
 def split(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Parts:
     """Split a notebook into parts.
 
-    This is the expensive step of a save, so call it outside of transactions.
+    Expensive: call it outside of transactions.
 
     Raises
     ------
@@ -134,41 +133,45 @@ def split(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Parts:
             statuses[cell.id] = cell.status.value
         if has_failed(output.output_type for output in cell.outputs):
             failed.add(cell.id)
-        outputs = _put(contents, {"outputs": _outputs_part(cell)}) if cell.outputs else None
+        outputs = _add_content(contents, {"outputs": _outputs_part(cell)}) if cell.outputs else None
         entries.append(
-            Entry(cell.id, _put(contents, _source_part(cell)), outputs, cell.execution_count)
+            Entry(
+                cell.id, _add_content(contents, _source_part(cell)), outputs, cell.execution_count
+            )
         )
-    described = metadata.to_json()
+    metadata_fields = metadata.to_json()
     extra = dict(metadata.extra)
     if FILE_KEY in extra:
-        extra[FILE_KEY] = _put(contents, {FILE_KEY: extra[FILE_KEY]})
-    described["extra"] = extra
-    return Parts(entries, described, contents, statuses, failed)
+        extra[FILE_KEY] = _add_content(contents, {FILE_KEY: extra[FILE_KEY]})
+    metadata_fields["extra"] = extra
+    return Parts(entries, metadata_fields, contents, statuses, failed)
 
 
-def _put(contents: dict[str, Content], part: dict[str, Any]) -> str:
+def _add_content(contents: dict[str, Content], part: dict[str, Any]) -> str:
     lengths: list[int] = []
-    text = encode(_abridged(part, _DEPTH, lengths))
+    text = encode(_hash_long_strings(part, _HASHED_LEVELS, lengths))
     digest = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
     contents[digest] = Content(part, len(text) + sum(lengths))
     return digest
 
 
-def _abridged(value: Any, depth: int, lengths: list[int]) -> Any:
-    """Replace the long strings of ``value`` by their hashes and add their lengths to ``lengths``.
+def _hash_long_strings(value: Any, depth: int, lengths: list[int]) -> Any:
+    """Replace long strings in ``value`` by their hashes, and append their lengths to ``lengths``.
 
-    Images and logs are most of a large notebook. Encoding them as JSON takes several times as long
+    Most of a large notebook is images and logs. Encoding them as JSON takes several times as long
     as hashing them, and holds the interpreter lock.
     """
     if type(value) is str:
-        if len(value) < _LONG and not value.startswith(_HASHED):
+        if len(value) < _MIN_HASHED and not value.startswith(_HASH_PREFIX):
             return value
         lengths.append(len(value))
-        return _HASHED + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+        return _HASH_PREFIX + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
     if depth and type(value) is dict:
-        return {name: _abridged(inner, depth - 1, lengths) for name, inner in value.items()}
+        return {
+            name: _hash_long_strings(inner, depth - 1, lengths) for name, inner in value.items()
+        }
     if depth and type(value) is list:
-        return [_abridged(inner, depth - 1, lengths) for inner in value]
+        return [_hash_long_strings(inner, depth - 1, lengths) for inner in value]
     return value
 
 
@@ -193,13 +196,13 @@ def _outputs_part(cell: NotebookCell) -> list[dict[str, Any]]:
     for output in cell.outputs:
         fields = output.to_json()
         if output.execution_count is not None and output.execution_count == cell.execution_count:
-            fields["execution_count"] = True  # stands for the cell's count
+            fields["execution_count"] = True  # the same as that of the cell
         part.append(fields)
     return part
 
 
-def parts_of(version: Mapping[str, Any]) -> Parts:
-    """Return the parts that a version's document lists, without contents; raises RecordDamaged."""
+def decode_parts(version: Mapping[str, Any]) -> Parts:
+    """Return the parts of a version's document, without contents; raises RecordDamaged."""
     with check_damage(f"version {version.get('id')}"):
         failed = None if version.get("failed") is None else set(version["failed"])
         return Parts(
@@ -208,7 +211,7 @@ def parts_of(version: Mapping[str, Any]) -> Parts:
 
 
 def assemble_cell(entry: Entry, contents: Mapping[str, Any]) -> NotebookCell:
-    """Return a cell from the contents of its entry; its status follows from outputs and count."""
+    """Return the cell of an entry, with the status that follows from outputs and count."""
     cell = NotebookCell.from_json({**contents[entry.source], "id": entry.cell_id})
     cell.execution_count = entry.execution_count
     if entry.outputs is not None:
@@ -223,7 +226,7 @@ def assemble_cell(entry: Entry, contents: Mapping[str, Any]) -> NotebookCell:
 def assemble_cell_without_outputs(
     entry: Entry, contents: Mapping[str, Any], *, failed: bool
 ) -> NotebookCell:
-    """Return a cell without outputs; ``failed`` is whether they include an error."""
+    """Return the cell of an entry without its outputs; ``failed`` if they include an error."""
     cell = assemble_cell(entry._replace(outputs=None), contents)
     if failed and cell.cell_type is CellType.CODE:
         cell.status = CellStatus.ERROR
@@ -232,7 +235,9 @@ def assemble_cell_without_outputs(
 
 def content_ids(version: Mapping[str, Any]) -> set[str]:
     """Return the ids of the contents that a version's document lists."""
-    return {content_id(version["notebook_id"], digest) for digest in parts_of(version).digests()}
+    return {
+        content_id(version["notebook_id"], digest) for digest in decode_parts(version).digests()
+    }
 
 
 def version_document(
@@ -253,7 +258,7 @@ def version_document(
 
 
 def content_document(notebook_id: str, digest: str, content: Content, ordinal: int) -> Document:
-    """Return the stored form of a content that version number ``ordinal`` is the first to list."""
+    """Return the stored form of a content; the version ``ordinal`` is the first that lists it."""
     fields = {"notebook_id": notebook_id, "ordinal": ordinal, "content": content.document}
     return document(content_id(notebook_id, digest), fields)
 

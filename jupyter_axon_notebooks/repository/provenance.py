@@ -2,8 +2,7 @@
 
 Three kinds of documents are stored, each under the hash of its content: a *source*, an
 *environment*, and an *execution*, which lists the executed sources and names the environment. The
-next checkpoint of a cell therefore stores nothing, and the first one of another cell its source
-and a list. Documents of other kinds are ignored.
+next checkpoint of the same cell therefore stores nothing. Documents of other kinds are ignored.
 """
 
 from __future__ import annotations
@@ -57,11 +56,10 @@ class ProvenanceRepository:
     ) -> str:
         """Store executed cells and their environment; return the ``provenance_id`` for checkpoints.
 
-        The id follows from the content: what the notebook has stored already is not stored again.
-        Raises NotFound.
+        Nothing is stored if the notebook has the same provenance already. Raises NotFound.
         """
         id, documents = split_provenance(notebook_id, executed, environment)
-        # Written in one transaction with the documents that it refers to.
+        # If this document exists, so do those that it refers to: they are written together.
         if not self._store.provenance.existing_ids([id]):
             self._write(notebook_id, {str(one.doc_id): one for one in documents})
         return id
@@ -80,7 +78,7 @@ class ProvenanceRepository:
     def get(self, checkpoint_id: str) -> CheckpointProvenance:
         """Return the provenance of a checkpoint and the flags on its reproducibility.
 
-        Without executed cells if no kernel recorded any. Raises NotFound.
+        There are no executed cells if no kernel recorded any. Raises NotFound.
         """
         with self._store.snapshot():
             checkpoint = self._checkpoint(checkpoint_id)
@@ -92,7 +90,7 @@ class ProvenanceRepository:
     def diff(self, before: str, after: str) -> CheckpointDiff:
         """Return the differences between two checkpoints; raises NotFound.
 
-        The code is what was executed, or what was saved if executed code is unknown for either.
+        The executed code is compared, or the saved code if one checkpoint has no executed code.
         """
         with self._store.snapshot():
             one, other = self._checkpoint(before), self._checkpoint(after)
@@ -167,7 +165,7 @@ class ProvenanceRepository:
         if current is None:
             return []
         saved_at = _saved_at(record) or current.created_at
-        # The file may be much older than its record.
+        # The file may have been saved long before its record was created.
         then_at = min(then.created_at, saved_at) if current is then else then.created_at
         return find_flags(
             provenance.executed,

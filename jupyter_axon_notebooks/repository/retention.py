@@ -1,92 +1,88 @@
-"""Retention: which checkpoints keep their state files, and the removal of the others.
+"""Retention: rules for the checkpoints that keep their state files, and the removal of the others.
 
-A rule gets a notebook's checkpoints with state files, newest first, and says which ones it keeps.
-A checkpoint keeps its files if any rule keeps it. Besides, kept in any case are pinned
-checkpoints, the newest one of the notebook, and the newest one of each unfinished run, from which
-it would be resumed. Records and metrics always stay.
+A checkpoint keeps its files if any rule keeps it. Pinned checkpoints, the newest checkpoint of the
+notebook, and the newest checkpoint of each unfinished run, from which the run would be resumed,
+always keep theirs. Records and metrics always stay.
 
-The checkpoints to prune are planned without locks, since planning reads every checkpoint of the
-notebook. They are then pruned in short transactions with the notebook locked, so that no
-checkpoint is added and no run changes its status. Each transaction checks with few look-ups that
-the plan still holds: the newest checkpoints are still found, nobody has pinned, tagged or changed
-a checkpoint that is to go, and no new checkpoint names its files.
+The plan reads every checkpoint of the notebook, so it is made without locks. The checkpoints are
+then pruned in short transactions. Each one locks the notebook, so that no checkpoint is added and
+no run changes its status, and checks that the plan still holds: the newest checkpoints still exist,
+the status of their runs is the same, and no new checkpoint uses a file that would be removed. A
+checkpoint that was pinned, tagged or changed meanwhile is skipped.
 
-Files are removed after the commit, under a temporary name that they get with the checkpoint
-locked, so that a state that was added again meanwhile is not affected. If the process is killed in
-between, garbage collection removes them.
+Files are removed after the commit. They are renamed first, with the checkpoint locked, so that a
+state file that was added again meanwhile is not removed. If the process is killed in between,
+garbage collection removes them.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from ..errors import InvalidData, NotFound, StateError
 from ..records import NotebookCheckpoint, RunStatus, format_time, now
 from ..store import Store, retried
-from .checkpoints import CheckpointRepository, checkpoints_of, rank_checkpoints
+from .checkpoints import CheckpointRepository, checkpoint_query, rank_checkpoints
 from .runs import RunRepository, run_key
 from .states import States
 
-#: Seconds after which a transaction starts nothing more.
-_TURN = 0.03
+#: A transaction prunes no further checkpoint after this number of seconds.
+_TRANSACTION_TIME = 0.03
 #: The number of checkpoints that are looked up together.
 _PAGE = 100
 
 
-class Rule(Protocol):
-    """A reason to keep checkpoints."""
-
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return those of ``checkpoints``, which are newest first, that the rule keeps."""
+#: A rule takes the checkpoints that have state files, newest first, and returns those to keep.
+Rule = Callable[[Sequence[NotebookCheckpoint]], Iterable[NotebookCheckpoint]]
 
 
 @dataclass(frozen=True)
 class Newest:
-    """Keeps the newest ``count`` checkpoints."""
+    """A rule that keeps the newest ``count`` checkpoints."""
 
     count: int
 
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return the first ones."""
+    def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
+        """Return the checkpoints to keep."""
         return checkpoints[: self.count]
 
 
 @dataclass(frozen=True)
 class Best:
-    """Keeps the ``count`` best checkpoints by a metric."""
+    """A rule that keeps the ``count`` best checkpoints by a metric."""
 
     metric: str
     minimize: bool
     count: int = 1
 
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return those with the smallest, or the largest, finite numbers."""
+    def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
+        """Return the checkpoints to keep."""
         return rank_checkpoints(checkpoints, self.metric, self.minimize)[: self.count]
 
 
 @dataclass(frozen=True)
 class Every:
-    """Keeps the checkpoints whose step is a multiple of ``steps``."""
+    """A rule that keeps the checkpoints whose step is a multiple of ``steps``."""
 
     steps: int
 
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return those at such a step."""
+    def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
+        """Return the checkpoints to keep."""
         return [one for one in checkpoints if one.step % self.steps == 0]
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """Keeps the checkpoints that have a tag."""
+    """A rule that keeps the checkpoints that have a tag."""
 
-    def kept(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return those with any tag."""
+    def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
+        """Return the checkpoints to keep."""
         return [one for one in checkpoints if one.tags]
 
 
@@ -123,11 +119,11 @@ class PrunePlan(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A plan with the facts it depends on."""
+    """A plan and the facts that it depends on."""
 
     plan: PrunePlan
-    #: The newest checkpoints with state files: of unfinished runs by run, and of the notebook
-    #: under None.
+    #: The ids of the newest checkpoints with state files: by unfinished run, and of the notebook
+    #: under the key None.
     newest_by_run: dict[str | None, str]
     unfinished: frozenset[str]
     newest: NotebookCheckpoint | None
@@ -145,18 +141,18 @@ class Retention:
         self._runs = runs
 
     def plan(self, notebook_id: str, rules: Sequence[Rule]) -> PrunePlan:
-        """Return the checkpoints of a notebook that would lose their state files under ``rules``.
+        """Return the checkpoints of a notebook whose state files ``rules`` would remove.
 
-        Kept in any case are pinned checkpoints, the newest one with state files, and the newest of
-        each run that is not completed. State files that were registered where they lay, or that
-        another checkpoint names too, stay.
+        Pinned checkpoints, the newest one with state files, and the newest one of each run that is
+        not completed are always kept. A state file outside of its checkpoint's folder, or one that
+        another checkpoint uses too, is never removed.
 
         Raises
         ------
         NotFound
-            When found is no such notebook.
+            When there is no such notebook.
         InvalidData
-            When found is no rule.
+            When there is no rule.
         """
         return self._plan(notebook_id, rules).plan
 
@@ -164,28 +160,28 @@ class Retention:
     def _plan(self, notebook_id: str, rules: Sequence[Rule]) -> _Plan:
         if not rules:
             raise InvalidData(
-                "$.rules", "expected at least one, or nothing but the last checkpoint would stay"
+                "$.rules", "expected at least one rule; without one, only the newest would be kept"
             )
         with self._store.snapshot():
             if not self._store.notebooks.contains(doc_id=notebook_id):
                 raise NotFound("notebook", notebook_id)
             found = self._store.checkpoints.search(
-                checkpoints_of(notebook_id), sort=["-created_at", "-id"]
+                checkpoint_query(notebook_id), sort=["-created_at", "-id"]
             )
             runs = self._runs.list(notebook_id)
         everything = [self._checkpoints.read(one) for one in found]
         checkpoints = [one for one in everything if has_state(one)]
         unfinished = frozenset(run.id for run in runs if run.status is not RunStatus.COMPLETED)
-        last = last_of_runs(checkpoints, unfinished)
-        keep = kept(checkpoints, rules) | {*last.values()}
-        own = own_parts(checkpoints, self._owns)
+        newest = find_newest(checkpoints, unfinished)
+        keep = find_kept(checkpoints, rules) | {*newest.values()}
+        removable = find_removable(checkpoints, self._owns)
         prunable = [
-            Prunable(one, own[one.id])
+            Prunable(one, removable[one.id])
             for one in checkpoints
-            if one.id in own and one.id not in keep and not one.pinned
+            if one.id in removable and one.id not in keep and not one.pinned
         ]
         plan = PrunePlan(notebook_id, prunable, len(checkpoints) - len(prunable))
-        return _Plan(plan, last, unfinished, everything[0] if everything else None)
+        return _Plan(plan, newest, unfinished, everything[0] if everything else None)
 
     def _owns(self, checkpoint: NotebookCheckpoint, path: str) -> bool:
         return self._states.owns(path, checkpoint.notebook_id, checkpoint.id)
@@ -196,24 +192,24 @@ class Retention:
         rules: Sequence[Rule],
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> list[Prunable]:
-        """Remove the state files of the checkpoints that :meth:`plan` names; return these.
+        """Prune the checkpoints that :meth:`plan` returns, and return those that were pruned.
 
-        Their records and metrics stay: ``model_state_path`` is ``""`` and ``pruned_at`` is set. A
-        checkpoint that is pinned, tagged or changed meanwhile keeps its files.
+        Their records and metrics stay, with ``model_state_path`` set to ``""`` and ``pruned_at``
+        to the time. A checkpoint that is pinned, tagged or changed meanwhile keeps its files.
 
         Parameters
         ----------
         progress : callable
-            Called with the number of pruned checkpoints and of all to prune. What it raises ends
-            the pruning.
+            Called with the number of pruned checkpoints and the total. An exception that it raises
+            ends the pruning.
 
         Raises
         ------
         NotFound, InvalidData
             As :meth:`plan` does.
         StateError
-            When checkpoints are pruned, but some of their files could not be removed; the pruning
-            ends found.
+            When checkpoints were pruned, but some of their files could not be removed. No further
+            checkpoints are pruned.
         """
         pruned: list[Prunable] = []
         while True:
@@ -222,12 +218,12 @@ class Retention:
             total = len(pruned) + len(left)
             progress(len(pruned), total)
             while left:
-                turn = self._prune_batch(planned, left[:_PAGE])
-                if turn is None:
+                result = self._prune_batch(planned, left[:_PAGE])
+                if result is None:
                     break  # make a new plan
-                seen, gone = turn
-                self._remove_files(notebook_id, gone)
-                left, pruned = left[seen:], [*pruned, *gone]
+                checked, batch = result
+                self._remove_files(notebook_id, batch)
+                left, pruned = left[checked:], [*pruned, *batch]
                 progress(total - len(left), total)
             if not left:
                 return pruned
@@ -236,27 +232,28 @@ class Retention:
     def _prune_batch(
         self, planned: _Plan, batch: Sequence[Prunable]
     ) -> tuple[int, list[Prunable]] | None:
-        """Prune in a short transaction; return the number of checkpoints seen, and the pruned ones.
+        """Prune checkpoints in a short transaction.
 
-        None if the plan no longer holds.
+        Return the number of checkpoints that were checked, and those that were pruned, or None if
+        the plan no longer holds.
         """
         notebook_id = planned.plan.notebook_id
         with self._store.transaction():
             if self._store.notebooks.get_for_update(notebook_id) is None:
                 raise NotFound("notebook", notebook_id)
-            ends = time.monotonic() + _TURN  # not counting the wait for the lock
+            deadline = time.monotonic() + _TRANSACTION_TIME  # without the wait for the lock
             locked = self._lock_batch(planned, batch)
             if locked is None:
                 return None
-            seen, gone = 0, []
+            checked, pruned = 0, []
             for one in batch:
-                seen += 1
-                if _is_as_planned(locked.get(one.checkpoint.id), one.checkpoint):
+                checked += 1
+                if _is_unchanged(locked.get(one.checkpoint.id), one.checkpoint):
                     self._prune(one)
-                    gone.append(one)
-                if time.monotonic() >= ends:
+                    pruned.append(one)
+                if time.monotonic() >= deadline:
                     break
-        return seen, gone
+        return checked, pruned
 
     def _lock_batch(
         self, planned: _Plan, batch: Sequence[Prunable]
@@ -283,7 +280,7 @@ class Retention:
         since = planned.newest.created_at if planned.newest is not None else None
         files = {file_key(path) for one in batch for path in one.paths.values()}
         for found in self._store.checkpoints.search(
-            checkpoints_of(planned.plan.notebook_id, since=since)
+            checkpoint_query(planned.plan.notebook_id, since=since)
         ):
             if files & {
                 file_key(path) for path in state_paths(self._checkpoints.read(found)).values()
@@ -319,25 +316,23 @@ class Retention:
         wanted = {one.checkpoint.id: one.paths for one in pruned}
         with self._store.transaction():
             for found in self._store.checkpoints.get_many_for_update(wanted):
-                names = _removed_names(wanted[str(found.doc_id)], found)
-                done = self._states.stage_removal(notebook_id, str(found.doc_id), names)
-                staged.setdefault(str(found.doc_id), []).extend(done)
+                id = str(found.doc_id)
+                names = [
+                    file_key(path)[-1]
+                    for part, path in wanted[id].items()
+                    if not found.get(f"{part}_state_path")
+                ]
+                done = self._states.stage_removal(notebook_id, id, names)
+                staged.setdefault(id, []).extend(done)
 
 
-def _is_as_planned(found: NotebookCheckpoint | None, planned: NotebookCheckpoint) -> bool:
-    """Return whether a checkpoint is unchanged since the plan."""
+def _is_unchanged(found: NotebookCheckpoint | None, planned: NotebookCheckpoint) -> bool:
+    """Return whether a checkpoint still has the pin, tags and files that it was planned with."""
     return (
         found is not None
         and (found.pinned, found.tags) == (planned.pinned, planned.tags)
         and state_paths(found) == state_paths(planned)
     )
-
-
-def _removed_names(paths: Mapping[str, str], stored: Mapping[str, Any]) -> Collection[str]:
-    """Return the names of the files at ``paths`` whose parts the record no longer names."""
-    return [
-        file_key(path)[-1] for part, path in paths.items() if not stored.get(f"{part}_state_path")
-    ]
 
 
 @contextmanager
@@ -349,41 +344,41 @@ def _files_remain(id: str | None = None) -> Iterator[None]:
         raise StateError(f"{which} pruned, but state files remain: {error}") from error
 
 
-def last_of_runs(
+def find_newest(
     checkpoints: Sequence[NotebookCheckpoint], unfinished: Collection[str]
 ) -> dict[str | None, str]:
-    """Return the ids of the newest checkpoints: of unfinished runs, and of all under None."""
-    last: dict[str | None, str] = {}
+    """Return the ids of the newest checkpoint of each unfinished run, and of all under None."""
+    newest: dict[str | None, str] = {}
     for one in checkpoints:
-        last.setdefault(None, one.id)
+        newest.setdefault(None, one.id)
         if one.run_id is not None and one.run_id in unfinished:
-            last.setdefault(one.run_id, one.id)
-    return last
+            newest.setdefault(one.run_id, one.id)
+    return newest
 
 
-def kept(checkpoints: Sequence[NotebookCheckpoint], rules: Iterable[Rule]) -> set[str]:
-    """Return the ids of the checkpoints that any of the rules keeps."""
-    return {one.id for rule in rules for one in rule.kept(checkpoints)}
+def find_kept(checkpoints: Sequence[NotebookCheckpoint], rules: Iterable[Rule]) -> set[str]:
+    """Return the ids of the checkpoints that any rule keeps."""
+    return {one.id for rule in rules for one in rule(checkpoints)}
 
 
 def has_state(checkpoint: NotebookCheckpoint) -> bool:
-    """Return whether a checkpoint's record names a state file."""
+    """Return whether a checkpoint has a state file."""
     return bool(state_paths(checkpoint))
 
 
-def own_parts(
+def find_removable(
     checkpoints: Sequence[NotebookCheckpoint], owns: Callable[[NotebookCheckpoint, str], bool]
 ) -> dict[str, dict[str, str]]:
-    """Return the paths of removable state files, by checkpoint and part.
+    """Return the paths of the state files that may be removed, by checkpoint and part.
 
-    A registered file, from another folder or another checkpoint, is not a checkpoint's own.
+    These are in the folder of their checkpoint, and no other checkpoint uses them.
     """
-    named = Counter(file_key(path) for one in checkpoints for path in state_paths(one).values())
+    uses = Counter(file_key(path) for one in checkpoints for path in state_paths(one).values())
     parts = {
         one.id: {
             part: path
             for part, path in state_paths(one).items()
-            if named[file_key(path)] == 1 and owns(one, path)
+            if uses[file_key(path)] == 1 and owns(one, path)
         }
         for one in checkpoints
     }
@@ -391,11 +386,11 @@ def own_parts(
 
 
 def state_paths(checkpoint: NotebookCheckpoint) -> dict[str, str]:
-    """Return the paths that a checkpoint's record names, by part."""
+    """Return the paths of a checkpoint's state files, by part."""
     paths = {"model": checkpoint.model_state_path, "optimizer": checkpoint.optimizer_state_path}
     return {part: path for part, path in paths.items() if path}
 
 
 def file_key(path: str) -> tuple[str, ...]:
-    """Return what identifies a state file under any root: notebook, checkpoint and name."""
-    return PureWindowsPath(path).parts[-3:]  # splits the paths of all systems
+    """Return the notebook, checkpoint and file name of a state file, without the root folder."""
+    return PureWindowsPath(path).parts[-3:]  # PureWindowsPath also splits POSIX paths

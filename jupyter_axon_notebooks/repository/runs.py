@@ -1,13 +1,13 @@
-"""Runs: attempts at training, their leases, and the status that they give their notebook.
+"""Training runs: start, renew, finish and list them, and update the status of their notebook.
 
-A run lives while it is ``running`` and its lease has not ended; one without a lease lives until it
-is finished. A run whose lease has ended is *expired*: readers see it as ``stopped`` since then,
-whether or not that has been stored. It is not shown as ``failed``, since the usual cause is a
-kernel that was restarted or killed. Both can be resumed.
+A run is *active* while its status is ``running`` and its lease has not ended. Without a lease, it
+is active until it is finished. A run whose lease has ended is *expired*. It is read as ``stopped``,
+even before that status is stored. It is not ``failed``, since usually the kernel was restarted or
+killed. Stopped and failed runs can be resumed.
 
-While a run of a notebook lives, the notebook's record is ``running``, whatever its saves say. When
-the last one ends, the record takes its status, until a save says otherwise. A status that was set
-by hand meanwhile stays.
+While a notebook has an active run, its record is ``running``, and saves do not change that. When
+the last active run ends, the record takes the run's status, unless the record has another status
+than ``running`` by then, which was set by hand.
 """
 
 from __future__ import annotations
@@ -37,18 +37,17 @@ from ..store import Document, Store, document, retried
 from ..store.tables import decode_document
 from .damage import check_damage
 
-#: The lease of a run that was not started but began with a checkpoint, after its last checkpoint.
-_UNATTENDED_LEASE: Final = timedelta(hours=1)
+#: The lease after each checkpoint of a run that was started by its first checkpoint.
+_IMPLICIT_RUN_LEASE: Final = timedelta(hours=1)
 
-#: The most characters in the id of a new run, which is part of an index row of limited size on
-#: PostgreSQL.
-_LONGEST_ID: Final = 255
+#: The maximum length of the id of a new run. PostgreSQL limits the size of index rows.
+_MAX_ID_LENGTH: Final = 255
 
 _RUNNING: Final = RunStatus.RUNNING.value
 
 
 def run_key(notebook_id: str, run_id: str) -> str:
-    """Return the id of a run's document: the run's own id is hashed to bound the length."""
+    """Return the id of a run's document. It contains a hash of the run's id to limit its length."""
     digest = hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{notebook_id}/{digest}"
 
@@ -73,15 +72,15 @@ class RunRepository:
         ordinal: int | None = None,
         skipped_run_id: str | None = None,
     ) -> TrainingRun:
-        """Start a run, from scratch or from a checkpoint; the record becomes ``running``.
+        """Start a run from scratch or from a checkpoint, and set the record to ``running``.
 
         Parameters
         ----------
         id : str, optional
             Unique within the notebook; a random one by default.
         lease_until : datetime, optional
-            The time when the run expires unless :meth:`renew` extends it. With None it lives until
-            it is finished.
+            The time when the run expires unless :meth:`renew` extends it. Without it, the run is
+            active until it is finished.
         started_at : datetime, optional
             The start of a run that could not be stored when it began.
         key, cell, ordinal, skipped_run_id : optional
@@ -133,15 +132,18 @@ class RunRepository:
             self._store.runs.insert(_document(run))
         except ValueError:
             raise Conflict(f"notebook {run.notebook_id} has a run {run.id} already") from None
-        if _lives(run):
+        if _is_active(run):
             self._set_notebook_status(notebook, NotebookStatus.RUNNING)
 
-    def admit_checkpoint(self, notebook: Document, run_id: str) -> None:
-        """Start a run if it does not exist, or extend the lease that such a run has."""
+    def start_or_extend(self, notebook: Document, run_id: str) -> None:
+        """Start the run of a new checkpoint if it does not exist, or extend its lease.
+
+        Leases of runs that :meth:`start` started are not extended.
+        """
         notebook_id = str(notebook.doc_id)
         found = self._store.runs.get(doc_id=run_key(notebook_id, run_id))
         moment = now()
-        lease_until = moment + _UNATTENDED_LEASE
+        lease_until = moment + _IMPLICIT_RUN_LEASE
         if found is None:
             run = TrainingRun(
                 id=run_id, notebook_id=notebook_id, started_at=moment, lease_until=lease_until
@@ -152,11 +154,11 @@ class RunRepository:
         if run.process is not None or run.lease_until is None:
             return
         is_unfinished = run.status in (RunStatus.RUNNING, RunStatus.STOPPED)
-        if is_unfinished and run.lease_until < moment + _UNATTENDED_LEASE / 2:
+        if is_unfinished and run.lease_until < moment + _IMPLICIT_RUN_LEASE / 2:
             self._set_status(notebook, notebook_id, run_id, RunStatus.RUNNING, lease_until)
 
     def get(self, notebook_id: str, id: str) -> TrainingRun | None:
-        """Return a run of a notebook, or None; an expired one is shown as ``stopped``."""
+        """Return a run of a notebook, or None."""
         found = self._store.runs.get(doc_id=run_key(notebook_id, id))
         return None if found is None else _read(found)
 
@@ -168,9 +170,9 @@ class RunRepository:
         *,
         status: RunStatus | None = None,
     ) -> builtins.list[TrainingRun]:
-        """Return the runs of a notebook, newest first; expired ones count as ``stopped``."""
+        """Return the runs of a notebook, newest first; expired runs are ``stopped``."""
         order = ["-started_at", "-id"]
-        condition = _runs_of(notebook_id, status)
+        condition = _run_query(notebook_id, status)
         found = self._store.runs.search(condition, sort=order, limit=limit, skip=offset)
         runs = [_read(stored) for stored in found]
         # A run may have expired since the search.
@@ -178,14 +180,14 @@ class RunRepository:
 
     def count(self, notebook_id: str, *, status: RunStatus | None = None) -> int:
         """Return the number of runs of a notebook."""
-        return self._store.runs.count(_runs_of(notebook_id, status))
+        return self._store.runs.count(_run_query(notebook_id, status))
 
     @retried
     def renew(self, notebook_id: str, id: str, lease_until: datetime) -> TrainingRun:
-        """Extend the lease of a run.
+        """Extend the lease of a run and return the run; raises NotFound.
 
-        A run that was finished or found expired meanwhile stays so and is returned: check its
-        status. :meth:`update_status` reopens it. Raises NotFound.
+        Check its status: a run that is no longer stored as ``running`` is returned unchanged.
+        :meth:`update_status` reopens it.
         """
         with self._store.transaction():
             found = self._store.runs.get_for_update(run_key(notebook_id, id))
@@ -204,13 +206,14 @@ class RunRepository:
     ) -> TrainingRun:
         """Finish a run, or reopen it with ``running``.
 
-        The notebook's record is ``running`` while any of its runs lives, and then takes the status
-        of the last one.
+        The notebook's record is ``running`` while any of its runs is active, and then takes the
+        status of the last one.
 
         Parameters
         ----------
         lease_until : datetime, optional
-            The lease of a run that becomes ``running``. Without one it lives until it is finished.
+            The lease of a run that becomes ``running``. Without it, the run is active until it is
+            finished.
 
         Raises
         ------
@@ -218,7 +221,7 @@ class RunRepository:
             When the notebook has no such run.
         """
         with self._store.transaction():
-            # The notebook is locked first, as in every transaction.
+            # Every transaction locks the notebook first, so that none deadlock.
             notebook = self._store.notebooks.get_for_update(notebook_id)
             return self._set_status(notebook, notebook_id, id, status, lease_until)
 
@@ -243,20 +246,20 @@ class RunRepository:
         run.status = status
         self._write(run)
         if notebook is None:
-            return run  # damage, but the run can be finished
-        if _lives(run):
+            return run  # a damaged store: the run has no notebook, but can be finished
+        if _is_active(run):
             self._set_notebook_status(notebook, NotebookStatus.RUNNING)
         elif not self.update_expired(str(notebook.doc_id)):
             self._end_notebook(notebook, NotebookStatus(_with_current_status(run).status.value))
         return run
 
     def update_expired(self, notebook_id: str) -> bool:
-        """Store the end of a locked notebook's expired runs; return whether any run lives."""
-        lives = False
+        """Stop a locked notebook's expired runs; return whether it has an active run."""
+        has_active = False
         expired = []
         for run in self._running([notebook_id]):
             if run.status is RunStatus.RUNNING:
-                lives = True
+                has_active = True
             else:
                 expired.append(run_key(notebook_id, run.id))
         for key in sorted(expired):
@@ -266,15 +269,15 @@ class RunRepository:
                     continue
                 run = _read(found)
                 if run.status is RunStatus.RUNNING:  # renewed in the meantime
-                    lives = True
+                    has_active = True
                 else:
                     self._write(run)
-        return lives
+        return has_active
 
     def _running(self, notebook_ids: Collection[str]) -> Iterator[TrainingRun]:
-        """Read those runs of some notebooks that are stored as running, as they are now.
+        """Yield the runs of notebooks that are stored as ``running``, with their current status.
 
-        A damaged run is left out: it is reported when it is read itself.
+        Damaged runs are left out. Reading such a run itself raises an error.
         """
         stored_as_running = where("notebook_id").one_of(list(notebook_ids)) & (
             where("status") == _RUNNING
@@ -286,25 +289,24 @@ class RunRepository:
                     yield _read(found)
 
     def find_expired(self, notebook_ids: Collection[str]) -> set[str]:
-        """Return those of some ``running`` notebooks that have expired runs and none that lives."""
+        """Return the notebooks that have expired runs and no active run."""
         if not notebook_ids:
             return set()
-        expired, living = set[str](), set[str]()
+        expired, active = set[str](), set[str]()
         for run in self._running(notebook_ids):
-            (living if run.status is RunStatus.RUNNING else expired).add(run.notebook_id)
-        return expired - living
+            (active if run.status is RunStatus.RUNNING else expired).add(run.notebook_id)
+        return expired - active
 
     def next_lease_end(self, notebook_id: str) -> datetime | None:
-        """Return when the next lease of a notebook's runs ends, if one does.
+        """Return the earliest end of a lease among a notebook's active runs, or None.
 
-        Unless it is renewed, the run is shown as ``stopped`` from then on, although nothing is
-        written.
+        At that time the notebook's status may change although nothing is written.
         """
-        leases = [run.lease_until for run in self._running([notebook_id]) if _lives(run)]
+        leases = [run.lease_until for run in self._running([notebook_id]) if _is_active(run)]
         return min((until for until in leases if until is not None), default=None)
 
     def finish_expired(self) -> int:
-        """Store the end of all expired runs; return the number of their notebooks."""
+        """Stop all expired runs; return the number of their notebooks."""
         found = [run["notebook_id"] for run in self._store.runs.search(_is_expired(now()))]
         notebook_ids = {notebook_id for notebook_id in found if isinstance(notebook_id, str)}
         for notebook_id in sorted(notebook_ids):
@@ -332,7 +334,7 @@ class RunRepository:
         self._store.runs.replace(_document(run))
 
 
-def _runs_of(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
+def _run_query(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
     condition: QueryInstance = where("notebook_id") == notebook_id
     if status is not None:
         matches: QueryInstance = where("status") == status.value
@@ -345,11 +347,13 @@ def _runs_of(notebook_id: str, status: RunStatus | None = None) -> QueryInstance
 
 
 def _check_id(id: str) -> None:
-    """Raise InvalidData for an id that a new run cannot have. Runs of older stores keep theirs."""
+    """Raise InvalidData for an id that a new run cannot have. Older stores may have such ids."""
     if not id.strip():
-        raise InvalidData("$.run_id", "expected a text that is not blank; leave it out for no run")
-    if len(id) > _LONGEST_ID:
-        raise InvalidData("$.run_id", f"expected at most {_LONGEST_ID} characters, got {len(id)}")
+        raise InvalidData("$.run_id", "expected a string that is not blank; omit it for no run")
+    if len(id) > _MAX_ID_LENGTH:
+        raise InvalidData(
+            "$.run_id", f"expected at most {_MAX_ID_LENGTH} characters, got {len(id)}"
+        )
 
 
 def _document(run: TrainingRun) -> Document:
@@ -361,7 +365,7 @@ def _is_expired(moment: datetime) -> QueryInstance:
     return running & (where("lease_until") <= format_time(moment))
 
 
-def _lives(run: TrainingRun) -> bool:
+def _is_active(run: TrainingRun) -> bool:
     return run.status is RunStatus.RUNNING and (run.lease_until is None or run.lease_until > now())
 
 
@@ -371,12 +375,12 @@ def _decode(found: Mapping[str, Any]) -> TrainingRun:
 
 
 def _read(found: Mapping[str, Any]) -> TrainingRun:
-    """Return a run as it is now."""
+    """Decode a run, with its current status."""
     return _with_current_status(_decode(found))
 
 
 def _with_current_status(run: TrainingRun) -> TrainingRun:
-    """Return the run, ``stopped`` if it is expired."""
-    if run.status is RunStatus.RUNNING and not _lives(run):
+    """Set an expired run to ``stopped``, and return it."""
+    if run.status is RunStatus.RUNNING and not _is_active(run):
         run.status, run.ended_at = RunStatus.STOPPED, run.lease_until
     return run

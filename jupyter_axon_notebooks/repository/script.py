@@ -6,6 +6,7 @@ import ast
 import inspect
 import symtable
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import CodeType
 from typing import Final
 
@@ -32,10 +33,10 @@ def export_script(executed: Sequence[ExecutedCell], title: str = "") -> str:
     """Return the executed cells in order, each below a comment such as ``# In [3]``.
 
     Code that a magic runs, as in ``%time model.fit(x)`` and below ``%%time``, is part of the
-    script. Other IPython syntax (magics, ``!command``, ``name?``) is commented out, and so is a
-    cell whose rest is not valid Python. A cell with ``await`` outside of a function runs in a
-    coroutine and an event loop of its own. Imports from ``__future__`` and the names that IPython
-    provides, ``display`` and ``get_ipython``, are at the start.
+    script. Other IPython syntax (magics, ``!command``, ``name?``) is commented out. A cell that is
+    not valid Python after that is commented out as a whole. A cell with ``await`` outside of a
+    function becomes a coroutine that ``asyncio.run`` runs. Imports from ``__future__``, and
+    definitions of IPython's ``display`` and ``get_ipython``, are at the start of the script.
     """
     parts = []
     features: set[str] = set()
@@ -66,10 +67,9 @@ def export_script(executed: Sequence[ExecutedCell], title: str = "") -> str:
 
 
 def _python_lines(source: str, *, failed: bool) -> list[str]:
-    """Return the logical lines of a cell in Python; a cell that is commented out is one line.
+    """Return the logical lines of a cell in Python, or one comment if it is not valid Python.
 
-    A source longer than :data:`.MAX_PARSED` is not parsed but assumed to be valid unless the cell
-    ``failed``.
+    A source longer than :data:`.MAX_PARSED` counts as valid unless the cell ``failed``.
     """
     cell = read_cell(source)
     if cell.foreign:
@@ -93,13 +93,13 @@ def _command_line(command: Command) -> str:
 
 
 def _with_command(statement: str, command: Command) -> str:
-    """Return a statement with the command that ran it as a comment: ``f()  # %timeit -n 10``."""
+    """Return a statement with its magic as a comment: ``f()  # %timeit -n 10``."""
     magic = command.original.removesuffix(statement.removeprefix(command.before.lstrip()))
     return f"{statement}  {_comment(magic.rstrip())}"
 
 
 def _without_features(line: str, features: set[str]) -> str:
-    """Comment out a logical line that imports from ``__future__``, and collect the features."""
+    """Comment out an import from ``__future__``, and add its names to ``features``."""
     if not line.startswith("from __future__"):
         return line
     match parse(line):
@@ -117,22 +117,15 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _wrap_await(lines: Sequence[str]) -> list[str]:
-    """Return lines with ``await`` in a coroutine with global names."""
-    # Only the first line of each logical line is indented, since others may be inside a string.
+    """Wrap lines with ``await`` in a coroutine that assigns to global names."""
+    # Indent only the first line of each logical line: other lines may be inside a string.
     body = [f"    {line}" if line.strip() else line for line in lines]
     begin, end = "async def _axon_cell():", "asyncio.run(_axon_cell())"
-    try:
+    names = ""
+    with suppress(SyntaxError, ValueError):  # not allowed in a function, such as `from x import *`
         [function] = symtable.symtable("\n".join([begin, *body]), "<cell>", "exec").get_children()
-        names = (
-            ", ".join(sorted(function.get_locals()))
-            if isinstance(function, symtable.Function)
-            else ""
-        )
-    except (
-        SyntaxError,
-        ValueError,
-    ):  # such as `from x import *`
-        names = ""
+        if isinstance(function, symtable.Function):
+            names = ", ".join(sorted(function.get_locals()))
     wrapped = [
         "import asyncio\n",
         begin,
@@ -145,7 +138,7 @@ def _wrap_await(lines: Sequence[str]) -> list[str]:
 
 
 def _wrap_eval(lines: Sequence[str]) -> list[str]:
-    """Return lines that no function may contain, such as ``x: int = await f()``, as ``eval``."""
+    """Return code that runs lines which no function may contain, such as ``x: int = await f()``."""
     return [
         "import ast",
         "import asyncio",

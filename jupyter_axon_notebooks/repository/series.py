@@ -1,6 +1,6 @@
 """Metric series: the metrics of a run's checkpoints in columns, for plots.
 
-Series of ten thousand checkpoints are read by one statement, without building their records.
+All checkpoints are read by one statement, and only the fields of a series are decoded.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 import msgspec
 
-from ..metrics import flatten_metrics, resolve, restore_nonfinite, spell_nonfinite
-from ..records import Record, RunStatus, TrainingRun, whole_step
+from ..metrics import decode_nonfinite, encode_nonfinite, flatten_metrics, resolve
+from ..records import Record, RunStatus, TrainingRun, decode_step
 from ..store import Store
 from ..store.codec import decode
-from .checkpoints import checkpoints_of
+from .checkpoints import checkpoint_query
 from .damage import check_damage
 from .runs import RunRepository
 
-#: Larger integers fit in no float and in no plot.
+#: Larger integers cannot be plotted, since they do not fit into a float.
 _LARGEST = int(sys.float_info.max)
 
 
@@ -56,7 +56,7 @@ class RunSeries(Record, kw_only=True):
         columns = {
             name: column
             if all(value is None or math.isfinite(value) for value in column)
-            else spell_nonfinite(column)[0]
+            else encode_nonfinite(column)[0]
             for name, column in self.metrics.items()
         }
         return {**super().to_json(), "metrics": columns}
@@ -103,12 +103,12 @@ class SeriesRepository:
         since : datetime, optional
             Return only checkpoints that are newer.
         """
-        condition = checkpoints_of(notebook_id, since=since, run_id=run_id)
+        condition = checkpoint_query(notebook_id, since=since, run_id=run_id)
         points = defaultdict[str | None, builtins.list[_Point]](builtins.list)
         for id, text in self._store.checkpoints.list_json(condition, ["created_at", "id"]):
             point = _decode(id, text)
             points[point.run_id].append(point)
-        # Read after the checkpoints, since a checkpoint never exists before its run.
+        # Read runs after checkpoints: every checkpoint that was found has its run by now.
         runs = {run.id: run for run in self._runs.list(notebook_id)} if points else {}
         return [
             _series(id, None if id is None else runs.get(id), found, keys)
@@ -120,7 +120,7 @@ def _decode(id: str, text: str) -> _Point:
     try:
         return _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError):
-        with check_damage(f"checkpoint {id}"):  # or it needs the store's own codec
+        with check_damage(f"checkpoint {id}"):  # unless only the store's own codec can decode it
             return msgspec.convert(decode(text, id), _Point)
 
 
@@ -131,7 +131,7 @@ def _series(
     for row, point in enumerate(points):
         metrics = point.metrics
         if point.nonfinite:
-            metrics = restore_nonfinite(metrics, point.nonfinite)
+            metrics = decode_nonfinite(metrics, point.nonfinite)
         named = {key: resolve(metrics, key) for key in keys} if keys else flatten_metrics(metrics)
         for name, value in named.items():
             if type(value) is float or (type(value) is int and -_LARGEST <= value <= _LARGEST):
@@ -146,7 +146,7 @@ def _series(
         status=None if run is None else run.status,
         checkpoint_id=[point.id for point in points],
         epoch=[point.epoch for point in points],
-        step=[whole_step(point.step, point.large_step) for point in points],
+        step=[decode_step(point.step, point.large_step) for point in points],
         created_at=[point.created_at for point in points],
         metrics=columns,
     )

@@ -1,11 +1,14 @@
-"""The versions of notebooks and the contents that they list.
+"""The versions of notebooks, and the contents that they list.
 
-The versions of a notebook are numbered by an increasing ``ordinal``, and a content carries the
-number of the version that it was written for. It follows that no version lists a content with a
-number above its own, that contents above the newest version were staged for one to come, and that
-a content above all earlier versions belongs to one version alone. A save that changes only outputs
-replaces the newest version under the next number, and removes the contents that are above the
-versions that stay and no longer listed.
+Versions are numbered by an increasing ``ordinal``. A content has the ordinal of the first version
+that lists it. Therefore:
+
+* A version lists no content with a higher ordinal than its own.
+* Contents with a higher ordinal than the newest version are staged for the next one.
+* Contents with the ordinal of the newest version are listed only by it.
+
+A save that changes only outputs replaces the newest version by one with the next ordinal, and
+removes the replaced version's own contents.
 """
 
 from __future__ import annotations
@@ -42,12 +45,12 @@ from .parts import (
     content_document,
     content_id,
     content_ids,
+    decode_parts,
     has_failed,
-    parts_of,
     version_document,
 )
 
-#: Characters of content in one transaction; more than that is staged before it.
+#: The maximum number of characters of content in one transaction. More is staged before it.
 _BATCH_LENGTH = 4_000_000
 
 
@@ -58,7 +61,7 @@ class VersionRepository:
         self._store = store
 
     def stage(self, notebook_id: str, parts: Parts, lock: Callable[[], str | None]) -> None:
-        """Store a large notebook's contents in advance, to keep the next transaction short.
+        """Store a large notebook's contents in advance, so that the next transaction is short.
 
         They are invisible until a version lists them. If none does, the next version or garbage
         collection removes them.
@@ -66,15 +69,15 @@ class VersionRepository:
         Parameters
         ----------
         lock : callable
-            Locks the notebook for one transaction and returns the id of its current version, if it
-            has one. What it raises ends the staging.
+            Locks the notebook in the open transaction and returns the id of its current version,
+            or None. An exception that it raises ends the staging.
         """
-        if self.is_staged(parts):
+        if self.needs_staging(parts):
             for batch in _batches(parts, self._missing(notebook_id, parts.contents)):
                 self._write_batch(notebook_id, parts, batch, lock)
 
-    def is_staged(self, parts: Parts) -> bool:
-        """Return whether contents are staged: where a transaction holds up all other writers."""
+    def needs_staging(self, parts: Parts) -> bool:
+        """Return whether contents are large and a transaction would block all writers."""
         return self._store.admits_one_writer and parts.length > _BATCH_LENGTH
 
     @retried
@@ -90,8 +93,8 @@ class VersionRepository:
     ) -> str:
         """Make ``parts`` the newest version inside the caller's transaction; return its id.
 
-        The current version stays when nothing changed. It is replaced when only outputs, counts or
-        metadata changed and no checkpoint refers to it. Otherwise it is followed by a new one.
+        If nothing changed, the current version stays. It is replaced if only outputs, execution
+        counts or metadata changed and no checkpoint refers to it.
         """
         current = self._find(current_id)
         known: set[str] = set()
@@ -99,26 +102,22 @@ class VersionRepository:
             same_cells = current["cells"] == [list(entry) for entry in parts.entries]
             if same_cells and encode(current["metadata"]) == encode(parts.metadata):
                 return str(current["id"])
-            known = parts_of(current).digests()
+            known = decode_parts(current).digests()
             if self._is_replaced(current, parts):
                 self._store.versions.remove_ids([str(current_id)])
         ordinal = _next_ordinal(current)
-        # No other version can list these: those of a replaced version, and staged ones.
+        # Staged contents, and those that only the replaced version listed.
         listed = {content_id(notebook_id, digest) for digest in parts.digests()}
         unlisted = self._store.garbage.contents_since(notebook_id, ordinal) - listed
         if unlisted:
             self._store.contents.remove_ids(unlisted)
-        # Looked up again, since garbage collection may have removed staged contents.
+        # Garbage collection may have removed staged contents.
         missing = self._missing(notebook_id, parts.contents.keys() - known)
         self._insert(notebook_id, parts, missing, ordinal)
         version_id = version_id or new_id()
         version = version_document(version_id, notebook_id, parts, ordinal, format_time(now()))
         self._store.versions.insert_new(version)
         return version_id
-
-    def discard_all(self, notebook_id: str) -> None:
-        """Remove all contents of a notebook that was not created, in the caller's transaction."""
-        self._store.contents.remove(where("notebook_id") == notebook_id)
 
     def _is_replaced(self, current: Document, parts: Parts) -> bool:
         sources = [[entry.cell_id, entry.source] for entry in parts.entries]
@@ -144,7 +143,7 @@ class VersionRepository:
 
     def read_parts(self, version_id: str) -> Parts:
         """Return a version's parts without the contents; raises RecordDamaged."""
-        return parts_of(self._get(version_id))
+        return decode_parts(self._get(version_id))
 
     def read(
         self, version_id: str, *, outputs: bool = True
@@ -175,7 +174,7 @@ class VersionRepository:
     def _assemble(
         self, version: Document, *, outputs: bool
     ) -> tuple[builtins.list[NotebookCell], NotebookMetadata]:
-        parts, notebook_id = parts_of(version), version["notebook_id"]
+        parts, notebook_id = decode_parts(version), version["notebook_id"]
         entries = parts.entries if outputs else [e._replace(outputs=None) for e in parts.entries]
         contents = self._contents(notebook_id, parts._replace(entries=entries).digests())
         metadata = NotebookMetadata.from_json(parts.metadata)
@@ -193,7 +192,7 @@ class VersionRepository:
     def _failed_cells(self, notebook_id: str, parts: Parts) -> set[str]:
         if parts.failed is not None:
             return parts.failed
-        # A version of an older store. The outputs of one cell at a time are in memory.
+        # Older stores lack `failed`. Outputs are read cell by cell to limit the memory used.
         return {
             entry.cell_id
             for entry in parts.entries
@@ -245,8 +244,8 @@ class VersionRepository:
     def diff(self, notebook_id: str, before: str, after: str) -> builtins.list[CellChange]:
         """Return the changes in the sources between two versions of a notebook.
 
-        A cell that got another id, as when the notebook was converted to nbformat 4.5, is
-        recognized by its source. Raises NotFound.
+        Cells whose ids changed, as by a conversion to nbformat 4.5, are matched by source. Raises
+        NotFound.
         """
         old, new = (self._cells(notebook_id, id) for id in (before, after))
         return diff_cells(match_ids(old, new), new)
@@ -263,7 +262,7 @@ def _next_ordinal(current: Document | None) -> int:
 
 
 def _batches(parts: Parts, digests: Iterable[str]) -> Iterator[list[str]]:
-    """Yield ``digests`` in full batches; an incomplete one at the end is left out."""
+    """Yield ``digests`` in full batches; the transaction of the save writes the rest."""
     batch: list[str] = []
     length = 0
     for digest in digests:

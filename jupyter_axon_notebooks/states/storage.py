@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 
 from ..atomic_files import temporary_name
 from ..errors import AxonError, InvalidData, NotFound
+from ..repository import States
 from .folders import Folder, convert_os_errors, free_bytes, make_folders, no_space
 from .layout import (
     MARKS,
@@ -37,7 +38,7 @@ _OPEN_ERRORS: Final = {
 }
 
 
-class StateStorage:
+class StateStorage(States):
     """The storage of state files, in a folder on a local or shared disk.
 
     The files are ``<root>/<notebook_id>/<checkpoint_id>/{model,optimizer}.<extension>``. Many

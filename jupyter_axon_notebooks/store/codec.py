@@ -59,8 +59,8 @@ def decode(text: str, doc_id: str | None = None) -> Any:
         raise RecordDamaged(f"{name} is damaged: {error}") from error
 
 
-# Each character that text columns reject is replaced by the nearest lower character that they accept
-# and a suffix. That character is escaped as well, which preserves the order.
+# Each character that text columns reject is replaced by the nearest lower character that they
+# accept and a suffix. That character is escaped as well, which preserves the order.
 _UNSTORABLE = re.compile("[\x00\x01\ud7ff\ud800-\udfff]")
 _ESCAPES = {"\x00": "\x01\x01", "\x01": "\x01\x02", "\ud7ff": "\ud7ff\x02"}
 _ESCAPED = re.compile("\x01[\x01\x02]|\ud7ff(?:\x02|\x03[0-9a-f]{4})")

@@ -369,11 +369,11 @@ class DocumentTable(Table):
         return view._rows.iterate_json()
 
     def list_json(self, cond: QueryLike, sort: Sequence[str]) -> list[tuple[str, str]]:
-        """Return ids and JSON of documents that may match ``cond``, sorted as :meth:`search` does."""
+        """Return ids and JSON of documents that may match ``cond``, sorted like :meth:`search`."""
         return self._narrow(cond)._rows.list_sorted(sort, limit=None, skip=0)
 
     def max_value(self, name: str, *, of: str, value: str) -> Any:
-        """Return the maximum of a promoted field where the text field ``of`` is ``value``, or None."""
+        """Return the maximum of a promoted field where field ``of`` is ``value``, or None."""
         return self._rows.max_value(name, of, value)
 
     def insert_new(self, *documents: Document) -> None:

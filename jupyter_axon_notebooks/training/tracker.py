@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from ..errors import AxonError, Conflict, NotFound, StoreError
-from ..metrics import finite_metrics, finite_number, merge_metrics, resolve, suggest_names
+from ..metrics import finite_metrics, merge_metrics, rank, suggest_names
 from ..printable import printable
 from ..records import (
     NewCheckpoint,
@@ -505,11 +505,12 @@ class LocalTracker:
         elif opened is not None:
             stored = opened.repository.checkpoints.list_best(notebook_id, metric, is_least, 1)
         found = self._with_pending(stored, run)
-        ranked = [
-            (value if is_least else -value, one.created_at, one)
-            for one in found
-            if (value := finite_number(resolve(one.record.metrics, metric))) is not None
-        ]
+        ranked = rank(
+            found,
+            metric,
+            minimize=is_least,
+            fields=lambda one: (one.record.metrics, one.created_at),
+        )
         if not ranked:
             names = (
                 set()
@@ -519,7 +520,7 @@ class LocalTracker:
             raise MetricNotFound(
                 metric, names.union(*(finite_metrics(one.metrics) for one in found))
             )
-        return min(ranked, key=lambda one: one[:2])[2]
+        return ranked[0]
 
     def _readable(self) -> tuple[OpenStore | None, str]:
         """Return the store and the id of the notebook's record, empty if there is none.

@@ -30,7 +30,7 @@ from support.factories import (
 )
 
 from jupyter_axon_notebooks.archive.format import TableDigest
-from jupyter_axon_notebooks.metrics import spell_nonfinite
+from jupyter_axon_notebooks.metrics import encode_nonfinite
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
@@ -448,7 +448,7 @@ def test_metrics_that_are_not_finite_are_stored_as_the_project_spells_them(
     write_plain(file, NOTEBOOK, checkpoints=[{**CHECKPOINT, "metrics": {"loss": float("nan")}}])
     assert load_file(store, file).problems == []
     stored = store.checkpoints.get(doc_id="cp-123")
-    assert (stored["metrics"], stored["nonfinite"]) == spell_nonfinite({"loss": float("nan")})
+    assert (stored["metrics"], stored["nonfinite"]) == encode_nonfinite({"loss": float("nan")})
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], None]] = {

@@ -34,7 +34,7 @@ from support.factories import (
 
 from jupyter_axon_notebooks.archive.format import RECORDS, TABLES
 from jupyter_axon_notebooks.mapping import read_notebook
-from jupyter_axon_notebooks.metrics import spell_nonfinite
+from jupyter_axon_notebooks.metrics import encode_nonfinite
 from jupyter_axon_notebooks.records import RunStatus, TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -82,7 +82,7 @@ def test_any_content_survives(
     ]
     repository = NotebookRepository(source)
     notebook = repository.create(new_notebook(*cells, description=str(metrics)))
-    repository.create_checkpoint(new_checkpoint(notebook.id, spell_nonfinite(metrics)[0]))
+    repository.create_checkpoint(new_checkpoint(notebook.id, encode_nonfinite(metrics)[0]))
     archive_store(source, file)
     assert load_file(target, file).problems == []
     assert read_all_documents(target) == read_all_documents(source)

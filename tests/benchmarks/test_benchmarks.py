@@ -19,7 +19,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where a PostgreSQL server of its own user can reach its data, which is not so below ``tmp_path``."""
+    """Return a folder that a PostgreSQL server with a user of its own can read."""
     with tempfile.TemporaryDirectory(prefix="axon-benchmarks-") as made:
         yield Path(made)
 
@@ -77,8 +77,10 @@ def test_a_benchmark_measures_both_engines_and_leaves_nothing_behind(
 def test_postgresql_is_started_durable_where_no_server_is_named(folder: Path) -> None:
     durable = "import sys, databases as d; from pathlib import Path\n"
     durable += "with d.databases(['postgresql'], Path(sys.argv[1])) as [one]:\n"
-    durable += "    found = one.connect(one.new_url()).execute('SELECT name, reset_val FROM pg_settings')\n"
-    durable += "    print(*(s for n, s in found if n in ('fsync', 'full_page_writes', 'synchronous_commit')))\n"
+    durable += "    query = 'SELECT name, reset_val FROM pg_settings'\n"
+    durable += "    found = dict(one.connect(one.new_url()).execute(query).fetchall())\n"
+    durable += "    names = ('fsync', 'full_page_writes', 'synchronous_commit')\n"
+    durable += "    print(*(found[name] for name in names))\n"
     command = [sys.executable, "-c", durable, folder]
     ended = subprocess.run(
         command, cwd=BENCHMARKS, capture_output=True, text=True, check=False, timeout=150

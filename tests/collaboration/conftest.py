@@ -24,7 +24,7 @@ def jp_server_config(tmp_path: Path) -> dict[str, Any]:
         "NotebookNotary": {"store_factory": MemorySignatureStore},
         "BaseFileIdManager": {"db_path": str(tmp_path / "file_ids.db")},
         "SQLiteYStore": {"db_path": str(tmp_path / "rooms.db")},
-        # Shorter times: a room is deleted with its last client, and saves and checks its file often.
+        # Short times: a room ends with its last client, and saves and checks its file often.
         "YDocExtension": {
             "document_cleanup_delay": 0,
             "document_save_delay": 0.1,
@@ -52,7 +52,7 @@ def rooms(jp_serverapp: Any, axon: Client, jp_http_port: int, jp_base_url: str) 
 
 @pytest.fixture
 def write_notebook(jp_root_dir: Path) -> Callable[..., Path]:
-    """Return a function that writes a notebook file below the server's root, not through the server."""
+    """Return a function that writes a notebook file below the server's root."""
 
     def write(path: str, *sources: str) -> Path:
         notebook = nbformat.v4.new_notebook(

@@ -62,7 +62,10 @@ def run_workload(site: Site, *, workers: int, times: int, seed: str) -> dict[str
 
 
 def run_together(site: Site, tasks: Mapping[str, Task]) -> dict[str, Log]:
-    """Run one process for each task, and return their logs. Readers and collectors stop when the others are done."""
+    """Run one process for each task, and return their logs.
+
+    Readers and collectors stop when the others are done.
+    """
     context = forkserver_context()
     barrier, stop = context.Barrier(len(tasks)), context.Event()
     running = {}

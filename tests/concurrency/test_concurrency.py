@@ -1,4 +1,4 @@
-"""Tests that processes on one store lose no change, never see a partial change and never wait forever."""
+"""Tests that concurrent processes lose no change, see no partial change and don't wait forever."""
 
 from __future__ import annotations
 

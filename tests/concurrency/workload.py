@@ -28,7 +28,8 @@ from jupyter_axon_notebooks.repository import NotebookRepository, versions
 SHARED = "shared"
 SAVED = [f"saved-{number}" for number in range(4)]
 SLOW = "saved-slowly"
-#: Cells of the shared notebook that hold a number. The first is incremented atomically, the second with optimistic locking.
+#: Cells of the shared notebook that hold a number. The first is incremented atomically, the second
+#: with optimistic locking.
 COUNTERS = ("count", "checked")
 #: The run to which all workers add checkpoints, and the paths to which all bind their notebooks.
 RUN = "the run"
@@ -45,7 +46,8 @@ _LARGE_OUTPUT = 1500
 class Save:
     """A save of a notebook in which every cell has the same stamp.
 
-    With ``outputs_only`` the sources are equal to those of other such saves. Parts of a ``large`` save are staged.
+    With ``outputs_only`` the sources are equal to those of other such saves. Parts of a ``large``
+    save are staged.
     """
 
     stamp: str
@@ -110,7 +112,7 @@ def prepare(repository: NotebookRepository) -> None:
 def run_process(
     site: Site, role: str, options: dict[str, Any], barrier: Barrier, stop: Event, parent: Any
 ) -> None:
-    """Open the store, wait for the other processes, work, and send the log to the parent process."""
+    """Open the store, wait for the other processes, work, and send the log to the parent."""
     versions._BATCH_LENGTH = _LARGE_OUTPUT
     log = Log()
     try:
@@ -335,7 +337,7 @@ def _collect(site: OpenSite, log: Log, stop: Event) -> None:
 
 
 def _save_slowly(site: OpenSite, log: Log, _stop: Event, *, times: int) -> None:
-    """Save large outputs, and wait after staging until the collector has removed what was staged."""
+    """Save large outputs, and wait after staging until the staged contents are collected."""
     stage = versions.VersionRepository.stage
 
     def stage_and_wait(*arguments: Any) -> None:
@@ -352,7 +354,7 @@ def _save_slowly(site: OpenSite, log: Log, _stop: Event, *, times: int) -> None:
 
 
 def _fork(site: OpenSite, log: Log, _stop: Event, *, times: int, children: int) -> None:
-    """Increment in threads, and fork children meanwhile that increment with the inherited repository."""
+    """Increment in threads, and fork children that increment with the inherited repository."""
     repository = site.repository
 
     def increment_often() -> None:

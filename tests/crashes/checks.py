@@ -1,4 +1,4 @@
-"""The checks of a killed operation: it took effect completely or not at all, and can be executed again."""
+"""The checks of a killed operation: it took effect completely or not at all."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ def check_everything_goes(opened: OpenSite) -> None:
 def expected_states(
     site: Site, setup: Sequence[Operation], operation: Operation
 ) -> tuple[Observation, Observation]:
-    """Return the content of a store before and after an undisturbed operation; the store is empty afterwards."""
+    """Return the content of a store before and after an undisturbed operation.
+
+    The store is empty afterwards.
+    """
     with site.open() as opened:
         execute(opened, *setup)
         before = observe(opened)

@@ -137,7 +137,9 @@ def _restart(site: Site) -> None:
 
 def _run_child(site: Site, operation: Operation, kill: Kill, parent: Connection) -> None:
     versions._BATCH_LENGTH = STAGING_LENGTH
-    garbage._TURN = math.inf  # the number of calls must not depend on the machine's load
+    garbage._TRANSACTION_TIME = (
+        math.inf
+    )  # the number of calls must not depend on the machine's load
 
     def die(call: str) -> None:
         if kill.server:
@@ -165,8 +167,8 @@ def _run_child(site: Site, operation: Operation, kill: Kill, parent: Connection)
 class KillPoints:
     """A counter of the calls of this process that change something outside it.
 
-    Killing a process before each of these calls in turn covers every state that it can leave, except those inside a
-    call, such as a commit.
+    Killing a process before each of these calls in turn covers every state that it can leave,
+    except those inside a call, such as a commit.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ def is_empty(seen: Observation) -> bool:
 
 
 def find_unlisted(store: Store) -> set[str]:
-    """Return the notebooks with contents that no version lists; assert that no listed content is missing."""
+    """Return the notebooks with contents that no version lists; fail if a listed one is missing."""
     present, wanted = read_contents(store).keys(), list_content_ids(store)
     assert wanted <= present, f"contents are missing: {sorted(wanted - present)}"
     return {id.rpartition("/")[0] for id in present - wanted}

@@ -22,7 +22,7 @@ from jupyter_axon_notebooks.repository.retention import Newest
 from jupyter_axon_notebooks.states import StateStorage, StateWriter
 
 ORIGIN = "an origin"
-#: Contents of one save that are longer than this in all are staged before it by the killed processes.
+#: The killed processes stage the contents of a save that are longer than this in all.
 STAGING_LENGTH = 2000
 _LARGE_OUTPUT = 1500
 

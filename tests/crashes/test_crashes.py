@@ -1,4 +1,4 @@
-"""Tests that a process may be killed anywhere: operations are atomic, and acknowledged ones are durable."""
+"""Tests that killed operations are atomic, and acknowledged ones durable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .operations import (
 )
 from .servers import CrashingServer
 
-#: Scenarios that take several transactions, or files. PostgreSQL sees a killed client as a closed connection.
+#: Scenarios with several transactions or files. PostgreSQL only sees that a connection is closed.
 SEVERAL_STEPS = (
     "save new sources",
     "delete",

@@ -1,4 +1,4 @@
-"""Tests that a process may be killed anywhere in a migration: the store is unchanged or migrated completely."""
+"""Tests that a migration killed anywhere leaves the store unchanged or migrated completely."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.engines import ON_DISK, new_url
 
 from jupyter_axon_notebooks.store import Store
 
-#: Opens stores as a later version does, each in a process that is killed before the call with the given number.
+#: Opens stores as a later version does, in processes killed before the call of the given number.
 OPENING = (
     LATER
     + """

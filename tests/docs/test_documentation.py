@@ -33,7 +33,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def shell_commands(page: Path) -> list[str]:
-    """Return the commands of the shell blocks, without comments and with continuation lines joined."""
+    """Return the commands of the shell blocks, without comments."""
     lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     return [line.partition("  #")[0].strip() for line in lines if line.strip()]
 

@@ -1,4 +1,4 @@
-"""The hub that the tests start: the recipe as it is, on servers that need no system users, without a proxy."""
+"""The hub of the tests: the example's configuration, without system users and without a proxy."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ load_subconfig(os.environ["RECIPE"])  # noqa: F821 - JupyterHub's
 
 
 class Routes(Proxy):
-    """Only notes where servers are: the tests ask the hub, and then them."""
+    """A proxy that only notes the routes; the tests ask the servers directly."""
 
     should_start = False
 

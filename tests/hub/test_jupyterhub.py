@@ -1,4 +1,4 @@
-"""Tests of docs/how-to/jupyterhub.md on a real JupyterHub: each user gets a role and sees only their own records."""
+"""Tests of docs/how-to/jupyterhub.md on a real JupyterHub."""
 
 from __future__ import annotations
 

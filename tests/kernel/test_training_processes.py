@@ -102,7 +102,8 @@ def statuses(records: NotebookRepository) -> list[str]:
         "train(); wait()",
         "asyncio.run(train_async())",
         "train(); t = threading.Thread(target=train_and_wait, args=(0,)); t.start(); t.join()",
-        "train(); pool = concurrent.futures.ThreadPoolExecutor(); list(pool.map(train_and_wait, [0]))",
+        "train(); pool = concurrent.futures.ThreadPoolExecutor(); "
+        "list(pool.map(train_and_wait, [0]))",
     ],
 )
 def test_sigterm_stops_a_training(script, records, tmp_path, code):

@@ -184,7 +184,7 @@ def test_the_file_of_a_store_shrinks(tmp_path: Path) -> None:
 def test_work_stops_after_the_current_step(
     repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(garbage, "_TURN", 0.0)
+    monkeypatch.setattr(garbage, "_TRANSACTION_TIME", 0.0)
     stopping = threading.Event()
     create_versions(repository, 30)
     steps = repository.garbage.remove_versions("nb", 1)
@@ -209,7 +209,7 @@ def test_records_under_another_origin_are_logged(
     file.write_text("{}")
     for id, path in (("nb", str(file)), ("damaged", "/gone")):
         repository.create(new_notebook(code("a"), id=id, origin="lost", path=path))
-    logged = f"the first is {file}"
+    logged = f"for example {file}"
     if is_damaged:
         store.notebooks.update({"created_at": []}, doc_ids=["damaged"])
         logged = "the search for records under other origins failed"
@@ -274,7 +274,7 @@ def test_large_state_files_are_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(collector, "_LARGE", 10)
+    monkeypatch.setattr(collector, "_MUCH_SPACE", 10)
     root = tmp_path / "states"
     root.mkdir()
     (root / "file").write_bytes(b"x" * 20)

@@ -9,7 +9,7 @@ from support.factories import code, count_rows, new_checkpoint, new_notebook, ne
 
 from jupyter_axon_notebooks.errors import InvalidData, RecordDamaged, StateError
 from jupyter_axon_notebooks.records import NotebookStatus, RunStatus
-from jupyter_axon_notebooks.repository import NoStates, NotebookRepository
+from jupyter_axon_notebooks.repository import NotebookRepository, States
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.store import Store
 
@@ -95,7 +95,7 @@ def test_a_damaged_run_does_not_affect_others(store: Store) -> None:
 
 
 def test_state_files_that_remain_after_a_deletion_are_reported(store: Store) -> None:
-    class UndeletableStates(NoStates):
+    class UndeletableStates(States):
         def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
             raise StateError("disk failure")
 

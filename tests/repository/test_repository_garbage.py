@@ -45,7 +45,7 @@ from jupyter_axon_notebooks.store import Store, open_store
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make each step of a collection as small as possible."""
-    monkeypatch.setattr(garbage, "_TURN", 0.0)
+    monkeypatch.setattr(garbage, "_TRANSACTION_TIME", 0.0)
     monkeypatch.setattr(garbage, "_PAGE", 2)
 
 

@@ -239,7 +239,7 @@ def test_a_pinned_checkpoint_is_not_replaced(
 ) -> None:
     repository.create_checkpoint(new_checkpoint("nb", id="old", run_id="r"))
     pinned = repository.checkpoints.update("old", UpdateCheckpoint(pinned=True))
-    with pytest.raises(Conflict, match=r"run r .*epoch 0, step 0 that is pinned"):
+    with pytest.raises(Conflict, match=r"run r .*epoch 0, step 0, which is pinned"):
         repository.create_checkpoint(new_checkpoint("nb", run_id="r"), overwrite=True)
     with pytest.raises(Conflict, match="checkpoint old exists already"):
         repository.create_checkpoint(new_checkpoint("nb", id="old", run_id="r"), overwrite=True)

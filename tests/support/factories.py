@@ -23,7 +23,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
     now,
 )
-from jupyter_axon_notebooks.repository import NoStates, NotebookRepository, SavedNotebook
+from jupyter_axon_notebooks.repository import NotebookRepository, SavedNotebook, States
 from jupyter_axon_notebooks.store import Store
 
 
@@ -135,7 +135,7 @@ def to_json_text(record: Any) -> str:
     return json.dumps(record.to_json(), sort_keys=True)
 
 
-class RecordedStates(NoStates):
+class RecordedStates(States):
     """State files that record their removals, and check that these follow the commit."""
 
     def __init__(self, store: Store) -> None:

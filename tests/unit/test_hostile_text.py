@@ -28,12 +28,12 @@ from jupyter_axon_notebooks.mapping import (
     read_notebook,
 )
 from jupyter_axon_notebooks.metrics import (
+    decode_nonfinite,
     direction,
+    encode_nonfinite,
     finite_metrics,
     flatten_metrics,
     resolve,
-    restore_nonfinite,
-    spell_nonfinite,
 )
 from jupyter_axon_notebooks.printable import printable
 from jupyter_axon_notebooks.provenance import ExecutedCell
@@ -177,8 +177,8 @@ def check_metrics(text: str) -> None:
     assert resolve(metrics, f"{text}.x") is None
     assert resolve(metrics, f"a.b.{text}.x") is None
     assert finite_metrics(metrics)[".."] == flatten_metrics(metrics)[".."] == 1
-    spelled, names = spell_nonfinite(metrics)
-    restore_nonfinite(spelled, [*names, text])
+    spelled, names = encode_nonfinite(metrics)
+    decode_nonfinite(spelled, [*names, text])
 
 
 def check_record(text: str) -> None:
@@ -268,8 +268,8 @@ def test_names_of_nested_metrics_take_little_time_and_memory() -> None:
     for name, metrics in build_metrics(20_000):
         assert resolve(metrics, name) in (None, 1.0)
         assert sum(map(len, flatten_metrics(metrics))) < 50_000_000
-    with pytest.raises(InvalidData, match="names of values that are not finite"):
-        spell_nonfinite({"k" * 100_000: dict.fromkeys(map(str, range(1000)), float("nan"))})
+    with pytest.raises(InvalidData, match="names of non-finite values"):
+        encode_nonfinite({"k" * 100_000: dict.fromkeys(map(str, range(1000)), float("nan"))})
 
 
 DOTTED = "a." * 14_900 + "a"

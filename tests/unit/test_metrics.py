@@ -15,13 +15,13 @@ from support.strategies import exactly
 
 from jupyter_axon_notebooks import metrics
 from jupyter_axon_notebooks.metrics import (
+    decode_nonfinite,
     direction,
+    encode_nonfinite,
     finite_metrics,
     finite_number,
     flatten_metrics,
     resolve,
-    restore_nonfinite,
-    spell_nonfinite,
     suggest_names,
 )
 
@@ -117,18 +117,18 @@ def test_names_resolve_to_their_values(metrics: Any) -> None:
 @given(metrics_with_similar_keys)
 def test_nonfinite_metrics_survive_json_unchanged(metrics: Any) -> None:
     before = exactly(metrics)
-    spelled, names = spell_nonfinite(metrics)
+    spelled, names = encode_nonfinite(metrics)
     assert exactly(metrics) == before
     document = json.loads(json.dumps(spelled, allow_nan=False))
-    assert exactly(restore_nonfinite(document, json.loads(json.dumps(names)))) == before
+    assert exactly(decode_nonfinite(document, json.loads(json.dumps(names)))) == before
 
 
 def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
     metrics = {"loss": math.nan, "val": {"loss": math.inf, "curve": [1.0, -math.inf]}}
     spelled = {"loss": "NaN", "val": {"loss": "Infinity", "curve": [1.0, "-Infinity"]}}
-    assert spell_nonfinite(metrics) == (spelled, ["loss", "val.loss", "val.curve.1"])
+    assert encode_nonfinite(metrics) == (spelled, ["loss", "val.loss", "val.curve.1"])
     finite = {"loss": 1.0, "text": "NaN"}
-    assert spell_nonfinite(finite) == (finite, [])
+    assert encode_nonfinite(finite) == (finite, [])
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,13 @@ def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
     ],
 )
 def test_a_string_spelled_like_a_float_stays_a_string(metrics: dict[str, Any]) -> None:
-    assert exactly(restore_nonfinite(*spell_nonfinite(metrics))) == exactly(metrics)
+    assert exactly(decode_nonfinite(*encode_nonfinite(metrics))) == exactly(metrics)
 
 
 def test_names_of_other_values_are_ignored() -> None:
     metrics = {"loss": 1.0, "text": "NaN", "other": "nan"}
-    assert restore_nonfinite(metrics, ["loss", "other", "gone", "/"]) == metrics
-    assert restore_nonfinite(metrics, []) is metrics
+    assert decode_nonfinite(metrics, ["loss", "other", "gone", "/"]) == metrics
+    assert decode_nonfinite(metrics, []) is metrics
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from jupyter_axon_notebooks.repository.retention import (
     Newest,
     Rule,
     Tagged,
-    kept,
-    last_of_runs,
-    own_parts,
+    find_kept,
+    find_newest,
+    find_removable,
 )
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -75,14 +75,14 @@ CHECKPOINTS = newest_first(
     ],
 )
 def test_a_checkpoint_is_kept_if_any_rule_keeps_it(rules: list[Rule], expected: str) -> None:
-    assert "".join(sorted(kept(CHECKPOINTS, rules))) == expected
-    assert kept([], rules) == set()
+    assert "".join(sorted(find_kept(CHECKPOINTS, rules))) == expected
+    assert find_kept([], rules) == set()
 
 
 def test_the_last_checkpoints_are_those_of_the_notebook_and_of_unfinished_runs() -> None:
-    assert last_of_runs(CHECKPOINTS, set()) == {None: "h"}
-    assert last_of_runs(CHECKPOINTS, {"r", "s", "t"}) == {None: "h", "r": "d", "s": "h"}
-    assert last_of_runs([], {"r"}) == {}
+    assert find_newest(CHECKPOINTS, set()) == {None: "h"}
+    assert find_newest(CHECKPOINTS, {"r", "s", "t"}) == {None: "h", "r": "d", "s": "h"}
+    assert find_newest([], {"r"}) == {}
 
 
 def test_only_own_files_without_other_references_can_be_removed() -> None:
@@ -100,7 +100,7 @@ def test_only_own_files_without_other_references_can_be_removed() -> None:
     def owns(one: NotebookCheckpoint, path: str) -> bool:
         return path.startswith(f"/s/nb/{one.id}/")
 
-    assert own_parts(checkpoints, owns) == {
+    assert find_removable(checkpoints, owns) == {
         "own": {"model": "/s/nb/own/model.bin", "optimizer": "/s/nb/own/optimizer.bin"},
         "half": {"optimizer": "/s/nb/half/optimizer.bin"},
     }

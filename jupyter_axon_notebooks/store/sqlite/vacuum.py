@@ -16,8 +16,8 @@ from .files import INCREMENTAL, beside, size
 
 #: Free pages that are kept for future writes.
 _SPARE_PAGES = 256
-#: Logs longer than this, in bytes, are truncated. SQLite reuses the log from 4 MB on unless a reader
-#: is active.
+#: Logs longer than this, in bytes, are truncated. SQLite reuses the log from 4 MB on unless a
+#: reader is active.
 LONG_LOG = 16 * 1024 * 1024
 #: Seconds after which a step ends.
 _STEP_TIME = 0.02

@@ -283,7 +283,7 @@ def has_same_bits(one: Any, other: Any) -> bool:
 
 
 def allow_changes(*tensors: Any) -> AbstractContextManager[Any]:
-    """Enter PyTorch's inference mode if a tensor was created in it: it can be changed only there."""
+    """Enter PyTorch's inference mode if a tensor was created in it, so that it can be changed."""
     torch: Any = sys.modules["torch"]
     if any(tensor.is_inference() for tensor in tensors if not is_lazy(tensor)):
         mode: AbstractContextManager[Any] = torch.inference_mode()

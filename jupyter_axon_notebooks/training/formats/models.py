@@ -49,7 +49,7 @@ class Format(Protocol):
         ...
 
     def prepare(self, source: Source, model: Any, *, trusted: bool) -> PendingRestore:
-        """Read a file and compare it with ``model``; without a model, prepare to return a new one."""
+        """Read a file and compare it with ``model``, or prepare to return a new model."""
         ...
 
 

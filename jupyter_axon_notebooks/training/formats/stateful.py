@@ -160,9 +160,12 @@ def get_state(value: Any) -> Any:
 
 
 def get_nested_state(value: Any) -> Any:
-    """Return the state of ``value``, which may contain stateful objects, such as inner schedulers.
-    Raises TypeError if the state contains objects
-       that cannot be restored in place.
+    """Return the state of an object, which may contain stateful objects, such as inner schedulers.
+
+    Raises
+    ------
+    TypeError
+        If the state contains objects that cannot be restored in place.
     """
     state = get_state(value)
     if not (parts := _find_stateful(state)):
@@ -177,7 +180,8 @@ def get_nested_state(value: Any) -> Any:
     if reason is not None:
         raise TypeError(
             f"the state_dict() of this {type_name(value)} contains a {type_name(parts[0])}, "
-            f"{reason}. Let it return the state_dict() of that object, and load_state_dict() pass it on"
+            f"{reason}. Let it return the state_dict() of that object, and let load_state_dict() "
+            "pass it on"
         )
     return state
 
