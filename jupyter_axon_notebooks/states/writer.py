@@ -8,13 +8,15 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..atomic_files import flush, lock, temporary_name
 from ..errors import NotFound
 from .folders import Folder, convert_os_errors
 from .layout import MARK, MARKS, PART_MARKS, Part, other_names, state_name
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 #: Bytes per system call: few, so that a write can be interrupted, and the bytes are still in the
 #: processor's caches when they are hashed.
@@ -41,7 +43,7 @@ class _Digest:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._executor: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "axon-state-digest")
+        self._executor = _start_executor()
         self._pending: collections.deque[Future[None]] = collections.deque()
 
     def add(self, chunk: memoryview) -> memoryview:
@@ -78,6 +80,17 @@ class _Digest:
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(cancel_futures=True)
+
+
+def _start_executor() -> ThreadPoolExecutor | None:
+    """Return an executor with one thread, or None if the interpreter is shutting down."""
+    try:
+        # The first import raises RuntimeError once the main thread has ended.
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(1, "axon-state-digest")
+    except RuntimeError:
+        return None
 
 
 class StateWriter(contextlib.AbstractContextManager["StateWriter"]):
