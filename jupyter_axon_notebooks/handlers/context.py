@@ -39,7 +39,7 @@ class StoreServices:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the store's file was deleted or replaced."""
+        """True if the store's file was deleted or replaced."""
         return self.store.is_lost
 
     def close(self) -> None:
@@ -107,12 +107,12 @@ class RequestContext:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the acting user may see and change the records of all users."""
+        """True if the acting user may see and change the records of all users."""
         return self.user_id in self.server.config.admin_users
 
     @property
     def is_late(self) -> bool:
-        """Whether a request that only reads has waited for as long as it may."""
+        """True if a request that only reads has waited for as long as it may."""
         return not self.is_write and self._time_left() <= 0
 
     def _time_left(self) -> float:

@@ -132,7 +132,7 @@ class Command(NamedTuple):
 
     @property
     def is_assigned(self) -> bool:
-        """Whether its result is assigned to a name."""
+        """True if its result is assigned to a name."""
         return bool(self.before.strip())
 
 

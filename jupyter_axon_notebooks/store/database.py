@@ -131,17 +131,17 @@ class Database:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the files were removed or replaced, so that commits may be lost."""
+        """True if the files were removed or replaced, so that commits may be lost."""
         return self._engine.is_lost
 
     @property
     def locks_rows(self) -> bool:
-        """Whether writers lock rows; otherwise a transaction excludes all other writers."""
+        """True if writers lock rows; otherwise a transaction excludes all other writers."""
         return not self._engine.one_writer
 
     @property
     def filters_first(self) -> bool:
-        """Whether rows should be filtered before they are sorted."""
+        """True if rows should be filtered before they are sorted."""
         return self._engine.filters_first
 
     @property

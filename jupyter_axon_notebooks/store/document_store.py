@@ -395,7 +395,7 @@ class Store:
 
     @property
     def admits_one_writer(self) -> bool:
-        """Whether a transaction blocks all other writers, so that it has to be short."""
+        """True if a transaction blocks all other writers, so that it has to be short."""
         return not self._database.locks_rows
 
     def vacuum(self) -> Iterator[int]:
@@ -404,7 +404,7 @@ class Store:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the files were removed or replaced: open the store again before writing."""
+        """True if the files were removed or replaced: open the store again before writing."""
         return self._database.is_lost
 
     def close(self) -> None:

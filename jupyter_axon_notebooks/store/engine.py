@@ -34,7 +34,7 @@ class Engine:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the database was removed or replaced, so that commits would be lost."""
+        """True if the database was removed or replaced, so that commits would be lost."""
         return False
 
     def check(self) -> None:

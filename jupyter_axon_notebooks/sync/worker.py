@@ -60,7 +60,7 @@ class StoreSession(Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the store's file was deleted or replaced."""
+        """True if the store's file was deleted or replaced."""
 
     def close(self) -> None:
         """Close the store."""
@@ -138,7 +138,7 @@ class NotebookSync(Generic[_Session]):
 
     @property
     def is_open(self) -> bool:
-        """Whether the store is open and its file is in place."""
+        """True if the store is open and its file is in place."""
         session = self._session  # read once: the worker may change it
         return session is not None and not session.is_lost
 

@@ -99,12 +99,12 @@ class Checkpoint:
 
     @property
     def pinned(self) -> bool:
-        """Whether it is kept whatever the rules of pruning are."""
+        """True if it is kept whatever the rules of pruning are."""
         return self._record.pinned
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it is in the store; if not, its files and a note are on disk."""
+        """True if it is in the store; if not, its files and a note are on disk."""
         return self._is_recorded
 
     def update(self, record: NotebookCheckpoint, *, is_recorded: bool) -> None:
@@ -113,7 +113,7 @@ class Checkpoint:
 
     @property
     def has_state(self) -> bool:
-        """Whether the model's state can be restored: it was saved, and its file exists."""
+        """True if the model's state can be restored: it was saved, and its file exists."""
         record = self._located()
         return self._states.can_read(record.model_state_path, record.notebook_id)
 

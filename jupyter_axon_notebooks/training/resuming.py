@@ -44,7 +44,7 @@ class LeaseUndecided(Exception):
 
 @dataclass
 class ResumeRequest:
-    """What a training that begins wants to resume.
+    """The request of a beginning training to resume another.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class ResumeRequest:
 
 
 class ResumePoint(NamedTuple):
-    """Where a training resumes.
+    """The point at which a training resumes.
 
     Attributes
     ----------

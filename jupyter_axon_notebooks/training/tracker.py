@@ -1,4 +1,4 @@
-"""How a training process reaches records: the interface, and its implementation on a store."""
+"""The way of a training process to records: the interface, and its implementation on a store."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class MetricNotFound(NotFound):
 
 
 class Tracker(Protocol):
-    """How a training process reaches records.
+    """The interface through which a training process reaches records.
 
     What a training records (runs, checkpoints, metrics) never fails because records are out of
     reach: it is kept, and recorded later. Questions raise :class:`StoreError` then.
@@ -128,7 +128,7 @@ class Tracker(Protocol):
 
 @dataclass
 class _StoredRun:
-    """What the store is known to have of a run."""
+    """The part of a run that the store is known to have."""
 
     status: RunStatus
     execution: Any = None

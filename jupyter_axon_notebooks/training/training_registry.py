@@ -24,7 +24,7 @@ _MAX_EXECUTIONS: Final = 256
 
 
 class CallSite(NamedTuple):
-    """Where a call of the notebook API comes from.
+    """The origin of a call of the notebook API.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class ModelReference:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the model is still in memory."""
+        """True if the model is still in memory."""
         return self._reference is not None and self._reference() is not None
 
 
@@ -126,7 +126,7 @@ class Training:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether no checkpoint was made since ``resume``."""
+        """True if no checkpoint was made since ``resume``."""
         return self.run is None or self.run.position.is_resumed
 
     def trains(self, model: Any) -> bool:

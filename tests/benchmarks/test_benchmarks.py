@@ -40,7 +40,7 @@ def run(script: str, *options: str | Path, folder: Path) -> str:
 
 
 def on_both(script: str, *options: str | Path, folder: Path) -> Any:
-    """What it prints as JSON, measured on both engines."""
+    """Return the JSON that it prints, measured on both engines."""
     url = postgresql().url("postgres")
     return json.loads(run(script, "--url", url, "--json", *options, folder=folder))
 

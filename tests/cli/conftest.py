@@ -73,7 +73,7 @@ def enable(jupyter: Path, enabled: bool) -> None:
 
 @pytest.fixture
 def db(jupyter: Path) -> Path:
-    """Where the store is by default."""
+    """Return the default path of the store."""
     return jupyter / "data" / "axon_notebooks" / "axon.db"
 
 

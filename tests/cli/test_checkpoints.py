@@ -66,7 +66,7 @@ def _make(
 
 @pytest.fixture
 def root(jupyter: Path) -> Path:
-    """Where state files are by default."""
+    """Return the default folder of state files."""
     return jupyter / "data" / "axon_notebooks" / "states"
 
 

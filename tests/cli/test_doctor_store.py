@@ -72,7 +72,7 @@ def test_a_sound_store_has_its_facts_and_no_problems(
 
 
 def tells_sizes(store: Store) -> bool:
-    """Whether the engine knows what each table takes up, which some builds of SQLite do not."""
+    """Return whether the engine knows the size of each table, which some builds of SQLite don't."""
     if not store.url.startswith("sqlite"):
         return True
     with store.snapshot() as connection:

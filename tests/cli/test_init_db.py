@@ -327,7 +327,7 @@ def test_of_two_rotations_at_once_the_passfile_has_the_password_that_was_set_las
 
 
 def is_waited_for(folder: Path) -> bool:
-    """Whether a process waits for the lock of this folder."""
+    """Return whether a process waits for the lock of this folder."""
     waiting = [
         line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line
     ]

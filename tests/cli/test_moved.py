@@ -22,7 +22,7 @@ IDS = ("first", "second", "third")
 
 @pytest.fixture
 def root(jupyter: Path) -> Path:
-    """Where state files are by default."""
+    """Return the default folder of state files."""
     return jupyter / "data" / "axon_notebooks" / "states"
 
 

@@ -19,7 +19,7 @@ LONG = "a" * 150
 
 
 def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """What the command writes to a terminal of 80 columns."""
+    """Return the output of the command on a terminal with 80 columns."""
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
         [EXECUTABLE, "axon", *arguments],

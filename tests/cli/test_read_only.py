@@ -1,4 +1,4 @@
-"""Where nothing can be written, what is recorded can still be looked at."""
+"""Tests that records can be read where nothing can be written."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Save:
 
 @dataclass
 class Log:
-    """What was acknowledged to one process.
+    """The acknowledged operations of one process.
 
     Attributes
     ----------

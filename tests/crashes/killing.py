@@ -56,7 +56,7 @@ class Kill:
 
 @dataclass
 class Outcome:
-    """What became of a process.
+    """The end of a process.
 
     Attributes
     ----------

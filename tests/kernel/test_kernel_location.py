@@ -1,4 +1,4 @@
-"""How a kernel finds its notebook: by its server, its session name, or the user."""
+"""Tests that a kernel finds its notebook by its server, its session name, or the user."""
 
 from __future__ import annotations
 

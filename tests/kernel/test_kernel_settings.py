@@ -1,4 +1,4 @@
-"""Where a kernel records: environment variables, the kernel configuration file, and defaults."""
+"""Tests of a kernel's settings: environment, kernel configuration file, and defaults."""
 
 from __future__ import annotations
 

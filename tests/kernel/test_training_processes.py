@@ -1,4 +1,4 @@
-"""How runs end with signals, threads and pools of processes."""
+"""Tests that runs end with signals, threads and pools of processes."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def kernel(jp_serverapp: Any, url: str) -> Iterator[NotebookRepository]:
 
 
 def changes(kernel: NotebookRepository, id: str, pick: random.Random) -> list[Callable[[], object]]:
-    """What may happen to a notebook next."""
+    """Return the changes that may happen to a notebook next."""
 
     def checkpoint() -> object:
         run_id, step = pick.choice([None, "a", "b"]), pick.randrange(1000)

@@ -53,7 +53,7 @@ class Notebook:
         self._contents = server.contents_manager
 
     async def trusted(self) -> list[bool]:
-        """What JupyterLab is told of each cell."""
+        """Return the trust of each cell as JupyterLab reads it."""
         model = await ensure_async(self._contents.get(self.file.name, content=True))
         return [cell["metadata"]["trusted"] for cell in model["content"]["cells"]]
 

@@ -76,7 +76,7 @@ class SqliteEngine(Engine):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the files were removed or replaced, so that commits would be lost."""
+        """True if the files were removed or replaced, so that commits would be lost."""
         return self._files is not None and self._files.are_lost
 
     def outdate(self, connection: sa.Connection, version: int) -> None:

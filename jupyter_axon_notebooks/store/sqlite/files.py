@@ -97,7 +97,7 @@ class OpenedFiles:
 
     @property
     def are_lost(self) -> bool:
-        """Whether a file was removed or replaced, so that commits would be lost."""
+        """True if a file was removed or replaced, so that commits would be lost."""
         if identity(self._path) != self._file:
             return True
         with self._lock:

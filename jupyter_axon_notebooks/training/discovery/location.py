@@ -70,7 +70,7 @@ class NotebookLocation:
 
     @property
     def is_explicit(self) -> bool:
-        """Whether the user named it, so that it is an error if it does not exist."""
+        """True if the user named it, so that it is an error if it does not exist."""
         return self.source in ("use", NOTEBOOK)
 
 

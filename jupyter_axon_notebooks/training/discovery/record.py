@@ -33,7 +33,7 @@ _EMPTY_NOTEBOOK: Final[Mapping[str, Any]] = {
 
 
 class PreviousRecord(NamedTuple):
-    """Where this process was before, and the id of its record then."""
+    """The former location of this process, and the id of its record there."""
 
     location: NotebookLocation
     id: str

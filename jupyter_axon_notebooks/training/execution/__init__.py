@@ -1,4 +1,4 @@
-"""What this process executes: its cells or its script, and when a training in them ends.
+"""The cells or the script that this process executes, and the end of a training in them.
 
 A training is the work of a cell, a script, a thread, a future, an asyncio task, or a function that
 the kernel or a pool calls. :func:`on_training_end` finds out which, and reports its end.

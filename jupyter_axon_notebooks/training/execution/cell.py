@@ -50,7 +50,7 @@ class Cell:
 
     @property
     def is_here(self) -> bool:
-        """Whether it runs in this process, and not in the one that this was forked from."""
+        """True if it runs in this process, and not in the one that this was forked from."""
         return self._pid == os.getpid()
 
     def add(self, callback: EndCallback) -> None:

@@ -79,7 +79,7 @@ class CellRecorder:
 
     @property
     def is_here(self) -> bool:
-        """Whether the shell runs in this process, and not in the one that this was forked from."""
+        """True if the shell runs in this process, and not in the one that this was forked from."""
         return self._pid == os.getpid()
 
     def _add_history(self) -> None:
