@@ -91,7 +91,7 @@ class StoreSettings:
 
     @property
     def unreachable_reason(self) -> str | None:
-        """Why this process cannot use the store; None if it can try."""
+        """The reason why this process cannot use the store; None if it can try."""
         if self.store_url != _MEMORY:
             return None
         return (

@@ -56,7 +56,7 @@ class Passfile(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Why libpq ignores a passfile, and what to do."""
+    """The reason why libpq ignores a passfile, and what to do."""
 
     why: str
     do: str
