@@ -36,7 +36,6 @@ numpydoc_class_members_toctree = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "jupyter-axon-notebooks"
-html_static_path = ["_static"]
 html_show_sourcelink = False
 html_theme_options = {
     "github_url": "https://github.com/jupyter-axon/jupyter-axon-notebooks",
