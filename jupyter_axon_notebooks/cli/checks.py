@@ -192,6 +192,7 @@ def _check_origin(found: Diagnosis, folder: Path) -> None:
 def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], None]) -> None:
     path, store = health.path, found.facts["store"]
     free = free_bytes(str(path.parent)) if health.exists else None
+    is_sound = health.exists and not health.faults and not health.obstacle
     store |= {
         "exists": health.exists,
         "schema version": health.schema_version,
@@ -202,7 +203,7 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
         "free": free,
         "permissions": f"{health.mode:04o}" if health.exists else None,
         "file system": health.file_system or None,
-        "integrity": "ok" if health.exists and not health.faults else (health.faults or None),
+        "integrity": "ok" if is_sound else (health.faults or None),
         **health.counts,
     }
     if health.sizes:
@@ -232,7 +233,15 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
             "other users of this machine can read the notebooks in it",
             f"run `chmod 600 {path}`",
         )
-    if health.faults:
+    if health.obstacle:
+        found.add(
+            "not-examined",
+            f"the store cannot be examined: {health.obstacle}",
+            "its integrity is unknown, and nothing may be recorded as long as this lasts",
+            "close the program that locks the store, free some space, or name a regular file in "
+            "c.AxonNotebooks.store_url; then run this command again",
+        )
+    elif health.faults:
         found.add(
             "damaged",
             f"the store is damaged: {'; '.join(health.faults[:3])}",
@@ -276,7 +285,7 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
             "saves will soon not be recorded",
             "free some space, or set c.AxonNotebooks.store_url to a file on another disk",
         )
-    if not health.faults and health.schema_version == SCHEMA_VERSION:
+    if not health.faults and not health.obstacle and health.schema_version == SCHEMA_VERSION:
         try:
             with connect_to_file(path) as connection:
                 _check_records(found, connection, progress)
@@ -441,7 +450,7 @@ def _reading(
 ) -> Iterator[sa.Connection | None]:
     """Connect to the store, None where there is none yet; raise StoreError if it cannot be read."""
     if health is not None:
-        if health.exists and (health.faults or not health.readable):
+        if health.exists and (health.faults or health.obstacle or not health.readable):
             raise StoreError(f"{health.path} cannot be read")
         if health.schema_version is None:
             yield None

@@ -105,17 +105,18 @@ def _start_over(session: Session) -> str:
     path = file_of(session.url)
     if path is None or not path.exists():
         raise StoreError("--start-over is for a store in a file, and there is none")
-    if not examine_file(path).faults:
+    health = examine_file(path)
+    if health.obstacle:
+        raise StoreError(f"the store {path} cannot be examined: {health.obstacle}")
+    if not health.faults:
         raise Conflict(f"the store {path} is not damaged, so --start-over leaves it as it is")
     moved = str(move_aside(path))
+    note(f"The damaged store was moved to {moved}.")
     with session.open(create=True):
         pass
     note(
-        f"The damaged store was moved to {moved}, and a new store was created. Restart the "
-        f"servers that use it, run "
-        "`jupyter axon recover` to record the checkpoints that are waiting, and load a backup "
-        "or an archive if you have "
-        "one."
+        "A new store was created. Restart the servers that use it, load an archive if you have "
+        "one, and then run `jupyter axon recover` to record the checkpoints that are waiting."
     )
     return moved
 

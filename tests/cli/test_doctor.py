@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -149,20 +150,22 @@ def test_damage_is_found(axon: Axon, db: Path) -> None:
     assert "Problem: the store is damaged" in axon("doctor").stdout
 
 
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ("UPDATE axon_properties SET value = '999'", "too-new"),
-        ("DROP TABLE axon_properties", "no-store"),
-    ],
-)
-def test_a_store_of_another_kind_is_told(axon: Axon, db: Path, change: str, code: str) -> None:
+def test_a_store_of_a_newer_version_is_named(axon: Axon, db: Path) -> None:
     with repository(db):
         pass
-    with sqlite3.connect(db) as connection:
-        connection.execute(change)
-    connection.close()
-    assert list(problems(axon)) == [code]
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute("UPDATE axon_properties SET value = '999'")
+    assert list(problems(axon)) == ["too-new"]
+
+
+def test_a_database_of_another_program_is_named_and_left_alone(axon: Axon, db: Path) -> None:
+    db.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute("CREATE TABLE theirs (n INTEGER)")
+    content = db.read_bytes()
+    assert "no-store" in problems(axon)
+    assert axon("doctor", "--start-over").exit_code == 1
+    assert db.read_bytes() == content
 
 
 def test_a_file_that_is_no_database_is_told(axon: Axon, db: Path) -> None:
@@ -218,6 +221,42 @@ def test_start_over_moves_a_damaged_store_aside_and_creates_a_new_one(
     assert (ran.exit_code, ran.json["problems"]) == (0, [])
     assert Path(ran.json["moved_to"]).read_bytes() == damaged
     assert "jupyter axon recover" in ran.stderr
+    assert axon("list", "--json").json == []
+
+
+@pytest.mark.parametrize("how", ["a lock", "a folder"])
+def test_start_over_leaves_what_it_cannot_examine(axon: Axon, db: Path, how: str) -> None:
+    with repository(db) as records:
+        records.create(NewNotebook(user_id=USER, name="train"))
+    with closing(sqlite3.connect(db, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=DELETE")
+        if how == "a lock":
+            other.execute("BEGIN EXCLUSIVE")
+        else:
+            db.rename(db.with_name("moved"))
+            db.mkdir()
+        before = sorted(db.parent.iterdir())
+        assert "not-examined" in problems(axon)
+        ran = axon("doctor", "--start-over")
+        assert (ran.exit_code, "cannot be examined" in ran.stderr) == (4, True)
+        assert sorted(db.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE axon_properties",
+        "UPDATE axon_properties SET value = 'zzz' WHERE name = 'schema_version'",
+        "DROP TABLE axonml_runs",
+    ],
+)
+def test_start_over_replaces_a_store_with_missing_parts(axon: Axon, db: Path, damage: str) -> None:
+    with repository(db) as records:
+        records.create(NewNotebook(user_id=USER, name="train"))
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute(damage)
+    assert "doctor --start-over" in problems(axon)["damaged"]["do"]
+    assert axon("doctor", "--start-over", "--json").json["problems"] == []
     assert axon("list", "--json").json == []
 
 
@@ -345,6 +384,6 @@ def test_what_is_in_place_of_the_store_and_its_files_is_named_and_not_read(
         else:
             db.with_name(name).symlink_to(target)
     found = problems(axon)
-    assert found.keys() == {"damaged", "origin-damaged", "pointer-ignored"}
-    assert "not a regular file" in found["damaged"]["what"]
+    assert found.keys() == {"not-examined", "origin-damaged", "pointer-ignored"}
+    assert "not a regular file" in found["not-examined"]["what"]
     assert axon("import", CORPUS / "nbformat" / "test4.5.ipynb").exit_code == 4

@@ -16,11 +16,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...errors import InvalidData, RecordDamaged
+from ...errors import InvalidData, RecordDamaged, StoreDamaged
 from ...records import NotebookCheckpoint
 from ...userfiles import open_regular
 from ..codec import column_text, decode, plain_text
-from ..schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, Schema
+from ..schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, SCHEMA_VERSION, Schema
+from .error_mapping import translate_error
 from .files import INCREMENTAL, NETWORK_FILE_SYSTEMS, beside, check_files, file_system, size
 
 #: Seconds to wait for a writer that has exclusive access.
@@ -52,7 +53,9 @@ class FileHealth:
     shrinks : bool
         Whether unused space can be returned to the disk while the store is in use.
     faults : list of str
-        Messages of SQLite's integrity check, or why it could not run.
+        Messages of SQLite's integrity check, and missing parts of the store.
+    obstacle : str
+        The reason why the file cannot be examined now, such as a lock; ``""`` if it can.
     """
 
     path: Path
@@ -72,6 +75,7 @@ class FileHealth:
     free: int = 0
     shrinks: bool = False
     faults: list[str] = field(default_factory=list)
+    obstacle: str = ""
 
 
 def examine_file(path: Path) -> FileHealth:
@@ -91,7 +95,7 @@ def examine_file(path: Path) -> FileHealth:
         health.readable = health.writable = True
         is_log = str(error.filename) != str(path)
         name = f"{os.path.basename(error.filename)}: " if is_log else ""
-        health.faults.append(f"{name}{error.strerror}")
+        health.obstacle = f"{name}{error.strerror}"
         return health
     health.size, health.mode = status.st_size, status.st_mode & 0o777
     health.wal_size = size(beside(path, "-wal"))
@@ -104,7 +108,10 @@ def examine_file(path: Path) -> FileHealth:
             connection.execute("BEGIN")  # a snapshot
             _examine_content(connection, health)
     except sqlite3.Error as error:
-        health.faults.append(str(error))
+        if isinstance(translate_error(str(path), path, error), StoreDamaged):
+            health.faults.append(str(error))
+        else:
+            health.obstacle = str(error)
     return health
 
 
@@ -116,7 +123,12 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     }
-    for name in (collection.name for collection in COLLECTIONS if collection.name in tables):
+    expected = {collection.name for collection in COLLECTIONS}
+    if expected & tables and health.schema_version is None:
+        health.faults.append("the schema version is missing")
+    elif health.schema_version == SCHEMA_VERSION:
+        health.faults += [f"the table {name} is missing" for name in sorted(expected - tables)]
+    for name in sorted(expected & tables):
         (count,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
         health.counts[name.removeprefix("axonml_")] = count
     free, page, auto_vacuum = (
