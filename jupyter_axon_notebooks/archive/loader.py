@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -252,13 +252,26 @@ class _Loader:
                     self._restored.append(_RestoredState(checkpoint_id, part, name))
             yield
         except BaseException:
-            for checkpoint_id, _, name in self._restored:
-                with suppress(AxonError):
-                    staged = states.stage_removal(notebook_id, checkpoint_id, [name])
-                    states.remove_staged(notebook_id, checkpoint_id, staged)
+            self._remove_restored(states, notebook_id, self._restored)
             raise
-        for checkpoint_id in {one.checkpoint_id for one in self._restored}:
+        unrecorded = [
+            one
+            for one in self._restored
+            if not self._store.checkpoints.contains(doc_id=one.checkpoint_id)
+        ]
+        self._remove_restored(states, notebook_id, unrecorded)
+        self._report.states -= len(unrecorded)
+        recorded = {one.checkpoint_id for one in self._restored if one not in unrecorded}
+        for checkpoint_id in recorded:
             states.mark_recorded(notebook_id, checkpoint_id)
+
+    def _remove_restored(
+        self, states: StateStorage, notebook_id: str, restored: Iterable[_RestoredState]
+    ) -> None:
+        for checkpoint_id, _, name in restored:
+            with suppress(AxonError):
+                staged = states.stage_removal(notebook_id, checkpoint_id, [name])
+                states.remove_staged(notebook_id, checkpoint_id, staged)
 
     def _restore(
         self,

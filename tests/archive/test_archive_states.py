@@ -71,6 +71,24 @@ def test_state_files_are_restored_where_they_are_missing(
     assert read_state(target, theirs) == b"weights"
 
 
+def test_states_of_unknown_checkpoints_are_not_restored(
+    store: Store, target: Store, file: Path, tmp_path: Path
+) -> None:
+    mine = storage(store, tmp_path / "mine")
+    train(store, mine)
+    archive_store(store, file, states=mine)
+    changed = file.with_name("changed.zip")
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(changed, "w") as copy:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "manifest.json":
+                content = content.replace(b"states/nb/c/", b"states/nb/unknown/")
+            copy.writestr(name.replace("states/nb/c/", "states/nb/unknown/"), content)
+    theirs = storage(target, tmp_path / "theirs")
+    assert load_file(target, changed, states=theirs).states == 0
+    assert [path for path in (tmp_path / "theirs").rglob("*") if path.is_file()] == []
+
+
 def test_without_states_only_records_are_archived(
     store: Store, memory: Store, file: Path, tmp_path: Path
 ) -> None:
