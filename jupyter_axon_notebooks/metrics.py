@@ -301,7 +301,7 @@ _NEUTRAL: Final = (
     | _EXTREMES
     | _COUNTED
 )
-#: A name with two words of the same set is that of a gap or a ratio.
+#: A name with two words of the same set names a gap or a ratio, which has no known direction.
 _EXCLUSIVE: Final = (_HELD_OUT, _EXTREMES, _split("mean median"), _split("macro micro"))
 #: The last words of names of counts. (Lightning's names of metrics end with ``step`` and
 #: ``epoch``.)

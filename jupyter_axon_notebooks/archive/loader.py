@@ -50,10 +50,10 @@ _BATCH = 500
 _CHUNK = 1 << 20
 #: Fields of a notebook that say which file it belongs to here. They are not compared.
 _BINDING = frozenset({"origin", "path", "former_paths", "file", "synced_at"})
-#: Files and folders among which notebook files are searched for, and the largest size of these, in
-#: bytes.
+#: The maximum number of files and folders to search for notebook files, and the maximum size of a
+#: notebook file in bytes.
 _MAX_ENTRIES, _MAX_FILE_SIZE = 100_000, 64 << 20
-_DIFFERS = "the store has it, and it differs"
+_DIFFERS = "it differs from the one in the store"
 
 _Documents = dict[str, dict[str, Any]]
 
@@ -296,7 +296,7 @@ class _Loader:
     # Inside the transaction
 
     def _add(self, id: str) -> None:
-        """Store what the store lacks of a notebook and of what belongs to it."""
+        """Add the documents of a notebook that the store lacks."""
         archived = next(self._archive.documents(NOTEBOOKS.name, id), None)
         if archived is None:
             self._add_to_stored(id)
@@ -343,17 +343,16 @@ class _Loader:
         of_notebook = where("notebook_id") == id
         if missing := self._store.checkpoints.ids(of_notebook) - archived.keys():
             reason = (
-                f"the store has checkpoints of it that the file lacks ({len(missing)}); delete "
-                f"those that are not "
-                "needed first"
+                f"the store has checkpoints of it that the archive lacks ({len(missing)}); first "
+                "delete the checkpoints that you do not need"
             )
             self._reject("conflict", NOTEBOOKS.name, id, reason)
         for stored in self._store.checkpoints.iterate(of_notebook):
             keys = zip(_state_keys(stored), _state_keys(archived[str(stored.doc_id)]), strict=True)
             if any(key and key != other for key, other in keys):
                 reason = (
-                    "the store has a state file of it that the file lacks; delete the "
-                    "checkpoint first"
+                    "the store has a state file of it that the archive lacks; first delete the "
+                    "checkpoint"
                 )
                 self._reject("conflict", CHECKPOINTS.name, str(stored.doc_id), reason)
         for table in (*_HISTORY, *_TRAINING):
@@ -419,7 +418,7 @@ class _Loader:
         return None if found is None else str(found.doc_id)
 
     def _insert_notebook(self, id: str, notebook: Mapping[str, Any]) -> None:
-        # First, since row-level security refuses documents of a notebook that is not the user's.
+        # Insert it first: row-level security rejects documents of notebooks of other users.
         try:
             self._store.notebooks.insert_new(document(id, notebook))
         except ForeignRecord:
@@ -448,7 +447,7 @@ class _Loader:
             self._add_documents(table, batch)
 
     def _adjust_checkpoints(self, checkpoints: _Documents) -> None:
-        """Let checkpoints name restored state files, and no versions that are missing."""
+        """Set the paths of restored state files, and remove the ids of missing versions."""
         for checkpoint_id, part, name in self._restored:
             if (found := checkpoints.get(checkpoint_id)) is not None:
                 found[f"{part}_state_path"] = f"{found['notebook_id']}/{checkpoint_id}/{name}"

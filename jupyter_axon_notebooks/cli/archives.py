@@ -235,7 +235,10 @@ def _print_report(file: str, archive: ArchiveReader, report: LoadReport, as_json
         ]
         write(table(columns, rows))
     for name in archive.ignored_tables:
-        note(f"The table {name} was not loaded: it is not used, or cannot be without a manifest.")
+        note(
+            f"The table {name} was not loaded: this version does not use it, or cannot load it "
+            "without a manifest."
+        )
     for id, path in report.rebound.items():
         note(f"{path}: bound to the record {id}.")
     if report.states:
@@ -244,9 +247,7 @@ def _print_report(file: str, archive: ArchiveReader, report: LoadReport, as_json
     if report.of_kind("conflict"):
         note("Conflicting records were left as they are. --overwrite replaces records that differ.")
     if report.of_kind("foreign"):
-        note(
-            "Records of other users were not loaded. Use the role of an administrator, or --owner."
-        )
+        note("Records of other users were not loaded. Log in as an administrator, or use --owner.")
     if archive.manifest is None:
         note(f"{file} has no manifest, so it could not be verified that it is complete.")
 

@@ -158,7 +158,7 @@ def _checkpoint_table(found: Sequence[NotebookCheckpoint], first: Sequence[str])
 @click.argument("which")
 @click.option("--run", metavar="RUN", help=f"Only checkpoints of this run: {RUN_HELP}")
 @click.option(
-    "--sort", metavar="METRIC", help="Only checkpoints that have a number there, the best first."
+    "--sort", metavar="METRIC", help="Only checkpoints that have this metric, the best first."
 )
 @click.option("--min", "mode", flag_value="min", help="With --sort: the smallest value is best.")
 @click.option("--max", "mode", flag_value="max", help="With --sort: the largest value is best.")
@@ -399,6 +399,6 @@ def _copy_file(
             advance(len(chunk))
         if digest is not None and copied.hexdigest() != digest:
             raise StateCorrupt(
-                f"{path} is damaged: its SHA-256 is not the recorded one. Nothing was written "
-                f"to {target}"
+                f"{path} is damaged: its SHA-256 differs from the recorded one. Nothing was "
+                f"written to {target}"
             )

@@ -1,4 +1,4 @@
-"""The checks of the command doctor. They only read."""
+"""The checks of ``jupyter axon doctor``, which change nothing."""
 
 from __future__ import annotations
 
@@ -180,8 +180,8 @@ def _check_origin(found: Diagnosis, folder: Path) -> None:
         found.add(
             "origin-damaged",
             f"the origin file {file} is damaged",
-            "the next server or kernel replaces it: by the origin in kernels.json, or else by "
-            "a new one",
+            "the next server or kernel replaces it with the origin in kernels.json, if there "
+            "is one, or with a new one",
             "start a server, then run this command again",
         )
 
@@ -245,7 +245,7 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
         found.add(
             "damaged",
             f"the store is damaged: {'; '.join(health.faults[:3])}",
-            "it cannot be used; saves and trainings continue, and their checkpoints wait to be "
+            "it cannot be used; saves and trainings continue, but saves and checkpoints are not "
             "recorded",
             f"stop the servers that use it, and restore a backup of {path}. Without a backup, "
             f"run `jupyter axon doctor "
@@ -274,7 +274,7 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
             "unused-space",
             f"{format_size(health.free)} of the store's {format_size(health.size)} are unused",
             "they take up disk space",
-            "start a server, which returns them gradually"
+            "start a server, which frees the space gradually"
             if health.shrinks
             else f"stop the servers that use it and run {vacuum}",
         )
@@ -282,7 +282,7 @@ def _check_file(found: Diagnosis, health: FileHealth, progress: Callable[[], Non
         found.add(
             "little-space-for-store",
             f"{format_size(free)} are free on the disk of the store",
-            "saves will soon not be recorded",
+            "soon, saves can no longer be recorded",
             "free some space, or set c.AxonNotebooks.store_url to a file on another disk",
         )
     if not health.faults and not health.obstacle and health.schema_version == SCHEMA_VERSION:
@@ -492,8 +492,8 @@ def _check_other_origins(found: Diagnosis, session: Session, health: FileHealth 
                 f"records of {plural(len(other.here), 'notebook')} here have the origin "
                 f"{other.origin}; the first: "
                 f"{other.here[0].path}",
-                "unless that is another machine's, the origin of this data folder was lost, "
-                "and saves create new records",
+                "if no other machine has this origin, this data folder has lost it, and saves "
+                "create new records",
                 "run `jupyter axon doctor --rebind`, unless these files belong to another machine",
             )
 
@@ -675,8 +675,8 @@ def _add_file_problems(found: Diagnosis, root: str, files: dict[str, list[dict[s
             f"{plural(len(missing), 'recorded state file')} missing; the first: "
             f"{missing[0]['path']}{searched}",
             "these checkpoints cannot be restored; their metrics are still there",
-            f"copy the files back into {root} (is a disk not mounted, or a folder not "
-            f"copied?), or set "
+            f"copy the files back into {root} (check that all disks are mounted and all "
+            "folders were copied), or set "
             "c.AxonNotebooks.states_root to the folder that has them",
         )
     if elsewhere := files["files elsewhere"]:
@@ -700,8 +700,8 @@ def _add_file_problems(found: Diagnosis, root: str, files: dict[str, list[dict[s
             f"({refused[0]['reason']})",
             "these checkpoints cannot be restored or downloaded: state files are read only "
             "below the configured folders",
-            "add the folder of the files to c.AxonNotebooks.extra_states_roots; replace a link "
-            "by the file itself",
+            "add the folder of the files to c.AxonNotebooks.extra_states_roots; replace "
+            "symbolic links with the files",
         )
     if altered := files["altered files"]:
         first = altered[0]

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Give each new role a password, in FOLDER/ROLE.pgpass. Existing roles keep theirs.",
+    help="Write a new password for each new role to FOLDER/ROLE.pgpass. The passwords of "
+    "existing roles do not change.",
 )
 @click.option(
     "--rotate",
@@ -87,9 +88,8 @@ def init_db(
     """
     if not session.url.startswith("postgresql"):
         raise StoreError(
-            f"init-db is for PostgreSQL; who can use the store {shown_url(session.url)} "
-            f"depends on the permissions of "
-            "its file"
+            f"init-db is for PostgreSQL only. The permissions of its file determine who can use "
+            f"the store {shown_url(session.url)}"
         )
     if removed and (users or admins or rotated):
         raise click.UsageError("--remove cannot be used with --user, --admin or --rotate")
@@ -188,14 +188,14 @@ def _report_separation(separation: Separation, written: dict[str, Path], as_json
         )
     for name in separation.missing:
         note(
-            f"The role {name} is no longer in the database; `jupyter axon init-db --remove "
-            f"{name}` forgets it."
+            f"The role {name} is no longer in the database. Run `jupyter axon init-db --remove "
+            f"{name}` to remove it from the store too."
         )
     for name in made:
         if name not in written:
             note(
-                f"The role {name} was created without a password: set one, or let it in by "
-                f"pg_hba.conf."
+                f"The role {name} was created without a password: set one, or allow its "
+                f"login in pg_hba.conf."
             )
     for name, file in written.items():
         refused = "" if name in made else f"The former password of {name} is no longer accepted. "

@@ -29,7 +29,7 @@ _SIZES = ("size", "log size", "unused", "used", "free")
 @click.option(
     "--rebind",
     is_flag=True,
-    help="First bind files here to the records that they have under an origin that was lost.",
+    help="First bind files on this machine to their records from an origin that was lost.",
 )
 @click.option(
     "--origin",
@@ -104,7 +104,7 @@ def _start_over(session: Session) -> str:
     """Move a damaged store aside, create a new one, and return where the old one is now."""
     path = file_of(session.url)
     if path is None or not path.exists():
-        raise StoreError("--start-over is for a store in a file, and there is none")
+        raise StoreError("--start-over needs an existing store file")
     health = examine_file(path)
     if health.obstacle:
         raise StoreError(f"the store {path} cannot be examined: {health.obstacle}")
@@ -138,7 +138,7 @@ def _rebind(session: Session, origins: Collection[str]) -> list[dict[str, Any]]:
             origin_created_at(session.settings.data_folder),
         )
         for missing in set(origins) - {other.origin for other in others}:
-            message = f"no file here has a record of yours under the origin {missing}"
+            message = f"none of your files on this machine has a record under the origin {missing}"
             raise NotFound("origin", missing, message)
         for other in others:
             if other.in_use and other.origin not in origins:

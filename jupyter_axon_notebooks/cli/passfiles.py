@@ -126,7 +126,7 @@ class Passfiles:
             )
             if not file.exists():
                 missing.append(
-                    f"The role {role} existed and keeps its password, and its passfile {file} "
+                    f"The role {role} existed and keeps its password, but its passfile {file} "
                     f"is missing. {remedy}"
                 )
             elif (problem := self._find_problem(role, file)) is not None:

@@ -84,7 +84,9 @@ def _provenance_report(
         ]
         yield table(["flag", "meaning"], rows)
     else:
-        yield Text("No reproducibility problems: the notebook was executed as it is, in order.")
+        yield Text(
+            "No reproducibility problems: the cells were executed in order and have not changed."
+        )
     yield ""
     source: Column = ("source", {"overflow": "ellipsis", "no_wrap": True})
     columns = [numeric("run"), single_line("status"), source]
@@ -112,7 +114,7 @@ def _header(
 def _resumed_from(resumed: ResumedFrom) -> Iterator[Text]:
     epoch = ", which was deleted" if resumed.epoch is None else f" (epoch {resumed.epoch})"
     run = "" if resumed.run_id is None else f" of run {resumed.run_id}"
-    yield Text(printable(f"resumed from checkpoint {resumed.checkpoint_id}{epoch}{run}"))
+    yield Text(printable(f"resumed from checkpoint {resumed.checkpoint_id}{run}{epoch}"))
     if resumed.code_changed:
         command = f"jupyter axon diff {resumed.checkpoint_id} {resumed.last_checkpoint_id}"
         yield Text(printable(f"the code was changed in between: `{command}` shows the changes"))

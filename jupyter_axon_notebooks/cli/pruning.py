@@ -39,7 +39,9 @@ _COUNT = click.IntRange(min=1)
     multiple=True,
     help="Keep the best, or the K best, by a metric. May be repeated.",
 )
-@click.option("--keep-every", metavar="N", type=_COUNT, help="Keep those at every Nth step.")
+@click.option(
+    "--keep-every", metavar="N", type=_COUNT, help="Keep those whose step is a multiple of N."
+)
 @click.option("--keep-tagged", is_flag=True, help="Keep those that have a tag.")
 @click.option("--yes", is_flag=True, help="Remove the files. Without it, they are only listed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checkpoints as a JSON object.")
@@ -196,9 +198,12 @@ def _note_result(plans: Sequence[PrunePlan], removed: Sequence[Prunable], yes: b
     planned = sum(len(plan.prunable) for plan in plans)
     kept = sum(plan.kept for plan in plans) + planned - len(removed)
     if yes and planned:
-        note(f"Removed {files}. {kept} keep theirs.")
+        note(f"Removed {files}. Checkpoints that keep their state files: {kept}.")
     elif removed:
-        note(f"Would remove {files}; {kept} would keep theirs. Add --yes to remove them.")
+        note(
+            f"Would remove {files}. Checkpoints that would keep their state files: {kept}. "
+            "Add --yes to remove the files."
+        )
     else:
         note(f"Nothing to remove: {kept} checkpoints keep their state files.")
 

@@ -110,9 +110,9 @@ class Session:
         except (StoreError, NotFound):
             if self.settings.sources["store_url"] == str(self.settings.config_file):
                 note(
-                    f"The store is the one that a Jupyter server left in "
-                    f"{self.settings.config_file}. If no server uses "
-                    "it any more, remove that file, or name another store with --store-url."
+                    f"The store URL comes from {self.settings.config_file}, which a Jupyter server "
+                    "wrote. If no server uses this store any more, remove that file, or name "
+                    "another store with --store-url."
                 )
             raise
         with opened:
@@ -172,8 +172,7 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
     option = click.option(
         "--store-url",
         metavar="URL",
-        help="The store; by default $AXON_STORE_URL, else that of Jupyter's configuration "
-        "files, else that of the user's "
-        "Jupyter server.",
+        help="The URL of the store. By default, the first of these that is set: $AXON_STORE_URL, "
+        "the URL in Jupyter's configuration files, the URL of the user's Jupyter server.",
     )
     return option(run)

@@ -317,7 +317,7 @@ def _find_fault(content: dict[str, Any]) -> str | None:
 
 
 def _entries(notebook: TrainingNotebook) -> list[Entry]:
-    """Return what a version lists; raise InvalidData if two cells share an id."""
+    """Return the entries of a version; raise InvalidData if two cells share an id."""
     return split(notebook.cells, NotebookMetadata()).entries
 
 
@@ -380,7 +380,7 @@ async def _translate_errors(
             fault = await handler.run(partial(_find_fault, content))
             if fault is not None:
                 raise Conflict(
-                    f"{path} cannot be saved, it is not a valid notebook: {fault}"
+                    f"{path} cannot be saved because it is not a valid notebook: {fault}"
                 ) from error
         if isinstance(error, OSError):
             message = f"{path} cannot be saved: {error.strerror or error!r}"
@@ -399,7 +399,7 @@ def _check_not_open(handler: AxonHandler, file: str) -> None:
         if handler.context.paths.to_stored_path(path) == file:
             raise Conflict(
                 f"the notebook {path} is open for collaboration: change its cells there, or close "
-                "it everywhere and try again when its room is gone (after "
+                "it everywhere and try again when the server has closed its room (after "
                 "YDocExtension.document_cleanup_delay seconds)"
             )
 

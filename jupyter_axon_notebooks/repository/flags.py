@@ -18,13 +18,13 @@ a cell is its last one before the checkpoint.
 ``out_of_order``
     The last executions had another order than the cells in the notebook: the cell is below the
     training cell, or is not in the longest sequence of cells above it that ran in order. If two
-    cells ran in reverse order, the one that ran later has the flag. Of a cell that is harmless to
-    run again (see ``rerun``), any execution may be the one in order.
+    cells ran in reverse order, the one that ran later has the flag. If a cell is harmless to run
+    again (see ``rerun``), it is enough that one of its executions ran in order.
 ``rerun``
-    A cell was executed more than once, so effects of earlier executions may remain. Not flagged are
-    cells that had the same source each time and only import, define functions and classes, or set
-    up the notebook, as ``%matplotlib`` and ``!pip install`` do. ``!python make_data.py``, ``%run``
-    and ``%cd`` may have other effects.
+    A cell was executed more than once, so effects of earlier executions may remain. A cell is
+    not flagged if it had the same source each time and only imports, defines functions and classes,
+    or sets up the notebook, as ``%matplotlib`` and ``!pip install`` do. ``!python make_data.py``,
+    ``%run`` and ``%cd`` may have other effects.
 ``deleted``
     An executed cell is no longer in the notebook.
 ``not_run``
@@ -148,7 +148,7 @@ class _FlagFinder:
         in_order = {ran_above[index] for index in increasing}
         for cell_id in sorted(set(ran) - in_order - {self._training}, key=positions.__getitem__):
             last = self._executions[cell_id][-1]
-            message = f"This cell ran in another order than it has in the notebook{_when(last)}."
+            message = f"This cell did not run in the order of the notebook{_when(last)}."
             yield _flag(FlagKind.OUT_OF_ORDER, message, cell_id, last)
 
     def rerun(self) -> Iterator[Flag]:

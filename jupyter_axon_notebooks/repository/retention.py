@@ -347,7 +347,7 @@ def _files_remain(id: str | None = None) -> Iterator[None]:
 def find_newest(
     checkpoints: Sequence[NotebookCheckpoint], unfinished: Collection[str]
 ) -> dict[str | None, str]:
-    """Return the ids of the newest checkpoint of each unfinished run, and of all under None."""
+    """Return the id of the newest checkpoint of each unfinished run, and of the notebook (None)."""
     newest: dict[str | None, str] = {}
     for one in checkpoints:
         newest.setdefault(None, one.id)

@@ -32,7 +32,7 @@ _MAX_ATTEMPTS: Final = 100
 
 _OPEN_ERRORS: Final = {
     errno.ELOOP: "leads through a symbolic link",
-    errno.ENOTDIR: "leads through something that is not a folder, or a symbolic link",
+    errno.ENOTDIR: "leads through a symbolic link, or through something that is not a folder",
     errno.EISDIR: "expected a regular file, found something else",
     errno.ENAMETOOLONG: "is too long",
 }
@@ -239,7 +239,7 @@ class StateStorage(States):
             At ``field``, if it violates one of these rules.
         """
         if not is_path_text(path):
-            raise InvalidData(field, "expected a path, got text that cannot be one")
+            raise InvalidData(field, "expected a path, got text that is not a valid path")
         if not os.path.isabs(path):
             raise InvalidData(field, f"expected an absolute path, got {path!r}")
         resolved = os.path.realpath(path)
@@ -316,7 +316,7 @@ class StateStorage(States):
         if not path:
             raise NotFound("state file", "(none recorded)")
         if not is_path_text(path):
-            raise InvalidData(field, "expected a path, got text that cannot be one")
+            raise InvalidData(field, "expected a path, got text that is not a valid path")
         errors: list[AxonError] = []
         candidates = self.candidate_paths(path, notebook_id)
         for candidate in candidates:

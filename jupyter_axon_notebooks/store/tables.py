@@ -203,8 +203,8 @@ class DocumentTable(Table):
         cond : QueryLike
             A TinyDB condition.
         sort : sequence of str
-            Promoted fields (or ``id``) to sort by; ``-`` before a name is descending. By default,
-            the order of insertion.
+            Promoted fields (fields with a column of their own) or ``id``. A leading ``-`` sorts in
+            descending order. By default, documents are in the order of insertion.
         limit, skip : int
             Return at most this many documents, after skipping this many.
 

@@ -86,7 +86,8 @@ def stored_origin(folder: Path) -> str | None:
         text = read_regular(file, _MAX_SIZE).decode("ascii", "replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         if file.is_symlink():
-            raise OSError(errno.ENOENT, "a link to a file that is not there", str(file)) from None
+            reason = "it is a link to a file that does not exist"
+            raise OSError(errno.ENOENT, reason, str(file)) from None
         return None
     except (FileTooLarge, NotRegular):
         return None
@@ -131,9 +132,9 @@ def _write(file: Path, origin: str, *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from creating the origin, where the file system has locks.
+    """Lock the data directory, if its file system supports locks.
 
-    After the timeout it goes on without the lock.
+    If the lock is not available within a timeout, the caller continues without it.
     """
     if sys.platform == "win32":
         yield
@@ -273,7 +274,7 @@ class OtherOrigin:
 
 
 def origin_created_at(folder: Path) -> str:
-    """Return when the origin of a data directory was created; the present if there is none."""
+    """Return the creation time of a data directory's origin; the current time if there is none."""
     try:
         moment = datetime.fromtimestamp(os.stat(origin_file(folder)).st_mtime, timezone.utc)
     except OSError:
@@ -289,8 +290,8 @@ def find_other_origins(
 ) -> list[OtherOrigin]:
     """Return the other origins that have records of files on this machine, largest first.
 
-    Of several records of a file, the oldest one has the history. A file whose oldest record is
-    bound under the present origin needs nothing.
+    If a file has several records, the oldest one has the history. A file is left out if its oldest
+    record already has the current origin.
 
     Parameters
     ----------

@@ -262,7 +262,7 @@ class Checkpoint:
                 progress(size, (record.sizes or {}).get(part, size))
         if digest.hexdigest() != expected:
             raise StateCorrupt(
-                f"{path} differs from what checkpoint {self.id} recorded: its SHA-256 is "
+                f"{path} does not match the record of checkpoint {self.id}: its SHA-256 is "
                 f"{digest.hexdigest()}, expected {expected}"
             )
         return Source(path, file)
@@ -357,4 +357,4 @@ def warn_of_immutable(model: Any, optimizer: Any, extra: Any) -> None:
     from .formats import explain_immutable
 
     if reason := explain_immutable(model, optimizer, extra):
-        warn(f"There is nothing to resume yet, but resume() will fail once there is: {reason}")
+        warn(f"There is nothing to resume yet, but resuming will fail later: {reason}")

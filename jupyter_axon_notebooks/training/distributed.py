@@ -97,8 +97,8 @@ def process_rank() -> ProcessRank:
             return ProcessRank(rank, size, variable)
         if rank:
             print_once(
-                f"{variable}={rank} is ignored, since {reason}: checkpoints of this process are "
-                "saved."
+                f"{variable}={rank} is ignored, because {reason}. This process saves its own "
+                "checkpoints."
             )
     return ProcessRank(0, 1)
 
@@ -251,8 +251,8 @@ def decide(
     if store is None:
         if own.size > 1 and own.rank == 0:
             print_once(
-                f"Whether all {own.size} processes resume from the same checkpoint cannot be "
-                "checked. Call resume() after torch.distributed.init_process_group()."
+                f"Cannot check whether all {own.size} processes resume from the same checkpoint. "
+                "Call resume() after torch.distributed.init_process_group()."
             )
         return find(), None
     call = GroupCall(store, "resume", "decision")
@@ -444,8 +444,8 @@ class GroupCall:
     def _missing(self, missing: list[int], timeout: float) -> RanksDisagree:
         ranks = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
         return RanksDisagree(
-            f"{self.function}() has to be called in every process, and rank {ranks} did not within "
-            f"{timeout:g} s"
+            f"{self.function}() has to be called in every process, but rank {ranks} did not call "
+            f"it within {timeout:g} s"
         )
 
     def _replace_state(self, key: str, state: str) -> str:

@@ -142,13 +142,13 @@ class _Search:
                 if self._identity.ordinal == 0 or self._identity.key is not None:
                     print_message(
                         f"{_name(run)} is completed ({format_checkpoint(newest)}), so training "
-                        "begins anew. resume(force=True) continues it."
+                        "starts from the beginning. To continue the run, use resume(force=True)."
                     )
                 return None
             if not self._is_over(run):
                 print_message(
-                    f"{_name(run)} of this notebook is still training{_whereabouts(run)}, and is "
-                    "left alone."
+                    f"{_name(run)} of this notebook is still training{_whereabouts(run)}, so "
+                    "it is not resumed."
                 )
                 self.skipped_run_id = run.id
                 return None
@@ -198,8 +198,8 @@ class _Search:
             if self._request.force:
                 return
             print_message(
-                f"{_name(newest)} is unfinished. It was number {newest.ordinal + 1} of several "
-                "trainings in one execution, so it is resumed only by name: resume(…, "
+                f"{_name(newest)} is unfinished. It was training {newest.ordinal + 1} of several "
+                "in one execution of a cell. To resume it, name the run: resume(…, "
                 f"run={newest.id[:8]!r}). Give each training a key to have them resumed "
                 "automatically: resume(…, key=…)."
             )
@@ -228,7 +228,8 @@ class _Search:
             is_further = end is not None and (end.epoch, end.step) > (newest.epoch, newest.step)
             if end is not None and is_further and is_unfinished(skipped):
                 print_message(
-                    f"{_name(skipped)} came further than {_name(run)}, which began beside it."
+                    f"{_name(skipped)} takes precedence over {_name(run)}: it has a later "
+                    "checkpoint, although it began earlier."
                 )
                 run, newest = skipped, end
             skipped_id = skipped.skipped_run_id

@@ -64,8 +64,8 @@ def end_session(status: RunStatus | None = None) -> None:
     Parameters
     ----------
     status : RunStatus, optional
-        How runs end that are still running. By default they stay as they are, as when a process is
-        killed.
+        The status to set for runs that are still running. By default their status does not change,
+        as after the process is killed.
     """
     global _current
     with _current_lock:
@@ -178,7 +178,7 @@ class Session:
                 if overwrite:  # the checkpoint that it would replace is pinned
                     self.tracker.states.remove_checkpoint(new.notebook_id, str(new.id))
                     raise
-                # A call that was interrupted before it returned has recorded it, or it is pinned.
+                # An interrupted call has already recorded this point, or its checkpoint is pinned.
                 run.end(RunStatus.COMPLETED)
                 training, run = self._begin_next(site, run, run.notebook_id)
                 new.run_id = run.record.id
@@ -242,12 +242,12 @@ class Session:
         return training, self._begin(site, training, notebook_id), False
 
     def _leave(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
-        """Leave a run, and end it unless its model is still trained beside another."""
+        """Stop using a run; end it unless its model may still be trained next to another one."""
         if site.execution == run.position.execution:
             print_message(
-                f"A new run begins, since this is not after epoch {run.position.epoch}, step "
-                f"{run.position.step} of run {run.record.id[:8]}. To begin runs yourself, call "
-                "resume(…, key=…) before each training."
+                "A new run begins, because this checkpoint does not come after epoch "
+                f"{run.position.epoch}, step {run.position.step} of run {run.record.id[:8]}. "
+                "To decide where runs begin, call resume(…, key=…) before each training."
             )
         known = training.model
         is_other = model is not None and known is not None and not training.trains(model)
@@ -292,8 +292,8 @@ class Session:
         if not is_reported and not _has_state(last, parts["model"]):
             run.has_reported_kept_state = True
             print_message(
-                f"The state at epoch {last.epoch}, step {last.step} stays as it was saved first; "
-                "overwrite=True replaces it."
+                f"The state that was saved first at epoch {last.epoch}, step {last.step} is kept. "
+                "To replace it, pass overwrite=True."
             )
         return self.tracker.add_metrics(last, new.metrics, new.tags)
 
@@ -348,9 +348,9 @@ class Session:
                     raise
                 training.skipped_run_id = UNKNOWN_RUN
                 warn(
-                    f"It is unknown whether there is a run to resume: {error}. Training begins "
-                    "anew, and leaves existing runs alone. To resume one, stop the training and "
-                    "run this again once the store is available"
+                    f"Cannot check whether there is a run to resume: {error}. Training starts "
+                    "from the beginning, and existing runs are not changed. To resume a run, stop "
+                    "this training, and start it again when the store is available"
                 )
                 return None
 
@@ -362,7 +362,7 @@ class Session:
             with distributed.agreement(call):
                 resumed.resume_into(model, optimizer, extra, in_place=in_place, trusted=trusted)
         except InvalidData as error:
-            reason = f"{error.reason}. To train anew instead, run this once without resume()"
+            reason = f"{error.reason}. To train from the beginning, run this once without resume()"
             raise InvalidData(error.path, reason) from error
         if distributed.is_first():
             if parent is None:
@@ -438,7 +438,7 @@ class Session:
         run, timeout = undecided.run, LEASE.total_seconds()
         print_message(
             f"Run {run.id[:8]} was training{undecided.whereabouts} a moment ago. Waiting for up to "
-            f"{timeout:.0f} s to see whether it still is. Interrupt to stop waiting."
+            f"{timeout:.0f} s to find out whether it is still training. Interrupt to stop waiting."
         )
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -479,8 +479,8 @@ class Session:
             found = self.tracker.best_checkpoint(metric, known or "max", run)
         if known is None:
             raise ValueError(
-                f"it is unknown whether a lower or a higher {printable(metric)} is better; "
-                'give mode="min" or mode="max"'
+                f"cannot tell whether lower or higher values of {printable(metric)} are better; "
+                'pass mode="min" or mode="max"'
             )
         if mode is None and metric not in self._reported_directions:
             self._reported_directions.add(metric)
@@ -520,10 +520,10 @@ def _is_same_point(
     parts: dict[Part, EncodedState],
     new: NewCheckpoint,
 ) -> bool:
-    """Return whether a checkpoint at the last one's position is the same point of the training.
+    """Return whether a checkpoint with the epoch and step of the last one repeats it.
 
-    A search trains another model each time, and measures other values, but may stand at the same
-    position.
+    If not, another training has reached the same epoch and step, such as the next trial of a
+    hyperparameter search, which has another model and other metrics.
     """
     if limit_nonfinite(merge_metrics(last.metrics, new.metrics))[
         1

@@ -343,7 +343,7 @@ class LocalTracker:
             try:
                 pending.note.write(self.states)
             except AxonError as error:
-                warn(f"Metrics that were added to checkpoint {new.id} could not be noted: {error}")
+                warn(f"Metrics that were added to checkpoint {new.id} could not be saved: {error}")
             checkpoint.update(pending.note.as_record(), is_recorded=False)
             return True
         try:
@@ -384,7 +384,10 @@ class LocalTracker:
         try:
             note.write(self.states)
         except AxonError as error:
-            warn(f"Checkpoint {new.id} is not recorded, and could not be noted either: {error}")
+            warn(
+                f"Checkpoint {new.id} could not be recorded, and its note for "
+                f"`jupyter axon recover` could not be written: {error}"
+            )
         else:
             self._pending.append(_Pending(note, checkpoint))
         return checkpoint
@@ -536,7 +539,10 @@ class LocalTracker:
         except StoreError as error:
             if not self._pending:
                 raise
-            print_message(f"Only checkpoints of this process are considered: {error}")
+            print_message(
+                "Only checkpoints of this process are considered, because the store cannot be "
+                f"read: {error}"
+            )
             return None, ""
         return opened, "" if found is None else found.id
 

@@ -175,9 +175,7 @@ def normalize_metrics(metrics: Any, warn: Warn) -> dict[str, Any]:
         rest = len(omitted) - _MAX_NAMED
         more = f" and {rest} more" if rest > 0 else ""
         named = ", ".join(omitted[:_MAX_NAMED])
-        warn(
-            f"metrics are omitted: {named}{more}. Metrics must be numbers; the others are recorded"
-        )
+        warn(f"some metrics are not recorded: {named}{more}. Metrics must be numbers")
     return found
 
 
@@ -265,7 +263,7 @@ def _scalar(value: Any) -> Any:
                 is_number = True
                 return convert(value)
     name = f"is a {type(value).__name__}"
-    raise _Unusable(f"{name} without a single number" if is_number else name)
+    raise _Unusable(f"{name}, not a single number" if is_number else name)
 
 
 def _is_masked(value: Any) -> bool:

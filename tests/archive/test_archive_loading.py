@@ -224,7 +224,7 @@ def test_another_notebook_with_the_same_id_gets_nothing(
     NotebookRepository(store).create(new_notebook(code("a", "mine"), id="nb"))
     before = read_all_documents(store)
     [conflict] = load_file(store, file).problems
-    assert conflict.reason == "the store has it, and it differs"
+    assert conflict.reason == "it differs from the one in the store"
     assert read_all_documents(store) == before
 
 

@@ -197,7 +197,7 @@ def test_conflicts_and_invalid_documents_are_reported_and_set_the_exit_code(
     ran = axon("load", "all.zip")
     assert ran.exit_code == 1
     assert ran.stderr.splitlines() == [
-        f"axonml_notebooks {id}: the store has it, and it differs",
+        f"axonml_notebooks {id}: it differs from the one in the store",
         "Conflicting records were left as they are. --overwrite replaces records that differ.",
     ]
     assert axon("show", id, "--json").json["name"] == "newer"
@@ -207,7 +207,8 @@ def test_conflicts_and_invalid_documents_are_reported_and_set_the_exit_code(
     ran = axon("load", "hand.json")
     assert ran.exit_code == 1
     assert ran.stderr.splitlines() == [
-        "The table _default was not loaded: it is not used, or cannot be without a manifest.",
+        "The table _default was not loaded: this version does not use it, or cannot load it "
+        "without a manifest.",
         "axonml_notebooks x: $.user_id: required, but missing",
         "hand.json has no manifest, so it could not be verified that it is complete.",
     ]

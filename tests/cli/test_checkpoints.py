@@ -373,7 +373,7 @@ def test_what_is_not_what_was_stored_is_not_restored(
     Path(series[0].model_state_path).write_text("model 9")
     ran = axon("restore", series[0].id, "-o", "out")
     assert ran.exit_code == 1
-    assert "is damaged: its SHA-256 is not the recorded one" in ran.stderr
+    assert "is damaged: its SHA-256 differs from the recorded one" in ran.stderr
     assert list(Path("out").iterdir()) == []
     Path(series[1].model_state_path).unlink()
     assert axon("restore", series[1].id, "-o", "gone").exit_code == 3
@@ -398,8 +398,8 @@ def test_pruning_is_shown_first_and_done_when_told(
     assert [row[1] for row in rows] == ["3", "1", "0"]
     assert shown.stderr == (
         "val.loss: lower is better.\n"
-        "Would remove the state files of 3 checkpoints, 54 bytes; 2 would keep theirs. "
-        "Add --yes to remove them.\n"
+        "Would remove the state files of 3 checkpoints, 54 bytes. "
+        "Checkpoints that would keep their state files: 2. Add --yes to remove the files.\n"
     )
     planned = axon(*command, "--json").json
     assert (planned["pruned"], planned["bytes"], epochs(planned["checkpoints"])) == (
@@ -508,7 +508,10 @@ def test_a_terminal_is_not_needed_to_prune(
 ) -> None:
     ran = process("prune", notebook_id, "--keep-newest", "1", "--yes")
     assert ran.exit_code == 0
-    assert ran.stderr == "Removed the state files of 4 checkpoints, 72 bytes. 1 keep theirs.\n"
+    assert ran.stderr == (
+        "Removed the state files of 4 checkpoints, 72 bytes. "
+        "Checkpoints that keep their state files: 1.\n"
+    )
     assert [row.split()[1] for row in ran.stdout.splitlines()[2:]] == ["3", "2", "1", "0"]
 
 

@@ -230,7 +230,7 @@ def test_in_another_folder_no_password_changes_and_the_file_that_was_looked_for_
     again = axon(*given)
     assert again.exit_code == 0
     looked_for = tmp_path / "elsewhere" / "passfiles" / f"{role}.pgpass"
-    assert f"{role} existed and keeps its password, and its passfile {looked_for} is missing" in (
+    assert f"{role} existed and keeps its password, but its passfile {looked_for} is missing" in (
         again.stderr
     )
     assert f"--rotate {role}" in again.stderr

@@ -202,7 +202,7 @@ def test_files_that_were_copied_in_part_are_told(axon: Axon, root: Path, trained
     assert "has 3 bytes instead of 6" in found["altered-state-files"]["what"]
     ran = axon("restore", "second")
     assert ran.exit_code != 0
-    assert "model.bin is damaged: its SHA-256 is not the recorded one" in ran.stderr.replace(
+    assert "model.bin is damaged: its SHA-256 differs from the recorded one" in ran.stderr.replace(
         "\n", " "
     )
 

@@ -184,8 +184,8 @@ def test_a_store_that_is_gone_is_said_to_be_named_by_what_a_server_left(
     ran = axon("list")
     assert ran.exit_code == 3
     assert f"there is no store at sqlite:///{tmp_path}/its.db" in ran.stderr
-    assert f"The store is the one that a Jupyter server left in {pointer}" in ran.stderr
+    assert f"The store URL comes from {pointer}, which a Jupyter server" in ran.stderr
     assert (
-        "that a Jupyter server left"
+        "which a Jupyter server wrote"
         not in axon("list", "--store-url", "sqlite:////no/store.db").stderr
     )

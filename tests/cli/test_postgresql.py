@@ -63,7 +63,7 @@ def test_a_user_is_told_which_records_of_a_dump_are_of_others(
     assert ran.stderr.splitlines() == [
         f"axonml_notebooks {of_bob}: it belongs to bob, whose records this user of the "
         f"database may not write",
-        "Records of other users were not loaded. Use the role of an administrator, or --owner.",
+        "Records of other users were not loaded. Log in as an administrator, or use --owner.",
     ]
     assert axon("load", "all.zip", "--json", "--store-url", url).json["foreign"][0]["id"] == of_bob
     assert [record["id"] for record in axon("list", "--json", "--store-url", url).json] == [mine]

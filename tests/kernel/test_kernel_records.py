@@ -242,7 +242,7 @@ def test_only_its_owner_uses_a_record_by_its_id(
     record = repository.create(NewNotebook(user_id="ada", name="n"))
     by_id = NotebookLocation("notebook", "use", record_id=record.id)
     assert find.at(by_id).id == record.id
-    with pytest.raises(Forbidden, match="belongs to another user than bob"):
+    with pytest.raises(Forbidden, match="does not belong to bob"):
         find.at(by_id, "bob")
     repository.delete(record.id)
     with pytest.raises(NotFound, match=record.id):

@@ -167,7 +167,7 @@ def test_folds_without_keys_begin_new_runs(
     for _ in range(2):
         execute_failing(kernel, train_folds(stops_at=(2, 1)), "cv")
     output = kernel.execute(train_folds(), "cv").text
-    assert "it is resumed only by name" in output
+    assert "To resume it, name the run" in output
     assert "Resumed" not in output
     completed = [status is COMPLETED for status in list_statuses(records)]
     assert completed == [True, True, False] * 2 + [True] * 3

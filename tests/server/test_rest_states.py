@@ -181,7 +181,7 @@ async def test_a_lost_state_can_be_uploaded_again(axon: Client) -> None:
         ("{root}/{notebook}/{id}/link/model.bin", "symbolic link"),
         ("{root}/model.bin", "lies in no notebook's folder"),
         ("/" + "x" * 5000, "must lie inside one of the configured folders"),
-        ("half \ud800", "got text that cannot be one"),
+        ("half \ud800", "got text that is not a valid path"),
     ],
 )
 async def test_a_path_that_is_not_served_is_refused_with_the_reason(

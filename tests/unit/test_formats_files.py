@@ -175,7 +175,7 @@ INVALID: dict[str, tuple[bytes, str]] = {
         "more than 64 levels",
     ),
     "missing tensor": (with_tree({"$": "array", "name": "b"}), "there is no tensor 'b'"),
-    "unnamed tensor": (with_tree({"$": "array"}), "nothing under 'name'"),
+    "unnamed tensor": (with_tree({"$": "array"}), "it has no key 'name'"),
     "name list": (with_tree({"$": "array", "name": ["a"]}), "there is no tensor"),
     "unused tensor": (with_tree([1, 2]), "does not mention tensor 'a'"),
     "objects": (with_tree({**ARRAY, "dtype": "O"}), "invalid value of kind 'array'"),

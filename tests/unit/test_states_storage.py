@@ -150,8 +150,8 @@ def test_another_spelling_of_the_root_is_recognized(
         ("{root}/n", "no notebook's folder"),
         ("{root}/n/c/.store", "internal file"),
         ("{root}/n/c/" + "x" * 300, "too long"),
-        ("{root}/n/c/model.bin\0", "cannot be one"),
-        ("{root}/n/\ud800", "cannot be one"),
+        ("{root}/n/c/model.bin\0", "is not a valid path"),
+        ("{root}/n/\ud800", "is not a valid path"),
     ],
     ids=ascii,
 )
@@ -233,7 +233,7 @@ def test_a_missing_state_is_not_found(storage: StateStorage, root: Path) -> None
     for path, reason in (
         (f"{root}/n/../m/c/model.bin", r"\.\."),
         ("/etc/passwd", "must lie inside"),
-        ("/a\0b", "cannot be one"),
+        ("/a\0b", "is not a valid path"),
     ):
         with pytest.raises(InvalidData, match=reason):
             storage.open(path, "n")

@@ -190,10 +190,10 @@ def test_a_state_is_replaced_only_with_overwrite(axon, records, capsys):
     net = Net()
     axon.checkpoint(net, epoch=0, step=5, metrics={"a": 1})
     again = axon.checkpoint(net, epoch=0, step=5, metrics={"b": 2})
-    assert "stays as it was saved first" not in capsys.readouterr().out
+    assert "The state that was saved first" not in capsys.readouterr().out
     net.w += 1
     merged = axon.checkpoint(net, epoch=0, step=5, metrics={"c": 3})
-    assert "stays as it was saved first" in capsys.readouterr().out
+    assert "The state that was saved first" in capsys.readouterr().out
     assert again.id == merged.id
     assert merged.metrics == {"a": 1, "b": 2, "c": 3}
     merged.restore(net)
@@ -399,7 +399,7 @@ def test_a_restart_without_a_store_does_not_hide_a_longer_run(axon, restart, tmp
     restart(RunStatus.FAILED)
     store.rename(tmp_path / "hidden.db")
     store.mkdir()
-    with pytest.warns(AxonWarning, match="Training begins anew"):
+    with pytest.warns(AxonWarning, match="Training starts from the beginning"):
         assert axon.resume(make_model()) is None
     with pytest.warns(AxonWarning, match="not being recorded"):
         axon.checkpoint(make_model(), epoch=0)
@@ -407,7 +407,7 @@ def test_a_restart_without_a_store_does_not_hide_a_longer_run(axon, restart, tmp
     store.rmdir()
     (tmp_path / "hidden.db").rename(store)
     assert axon.resume(make_model()).epoch == 5
-    assert "came further" in capsys.readouterr().out
+    assert "takes precedence over" in capsys.readouterr().out
 
 
 def test_a_half_written_notebook_does_not_stop_a_training(axon, notebook, restart):
@@ -594,13 +594,13 @@ def test_a_run_that_is_alive_on_another_host_is_resumed_after_its_end(
     finally:
         stop.set()
         thread.join()
-    assert "left alone" in capsys.readouterr().out
+    assert "so it is not resumed" in capsys.readouterr().out
     axon.checkpoint(make_model(), epoch=0)
     assert list_runs(records)[-1].skipped_run_id == remote_run
     restart(RunStatus.FAILED)
     records.runs.update_status(notebook.id, remote_run, RunStatus.STOPPED)
     assert axon.resume(make_model()).epoch == 4
-    assert "came further" in capsys.readouterr().out
+    assert "takes precedence over" in capsys.readouterr().out
 
 
 def test_a_run_on_another_host_that_ended_is_resumed_at_once(axon, remote_run, records, capsys):

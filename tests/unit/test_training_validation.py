@@ -107,7 +107,7 @@ _ELEMENTS = {"a": [1, object()], "b": [1, {"c": object()}]}
     [
         ([1], {}, "not a list"),
         (0.5, {}, "not a float"),
-        ({"a": np.zeros(2)}, {}, "a (is a ndarray without a single number)"),
+        ({"a": np.zeros(2)}, {}, "a (is a ndarray, not a single number)"),
         ({"a": {"b": object(), "c": 1}}, {"a": {"c": 1}}, "a.b (is a object)"),
         ({"a": {"b": object()}}, {}, "a.b (is a object)"),
         ({"a": np.complex64(1), "b": 1j}, {}, "a (is a complex number), b (is a complex number)"),

@@ -48,9 +48,9 @@ def find_or_create_record(
 ) -> NotebookSummary:
     """Return the record of a location, updated from its file, or created as a save would do.
 
-    The record of a file that is unreadable stays as it is. A file that is gone was renamed or
-    deleted: its record is the one that was bound to its name, if there is only one. A process with
-    an unknown notebook has a record of its own that is bound to no file.
+    If the file is unreadable, its record is returned unchanged. If the file does not exist, it was
+    renamed or deleted: the record that was last bound to its path is returned, if there is exactly
+    one. If the notebook of the process is unknown, the process has its own record without a file.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def _get_named(repository: NotebookRepository, id: str, owner: str) -> NotebookS
     if found is None:
         raise NotFound("notebook", id)
     if found.user_id != owner:
-        raise Forbidden(f"notebook {id} belongs to another user than {owner}")
+        raise Forbidden(f"notebook {id} does not belong to {owner}")
     return found
 
 

@@ -1,8 +1,9 @@
-"""Trainings that do not run in a cell itself: in threads, futures of executors and asyncio tasks.
+"""Trainings in threads, futures of executors and asyncio tasks, instead of directly in a cell.
 
-Such a unit ends when its thread, future or task ends, or with the interpreter. A cell that fails
-also ends the units that were begun in it while it ran. A unit that asked only once merely saves for
-a training elsewhere, and leaves the end to its cell or script.
+A *unit* is such a thread, future or task. Its training ends when the unit ends, when the
+interpreter exits, or when the cell that started the unit fails while the unit runs. A unit that
+calls the notebook API only once is assumed to save for a training elsewhere. That training ends
+with the cell or script of the unit.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 _watched: dict[Any, _WatchedUnit] = {}
 _hook_lock = threading.RLock()
-#: Calls after which a unit is known to train rather than to save once.
+#: A unit that makes this number of API calls is assumed to train, not only to save once.
 _TRAINS: Final = 2
 #: Top-level modules whose asyncio tasks execute cells.
 _KERNELS: Final = frozenset({"IPython", "ipykernel", "tornado", "jupyter_client", "anyio"})
 
 
 def is_shared_thread(thread: threading.Thread) -> bool:
-    """Return whether a thread is the main one, a pool's or foreign, so works for any cell."""
+    """Return whether several cells may use a thread: the main, a pool or a foreign thread."""
     pool = sys.modules.get("concurrent.futures.thread")
     return (
         thread is threading.main_thread()
@@ -80,7 +81,7 @@ def _current_task(frame: FrameType | None) -> Any:
 
 
 def find_begin(unit: Any) -> tuple[Cell | None] | None:
-    """Return the cell in which a watched unit was begun, if any; None for other units."""
+    """Return a 1-tuple of the cell that started a watched unit (or None); None if not watched."""
     watched = _watched.get(unit)
     return None if watched is None else (watched.cell,)
 
@@ -179,7 +180,7 @@ def _unless_exit(error: BaseException | None) -> BaseException | None:
 
 
 def _install_thread_hook() -> None:
-    """Note the exceptions that end threads: there is no other way to learn of them."""
+    """Install a hook that stores exceptions of threads: only ``excepthook`` receives them."""
     previous = threading.excepthook
     if hasattr(previous, "_axon_previous"):
         return

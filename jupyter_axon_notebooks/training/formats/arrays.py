@@ -123,7 +123,8 @@ def encode_array(array: Any) -> ArrayEncoding:
 
     if isinstance(array, np.ndarray) and type(array) not in (np.ndarray, np.memmap):
         raise TypeError(
-            f"a {type_name(array)} is more than its numbers; keep np.asarray(…) of it, or its parts"
+            f"a {type_name(array)} also has other data, which would be lost; save np.asarray(…) "
+            "of it, or its parts"
         )
     dtype = np.dtype(array.dtype)
     if not _is_plain(dtype):
@@ -156,7 +157,8 @@ def encode_tensor(tensor: Any) -> ArrayEncoding:
         raise TypeError("has no values yet; run the model on a first batch")
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise TypeError(
-            f"a {type_name(tensor)} is more than its numbers; keep its parts as plain tensors"
+            f"a {type_name(tensor)} also has other data, which would be lost; save its parts as "
+            "plain tensors"
         )
     if tensor.layout is not torch.strided or tensor.is_quantized:
         kind = "quantized" if tensor.is_quantized else torch_name(tensor.layout)

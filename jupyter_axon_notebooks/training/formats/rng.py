@@ -35,7 +35,7 @@ def check_rng_states(path: str, states: Any) -> None:
     """
     try:
         if not isinstance(states, dict):
-            raise TypeError("not by name")
+            raise TypeError("expected a dict of states by name")
         if "python" in states:
             random.Random().setstate(states["python"])  # noqa: S311 - not used for secrets
         if "numpy" in states and (numpy := sys.modules.get("numpy")):
@@ -119,7 +119,7 @@ def select_rank(states: dict[str, Any], rank: int, size: int) -> tuple[dict[str,
         )
     if saved < size:
         message += (
-            f"Random numbers continue in {saved} of {size} processes; the others are seeded anew."
+            f"Random numbers continue in {saved} of {size} processes; the others get new seeds."
         )
     return own, message.strip()
 

@@ -150,7 +150,9 @@ def open_tensors(source: Source) -> OpenedFile:
         if size < 8:
             raise corrupt(path, f"it is {size} bytes long, too short for a safetensors file")
         if length > min(size - 8, _MAX_HEADER):
-            raise corrupt(path, f"its header should be {length:,} bytes long, of {size:,} in all")
+            raise corrupt(
+                path, f"its header should be {length:,} bytes long, but the file has {size:,} bytes"
+            )
         header = file.read(length)
         # A private mapping: writing to it never changes the file.
         memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
@@ -159,7 +161,7 @@ def open_tensors(source: Source) -> OpenedFile:
         raise corrupt(path, "its header is not a JSON object")
     metadata = tensors.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise corrupt(path, "the metadata in its header are not texts by name")
+        raise corrupt(path, "the metadata in its header does not map names to strings")
     begin = 8 + length
     entries = {name: _decode_entry(path, name, tensor, begin) for name, tensor in tensors.items()}
     _check_positions(path, entries, begin, size)

@@ -326,7 +326,7 @@ class _TreeReader:
                 self._file.path, f"it has a value of kind {kind}, and {error.name} is not installed"
             ) from error
         except _ERRORS as error:
-            reason = f"nothing under {error}" if isinstance(error, KeyError) else error
+            reason = f"it has no key {error}" if isinstance(error, KeyError) else error
             raise corrupt(
                 self._file.path, f"its index has an invalid value of kind {kind!r}: {reason}"
             ) from error
