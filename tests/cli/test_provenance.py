@@ -123,7 +123,7 @@ def test_a_resumed_run_says_from_where(axon: Axon, checkpoints: NotebookReposito
     assert "resumed from checkpoint aaaa-1 (epoch 1)\n" in axon("provenance", "f1").stdout
     for id in ("s1", "s2"):
         said = axon("provenance", id).stdout
-        assert "resumed from checkpoint f1 (epoch 5) of run first\n" in said
+        assert "resumed from checkpoint f1 of run first (epoch 5)\n" in said
         assert "the code was changed" not in said
         assert axon("provenance", id, "--json").json["resumed_from"] == {
             "checkpoint_id": "f1",

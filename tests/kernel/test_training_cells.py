@@ -182,7 +182,7 @@ def test_an_interrupt_that_the_cell_catches_completes_the_run(start_kernel: Star
     )
     output = kernel.execute("assert axon.resume(model, optimizer) is None").text
     assert "completed" in output
-    assert "resume(force=True) continues it" in output
+    assert "use resume(force=True)" in output
 
 
 def test_a_cell_does_not_resume_the_run_of_an_existing_cell(

@@ -122,8 +122,11 @@ INVALID: dict[str, tuple[bytes, str]] = {
     "long number": (tensor_file(b'{"a": ' + b"9" * 5000 + b"}", b""), "header is not JSON"),
     "name twice": (tensor_file(TWICE), "header has 'a' twice"),
     "key twice": (tensor_file(DTYPE_TWICE), "header has 'dtype' twice"),
-    "metadata not text": (tensor_file({"a": tensor()}, axon={"version": 1}), "not texts"),
-    "metadata list": (tensor_file(b'{"__metadata__":[]}', b""), "not texts"),
+    "metadata not text": (
+        tensor_file({"a": tensor()}, axon={"version": 1}),
+        "does not map names to st",
+    ),
+    "metadata list": (tensor_file(b'{"__metadata__":[]}', b""), "does not map names to st"),
     "unknown type": (tensor_file({"a": tensor("F33")}), "unknown type 'F33'"),
     "type list": (tensor_file({"a": tensor(["F32"])}), "unknown type"),
     "no type": (tensor_file({"a": {"shape": [2], "data_offsets": [0, 8]}}), "lacks the type"),

@@ -157,7 +157,7 @@ def test_a_completed_training_is_resumed_only_by_force(axon, restart, capsys):
     train(axon, 0)
     restart(RunStatus.COMPLETED)
     assert axon.resume(make_model()) is None
-    assert "resume(force=True) continues it" in capsys.readouterr().out
+    assert "use resume(force=True)" in capsys.readouterr().out
     restart()
     assert axon.resume(make_model(), force=True).epoch == 2
 
