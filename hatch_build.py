@@ -33,7 +33,7 @@ class LabExtensionHook(BuildHookInterface[Any]):
         """Return the requirements of the build besides hatchling."""
         return [_NODE_REQUIREMENT] if self._is_stale() else []
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatch
         """Build the extension before the package is built."""
         if self._is_stale():
             try:
@@ -76,4 +76,4 @@ class LabExtensionHook(BuildHookInterface[Any]):
         # The version comes from _version.py, as that of the Python package.
         version = ("version", self.metadata.version, "--allow-same-version", "--no-git-tag-version")
         for arguments in (_NPM_CI, version, ("run", "build")):
-            subprocess.run([npm, *arguments], cwd=sources, check=True)  # noqa: S603
+            subprocess.run([npm, *arguments], cwd=sources, check=True)  # noqa: S603 - no input

@@ -20,8 +20,8 @@ from playwright.sync_api import ViewportSize, expect, sync_playwright
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support.lab import find_chromium, run_lab  # noqa: E402
-from support.page import LabPage  # noqa: E402
+from support.lab import find_chromium, run_lab  # noqa: E402 - after the path
+from support.page import LabPage  # noqa: E402 - after the path
 
 SAMPLE = "train_digits.ipynb"
 VIEWPORT: ViewportSize = {"width": 1240, "height": 800}

@@ -56,7 +56,7 @@ class CommandGroup(click.Group):
         """Return the names of all commands, sorted."""
         return sorted(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click
         """Return a command, or None if there is none of that name."""
         if cmd_name not in _COMMANDS:
             return None
@@ -78,7 +78,7 @@ class CommandGroup(click.Group):
         except AxonError as error:
             raise _Failure(str(error), FAILED) from error
         except click.ClickException as error:
-            error.message = printable(error.message, keep="\n")  # type: ignore[misc]
+            error.message = printable(error.message, keep="\n")  # type: ignore[misc]  # click
             raise
         except BrokenPipeError:
             raise  # click ends quietly when the reader of the output is gone
