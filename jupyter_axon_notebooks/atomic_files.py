@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,25 @@ def flush_folder(folder: str | os.PathLike[str]) -> None:
     try:
         with contextlib.suppress(OSError):
             flush(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: str | os.PathLike[str], timeout: float | None = None) -> Iterator[None]:
+    """Lock a folder, where the system and its file system support it.
+
+    After ``timeout`` seconds the block runs without the lock; None waits for ever.
+    """
+    if os.name != "posix":  # a folder cannot be opened
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        end = None if timeout is None else time.monotonic() + timeout
+        while not lock(descriptor, wait=end is None) and time.monotonic() < (end or 0):
+            time.sleep(0.01)
+        yield
     finally:
         os.close(descriptor)
 

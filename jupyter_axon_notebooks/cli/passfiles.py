@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from ..atomic_files import flush_folder, lock, write_atomic
+from ..atomic_files import flush_folder, locked_folder, write_atomic
 from ..errors import NotFound
 from ..records import new_id
 from ..store.postgresql.passfile import find_line, parse_lines, pass_lines, read_lines
@@ -47,18 +47,9 @@ class Passfiles:
         """Return the path of a role's passfile."""
         return self.folder / f"{quote(role, safe=' ')}.pgpass"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the folder, so that files and passwords of two rotations match."""
-        if os.name == "nt":  # where a folder cannot be opened
-            yield
-            return
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            lock(descriptor, wait=True)
-            yield
-        finally:
-            os.close(descriptor)
+        return locked_folder(self.folder)
 
     def __call__(self, separation: Separation) -> Mapping[str, str]:
         """Write drafts for new roles and for those to rotate, and return their passwords."""

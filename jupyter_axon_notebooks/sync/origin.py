@@ -12,16 +12,14 @@ import contextlib
 import errno
 import logging
 import os
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-from ..atomic_files import write_atomic
+from ..atomic_files import locked_folder, write_atomic
 from ..defaults import KERNEL_CONFIG
 from ..errors import InvalidData, StoreError
 from ..kernel_config import read_kernel_config
@@ -63,7 +61,7 @@ def read_origin(folder: Path, warn: Callable[[str], object] = lambda _: None) ->
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder; remove it", str(file))
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _lock(folder):
+            with locked_folder(folder, _LOCK_TIMEOUT):
                 origin = stored_origin(folder) or _create(folder, warn)
     except OSError as error:
         raise StoreError(
@@ -128,35 +126,6 @@ def _create(folder: Path, warn: Callable[[str], object]) -> str:
 def _write(file: Path, origin: str, *, overwrite: bool) -> None:
     with contextlib.suppress(FileExistsError):
         write_atomic(file, f"{origin}\n".encode("ascii"), overwrite=overwrite, mode=None)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lock the data directory, if its file system supports locks.
-
-    If the lock is not available within a timeout, the caller continues without it.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        end = time.monotonic() + _LOCK_TIMEOUT
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() < end:
-                    time.sleep(0.01)
-                    continue
-            except OSError:  # a file system without locks
-                pass
-            break
-        yield
-    finally:
-        os.close(descriptor)
 
 
 class ServerOrigin:
@@ -228,7 +197,7 @@ class ServerOrigin:
             return
         if found != origin:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _lock(self._folder):
+            with locked_folder(self._folder, _LOCK_TIMEOUT):
                 _write(file, origin, overwrite=True)
             if self._created_at:  # its time shows since when this is the origin
                 os.utime(file, ns=(self._created_at, self._created_at))

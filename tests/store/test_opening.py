@@ -11,7 +11,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -229,6 +231,24 @@ def test_the_log_of_a_deleted_store_is_kept(file_store: Store, file_url: str) ->
     Store(file_url).close()
     [kept] = path_of(file_url).parent.glob("*.damaged-*-wal")
     assert kept.read_bytes() == log
+
+
+def test_a_store_that_many_create_at_once_is_one_store(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+
+    def create(folder: Path) -> str:
+        start.wait(30)
+        with contextlib.closing(Store(f"sqlite:///{folder}/axon.db")) as store:
+            store.runs.insert({})
+            return store.id
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            folder = tmp_path / str(number)
+            assert len(set(pool.map(create, [folder] * 8))) == 1
+            assert not list(folder.glob("*.damaged-*"))
+            with contextlib.closing(Store(f"sqlite:///{folder}/axon.db")) as store:
+                assert len(store.runs) == 8
 
 
 # Folders and permissions.

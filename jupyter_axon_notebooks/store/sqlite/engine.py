@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...atomic_files import locked_folder
 from ...errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
 from ...records import new_id
 from ...userfiles import NotRegular
@@ -35,6 +36,8 @@ from .files import (
 
 #: Bytes of the smallest possible database.
 _SMALLEST_PAGE = 512
+#: Seconds to wait for other processes that create a store in the same folder.
+_LOCK_TIMEOUT = 10.0
 
 
 class SqliteEngine(Engine):
@@ -241,16 +244,13 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
 def _create_file(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # SQLite would delete a log that it finds beside a new or empty file.
         if not path.exists():
-            rename_files(path)
-        elif not size(path) and size(beside(path, "-wal")):
+            _create_empty(path)
+        elif not size(path) and size(beside(path, "-wal")):  # which SQLite would delete
             raise StoreDamaged(
                 f"the store {path}: the file is empty, but {path.name}-wal beside it is not; "
                 "run `jupyter axon doctor`"
             )
-        if not path.exists():  # not by SQLite, so that other users cannot read it
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         _check_regular(path)
         length = path.stat().st_size
     except OSError as error:
@@ -262,6 +262,19 @@ def _create_file(path: Path) -> None:
         raise StoreDamaged(
             f"the store {path}: the file is not a database; run `jupyter axon doctor`"
         )
+
+
+def _create_empty(path: Path) -> None:
+    """Create the file, unless another process has; move logs of a deleted store out of the way.
+
+    SQLite would delete such a log. The folder is locked meanwhile, so that the log of another
+    process that has just created the file is not moved.
+    """
+    with locked_folder(path.parent, _LOCK_TIMEOUT):
+        if not path.exists():
+            rename_files(path)
+            # Not by SQLite, so that other users cannot read it.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _check_regular(path: Path) -> None:
