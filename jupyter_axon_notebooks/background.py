@@ -142,13 +142,13 @@ class BackgroundWork:
     def _record_checkpoints(self, recovery: BackgroundRecovery) -> None:
         recorded = errors = 0
         for result in Pace(self._stopping).steps(recovery.run_once()):
-            if result is not None and result.error is not None:
+            if result.error is not None:
                 errors += 1
                 if errors <= _LOGGED_ERRORS:
                     self._log.warning(
                         "axon: cannot record a checkpoint in %s: %s", result.folder, result.error
                     )
-            recorded += result is not None and result.is_new
+            recorded += result.is_new
             if self._repository.store.is_lost:
                 break
         if errors > _LOGGED_ERRORS:

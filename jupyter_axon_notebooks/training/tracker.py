@@ -34,7 +34,7 @@ from .execution import current_execution, executed_cells
 from .execution.environment import collect_environment
 from .messages import print_message, warn
 from .processes import LEASE
-from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
+from .recovery import UnrecordedCheckpoint, find_unrecorded, recover, start_run
 from .store_connection import StoreConnection, TrackingUnavailable
 
 
@@ -223,20 +223,7 @@ class LocalTracker:
             return stored
         repository, until = opened.repository, now() + LEASE
         if stored is None and repository.runs.get(run.notebook_id, run.id) is None:
-            parent = run.parent_checkpoint_id
-            if parent is not None and repository.get_checkpoint(parent) is None:
-                parent = None  # it was deleted
-            repository.runs.start(
-                run.notebook_id,
-                id=run.id,
-                parent_checkpoint_id=parent,
-                process=run.process,
-                lease_until=until,
-                key=run.key,
-                cell=run.cell,
-                ordinal=run.ordinal,
-                skipped_run_id=run.skipped_run_id,
-            )
+            start_run(repository, run, run.notebook_id, until)
         else:
             repository.runs.update_status(
                 run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
@@ -411,7 +398,9 @@ class LocalTracker:
             return notebook
         notes = [pending.note for pending in self._pending]
         ids = [str(note.checkpoint.id) for note in notes]
-        for result in recover(opened.repository, opened.states, opened.origin, notes, notebook.id):
+        for note in notes:
+            note.record_id, note.owner = notebook.id, notebook.user_id
+        for result in recover(opened.repository, opened.states, opened.origin, notes):
             if result.error is not None:
                 print_message(
                     f"A checkpoint in {result.folder} could not be recorded: {result.error}"

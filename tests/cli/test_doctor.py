@@ -13,7 +13,7 @@ import pytest
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.notes import Note, write_note
+from jupyter_axon_notebooks.states.notes import write_note
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.sqlite.health import examine_file
 from jupyter_axon_notebooks.store.urls import shown_url
@@ -60,9 +60,8 @@ def checkpoint_with_state(
 
 
 def test_checkpoints_that_wait_to_be_recorded_are_told(axon: Axon, root: Path) -> None:
-    write_note(
-        str(root), Note("a-notebook", "a-checkpoint", {"made": "while the store was locked"})
-    )
+    document = {"made": "while the store was locked"}
+    write_note(str(root), "a-notebook", "a-checkpoint", document)
     found = problems(axon)["unrecorded-checkpoints"]
     assert str(root / "a-notebook" / "a-checkpoint") in found["what"]
     assert "jupyter axon recover" in found["do"]

@@ -18,7 +18,7 @@ from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, State
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.notes import NOTE, Note, write_note
+from jupyter_axon_notebooks.states.notes import NOTE, write_note
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.sync import read_origin
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint
@@ -736,8 +736,8 @@ def test_resume_ignores_invalid_notes(axon, tmp_path, records, restart, states):
     }
     times = ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "never", None)
     for number, made_at in enumerate(times):
-        note = Note(notebook.id, f"invalid-{number}", {**document, "made_at": made_at})
-        write_note(states.root, note)
+        note = {**document, "made_at": made_at}
+        write_note(states.root, notebook.id, f"invalid-{number}", note)
     fifo = Path(states.root) / notebook.id / "fifo"
     fifo.mkdir()
     os.mkfifo(fifo / NOTE)
