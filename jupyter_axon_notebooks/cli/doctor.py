@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,10 @@ from ..store.sqlite.files import move_aside
 from ..store.sqlite.health import examine_file
 from ..store.urls import file_of
 from ..sync.origin import find_other_origins, origin_created_at
-from .checks import Problem, diagnose
+from .checks import Diagnosis, diagnose
 from .group import FAILED
 from .output import fields, note, plural, progress, write, write_json
 from .session import Session, with_session
-
-_SIZES = ("size", "log size", "unused", "used", "free")
 
 
 @click.command()
@@ -48,7 +47,7 @@ _SIZES = ("size", "log size", "unused", "used", "free")
 def doctor(
     session: Session, rebind: bool, origins: tuple[str, ...], start_over: bool, as_json: bool
 ) -> None:
-    """Check the installation, the store and the state files.
+    """Check the store and the state files, and say what to do about problems.
 
     Changes nothing without --rebind and --start-over. The exit code is 1 if there is a problem.
 
@@ -59,45 +58,38 @@ def doctor(
     """
     if origins and not rebind:
         raise click.UsageError("--origin needs --rebind")
-    moved = _start_over(session) if start_over else None
-    rebound = _rebind(session, origins) if rebind else None
+    changes: dict[str, Any] = {}
+    if start_over:
+        changes["moved_to"] = _start_over(session)
+    if rebind:
+        changes["rebound"] = _rebind(session, origins)
     with progress("Checking") as bar:
         task = bar.add_task("", total=None)
         found = diagnose(session, lambda: bar.advance(task))
     if as_json:
-        changes = {"moved_to": moved, "rebound": rebound}
-        write_json(
-            {
-                **{name: value for name, value in changes.items() if value is not None},
-                "facts": found.facts,
-                "problems": [problem._asdict() for problem in found.problems],
-            }
-        )
+        write_json({**changes, **asdict(found)})
     else:
-        for section, facts in found.facts.items():
-            pairs = ((f"  {name}", _format(section, name, one)) for name, one in facts.items())
-            write(Text(section, style="bold"), fields(pairs))
-        _write_problems(found.problems)
+        _report(found)
     if found.problems:
         raise click.exceptions.Exit(FAILED)
 
 
-def _format(section: str, name: str, value: Any) -> Any:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int) and (name in _SIZES or section == "sizes"):
-        return format_size(value)
-    if isinstance(value, list):
-        return "; ".join(value) if name == "integrity" else len(value)
-    return value
-
-
-def _write_problems(problems: list[Problem]) -> None:
-    if not problems:
+def _report(found: Diagnosis) -> None:
+    for section, facts in found.facts.items():
+        pairs = (
+            (f"  {name}", format_size(fact) if _is_size(section, name, fact) else fact)
+            for name, fact in facts.items()
+        )
+        write(Text(section, style="bold"), fields(pairs))
+    if not found.problems:
         write("", Text("No problems found.", style="green"))
-    for problem in problems:
-        title = Text(f"Problem: {printable(problem.what)}", style="bold red")
-        write("", title, fields([("  means", problem.means), ("  do", problem.do)]))
+    for problem in found.problems:
+        title = Text(f"Problem: {printable(problem.message)}", style="bold red")
+        write("", title, fields([("  do", problem.advice)]))
+
+
+def _is_size(section: str, name: str, fact: object) -> bool:
+    return isinstance(fact, int) and (section == "sizes" or name in ("size", "free"))
 
 
 def _start_over(session: Session) -> str:
@@ -124,10 +116,7 @@ def _start_over(session: Session) -> str:
 def _rebind(session: Session, origins: Collection[str]) -> list[dict[str, Any]]:
     """Bind the user's records to the present origin, and return what was done as JSON.
 
-    Parameters
-    ----------
-    origins : collection of str
-        The origins whose records are used; by default all that nobody seems to use.
+    Without ``origins``, the records of all that nobody seems to use.
     """
     rebound: list[dict[str, Any]] = []
     with session.open(for_writing=True) as opened:
@@ -144,24 +133,18 @@ def _rebind(session: Session, origins: Collection[str]) -> list[dict[str, Any]]:
             if other.in_use and other.origin not in origins:
                 note(
                     f"Skipped: records of {plural(len(other.here), 'notebook')} under the "
-                    f"origin {other.origin}, which "
-                    f"another machine seems to use. --rebind --origin {other.origin} binds "
-                    f"them anyway."
+                    f"origin {other.origin}, which another machine seems to use. --rebind "
+                    f"--origin {other.origin} binds them anyway."
                 )
-            for binding in (
-                other.here if other.origin in origins or not (origins or other.in_use) else ()
-            ):
-                try:
+            elif not origins or other.origin in origins:
+                for binding in other.here:
                     released = bindings.change_origin(binding.id, origin)
-                except (Conflict, NotFound) as error:  # changed meanwhile
-                    note(f"{binding.path}: {error}")
-                    continue
-                done = {"path": binding.path, "id": binding.id, "from": other.origin}
-                kept = ""
-                if released is not None:
-                    done["released"] = released.id
-                    kept = f"; {released.id}, which was created later, is kept and bound to no file"
-                rebound.append(done)
-                note(f"{binding.path}: bound to the record {binding.id}{kept}")
+                    done = {"path": binding.path, "id": binding.id, "from": other.origin}
+                    kept = ""
+                    if released is not None:
+                        done["released"] = released.id
+                        kept = f"; {released.id}, which was created later, is kept, unbound"
+                    rebound.append(done)
+                    note(f"{binding.path}: bound to the record {binding.id}{kept}")
     note(f"{plural(len(rebound), 'notebook')} bound to their records under the origin {origin}.")
     return rebound

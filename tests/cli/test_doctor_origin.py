@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -56,7 +55,7 @@ def written(folder: Path, name: str) -> Path:
 
 def found(axon: Axon, url: str) -> dict[str, Any]:
     report = axon("doctor", "--json", "--store-url", url).json
-    return {problem["code"]: problem["what"] for problem in report["problems"]}
+    return {problem["code"]: problem["message"] for problem in report["problems"]}
 
 
 def test_a_lost_origin_is_told_and_its_records_are_bound_again(
@@ -166,4 +165,4 @@ def test_a_folder_in_place_of_the_origin_is_to_be_removed(axon: Axon, data: Path
     (data / "origin").mkdir(parents=True)
     [problem] = axon("doctor", "--json").json["problems"]
     assert problem["code"] == "origin-damaged"
-    assert "remove the folder" in json.dumps(problem)
+    assert "remove it" in problem["advice"]

@@ -96,7 +96,7 @@ def test_a_role_that_is_given_to_another_user_is_said_to_be_and_doctor_tells_the
     told = axon("doctor", "--json", "--store-url", as_role)
     [problem] = told.json["problems"]
     assert problem["code"] == "another-users-role"
-    assert f"belongs to the user mallory, and this server's user is {USER}" in problem["what"]
+    assert f"belongs to the user mallory, and this server's user is {USER}" in problem["message"]
     with closing(postgresql().connect(str(make_url(url).database))) as connection:
         connection.execute("DELETE FROM axon_roles")
     told = axon("doctor", "--json", "--store-url", as_role)

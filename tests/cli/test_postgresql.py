@@ -156,7 +156,7 @@ def test_doctor_names_a_passfile_that_is_ignored(axon: Axon, url: str, tmp_path:
     own = make_url(url).update_query_dict({"passfile": str(passfile)}).render_as_string()
     [problem] = axon("doctor", "--json", "--store-url", own).json["problems"]
     assert problem["code"] == "passfile-ignored"
-    assert "other users may read or write it (mode 0644)" in problem["what"]
-    assert problem["do"] == f"run `chmod 600 {passfile}`"
+    assert "other users may read or write it (mode 0644)" in problem["message"]
+    assert problem["advice"] == f"run `chmod 600 {passfile}`"
     passfile.chmod(0o600)
     assert axon("doctor", "--json", "--store-url", own).json["problems"] == []

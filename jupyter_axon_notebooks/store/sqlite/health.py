@@ -12,17 +12,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
-from ...errors import InvalidData, RecordDamaged, StoreDamaged
-from ...records import NotebookCheckpoint
+from ...errors import StoreDamaged
 from ...userfiles import open_regular
-from ..codec import column_text, decode, plain_text
-from ..schema import CHECKPOINTS, COLLECTIONS, NOTEBOOKS, SCHEMA_VERSION, Schema
+from ..schema import COLLECTIONS, SCHEMA_VERSION
 from .error_mapping import translate_error
-from .files import INCREMENTAL, NETWORK_FILE_SYSTEMS, beside, check_files, file_system, size
+from .files import beside, check_files, size
 
 #: Seconds to wait for a writer that has exclusive access.
 _TIMEOUT = 5.0
@@ -36,22 +33,16 @@ class FileHealth:
     ----------
     exists : bool
         Whether there is a file; without one, nothing else is set.
-    size, wal_size : int
-        Bytes in the file, and in its write-ahead log.
+    size : int
+        Bytes in the file and its write-ahead log.
     mode, folder_mode : int
         Permission bits of the file and of its folder.
-    file_system : str
-        The type of the file system; ``""`` if unknown.
     schema_version : int or None
         None for an empty file, and for a database that is not a store.
     counts : dict
         Documents by collection (``notebooks``, ``checkpoints``, …).
     sizes : dict
         Bytes by table, including indexes; empty if this SQLite cannot tell.
-    free : int
-        Unused bytes in the file.
-    shrinks : bool
-        Whether unused space can be returned to the disk while the store is in use.
     faults : list of str
         Messages of SQLite's integrity check, and missing parts of the store.
     obstacle : str
@@ -61,19 +52,13 @@ class FileHealth:
     path: Path
     exists: bool = False
     size: int = 0
-    wal_size: int = 0
     mode: int = 0
     folder_mode: int = 0
     readable: bool = False
     writable: bool = False
-    file_system: str = ""
-    network: bool = False
-    journal: str | None = None
     schema_version: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    free: int = 0
-    shrinks: bool = False
     faults: list[str] = field(default_factory=list)
     obstacle: str = ""
 
@@ -81,8 +66,6 @@ class FileHealth:
 def examine_file(path: Path) -> FileHealth:
     """Return the state of the store in the file ``path``, which is read completely."""
     health = FileHealth(path)
-    health.file_system = file_system(path)
-    health.network = health.file_system in NETWORK_FILE_SYSTEMS
     try:
         status = path.stat()
         health.folder_mode = path.parent.stat().st_mode & 0o777
@@ -97,8 +80,8 @@ def examine_file(path: Path) -> FileHealth:
         name = f"{os.path.basename(error.filename)}: " if is_log else ""
         health.obstacle = f"{name}{error.strerror}"
         return health
-    health.size, health.mode = status.st_size, status.st_mode & 0o777
-    health.wal_size = size(beside(path, "-wal"))
+    health.mode = status.st_mode & 0o777
+    health.size = status.st_size + size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
     health.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     if not health.readable:
@@ -116,7 +99,6 @@ def examine_file(path: Path) -> FileHealth:
 
 
 def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None:
-    health.journal = _journal(health.path)
     health.faults = [line for (line,) in connection.execute("PRAGMA quick_check") if line != "ok"]
     health.schema_version = _schema_version(connection)
     tables = {
@@ -131,11 +113,6 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
     for name in sorted(expected & tables):
         (count,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
         health.counts[name.removeprefix("axonml_")] = count
-    free, page, auto_vacuum = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("freelist_count", "page_size", "auto_vacuum")
-    )
-    health.free, health.shrinks = free * page, auto_vacuum == INCREMENTAL
     with suppress(sqlite3.OperationalError):  # dbstat is a compile-time option
         health.sizes = {
             name.removeprefix("axonml_"): length for name, length in connection.execute(_SIZES)
@@ -164,7 +141,7 @@ def _schema_version(connection: sqlite3.Connection) -> int | None:
 def _connect_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     # To read a database in WAL mode, SQLite creates the index of the log if it is missing. If there
     # is no log, no process has the database open, so it can be treated as immutable.
-    unused = _journal(path) == "wal" and not beside(path, "-wal").exists()
+    unused = _is_in_wal_mode(path) and not beside(path, "-wal").exists()
     query = "immutable=1" if unused else "mode=ro"
     uri = f"{path.as_uri()}?{query}"
     with closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT)) as connection:
@@ -184,46 +161,10 @@ def connect_to_file(path: Path) -> Iterator[sa.Connection]:
             yield connection
 
 
-def _journal(path: Path) -> str:
+def _is_in_wal_mode(path: Path) -> bool:
     # From the header of the file: `PRAGMA journal_mode` of an immutable database is "delete".
     try:
         with open_regular(path) as file:
-            header = file.read(20)
+            return file.read(20)[18:] == b"\x02\x02"
     except OSError:  # opening the database will report it
-        return "delete"
-    return "wal" if header[18:20] == b"\x02\x02" else "delete"
-
-
-def checkpoint_states(
-    connection: sa.Connection,
-) -> Iterator[tuple[str, str, dict[str, tuple[str, int | None]] | None]]:
-    """Yield the notebook id, the id and the state files of every checkpoint, on any engine.
-
-    State files are paths and recorded sizes by part (``model``, ``optimizer``). They are None for a
-    damaged checkpoint.
-    """
-    c = Schema().tables[CHECKPOINTS.name].sql.c
-    for notebook_id, checkpoint_id, text in connection.execute(
-        sa.select(c.notebook_id, c.id, c.document)
-    ):
-        files: dict[str, tuple[str, int | None]] | None = None
-        with suppress(RecordDamaged, InvalidData):
-            document = decode(text)
-            NotebookCheckpoint.from_json(document)
-            paths = {part: document.get(f"{part}_state_path") for part in ("model", "optimizer")}
-            sizes = document.get("sizes") or {}
-            files = {
-                part: (path, sizes.get(part))
-                for part, path in paths.items()
-                if path and isinstance(path, str)
-            }
-        yield plain_text(notebook_id or ""), plain_text(checkpoint_id), files
-
-
-def notebook_documents(connection: sa.Connection, user_id: str) -> Iterator[dict[str, Any]]:
-    """Yield a user's notebooks that are bound to a file, without damaged ones, on any engine."""
-    c = Schema().tables[NOTEBOOKS.name].sql.c
-    bound = sa.select(c.document).where(c.user_id == column_text(user_id), c.path.is_not(None))
-    for (text,) in connection.execute(bound):
-        with suppress(RecordDamaged):
-            yield decode(text)
+        return False
