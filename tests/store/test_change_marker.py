@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -10,14 +9,6 @@ import pytest
 from support.engines import ON_DISK, new_url
 
 from jupyter_axon_notebooks.store import Store
-
-
-def test_reading_does_not_change_the_marker(store: Store) -> None:
-    before = store.change_marker()
-    store.runs.all()
-    with store.snapshot():
-        store.notebooks.all()
-    assert store.change_marker() == before
 
 
 def test_every_commit_changes_the_marker_to_a_new_one(store: Store) -> None:
@@ -56,18 +47,3 @@ def test_markers_are_not_reused_by_the_next_process(tmp_path: Path) -> None:
         first = one.change_marker()
     with closing(Store(url)) as other:
         assert other.change_marker() != first
-
-
-def test_parent_and_child_get_different_markers(tmp_path: Path) -> None:
-    with closing(Store(new_url("sqlite", tmp_path))) as store:
-        before = store.change_marker()
-        child = os.fork()
-        if child == 0:
-            status = 1
-            with suppress(BaseException):
-                status = 0 if store.change_marker() != before else 2
-            os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        after = store.change_marker()
-        store.runs.insert({"notebook_id": "n"})
-        assert store.change_marker() != after

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-from pathlib import Path
 
 from jupyter_axon_notebooks.store import Store
 
@@ -56,34 +54,6 @@ def test_concurrent_processes_lose_no_change(file_url: str, process: Script) -> 
     store.close()
 
 
-OPENING = """
-import sys
-from jupyter_axon_notebooks.store import open_store
-print("ready", flush=True)
-for line in sys.stdin:
-    store = open_store(line.strip())
-    store.runs.insert({"by": sys.argv[1]})
-    store.close()
-    print("opened", flush=True)
-"""
-
-
-def test_two_processes_can_create_the_same_store(tmp_path: Path, process: Script) -> None:
-    with process(OPENING, "one") as one, process(OPENING, "other") as other:
-        for opener in (one, other):
-            assert opener.stdout.readline() == "ready\n"
-        for attempt in range(10):
-            url = f"sqlite:///{tmp_path}/new {attempt}/axon.db"
-            for opener in (one, other):
-                opener.stdin.write(url + "\n")
-                opener.stdin.flush()
-            for opener in (one, other):
-                assert opener.stdout.readline() == "opened\n", opener.stderr.read()
-            store = Store(url)
-            assert sorted(d["by"] for d in store.runs) == ["one", "other"]
-            store.close()
-
-
 WRITING = """
 import itertools, sys
 from jupyter_axon_notebooks.store import Document, open_store
@@ -118,9 +88,3 @@ def test_a_killed_process_loses_no_acknowledged_write(file_url: str, process: Sc
     with store.snapshot() as connection:
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalars().all() == ["ok"]
     store.close()
-
-
-def test_a_commit_is_in_the_file_before_the_call_returns(file_store: Store, file_url: str) -> None:
-    file_store.runs.insert({"id": "a"})
-    with contextlib.closing(sqlite3.connect(file_url.removeprefix("sqlite:///"))) as other:
-        assert other.execute("SELECT count(*) FROM axonml_runs").fetchone() == (1,)

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from support.engines import ON_DISK, new_url
 
-from jupyter_axon_notebooks.errors import StoreError, StoreTooNew
+from jupyter_axon_notebooks.errors import StoreTooNew
 from jupyter_axon_notebooks.store import Store, document_store, migrations
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
@@ -137,17 +137,6 @@ def test_a_failed_step_leaves_the_store_unchanged(
     with upgraded_package(monkeypatch):
         Store(url).close()
     assert read_content(url) == MIGRATED
-
-
-def test_a_step_with_an_sql_error_leaves_the_store_unchanged(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with upgraded_package(monkeypatch) as version, monkeypatch.context() as patch:
-        drop = {version - 1: lambda c: c.exec_driver_sql("DROP TABLE nowhere")}
-        patch.setattr(migrations, "STEPS", {**migrations.STEPS, **drop})
-        with pytest.raises(StoreError, match="nowhere"):
-            Store(url)
-    assert read_content(url) == BEFORE
 
 
 OPENING = (

@@ -1,7 +1,5 @@
 """A store opens, or an error explains why not and nothing is changed."""
 
-# ruff: noqa: PT012
-
 from __future__ import annotations
 
 import contextlib
@@ -10,9 +8,8 @@ import os
 import sqlite3
 import stat
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,7 @@ from pathlib import Path
 import pytest
 from support.engines import new_url
 
-from jupyter_axon_notebooks.errors import NoSpace, StoreBusy, StoreDamaged, StoreError, StoreTooNew
+from jupyter_axon_notebooks.errors import StoreBusy, StoreDamaged, StoreError, StoreTooNew
 from jupyter_axon_notebooks.store import Document, Store, default_url, has_tables, open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.sqlite import engine
@@ -38,18 +35,6 @@ def test_the_default_store_is_in_jupyters_data_folder(
     assert store.url == default_url()
     assert (tmp_path / "data/axon_notebooks/axon.db").exists()
     store.close()
-
-
-def test_opening_a_file_imports_nothing_of_postgresql(tmp_path: Path) -> None:
-    script = f"""
-import sys
-from jupyter_axon_notebooks.store import open_store
-open_store("sqlite:///{tmp_path}/axon.db").close()
-print([name for name in sys.modules if name.startswith("psycopg") or "store.postgresql" in name])
-"""
-    command = [sys.executable, "-c", script]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert output == "[]\n"
 
 
 def test_other_users_cannot_read_the_files(tmp_path: Path) -> None:
@@ -74,30 +59,10 @@ def test_every_connection_commits_durably(file_store: Store) -> None:
         file_store.close()
 
 
-def test_commits_are_durable_without_a_write_ahead_log(file_url: str) -> None:
-    # With this VFS, SQLite has no shared memory.
-    uri = f"{path_of(file_url).as_uri()}?vfs=unix-dotfile"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
-        engine.make_durable(connection, "wal", 0.1)
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        assert connection.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
-
-
 @pytest.mark.parametrize("name", ["a b", "100%", "what?", "é", "#1", "file:x", "'"])
 def test_folders_can_have_any_name(tmp_path: Path, name: str) -> None:
     Store(f"sqlite:///{tmp_path}/{name}/axon.db").close()
     assert (tmp_path / name / "axon.db").exists()
-
-
-def test_a_relative_path_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    store = Store("sqlite:///axon.db")
-    store.close()
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    store.runs.insert({})
-    assert list((tmp_path / "elsewhere").iterdir()) == []
-    store.close()
 
 
 @pytest.mark.parametrize(
@@ -137,14 +102,6 @@ def test_a_database_of_another_application_is_refused_and_unchanged(
             opening(file_url)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["axon.db"]
-
-
-def test_an_empty_file_becomes_a_store(file_url: str) -> None:
-    path_of(file_url).touch()
-    store = Store(file_url)
-    store.runs.insert({})
-    assert len(store.runs) == 1
-    store.close()
 
 
 # Damaged stores.
@@ -260,12 +217,6 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
         Store(f"sqlite:///{tmp_path}/file/sub/axon.db")
 
 
-def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "axon.db").mkdir()
-    with pytest.raises(StoreError, match="cannot be opened"):
-        Store(f"sqlite:///{tmp_path}/axon.db")
-
-
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Make ``folder`` read-only, for root by a mount."""
@@ -339,35 +290,6 @@ def test_waiting_for_another_process_to_open_is_limited(file_url: str, process: 
 
 
 # Full disks.
-
-
-@pytest.fixture
-def limited(file_store: Store) -> tuple[Store, Callable[[], None]]:
-    """A store with a limited size, and a function that raises the limit."""
-
-    def limit(pages: int) -> None:
-        with file_store.snapshot() as connection:
-            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-
-    limit(200)
-    return file_store, lambda: limit(100_000)
-
-
-def test_a_full_disk_loses_nothing(limited: tuple[Store, Callable[[], None]]) -> None:
-    store, make_room = limited
-    stored = []
-    with pytest.raises(NoSpace, match="the disk is full"):
-        while True:
-            name = f"i{len(stored)}"
-            store.runs.insert(Document({"id": name, "notes": "x" * 20_000}, name))
-            stored.append(name)
-    assert len(stored) > 5
-    with pytest.raises(NoSpace), store.transaction():
-        store.runs.insert(Document({"notes": "y" * 5_000_000}, "too much"))
-    assert [d.doc_id for d in store.runs] == stored
-    make_room()
-    store.runs.insert(Document({"notes": "x" * 20_000}, "last"))
-    assert [d.doc_id for d in store.runs] == [*stored, "last"]
 
 
 # Network file systems.

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from support.engines import new_url
 from tinydb import Query, where
-from tinydb.queries import QueryLike
 
 from jupyter_axon_notebooks.store import Document, Store
-
-from .conftest import record_statements
 
 SMALL, LARGE = 1_000, 10_000
 
@@ -133,60 +128,8 @@ def count_steps(store: Store, operation: Callable[[Store], Any]) -> int:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_point_operations_use_only_indexes(stores: dict[int, Store], name: str) -> None:
-    store, plan = stores[LARGE], []
-    with record_statements(store) as sent:
-        OPERATIONS[name](store)
-    with store.snapshot() as connection:
-        for statement, parameters in sent:
-            if statement.startswith(("SELECT", "UPDATE", "DELETE")):
-                many = parameters and isinstance(parameters[0], tuple)
-                values = parameters[0] if many else parameters
-                explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
-                plan += [row[3] for row in explained]
-    for line in plan:
-        assert "TEMP B-TREE" not in line, plan
-        assert "(rowid>?)" not in line, plan  # a scan of the rest of the table
-        assert "USING" in line or not line.startswith(("SCAN", "SEARCH")), plan
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
 def test_point_operations_do_not_slow_down_in_a_larger_table(
     stores: dict[int, Store], name: str
 ) -> None:
     small, large = (count_steps(stores[size], OPERATIONS[name]) for size in (SMALL, LARGE))
     assert 0 < large <= 1.2 * small + 50, (small, large)
-
-
-@contextmanager
-def record_row_counts(store: Store) -> Iterator[list[int]]:
-    counts: list[int] = []
-
-    def record(_connection: Any, cursor: Any, *_: Any) -> None:
-        counts.append(cursor.rowcount)
-
-    engine = store._database.engine
-    sa.event.listen(engine, "after_cursor_execute", record)
-    try:
-        yield counts
-    finally:
-        sa.event.remove(engine, "after_cursor_execute", record)
-
-
-@pytest.mark.parametrize("condition", [IN_NOTEBOOK, Query().noop()], ids=["narrowed", "all"])
-def test_iterating_keeps_one_page_in_memory(tmp_path: Path, condition: QueryLike) -> None:
-    store = Store(new_url("postgresql", tmp_path, empty=False))
-    store.checkpoints.insert_multiple(
-        Document({"notebook_id": "n7", "n": i}, f"c{1_000 - i:04}") for i in range(1_000)
-    )
-    expected = [d.doc_id for d in store.checkpoints.all()]
-    for read in (
-        lambda: (d.doc_id for d in store.checkpoints.iterate(condition)),
-        lambda: (doc_id for doc_id, _ in store.checkpoints.iterate_json(condition)),
-    ):
-        with record_row_counts(store) as pages:
-            ids = read()
-            first = next(ids)
-            assert max(pages) < 100
-            assert [first, *ids] == expected
-    store.close()

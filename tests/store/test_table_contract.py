@@ -65,16 +65,6 @@ DOCUMENTS = [
     doc("d09", t="", n=2**63 - 1, u=""),
     doc("d10", t="abc", n=False),
 ]
-MIXED = [
-    doc("d11", t=5, n="1"),
-    doc("d12", t=None, n=None),
-    doc("d13", t=["a"], n=[1]),
-    doc("d14", t={"a": 1}, n={"b": 2}),
-    doc("d15", n=math.nan, t="nan"),
-    doc("d16", n=math.inf),
-    doc("d17"),
-]
-ALL = DOCUMENTS + MIXED
 
 
 class TablePair:
@@ -131,10 +121,6 @@ def pair(things_store: Store) -> TablePair:
     return TablePair(things_store)
 
 
-def explode(_document: Any) -> None:
-    raise ZeroDivisionError("midway")
-
-
 def explode_at(id: str) -> Callable[[Any], None]:
     def change(document: Any) -> None:
         document["seen"] = True
@@ -146,65 +132,36 @@ def explode_at(id: str) -> Callable[[Any], None]:
 
 READS: dict[str, Callable[[Any], Any]] = {
     "all": lambda t: t.all(),
-    "len": len,
-    "iteration": lambda t: list(t),
-    "name": lambda t: t.name,
     "get by id": lambda t: t.get(doc_id="d03"),
     "get by an id that is not there": lambda t: t.get(doc_id="nowhere"),
     "get by ids, in the order of insertion": lambda t: t.get(
         doc_ids=["d05", "d01", "d05", "nowhere"]
     ),
-    "get by no ids": lambda t: t.get(doc_ids=[]),
     "get by condition": lambda t: t.get(where("t") == "a"),
-    "get by a condition nothing meets": lambda t: t.get(where("t") == "nothing"),
     "get by condition and id": lambda t: t.get(where("t") == "a", doc_id="d05"),
-    "get by nothing": lambda t: t.get(),
     "contains an id": lambda t: (t.contains(doc_id="d01"), t.contains(doc_id="nowhere")),
     "contains a condition": lambda t: (
         t.contains(where("t") == "c"),
         t.contains(where("t") == "nothing"),
     ),
-    "contains nothing": lambda t: t.contains(),
     "an empty query": lambda t: t.search(Query()),
-    "a query without a path": lambda t: t.search(Query() == 1),
     "a plain function": lambda t: t.search(lambda document: "u" in document),
-    "search twice": lambda t: (t.search(where("t") == "a"), t.search(where("t") == "a")),
-    "clear_cache": lambda t: t.clear_cache(),
 }
 
 WRITES: dict[str, Callable[[Any], Any]] = {
     "insert with an id": lambda t: t.insert(doc("new", t="x")),
-    "insert a mapping": lambda t: t.insert({"t": "x"}),
     "insert an id that is there": lambda t: t.insert(doc("d01", t="x")),
-    "insert what is no mapping": lambda t: t.insert(["x"]),
-    "insert several": lambda t: t.insert_multiple([doc("new", t="x"), doc("newer")]),
     "insert several mappings": lambda t: t.insert_multiple({"i": i} for i in range(3)),
     "insert several, one of them there": lambda t: t.insert_multiple([doc("new"), doc("d01")]),
     "insert the same id twice": lambda t: t.insert_multiple([doc("new"), doc("new")]),
-    "insert several, one no mapping": lambda t: t.insert_multiple([doc("new"), 5]),
-    "insert none": lambda t: t.insert_multiple([]),
     "update fields by condition": lambda t: t.update({"t": "q", "v": [1]}, where("t") == "a"),
     "update fields by ids": lambda t: t.update({"v": 1}, doc_ids=["d05", "d01", "nowhere"]),
-    "update fields by no ids": lambda t: t.update({"v": 1}, doc_ids=[]),
-    "update an id twice": lambda t: t.update(ops.increment("m"), doc_ids=["d05", "d05"]),
-    "update all": lambda t: t.update({"v": 1}),
     "update by a function": lambda t: t.update(
         lambda d: d.update(t=d["t"] + "!"), where("t").search("a")
     ),
-    "update by a function that raises": lambda t: t.update(explode, where("t") == "a"),
     "update by a function that raises midway": lambda t: t.update(explode_at("c")),
-    "update ids by a function that raises midway": lambda t: t.update(
-        explode_at("c"), doc_ids=["d01", "d04"]
-    ),
-    "update nothing by a function that raises": lambda t: t.update(
-        explode, where("t") == "nothing"
-    ),
     "delete a field": lambda t: t.update(ops.delete("t"), where("t") == "a"),
-    "delete a field that is not there": lambda t: t.update(ops.delete("nope"), where("t") == "a"),
     "add": lambda t: t.update(ops.add("n", 2), where("n") == 1),
-    "subtract": lambda t: t.update(ops.subtract("n", 2), doc_ids=["d01"]),
-    "set": lambda t: t.update(ops.set("n", None), where("n") == 1),
-    "increment": lambda t: t.update(ops.increment("n"), where("n") <= 0),
     "decrement past what SQL holds": lambda t: t.update(ops.decrement("n"), doc_ids=["d07"]),
     "update several": lambda t: t.update_multiple(
         [
@@ -213,32 +170,15 @@ WRITES: dict[str, Callable[[Any], Any]] = {
             ({"w": 1}, where("u").exists()),
         ]
     ),
-    "update several by conditions on columns": lambda t: t.update_multiple(
-        [
-            ({"t": "b"}, where("t") == "a"),
-            ({"v": 1}, where("t") == "b"),
-            ({"t": "c"}, where("n").one_of([0, 1])),
-        ]
-    ),
-    "update several with no updates": lambda t: t.update_multiple([]),
-    "upsert what is there, by id": lambda t: t.upsert(doc("d01", v=1)),
-    "upsert what is not there, by id": lambda t: t.upsert(doc("new", v=1)),
     "upsert what is there, by condition": lambda t: t.upsert({"v": 1}, where("t") == "a"),
     "upsert what is not there, by condition": lambda t: t.upsert({"v": 1}, where("t") == "no"),
-    "upsert by id and condition": lambda t: t.upsert(doc("d05", v=1), where("t") == "a"),
-    "upsert by nothing": lambda t: t.upsert({"v": 1}),
     "remove by condition": lambda t: t.remove(where("t") == "a"),
-    "remove by a condition SQL cannot tell": lambda t: t.remove(where("t").matches("a")),
     "remove by ids": lambda t: t.remove(doc_ids=["d05", "nowhere", "d01"]),
-    "remove an id twice": lambda t: t.remove(doc_ids=["d05", "d05"]),
-    "remove by no ids": lambda t: t.remove(doc_ids=[]),
-    "remove by nothing": lambda t: t.remove(),
     "remove, then insert the same id": lambda t: (
         t.remove(doc_ids=["d01"]),
         t.insert(doc("d01", t="last")),
     ),
     "truncate": lambda t: t.truncate(),
-    "truncate, then insert": lambda t: (t.truncate(), t.insert(doc("d01", t="x"))),
     "mutating what was found changes nothing": lambda t: t.get(doc_id="d01").update(t="changed"),
 }
 
@@ -246,13 +186,6 @@ WRITES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", [*READS, *WRITES])
 def test_an_operation_has_the_same_result(pair: TablePair, name: str) -> None:
     pair.fill(DOCUMENTS)
-    pair({**READS, **WRITES}[name])
-
-
-@pytest.mark.parametrize("name", [*READS, *WRITES])
-def test_an_operation_on_an_empty_table_has_the_same_result(pair: TablePair, name: str) -> None:
-    if name == "mutating what was found changes nothing":
-        name = "all"
     pair({**READS, **WRITES}[name])
 
 
@@ -270,11 +203,6 @@ def test_tables_are_listed_and_dropped(pair: TablePair) -> None:
         assert db.tables() == set()
 
 
-def test_an_unknown_table_is_an_error(pair: TablePair) -> None:
-    with pytest.raises(KeyError, match=r"no table 'nope'; it has .*things"):
-        pair.store_db.table("nope")
-
-
 def test_a_plain_tinydb_table_works_on_the_store(pair: TablePair) -> None:
     plain = ReferenceTable(pair.store_db.storage, "things")
     plain.insert_multiple(DOCUMENTS)
@@ -288,77 +216,32 @@ def test_a_plain_tinydb_table_works_on_the_store(pair: TablePair) -> None:
 
 Q = Query()
 CONDITIONS: dict[str, Any] = {
-    **{f"t {sign.__name__} {v!r}": sign(Q.t, v) for sign in (python.eq, python.ne) for v in
-       ("a", "", "A\x00", "\ud800", 5, None, ["a"], {"a": 1}, True)},
-    **{f"n {sign.__name__} {v!r}": sign(Q.n, v) for sign in (python.eq, python.ne) for v in
-       (1, 1.0, True, False, 0, 2.5, 2**63, 2**63 - 1, -(2**63), 10**40, math.nan, math.inf, "1",
-        None, [1])},
-    **{f"t {sign.__name__} {v!r}": sign(Q.t, v)
-       for sign in (python.lt, python.le, python.gt, python.ge)
-       for v in ("a", "b", "", "\ud800", "\ue000", 5)},
-    **{f"n {sign.__name__} {v!r}": sign(Q.n, v)
-       for sign in (python.lt, python.le, python.gt, python.ge)
-       for v in (1, 1.0, 2, 2.4, True, 2**63 - 1, 2**63, -(2**63), math.inf, math.nan, "1")},
-    "exists": Q.u.exists(),
-    "nested exists": Q.o.a.exists(),
-    "nested": Q.o.a.b == 1,
-    "nested range": Q.o.a.b >= 1,
-    "path into a text": Q.t.a == 1,
-    "item": Q["o"]["a"]["b"] == 2,
     "matches": Q.t.matches("a.*"),
     "search": Q.t.search("B", flags=2),
     "test": Q.t.test(lambda value, n: len(value) > n, 1),
     "any": Q.tags.any(["x", "q"]),
     "any of documents": Q.cells.any(Q.k == 1),
-    "any in a promoted field": Q.t.any(["a"]),
     "all": Q.tags.all(["x"]),
-    "all of documents": Q.cells.all(Q.k == 2),
-    "one_of texts": Q.t.one_of(["a", "é", "A\x00"]),
-    "one_of numbers": Q.n.one_of([1, 0, 2**63 - 1]),
-    "one_of mixed": Q.n.one_of([1, "1", None]),
-    "one_of none": Q.t.one_of([]),
     "one_of a text": Q.t.one_of("abc"),
-    "one_of a tuple": Q.t.one_of(("a", "b")),
-    "one_of a set": Q.u.one_of({"a", "z"}),
     "one_of more than SQL can bind": Q.n.one_of(list(range(-10, 40_000))),
     "fragment": Q.fragment({"t": "a", "n": 1}),
     "nested fragment": Q.o.fragment({"a": {"b": 1}}),
-    "noop": Q.noop(),
-    "not noop": ~Q.noop(),
     "map": Q.t.map(str) == "5",
-    "map of a promoted field": Q.n.map(lambda value: value) == 1,
     "map at the root": Q.map(lambda document: len(document)) == 2,
-    "and": (Q.t == "a") & (Q.n == 1),
     "and, half of it SQL": (Q.t == "a") & Q.u.exists(),
-    "and of a range": (Q.t == "a") & (Q.n >= 1),
-    "or": (Q.t == "a") | (Q.n == 0),
     "or, half of it SQL": (Q.t == "b") | Q.u.exists(),
-    "or noop": (Q.t == "b") | Q.noop(),
-    "noop or": Q.noop() | (Q.t == "b"),
-    "and noop": (Q.t == "b") & Q.noop(),
-    "noop and": Q.noop() & (Q.t == "b"),
-    "or of noops": Q.noop() | Q.noop(),
-    "not": ~(Q.t == "a"),
-    "not not": ~~(Q.t == "a"),
-    "not and": ~((Q.t == "a") & (Q.n == 1)),
-    "and not": (Q.t == "a") & ~(Q.n == 1),
-    "or of equal parts": (Q.n == 1) | (Q.n == 1.0) | (Q.n == True),  # noqa: E712 - a condition
     "a long or": functools.reduce(python.or_, [Q.t == f"q{i}" for i in range(150)] + [Q.t == "a"]),
     "a long and": functools.reduce(
         python.and_, [Q.t != f"q{i}" for i in range(150)] + [Q.t == "a"]),
-    "an or of ors": ((Q.t == "a") | (Q.t == "b")) | ((Q.u == "a") & (Q.n.one_of([2**63]))),
     "or of many one_ofs": functools.reduce(
         python.or_, [Q.t.one_of([f"{i}-{j}" for j in range(400)] + ["a"]) for i in range(100)]),
 }  # fmt: skip
 
 
 @on_disk
-@pytest.mark.parametrize("documents", [DOCUMENTS, ALL], ids=["of like types", "of mixed types"])
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_a_condition_matches_the_same_documents(
-    pair: TablePair, name: str, documents: list[Document]
-) -> None:
-    pair.fill(documents)
+def test_a_condition_matches_the_same_documents(pair: TablePair, name: str) -> None:
+    pair.fill(DOCUMENTS)
     condition = CONDITIONS[name]
     for ask in (
         lambda t: t.search(condition),
@@ -371,14 +254,6 @@ def test_a_condition_matches_the_same_documents(
     ):
         if is_type_error(pair(ask, lenient=True)):
             return
-
-
-def test_ids_and_iterate_agree_with_search(pair: TablePair) -> None:
-    pair.fill(DOCUMENTS)
-    for condition in (Q.t == "a", Q.t.matches("a"), Q.noop(), Q.t == "nothing"):
-        expected = pair.reference.search(condition)
-        assert pair.table.ids(condition) == {d.doc_id for d in expected}
-        assert list(pair.table.iterate(condition)) == expected
 
 
 @pytest.mark.parametrize(
@@ -411,24 +286,6 @@ def test_there_is_no_limit_on_the_number_of_ids(pair: TablePair) -> None:
     assert [id for id, _ in pair.table.iterate_json(doc_ids=ids)] == existing
 
 
-def test_a_thousand_updates_at_once(pair: TablePair) -> None:
-    pair.fill(ALL)
-    pair(
-        lambda t: t.update_multiple(
-            [({"v": i}, Q.t == f"{i}") for i in range(1000)] + [({"v": -1}, Q.t == "a")]
-        )
-    )
-
-
-def test_other_ids_are_converted_to_text(pair: TablePair) -> None:
-    pair.table.insert(Document({"t": "x"}, 7))
-    assert pair.table.update({"v": 1}, doc_ids=[7]) == ["7"]
-    assert pair.table.get(doc_id=7) == pair.table.get(doc_id="7") == {"t": "x", "v": 1}
-    with pytest.raises(ValueError, match="Document with ID 7 already exists"):
-        pair.table.insert(Document({}, 7))
-    assert pair.table.remove(doc_ids=[7]) == ["7"]
-
-
 @pytest.mark.parametrize(
     "id", ["", "\x00", "a\x00b", "\x01\x01", "\ud800", "\ud7ff", "é", "x" * 5000, "%", "'"]
 )
@@ -440,18 +297,6 @@ def test_ids_can_be_any_text(pair: TablePair, id: str) -> None:
     pair(lambda t: t.update({"v": 1}, doc_ids=[id]))
     pair(lambda t: t.remove(doc_ids=[id]))
     assert pair.table.existing_ids([id, "other"]) == {"other"}
-
-
-def test_columns_agree_with_the_decoded_document(pair: TablePair) -> None:
-    pair.table.insert(Document({"t": "\ud83d\ude00"}, "d"))
-    assert [d.doc_id for d in pair.table.search(Q.t == "😀")] == ["d"]
-
-
-def test_an_update_that_cannot_be_encoded_changes_nothing(pair: TablePair) -> None:
-    pair.fill(DOCUMENTS)
-    with pytest.raises(TypeError):
-        pair.table.update({"v": object()}, Q.t == "a")
-    assert comparable(pair.table.all()) == comparable(pair.reference.all())
 
 
 def test_a_table_can_change_while_it_is_iterated(pair: TablePair) -> None:
@@ -613,15 +458,3 @@ def test_a_page_is_a_part_of_all_sorted_documents(
 def _rank(document: Document, field: str) -> tuple[bool, Any]:
     value = document.doc_id if field == "id" else document.get(field)
     return value is not None, value if value is not None else ""
-
-
-@pytest.mark.parametrize("name", ["x", "-x", "document", "", "-", "t.a"])
-def test_sorting_by_other_fields_is_an_error(pair: TablePair, name: str) -> None:
-    with pytest.raises(ValueError, match="not a promoted field"):
-        pair.table.search(Q.noop(), sort=[name])
-
-
-@pytest.mark.parametrize("page", [{"limit": -1}, {"skip": -1}])
-def test_a_negative_limit_or_skip_is_an_error(pair: TablePair, page: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="must not be negative"):
-        pair.table.search(Q.noop(), **page)

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -107,26 +105,6 @@ def test_a_violated_unique_index_is_a_conflict_and_rolls_back(store: Store) -> N
     store.checkpoints.insert(Document(partial, "f"))
 
 
-def test_replaced_and_removed_documents_are_found_by_their_new_state(store: Store) -> None:
-    store.runs.insert_new(*(run(id, status="running") for id in "abc"))
-    with store.transaction():
-        assert store.runs.get_for_update("a") is not None
-        store.runs.replace(run("a", status="completed"))
-    store.runs.remove_ids(["b", "nowhere"])
-    assert store.runs.search(where("status") == "completed") == [run("a", status="completed")]
-    assert store.runs.search(where("status") == "running") == [run("c", status="running")]
-
-
-def test_errors_of_other_databases_pass_through(store: Store) -> None:
-    for block in (store.transaction, store.snapshot):
-        with pytest.raises(sqlite3.OperationalError, match="no such table"), block():
-            other = sqlite3.connect(":memory:")
-            try:
-                other.execute("SELECT * FROM nowhere")
-            finally:
-                other.close()
-
-
 def test_a_snapshot_is_read_only(store: Store) -> None:
     with store.snapshot():
         with pytest.raises(StoreError, match="a snapshot is read-only"):
@@ -151,27 +129,6 @@ def test_all_reads_of_a_snapshot_see_the_same_state(file_store: Store) -> None:
     assert ids(file_store) == ["b"]
 
 
-def test_readers_do_not_wait_for_a_writer(
-    file_store: Store, file_url: str, process: Script
-) -> None:
-    file_store.runs.insert(run("a"))
-    script = """
-import sys
-from jupyter_axon_notebooks.store import open_store
-store = open_store(sys.argv[1])
-with store.transaction():
-    store.runs.update({"v": 1}, doc_ids=["a"])
-    print("written", flush=True)
-    sys.stdin.readline()
-store.close()
-"""
-    with process(script, file_url) as other:
-        assert other.stdout.readline() == "written\n"
-        assert file_store.runs.all() == [run("a")]
-        finish(other)
-    assert file_store.runs.all() == [run("a", v=1)]
-
-
 def test_threads_lose_no_change(store: Store) -> None:
     store.runs.insert(run("counter", n=0))
 
@@ -186,19 +143,6 @@ def test_threads_lose_no_change(store: Store) -> None:
         for counting in [pool.submit(count) for _ in range(8)]:
             counting.result()
     assert store.runs.get(doc_id="counter")["n"] == 200
-
-
-def test_concurrent_upserts_insert_one_document(store: Store) -> None:
-    start = threading.Barrier(4)
-
-    def upsert() -> None:
-        start.wait()
-        store.runs.upsert({"notebook_id": "n"}, where("notebook_id") == "n")
-
-    with ThreadPoolExecutor(4) as pool:
-        for upserting in [pool.submit(upsert) for _ in range(4)]:
-            upserting.result()
-    assert store.runs.count(where("notebook_id") == "n") == 1
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "memory"])
@@ -283,59 +227,6 @@ store.close()
     with process(FORKING + script, shared_url) as other:
         (expected,) = finish(other)
     assert len(stored_ids(shared_url)) == int(expected)
-
-
-def test_a_child_forked_in_a_transaction_cannot_use_the_store(
-    shared_url: str, process: Script
-) -> None:
-    script = """
-store = open_store(sys.argv[1])
-
-def child():
-    snapshot = store.snapshot().__enter__
-    for attempt in (lambda: insert(store, "x"), lambda: len(store.runs), snapshot):
-        try:
-            attempt()
-        except Exception as error:
-            print(type(error).__name__, flush=True)
-
-with store.transaction():
-    insert(store, "before")
-    assert os.waitpid(in_child(child), 0)[1] == 0
-    insert(store, "after")
-
-def leave():
-    with store.transaction():
-        insert(store, "parent's")
-        child = os.fork()
-        if child:
-            os.waitpid(child, 0)
-    return child
-
-try:
-    if leave() == 0:
-        os._exit(1)
-except Exception as error:
-    print(type(error).__name__, flush=True)
-    os._exit(0)
-store.close()
-"""
-    with process(FORKING + script, shared_url) as other:
-        assert finish(other) == ["StoreError"] * 4
-    assert stored_ids(shared_url) == ["before", "after", "parent's"]
-
-
-def test_a_child_has_its_own_copy_of_a_store_in_memory(process: Script) -> None:
-    script = """
-store = open_store("memory://")
-insert(store, "before")
-forked = in_child(lambda: (insert(store, "child"), print(len(store.runs), flush=True)))
-assert os.waitpid(forked, 0)[1] == 0
-print(len(store.runs))
-store.close()
-"""
-    with process(FORKING + script) as other:
-        assert finish(other) == ["2", "1"]
 
 
 def test_a_file_store_can_be_used_after_it_was_closed(file_store: Store) -> None:

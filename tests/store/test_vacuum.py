@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
-import threading
 from collections import deque
 from itertools import islice
 
 import pytest
-import sqlalchemy as sa
 
 from jupyter_axon_notebooks.store import Document, Store
 from jupyter_axon_notebooks.store.sqlite import vacuum
@@ -53,30 +50,6 @@ def test_vacuum_can_be_stopped_after_any_step(
     assert pragma(file_store, "integrity_check") == "ok"
 
 
-def test_waiting_for_a_writer_does_not_shorten_a_step(file_store: Store) -> None:
-    insert_megabytes(file_store, 4)
-    file_store.runs.truncate()
-
-    def wait(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("BEGIN"):
-            threading.Event().wait(2 * vacuum._STEP_TIME)
-
-    engine = file_store._database.engine
-    sa.event.listen(engine, "before_cursor_execute", wait)
-    assert next(file_store.vacuum()) > pragma(file_store, "page_size")
-    sa.event.remove(engine, "before_cursor_execute", wait)
-
-
-def test_a_file_without_auto_vacuum_keeps_its_length(file_url: str) -> None:
-    with contextlib.closing(sqlite3.connect(path_of(file_url))) as connection:
-        connection.executescript("CREATE TABLE t (a); DROP TABLE t")
-    store = Store(file_url)
-    insert_megabytes(store, 4)
-    store.runs.truncate()
-    assert list(store.vacuum()) == []
-    store.close()
-
-
 def test_a_long_log_is_truncated_once_nobody_reads_it(file_store: Store) -> None:
     reader = sqlite3.connect(path_of(file_store.url), isolation_level=None)
     reader.execute("BEGIN")
@@ -89,10 +62,3 @@ def test_a_long_log_is_truncated_once_nobody_reads_it(file_store: Store) -> None
     deque(file_store.vacuum())
     assert log_size(file_store) == 0
     assert pragma(file_store, "busy_timeout") == 30_000
-
-
-def test_removed_data_is_not_overwritten(file_store: Store) -> None:
-    insert_megabytes(file_store, 20)
-    file_store.close()
-    file_store.runs.truncate()
-    assert log_size(file_store) < MEGABYTE

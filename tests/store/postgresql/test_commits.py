@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,41 +94,3 @@ def test_an_unknown_outcome_is_an_error_and_not_retried(url: str) -> None:
     assert attempts == [1]
     store.close()
     wire.close()
-
-
-def test_the_outcome_is_unknown_without_a_free_connection(url: str) -> None:
-    store = Store(url, busy_timeout=0.1)
-    engine: Any = store._database._engine
-    with contextlib.ExitStack() as in_use:
-        for _ in range(16):
-            in_use.enter_context(engine.sql.connect())
-        with pytest.raises(
-            StoreError, match="whether the last change was stored could not be found out"
-        ):
-            engine._is_committed("mark", "unit", StoreBusy())
-    store.close()
-
-
-def test_a_commit_that_is_still_in_progress_is_waited_for(store: Store, url: str) -> None:
-    with contextlib.closing(postgresql().connect(database_name(url))) as other:
-        other.execute("BEGIN")
-        other.execute(
-            "INSERT INTO axon_commits (connection, unit, made_at, schema_version) "
-            "VALUES ('mark', 'unit', now(), 1)"
-        )
-        results: list[bool] = []
-        engine: Any = store._database._engine
-        asking = threading.Thread(
-            target=lambda: results.append(engine._is_committed("mark", "unit", StoreBusy()))
-        )
-        asking.start()
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        with contextlib.closing(postgresql().connect(database_name(url))) as observer:
-            eventually(lambda: observer.execute(waiting).fetchone() == (1,))
-        assert results == []
-        other.execute("COMMIT")
-        asking.join(10)
-    assert results == [True]

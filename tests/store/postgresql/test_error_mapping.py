@@ -12,7 +12,6 @@ from support.postgresql import database_name, execute_sql, run_document
 
 from jupyter_axon_notebooks.errors import Conflict, NoSpace, RecordDamaged, StoreBusy, StoreError
 from jupyter_axon_notebooks.store import Document, Store
-from jupyter_axon_notebooks.store.postgresql import engine as postgresql
 
 
 def test_a_conflict_names_the_columns(store: Store) -> None:
@@ -66,9 +65,3 @@ def test_errors_of_the_server(store: Store, state: str, kind: type, message: str
     raising = f"DO $$ BEGIN RAISE EXCEPTION 'a test' USING ERRCODE = '{state}'; END $$"
     with pytest.raises(kind, match=message), store.transaction() as connection:
         connection.exec_driver_sql(raising)
-
-
-def test_a_server_that_is_too_old(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql, "_OLDEST_VERSION", 99)
-    with pytest.raises(StoreError, match=r"is on PostgreSQL \d\d; 99 or newer is needed"):
-        Store(url)

@@ -1,7 +1,5 @@
 """Opening a store on PostgreSQL, and the settings of its connections."""
 
-# ruff: noqa: PT012
-
 from __future__ import annotations
 
 import contextlib
@@ -14,8 +12,8 @@ import pytest
 from support.engines import PostgresqlServer, new_url, postgresql
 from support.postgresql import database_name, execute_sql, run_document
 
-from jupyter_axon_notebooks.errors import StoreBusy, StoreError, StoreTooNew
-from jupyter_axon_notebooks.store import Store, has_tables
+from jupyter_axon_notebooks.errors import StoreError
+from jupyter_axon_notebooks.store import Store
 
 
 def test_the_driver_in_the_scheme_is_optional(url: str) -> None:
@@ -25,14 +23,6 @@ def test_the_driver_in_the_scheme_is_optional(url: str) -> None:
     store = Store(url)
     assert store.runs.all() == [run_document("a")]
     store.close()
-
-
-def test_has_tables_creates_none(tmp_path: Path) -> None:
-    url = new_url("postgresql", tmp_path)
-    assert not has_tables(url)
-    assert not has_tables(url)
-    Store(url).close()
-    assert has_tables(url)
 
 
 def test_the_url_can_select_a_schema(tmp_path: Path) -> None:
@@ -135,12 +125,6 @@ def test_a_database_in_another_encoding_is_refused() -> None:
         Store(server.url("latin"))
 
 
-def test_a_newer_store_is_refused(url: str) -> None:
-    execute_sql(url, "UPDATE axon_properties SET value = '999' WHERE name = 'schema_version'")
-    with pytest.raises(StoreTooNew, match="has schema version 999"):
-        Store(url)
-
-
 SETTINGS = "SELECT " + ", ".join(
     f"current_setting('{name}')"
     for name in ("synchronous_commit", "idle_in_transaction_session_timeout", "lock_timeout")
@@ -165,29 +149,6 @@ def test_every_transaction_is_durable_and_has_timeouts(
         with store.transaction() as connection:
             assert tuple(connection.exec_driver_sql(SETTINGS).one()) == (expected, "1min", "7s")
     store.close()
-
-
-def test_an_idle_transaction_releases_its_locks(store: Store, url: str) -> None:
-    store.runs.insert(run_document("a"))
-    stopped = Store(f"{url}&options=-cidle_in_transaction_session_timeout%3D50ms")
-    with pytest.raises(StoreBusy, match="idle-in-transaction timeout"), stopped.transaction():
-        stopped.runs.get_for_update("a")
-        store.runs.update({"n": 1}, doc_ids=["a"])
-        assert store.runs.all() == [run_document("a", n=1)]
-        stopped.runs.get_for_update("a")
-    stopped.close()
-
-
-def test_a_read_only_store_changes_nothing(store: Store, url: str) -> None:
-    store.runs.insert(run_document("a"))
-    execute_sql(url, "UPDATE axon_commits SET made_at = now() - interval '2 days'")
-    marks = "SELECT count(*) FROM axon_commits"
-    for read_only, left in ((True, 1), (False, 0)):
-        reader = Store(url, read_only=read_only)
-        assert reader.runs.all() == [run_document("a")]
-        with store.snapshot() as connection:
-            assert connection.exec_driver_sql(marks).scalar_one() == left
-        reader.close()
 
 
 def test_concurrent_creation_results_in_one_store(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ import sqlalchemy as sa
 from support.engines import PostgresqlServer, new_url, postgresql
 from support.postgresql import backend_pid, database_name, run_document, terminate
 
-from jupyter_axon_notebooks.errors import StoreBusy, StoreError
+from jupyter_axon_notebooks.errors import StoreBusy
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Document, Store
+from jupyter_axon_notebooks.store import Store
 
 
 def test_restarts_under_load_lose_nothing() -> None:
@@ -135,23 +134,6 @@ def test_a_connection_that_was_closed_while_idle_is_replaced(store: Store) -> No
     assert store.runs.all() == [run_document("a")]
 
 
-def test_garbage_queries_are_retried(store: Store) -> None:
-    queries: tuple[Callable[[], object], ...] = (
-        lambda: store.garbage.superseded_versions("n", 1, limit=10),
-        lambda: store.garbage.contents_since("n", 0),
-        lambda: store.garbage.notebooks_over_limit(1),
-        store.garbage.notebooks_with_unlisted_contents,
-    )
-    store.contents.insert(Document({"notebook_id": "n", "ordinal": 1}, "c"))
-    expected = [query() for query in queries]
-    assert expected == [[], {"c"}, [], {"n"}]
-    for query, answer in zip(queries, expected, strict=True):
-        with store.snapshot() as connection:
-            idle = backend_pid(connection)
-        terminate(idle)
-        assert query() == answer
-
-
 def test_a_transaction_that_loses_its_connection_is_retried_as_a_whole(store: Store) -> None:
     attempts = []
 
@@ -174,21 +156,6 @@ def test_without_a_retry_nothing_is_stored_and_an_error_raised(store: Store) -> 
         terminate(backend_pid(connection))
         store.runs.insert(run_document("b"))
     assert store.runs.all() == []
-
-
-def test_a_snapshot_that_loses_its_connection_is_retried(store: Store) -> None:
-    store.runs.insert(run_document("a"))
-    attempts = []
-
-    def read() -> list[Any]:
-        with store.snapshot() as connection:
-            attempts.append(backend_pid(connection))
-            if len(attempts) == 1:
-                terminate(attempts[0])
-            return store.runs.all()
-
-    assert store.retry(read) == [run_document("a")]
-    assert len(attempts) == 2
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01", "53300", "57P01", "57P03", "08006"])
@@ -247,48 +214,3 @@ def test_waiting_for_a_lock_is_limited(url: str) -> None:
 
 
 # Connecting.
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind", "message"),
-    [
-        (
-            b"S",
-            StoreBusy,
-            "the database cannot be reached",
-        ),  # and then nothing: it is being restarted
-        (b"", StoreBusy, "the database cannot be reached"),
-        (b"N", StoreError, "no encrypted connection to the database could be made"),
-    ],
-)
-def test_a_refusal_of_encryption_is_final_and_a_restart_is_not(
-    answer: bytes, kind: type[StoreError], message: str
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answering() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    client, _ = server.accept()
-                    with client:
-                        client.recv(8)
-                        client.sendall(answer)
-
-        threading.Thread(target=answering, daemon=True).start()
-        port = server.getsockname()[1]
-        with pytest.raises(StoreError, match=message) as caught:
-            Store(
-                f"postgresql+psycopg://ada@127.0.0.1:{port}/axon?sslmode=require", busy_timeout=0.1
-            )
-        assert isinstance(caught.value, StoreBusy) == (kind is StoreBusy)
-        server.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.mark.parametrize("name", ["password", "certificate", "no pg_hba.conf entry"])
-def test_names_of_hosts_and_databases_do_not_confuse_error_mapping(
-    tmp_path: Path, name: str
-) -> None:
-    with pytest.raises(StoreBusy, match="the database cannot be reached"):
-        Store(f"postgresql+psycopg://ada@/axon?host={tmp_path}/{name}", busy_timeout=0.1)
-    with pytest.raises(StoreError, match="the database does not exist"):
-        Store(postgresql().url(name))

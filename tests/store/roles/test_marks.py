@@ -91,11 +91,6 @@ def test_the_mark_depends_on_the_user_and_not_on_the_role(open_as: Callable[[str
     assert stores["bob_role"].mark_id == f"{id} alice"
 
 
-def test_the_mark_of_a_store_in_memory_is_its_id() -> None:
-    with closing(Store("memory://")) as store:
-        assert store.mark_id == store.id
-
-
 def test_a_copy_of_a_file_has_another_mark(tmp_path: Path) -> None:
     file, copied, moved = (tmp_path / name for name in ("axon.db", "copied.db", "moved.db"))
     with closing(Store(f"sqlite:///{file}")) as store:

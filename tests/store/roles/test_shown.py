@@ -431,17 +431,6 @@ def test_a_copy_of_a_notebook_of_another_user_gets_its_own_record(
     assert [n.id for n in bob.list_all()] == [record.id]
 
 
-def test_a_large_notebook_can_be_saved(repository_of: OpenRepository) -> None:
-    alice = repository_of("alice")
-    cells = [NotebookCell(id=f"cell-{n}", source=f"{n} " * 100_000) for n in range(30)]
-    made = alice.create(NewNotebook(user_id="alice", name="large", cells=cells))
-    changed = [*cells, NotebookCell(id="last", source="x" * 3_000_000)]
-    alice.update(made.id, UpdateNotebook(cells=changed))
-    found = alice.find_by_id(made.id)
-    assert found is not None
-    assert found.cells == changed
-
-
 def test_a_kernel_of_another_user_is_warned(
     shared: SharedDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
