@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import re
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +25,7 @@ from support.factories import (
 )
 
 from jupyter_axon_notebooks.background import BackgroundWork
-from jupyter_axon_notebooks.garbage import GarbageCollector, Pace, collector
+from jupyter_axon_notebooks.garbage import GarbageCollector, Pace
 from jupyter_axon_notebooks.repository import NotebookRepository, garbage
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.states import StateStorage
@@ -142,19 +140,6 @@ def test_the_limit_applies_to_the_notebooks_of_its_user(
     assert [repository.versions.count(id) for id in ("of ada", "of bob")] == left
 
 
-def test_collection_rests_between_many_short_histories(
-    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for n in range(20):
-        create_versions(repository, 3, f"nb{n}")
-    ticks = itertools.count()
-    monkeypatch.setattr(collector, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    stopping, rests = threading.Event(), list[float]()
-    monkeypatch.setattr(stopping, "wait", rests.append)
-    garbage_collector(store, tmp_path, 1).collect(Pace(stopping))
-    assert len(rests) >= 3
-
-
 def test_staged_contents_are_removed_by_the_second_collection(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/axon.db"
     kill_during_save(url)
@@ -217,11 +202,6 @@ def test_records_under_another_origin_are_logged(
         assert work.runs_until(lambda: logged in caplog.text)
 
 
-def test_work_that_was_never_started_can_be_stopped(store: Store, tmp_path: Path) -> None:
-    collection = garbage_collector(store, tmp_path)
-    assert BackgroundWork(NotebookRepository(store), collection, LOG).stop()
-
-
 def test_a_damaged_notebook_does_not_prevent_the_cleanup_of_others(
     repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -265,19 +245,3 @@ def test_leftover_state_files_are_removed_in_steps_until_the_server_stops(
     assert sum(folder.exists() for folder in folders) == 2
     collection.collect_states(Pace(threading.Event()))
     assert not any(folder.exists() for folder in folders)
-
-
-def test_large_state_files_are_logged(
-    repository: NotebookRepository,
-    store: Store,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setattr(collector, "_MUCH_SPACE", 10)
-    root = tmp_path / "states"
-    root.mkdir()
-    (root / "file").write_bytes(b"x" * 20)
-    collection = GarbageCollector(repository, StateStorage(root, store_id=store.id), LOG)
-    collection.collect_states(Pace(threading.Event()))
-    assert f"state files take 20 bytes in {root}. `jupyter axon prune" in caplog.text

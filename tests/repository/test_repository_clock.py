@@ -9,9 +9,8 @@ import pytest
 from support.factories import create_notebooks, new_checkpoint
 
 from jupyter_axon_notebooks import records
-from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, UpdateNotebook, now_after
+from jupyter_axon_notebooks.records import NotebookStatus, RunStatus, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Document, Store
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
@@ -99,23 +98,3 @@ def test_update_times_never_go_back(
         assert updated >= moment
         assert updated > last
         last = updated
-
-
-@pytest.mark.parametrize(
-    "created_at", ["", "yesterday", "9999-12-31T23:59:59.999999Z", "2026-01-01T00:00:00", None]
-)
-def test_an_invalid_stored_time_is_ignored(
-    repository: NotebookRepository, store: Store, created_at: str | None
-) -> None:
-    create_notebooks(repository, "nb")
-    store.checkpoints.insert(Document({"notebook_id": "nb", "created_at": created_at}, "c"))
-    created = repository.create_checkpoint(new_checkpoint("nb"))
-    assert repository.get_checkpoint(created.id) == created
-    store.checkpoints.remove(doc_ids=["c"])
-
-
-def test_the_clock_is_used_if_it_advanced(set_clock: SetClock) -> None:
-    assert now_after(None) == NOON
-    assert now_after(NOON - TICK) == NOON
-    assert now_after(NOON) == NOON + TICK
-    assert now_after("2026-11-23T12:00:00.000000Z") == NOON + TICK

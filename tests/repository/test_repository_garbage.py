@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -113,11 +111,6 @@ def test_other_notebooks_are_unchanged(repository: NotebookRepository) -> None:
     assert repository.garbage.list_notebooks(1) == ["nb/1"]
 
 
-def test_a_missing_notebook_has_no_garbage(repository: NotebookRepository) -> None:
-    assert collect(repository, 1, "none") == Removal()
-    assert list(repository.garbage.remove_staged("none")) == []
-
-
 def test_each_step_leaves_a_consistent_store(
     repository: NotebookRepository, store: Store, small_steps: None
 ) -> None:
@@ -127,14 +120,6 @@ def test_each_step_leaves_a_consistent_store(
         check_contents(store)
         counts.add(repository.versions.count("nb"))
     assert counts == {5, 4, 3, 2, 1}
-
-
-def test_ordinals_may_be_large(repository: NotebookRepository, store: Store) -> None:
-    versions = create_versions(repository, 4)
-    for n, version in enumerate(versions):
-        store.versions.update({"ordinal": 2**63 - 10 + 2 * n}, doc_ids=[version])
-    assert collect(repository, 2) == Removal(versions=2, contents=4)
-    assert list_versions(repository) == versions[2:]
 
 
 def test_a_notebook_with_a_damaged_record_keeps_its_history(
@@ -247,37 +232,6 @@ def test_changes_between_the_steps_of_collections_lose_nothing(
 # Large saves, which write contents before the version that lists them
 
 
-class CollectingStore:
-    """Runs steps of a collection before transactions of other operations.
-
-    ``schedule[n]`` is the number of steps before the n-th transaction.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-        self._transaction = store.transaction
-        self._schedule: Iterator[int] = iter(())
-        self._steps: Iterator[Removal] | None = None
-        self.transactions = 0
-        monkeypatch.setattr(store, "transaction", self._begin)
-
-    def _begin(self) -> AbstractContextManager[Any]:
-        steps, self._steps = self._steps, None  # a step's own transactions are left alone
-        if steps is not None:
-            self.transactions += 1
-            deque(itertools.islice(steps, next(self._schedule, 0)))
-        self._steps = steps
-        return self._transaction()
-
-    def run(
-        self, steps: Iterator[Removal], schedule: tuple[int, ...], operation: Callable[[], Any]
-    ) -> None:
-        """Run ``operation`` with steps in between, then the remaining steps."""
-        self._steps, self._schedule, self.transactions = steps, iter(schedule), 0
-        operation()
-        self._steps = None
-        deque(steps)
-
-
 def collect_everything(repository: NotebookRepository, id: str) -> Iterator[Removal]:
     """Collect old versions and staged contents, without waiting for a running save."""
     yield from repository.garbage.remove_staged(id)
@@ -285,57 +239,8 @@ def collect_everything(repository: NotebookRepository, id: str) -> Iterator[Remo
     yield from repository.garbage.remove_staged(id)
 
 
-#: All ways to distribute at most three steps over four transactions.
-SCHEDULES = [way for way in itertools.product(range(4), repeat=4) if sum(way) <= 3]
-
-
 def large_cells(text: str, source: str = "1") -> list[NotebookCell]:
     return [code(f"c{n}", source, f"{n}{text}" * 20, count=1) for n in range(5)]
-
-
-@pytest.fixture
-def collecting(monkeypatch: pytest.MonkeyPatch, store: Store, small_steps: None) -> CollectingStore:
-    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 150)
-    return CollectingStore(monkeypatch, store)
-
-
-@pytest.mark.parametrize("source", ["1", "2"])
-def test_collection_during_a_large_save_removes_nothing_needed(
-    repository: NotebookRepository, store: Store, collecting: CollectingStore, source: str
-) -> None:
-    cells = large_cells("q", source)
-    for schedule in SCHEDULES:
-        repository.create(new_notebook(id="nb"), new_save(code("z", "z")))
-        repository.save("nb", new_save(*large_cells("p")))
-        collecting.run(
-            collect_everything(repository, "nb"),
-            schedule,
-            lambda: repository.save("nb", new_save(*cells)),
-        )
-        assert collecting.transactions >= (3 if store.admits_one_writer else 1)
-        assert repository.find_by_id("nb").cells == cells
-        for version in repository.versions.list("nb"):
-            assert repository.versions.get("nb", version.id) is not None
-        deque(collect_everything(repository, "nb"))
-        check_contents(store)
-        repository.delete("nb")
-
-
-def test_collection_during_a_large_creation_removes_nothing_needed(
-    repository: NotebookRepository, store: Store, collecting: CollectingStore
-) -> None:
-    cells = large_cells("q")
-    for schedule in SCHEDULES:
-        steps = itertools.chain.from_iterable(
-            repository.garbage.remove_staged("nb") for _ in range(4)
-        )
-        collecting.run(
-            steps, schedule, lambda: repository.create(new_notebook(id="nb"), new_save(*cells))
-        )
-        assert collecting.transactions >= (3 if store.admits_one_writer else 1)
-        assert repository.find_by_id("nb").cells == cells
-        check_contents(store)
-        repository.delete("nb")
 
 
 def test_concurrent_saves_and_collections_lose_nothing(
@@ -410,13 +315,3 @@ def test_contents_staged_by_a_killed_save_are_used_by_the_next(tmp_path: Path) -
     assert repository.garbage.list_staged() == set()
     check_contents(store)
     store.close()
-
-
-def test_unlisted_contents_are_removed_with_the_next_old_version(
-    repository: NotebookRepository, store: Store
-) -> None:
-    create_versions(repository, 2)
-    store.contents.insert({"notebook_id": "nb", "ordinal": 0, "content": {}})
-    update_cells(repository, code("a", "same"), code("b", "2"))
-    collect(repository, 1)
-    check_contents(store)

@@ -147,18 +147,6 @@ def test_a_sweep_keeps_moved_states(moved: tuple[NotebookRepository, StateStorag
     assert read_states(repository, states) == ["killed", "c", "b", "a"]
 
 
-def test_a_sweep_understands_paths_of_windows(
-    repository: NotebookRepository, store: Store, states: StateStorage
-) -> None:
-    repository.create(new_notebook(code("a"), id="nb"))
-    save_state(repository, states, "c", mark=False)
-    path = "C:\\states\\nb\\c\\model.pt"
-    store.checkpoints.update({"model_state_path": path}, doc_ids=["c"])
-    make_old(states.root)
-    assert sweep(states, repository.checkpoints.list_state_names).freed == 0
-    assert read_states(repository, states) == ["c"]
-
-
 def test_a_copy_of_a_store_removes_no_states_of_the_original(tmp_path: Path) -> None:
     """Both stores have the same id and are configured with the same folder of states."""
     files = [tmp_path / name / "axon.db" for name in ("original", "copy")]
@@ -183,21 +171,3 @@ def test_a_copy_of_a_store_removes_no_states_of_the_original(tmp_path: Path) -> 
         report = sweep(states_of_copy, copied.checkpoints.list_state_names)
         assert (report.folders, report.freed, report.problems) == ([], 0, [])
         assert read_states(repository, states) == ["killed", "marked"]
-
-
-def test_states_with_marks_of_older_releases_are_removed(tmp_path: Path) -> None:
-    root = tmp_path / "states"
-    with closing(open_store(f"sqlite:///{tmp_path / 'axon.db'}")) as store:
-        assert store.former_mark_id not in (None, store.mark_id)
-        repository = NotebookRepository(store)
-        repository.create(new_notebook(code("a"), id="nb"))
-        old = StateStorage(root, store_id=store.former_mark_id)
-        save_state(NotebookRepository(store, states=old), old, "recorded", mark=False)
-        with old.open_writer("nb", "killed", "model", format="torch") as writer:
-            writer.write(b"killed")
-            writer.commit()
-        make_old(old.root)
-        states = StateStorage(root, store_id=store.mark_id, former_store_id=store.former_mark_id)
-        report = sweep(states, repository.checkpoints.list_state_names)
-        assert [Path(folder).name for folder in report.folders] == ["killed"]
-        assert read_states(repository, states) == ["recorded"]

@@ -12,7 +12,7 @@ from support.factories import code, markdown, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import CellOutput, CellStatus, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Document, Store
+from jupyter_axon_notebooks.store import Store
 
 FAILED = NotebookCell(
     id="failed",
@@ -93,18 +93,6 @@ def test_statuses_are_known_without_outputs_after_an_edit(
         without_outputs = read_statuses(repository, outputs=False)
     assert read == set()
     assert without_outputs == read_statuses(repository, outputs=True)
-
-
-def test_statuses_of_older_versions_are_derived_from_outputs(
-    repository: NotebookRepository, store: Store
-) -> None:
-    repository.create(new_notebook(*CELLS, id="nb"))
-    [version] = store.versions.all()
-    older = {name: value for name, value in version.items() if name != "failed"}
-    store.versions.replace(Document(older, version.doc_id))
-    assert read_statuses(repository, outputs=False) == read_statuses(repository, outputs=True)
-    repository.add_cell("nb", code("new", "3"))
-    assert read_statuses(repository, outputs=False) == read_statuses(repository, outputs=True)
 
 
 def test_operations_on_sources_read_no_outputs(

@@ -191,35 +191,3 @@ def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: 
         repository.create_checkpoint(new_checkpoint("unbound", run_id=id))
         assert repository.checkpoints.count("unbound", run_id=id) == 1
     store.close()
-
-
-#: SQL values for ids that are not text, by engine.
-INVALID_IDS = {"sqlite": ("x'6162'", "x'ff'", "CAST(x'61ff62' AS TEXT)"), "postgresql": ("NULL",)}
-
-
-@pytest.mark.parametrize("engine", ON_DISK)
-def test_runs_of_version_1_with_damaged_ids_do_not_prevent_opening(
-    tmp_path: Path, engine: str
-) -> None:
-    url = create_old_store(1, engine, tmp_path)
-    database = sa.create_engine(url, poolclass=sa.NullPool)
-    damaged_rows = "SELECT count(*) FROM axonml_runs WHERE status = 'damaged'"
-    with database.begin() as connection:
-        if engine == "postgresql":
-            connection.exec_driver_sql("ALTER TABLE axonml_runs ALTER id DROP NOT NULL")
-        for n, damaged in enumerate(INVALID_IDS[engine]):
-            for id, notebook_id in ((damaged, "'bound'"), (f"'fine {n}'", damaged)):
-                connection.exec_driver_sql(
-                    "INSERT INTO axonml_runs (id, document, notebook_id, started_at, status) "
-                    f"VALUES ({id}, '[]', {notebook_id}, NULL, 'damaged')"
-                )
-        stored = (
-            "id = 'fine 0' AND notebook_id IS NULL" if engine == "postgresql" else "id = x'6162'"
-        )
-    store = open_store(url)
-    assert NotebookRepository(store).runs.get("bound", "run-1") is not None
-    store.close()
-    with database.begin() as connection:
-        assert connection.exec_driver_sql(f"{damaged_rows} AND {stored}").scalar() == 1
-        assert connection.exec_driver_sql(damaged_rows).scalar() == 2 * len(INVALID_IDS[engine])
-    database.dispose()

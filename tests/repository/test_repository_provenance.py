@@ -5,12 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.archives import archive_store, load_file, read_all_documents
 from support.factories import code, count_rows, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
@@ -93,15 +90,6 @@ def test_equal_provenance_is_stored_once(
     assert add(cells, Environment(python="3.12")) == 2  # an environment, a list
 
 
-def test_stored_provenance_is_not_written_again(
-    repository: NotebookRepository, notebook: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cells = execute("a")
-    provenance_id = repository.provenance.add(notebook, cells, ENVIRONMENT)
-    monkeypatch.setattr(Store, "transaction", lambda self: pytest.fail("unexpected write"))
-    assert repository.provenance.add(notebook, cells, ENVIRONMENT) == provenance_id
-
-
 def test_concurrent_writers_store_equal_provenance_once(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
@@ -172,13 +160,6 @@ def test_a_missing_checkpoint_is_named(
     create_checkpoint(repository, id="cp")
     with pytest.raises(NotFound, match="checkpoint nowhere not found"):
         read(repository.provenance)
-
-
-def test_checkpoints_are_found_by_prefix(repository: NotebookRepository, notebook: str) -> None:
-    for step, id in enumerate(("ab1", "ab2", "b")):
-        create_checkpoint(repository, id=id, step=step)
-    assert repository.checkpoints.find_ids("ab") == ["ab1", "ab2"]
-    assert repository.checkpoints.find_ids("c") == []
 
 
 def test_flags_compare_the_executed_cells_with_the_saved_notebook(
@@ -263,27 +244,3 @@ def test_executed_cells_of_two_notebooks_are_compared_by_source(
         CellChange(cell_id="b2", change="added", after="x = 2"),
         CellChange(cell_id="b4", change="moved", before="fit(x)", after="fit(x)"),
     ]
-
-
-def test_saved_cells_of_two_notebooks_are_compared_by_source(
-    repository: NotebookRepository, notebook: str
-) -> None:
-    repository.create(new_notebook(code("d1", "import torch"), code("d2", "x = 1"), id="other"))
-    one = create_checkpoint(repository)
-    other = create_checkpoint(repository, notebook_id="other")
-    added = CellChange(cell_id="d1", change="added", after="import torch")
-    assert repository.provenance.diff(one, other).sources == [added]
-    removed = CellChange(cell_id="d1", change="removed", before="import torch")
-    assert repository.provenance.diff(other, one).sources == [removed]
-
-
-def test_an_archive_contains_provenance(
-    repository: NotebookRepository, store: Store, notebook: str, tmp_path: Path
-) -> None:
-    checkpoint_id = create_checkpoint(repository, execute("a", "b"))
-    archive_store(store, tmp_path / "archive.zip")
-    with closing(Store("memory://")) as target:
-        assert load_file(target, tmp_path / "archive.zip").problems == []
-        assert read_all_documents(target) == read_all_documents(store)
-        copied = NotebookRepository(target).provenance.get(checkpoint_id)
-        assert copied == repository.provenance.get(checkpoint_id)

@@ -100,16 +100,6 @@ def test_an_expired_run_ended_with_its_lease(
     assert repository.runs.count("nb") == 4
 
 
-def test_an_expired_run_that_is_stored_as_running_can_be_renewed(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    repository.runs.start("nb", id="r", lease_until=FAR_AHEAD)
-    repository.runs.renew("nb", "r", LONG_AGO)
-    assert read_status(repository) == "stopped"
-    repository.runs.renew("nb", "r", FAR_AHEAD)
-    assert read_status(repository) == "running"
-
-
 # The status of the notebook
 
 
@@ -223,15 +213,6 @@ def test_a_checkpoint_replaces_that_of_the_same_position(
     assert states.removed == [("nb", "old")]
     best = repository.checkpoints.list_best("nb", "loss", True, 9)
     assert [one.id for one in best] == ["other run", "no run", "new"]
-
-
-def test_overwrite_without_an_earlier_checkpoint_stores_it(
-    repository: NotebookRepository, states: RecordedStates, notebook_id: str
-) -> None:
-    for run_id in ("r", None, None):
-        repository.create_checkpoint(new_checkpoint("nb", run_id=run_id), overwrite=True)
-    assert repository.checkpoints.count("nb") == 3
-    assert states.removed == []
 
 
 def test_a_pinned_checkpoint_is_not_replaced(

@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import nbformat
 import pytest
@@ -26,7 +24,7 @@ from support.factories import (
     to_json_text,
 )
 
-from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale, StoreBusy
+from jupyter_axon_notebooks.errors import Conflict, NotFound
 from jupyter_axon_notebooks.mapping import export_notebook, read_notebook
 from jupyter_axon_notebooks.records import (
     NotebookCell,
@@ -58,10 +56,6 @@ def test_a_saved_file_becomes_a_record(repository: NotebookRepository, store: St
     repository.save("nb", new_save(file={"size": 1}))
     (stored,) = store.notebooks.all()
     assert (stored["embedded_id"], stored["file"]) == ("e", {"size": 1})
-
-
-def test_a_saved_file_without_cells_gets_no_starter_cells(repository: NotebookRepository) -> None:
-    assert repository.create(new_notebook(), new_save()).cells == []
 
 
 def test_a_save_keeps_values_set_on_the_record(repository: NotebookRepository) -> None:
@@ -181,20 +175,6 @@ def test_a_large_notebook_is_recorded_like_a_small_one(
     assert not any(count_rows(store).values())
 
 
-def test_long_texts_are_distinguished(repository: NotebookRepository) -> None:
-    long, other = "é" * 5000, "\ud800" * 5000
-    texts = [long, other, "sha256:" + "0" * 64, long + "x", "sha256:", ""]
-    cells = [
-        code(f"{n}-{m}", one, two) for n, one in enumerate(texts) for m, two in enumerate(texts)
-    ]
-    created = repository.create(new_notebook(id="nb"), new_save(*cells))
-    assert repository.find_by_id("nb").cells == cells
-    for cell in cells:
-        cell.outputs[0].text, cell.source = cell.source, cell.outputs[0].text or ""
-    assert repository.save("nb", new_save(*cells)).version_id != created.version_id
-    assert repository.find_by_id("nb").cells == cells
-
-
 class PausedSave:
     """Pauses a large save after its contents are staged, before the version is stored."""
 
@@ -295,46 +275,6 @@ def test_a_rejected_large_notebook_leaves_nothing_behind(
     with pytest.raises(Conflict):
         repository.create(new, new_save(*large_cells(100)))
     check_contents(store)
-
-
-def test_a_failed_creation_of_a_large_notebook_leaves_nothing_behind(
-    repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
-    unstorable = NotebookMetadata(extra={"handle": object()})
-    with pytest.raises(TypeError):
-        repository.create(new_notebook(*large_cells(100), metadata=unstorable))
-    assert not any(count_rows(store).values())
-
-
-@pytest.mark.parametrize("kilobytes", [1, 100])
-def test_creation_waits_for_a_locked_store_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kilobytes: int
-) -> None:
-    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
-    url = f"sqlite:///{tmp_path}/axon.db"
-    with closing(Store(url, busy_timeout=0.05)) as store, closing(Store(url)) as other:
-        transactions = Mock(wraps=store.transaction)
-        monkeypatch.setattr(store, "transaction", transactions)
-        with other.transaction(), pytest.raises(StoreBusy):
-            NotebookRepository(store).create(new_notebook(*large_cells(kilobytes)))
-        assert transactions.call_count == 1
-
-
-def test_unused_staged_contents_are_removed_by_the_next_version(
-    repository: NotebookRepository, store: Store, paused_save: PausedSave
-) -> None:
-    first = repository.create(new_notebook(id="nb"), new_save(code("a"))).version_id
-    error = paused_save.run(
-        lambda: repository.update(
-            "nb", UpdateNotebook(cells=large_cells(100)), expected_version=first
-        ),
-        lambda: repository.update_cell("nb", code("a", "", "printed")),
-    )
-    assert isinstance(error, Stale)
-    repository.update_cell("nb", code("a", "", "printed again"))
-    check_contents(store)
-    assert repository.find_by_id("nb").cells == [code("a", "", "printed again")]
 
 
 # Round trips and edits

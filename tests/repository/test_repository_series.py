@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 from support.factories import code, create_notebooks, new_checkpoint, new_notebook
-from tinydb import where
 
-from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
-from jupyter_axon_notebooks.metrics import finite_metrics
+from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.records import (
     NotebookCheckpoint,
     RunStatus,
@@ -18,7 +16,6 @@ from jupyter_axon_notebooks.records import (
     format_time,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store
 
 
 @pytest.fixture
@@ -80,16 +77,6 @@ def test_large_steps_are_distinguished(repository: NotebookRepository, notebook_
     assert found == {first, again.id, third, fourth}
 
 
-def test_steps_can_be_searched(
-    repository: NotebookRepository, notebook_id: str, store: Store
-) -> None:
-    for step in (7, 2**32 - 1, 5_000_000_000):
-        repository.create_checkpoint(new_checkpoint("nb", step=step, run_id="r"))
-    assert store.checkpoints.count(where("step") == 2**32 - 1) == 2
-    assert store.checkpoints.count(where("large_step") == 5_000_000_000) == 1
-    assert store.checkpoints.count(where("step") < 8) == 1
-
-
 def test_the_names_of_finite_metrics_are_listed(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
@@ -101,36 +88,6 @@ def test_the_names_of_finite_metrics_are_listed(
     )
     assert repository.checkpoints.list_metric_names("nb") == {"loss", "val.acc", "x\x00y"}
     assert repository.checkpoints.list_metric_names("nowhere") == set()
-
-
-def test_columns_have_the_names_of_rankings(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    metrics = [
-        {"a.b": 1, "a": {"b": 2, "c": 3}},
-        {"a": {"b": 4}, "x": {"": 5}, "": 6},
-        {"a.b": "text", "a": {"b": 7}},
-        {"a": {"b.c": 8, "b": {"c": 9}}, "a.b": {"c": 10}},
-    ]
-    columns = record_metrics(repository, *metrics)
-    for row, values in enumerate(metrics):
-        found = {name: column[row] for name, column in columns.items() if column[row] is not None}
-        assert found == finite_metrics(values)
-
-
-def test_a_value_that_is_not_a_number_is_a_gap(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    columns = record_metrics(
-        repository,
-        None,
-        [1],
-        {"a": 1},
-        {"a": True, "b": "NaN"},
-        {"a": 10**400},
-        {"a": None, "c": 2},
-    )
-    assert columns == {"a": [None, None, 1, None, None, None], "c": [None] * 5 + [2]}
 
 
 def test_nonfinite_numbers_are_floats_in_python_and_strings_in_json(
@@ -146,12 +103,3 @@ def test_nonfinite_numbers_are_floats_in_python_and_strings_in_json(
         ("b.c", ["Infinity", "-Infinity"]),
         ("a", ["NaN", 1]),
     ]
-
-
-def test_a_damaged_checkpoint_is_named(
-    repository: NotebookRepository, store: Store, notebook_id: str
-) -> None:
-    assert record_metrics(repository, {"half \ud800": 1, "a": 2}) == {"half \ud800": [1], "a": [2]}
-    store.checkpoints.update({"epoch": "third"}, doc_ids=[repository.list_checkpoints("nb")[0].id])
-    with pytest.raises(RecordDamaged, match=r"checkpoint .* is damaged in the store"):
-        repository.series.list("nb")

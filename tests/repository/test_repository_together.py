@@ -18,11 +18,8 @@ from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale
 from jupyter_axon_notebooks.records import (
     NotebookStatus,
     NotebookSummary,
-    RunStatus,
     TrainingNotebook,
-    UpdateCheckpoint,
     UpdateNotebook,
-    now,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
@@ -229,40 +226,3 @@ def test_a_change_is_returned_even_if_the_notebook_is_deleted_right_after(
     with delete_after_commit(store, "nb"):
         assert without_times(CHANGES[change](repository)) == expected
     assert repository.find_by_id("nb") is None
-
-
-def test_a_new_notebook_is_returned_even_if_it_is_deleted_right_after(
-    repository: NotebookRepository, store: Store
-) -> None:
-    with delete_after_commit(store, "nb"):
-        created = repository.create(new_notebook(id="nb"), new_save(code("a"), code("b")))
-    assert created.summary().cell_count == 2
-    assert repository.find_summary("nb") is None
-
-
-def test_the_summary_of_a_record_equals_the_stored_summary(repository: NotebookRepository) -> None:
-    created = repository.create(new_notebook(id="nb"), new_save(code("a"), code("b")))
-    assert created.summary() == repository.find_summary("nb")
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [
-        lambda r: r.checkpoints.update("cp", UpdateCheckpoint(tags=["t"])).tags == ["t"],
-        lambda r: r.checkpoints.update("cp", UpdateCheckpoint(pinned=True)).pinned,
-        lambda r: r.runs.start("nb", id="s").id == "s",
-        lambda r: r.runs.update_status("nb", "r", RunStatus.FAILED).status is RunStatus.FAILED,
-        lambda r: r.runs.renew("nb", "r", now()).id == "r",
-        lambda r: r.create_checkpoint(new_checkpoint("nb", {}, id="c")).id == "c",
-    ],
-    ids=["tags", "pin", "start run", "end run", "renew run", "create checkpoint"],
-)
-def test_runs_and_checkpoints_are_returned_even_if_the_notebook_is_deleted_right_after(
-    operation: Callable[[NotebookRepository], bool], repository: NotebookRepository, store: Store
-) -> None:
-    repository.create(new_notebook(id="nb"))
-    repository.create_checkpoint(new_checkpoint("nb", {}, id="cp"))
-    repository.runs.start("nb", id="r")
-    with delete_after_commit(store, "nb"):
-        assert operation(repository)
-    assert repository.find_summary("nb") is None

@@ -105,15 +105,3 @@ def test_loaded_records_are_not_trusted(edited: str, store: Store, tmp_path: Pat
     assert [cell.metadata["tags"] for cell in record.cells] == [["t"]]
     if edited == "archive":
         assert "trusted" not in read_everything(repository, id)
-
-
-def test_a_record_without_trust_marks_is_not_copied() -> None:
-    metadata = {"tags": ["t"], "jupyter": {"source_hidden": True}}
-    cell = NotebookCell(source="x", metadata=metadata)
-    assert cell.metadata is metadata
-    bundle = {"application/json": {"metadata": {"trusted": True}}}
-    output = CellOutput(output_type="display_data", data=bundle, metadata=metadata)
-    exported = export_notebook(
-        [NotebookCell(id="a", source="x", outputs=[output])], NotebookMetadata()
-    )
-    assert exported["cells"][0]["outputs"][0]["data"] == bundle

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import datetime, timezone
 from typing import Any
 
@@ -112,18 +110,3 @@ def test_checkpoints_are_stored_with_the_fields_of_upstream(
     assert NotebookCheckpoint.from_json(dict(stored)) == created
     needed = {"id", "notebook_id", "epoch", "step", "metrics", "model_state_path", "created_at"}
     assert stored.keys() >= needed
-
-
-def test_the_repository_imports_no_server_and_no_file_format() -> None:
-    script = (
-        "import sys, jupyter_axon_notebooks.repository\n"
-        "print(*{name.split('.')[0] for name in sys.modules})"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True
-    )
-    imported = set(process.stdout.split())
-    assert "jupyter_axon_notebooks" in imported
-    assert imported.isdisjoint(
-        {"jupyter_server", "jupyter_client", "tornado", "nbformat", "jsonschema", "IPython"}
-    )

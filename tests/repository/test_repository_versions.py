@@ -134,13 +134,6 @@ def test_versions_are_listed_newest_first_and_paginated(repository: NotebookRepo
     assert repository.versions.list("x") == []
 
 
-def test_a_version_is_found_under_its_own_notebook_only(repository: NotebookRepository) -> None:
-    first = create(repository)
-    other = repository.create(new_notebook())
-    assert repository.versions.get(other.id, first.version_id or "") is None
-    assert repository.versions.get("nb", "none") is None
-
-
 def test_a_version_has_the_metadata_of_its_file(repository: NotebookRepository) -> None:
     def metadata(text: str) -> NotebookMetadata:
         return NotebookMetadata(
@@ -194,13 +187,6 @@ def test_a_save_stores_only_the_cell_that_changed(
     assert [read_contents(store)[id]["source"] for id in added] == ["y = 50"]
 
 
-def test_equal_contents_are_stored_once(repository: NotebookRepository, store: Store) -> None:
-    repository.create(
-        new_notebook(), new_save(*(code(f"c{n}", "x", "y", count=n) for n in range(20)))
-    )
-    assert len(read_contents(store)) == 2
-
-
 def test_notebooks_share_no_contents(repository: NotebookRepository, store: Store) -> None:
     for id in ("one", "two"):
         repository.create(new_notebook(code("a", "same"), id=id))
@@ -242,17 +228,6 @@ def test_growing_outputs_do_not_fill_the_store(
         repository.save("nb", new_save(code("a", "import x"), code("b", "train()", log)))
     assert repository.versions.count("nb") == versions
     assert len(read_contents(store)) == 3
-
-
-def test_undoing_a_change_adds_a_version_without_contents(
-    repository: NotebookRepository, store: Store
-) -> None:
-    create(repository)
-    update(repository, code("a", "other"))
-    before = read_contents(store)
-    update(repository, *CELLS)
-    assert read_contents(store) == before
-    assert repository.versions.count("nb") == 3
 
 
 _cells = st.lists(
