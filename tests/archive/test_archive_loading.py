@@ -26,11 +26,9 @@ from support.factories import (
     create_notebooks,
     new_checkpoint,
     new_notebook,
-    sources,
 )
 
 from jupyter_axon_notebooks.archive.format import TableDigest
-from jupyter_axon_notebooks.metrics import encode_nonfinite
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
@@ -139,18 +137,6 @@ def test_overwrite_never_loses_checkpoints_or_state_files(
         conflict.reason
     )
     assert read_all_documents(store) == before
-
-
-def test_a_state_file_is_the_same_below_any_root(store: Store, file: Path) -> None:
-    repository = NotebookRepository(store)
-    repository.create(new_notebook(code("a"), id="nb"))
-    recorded = "/home/ada/states/nb/c/model.bin"
-    repository.create_checkpoint(new_checkpoint("nb", id="c", model_state_path=recorded))
-    archive_store(store, file)
-    store.checkpoints.update({"model_state_path": "nb/c/model.bin"}, doc_ids=["c"])
-    assert load_file(store, file).problems == []
-    store.checkpoints.update({"model_state_path": "nb/other/model.bin"}, doc_ids=["c"])
-    assert len(load_file(store, file).problems) == 1
 
 
 @pytest.mark.parametrize(
@@ -345,14 +331,6 @@ def test_upstreams_documents_become_records_with_a_version(store: Store, file: P
     assert len(repository.versions.list("nb-123")) == 2
 
 
-def test_cells_without_ids_get_the_same_ids_each_time(store: Store, file: Path) -> None:
-    write_plain(file, {**NOTEBOOK, "cells": [{"source": "1"}, {"source": "2"}]})
-    assert load_file(store, file).problems == []
-    found = NotebookRepository(store).find_by_id("nb-123")
-    assert sources(found.cells) == ["1", "2"]  # type: ignore[union-attr]
-    assert changed_counts(load_file(store, file))["notebooks"] == (0, 1, 0)
-
-
 def test_records_as_rest_returns_them_are_loaded(store: Store, file: Path, memory: Store) -> None:
     source = NotebookRepository(memory)
     notebook = source.create(new_notebook(code("a", "1", "x", count=1)))
@@ -363,20 +341,6 @@ def test_records_as_rest_returns_them_are_loaded(store: Store, file: Path, memor
     metrics = NotebookRepository(store).get_checkpoint(checkpoint.id).metrics  # type: ignore[union-attr]
     assert json.dumps(metrics) == json.dumps(checkpoint.metrics)
     check_contents(store)
-
-
-def test_records_without_a_manifest_are_loaded_without_their_history(
-    store: Store, file: Path, memory: Store
-) -> None:
-    ids = fill_store(memory)
-    archive_store(memory, file)
-    unpack_records(file, manifest=False)
-    report = load_file(store, file)
-    assert report.problems == []
-    for id in ids:
-        found = NotebookRepository(store).find_by_id(id)
-        assert found == NotebookRepository(memory).find_by_id(id)
-        assert len(NotebookRepository(store).versions.list(id)) == 1
 
 
 def test_checkpoints_alone_join_the_notebook_in_the_store(store: Store, file: Path) -> None:
@@ -440,15 +404,6 @@ def test_invalid_documents_of_other_tables_are_reported_and_left_out(
     found = NotebookRepository(store).get_checkpoint("cp-123")
     assert found is not None
     assert found.epoch == CHECKPOINT["epoch"]
-
-
-def test_metrics_that_are_not_finite_are_stored_as_the_project_spells_them(
-    store: Store, file: Path
-) -> None:
-    write_plain(file, NOTEBOOK, checkpoints=[{**CHECKPOINT, "metrics": {"loss": float("nan")}}])
-    assert load_file(store, file).problems == []
-    stored = store.checkpoints.get(doc_id="cp-123")
-    assert (stored["metrics"], stored["nonfinite"]) == encode_nonfinite({"loss": float("nan")})
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], None]] = {

@@ -20,7 +20,6 @@ from support.archives import (
     fill_store,
     load_file,
     read_all_documents,
-    unpack_records,
 )
 from support.factories import (
     check_contents,
@@ -32,10 +31,10 @@ from support.factories import (
     new_save_from,
 )
 
-from jupyter_axon_notebooks.archive.format import RECORDS, TABLES
+from jupyter_axon_notebooks.archive.format import RECORDS
 from jupyter_axon_notebooks.mapping import read_notebook
 from jupyter_axon_notebooks.metrics import encode_nonfinite
-from jupyter_axon_notebooks.records import RunStatus, TrainingNotebook
+from jupyter_axon_notebooks.records import TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
 
@@ -116,41 +115,6 @@ def test_plain_tinydb_opens_the_records(store: Store, file: Path, tmp_path: Path
         of_notebook = tinydb.where("notebook_id") == ids[0]
         assert len(database.table("axonml_checkpoints").search(of_notebook)) == 3
         assert notebooks.insert({"id": "new"}) == len(ids) + 1
-
-
-@pytest.mark.parametrize("rewritten", [False, True])
-def test_a_dump_of_an_earlier_version_is_loaded_and_verified(
-    store: Store, target: Store, file: Path, rewritten: bool
-) -> None:
-    fill_store(store)
-    archive_store(store, file)
-    unpack_records(file, manifest=True)
-    if rewritten:
-        with tinydb.TinyDB(file) as database:
-            database.insert({"mine": "a note"})
-    assert load_file(target, file).problems == []
-    assert read_all_documents(target) == read_all_documents(store)
-
-
-def test_runs_that_share_an_id_are_loaded_by_notebook(
-    store: Store, target: Store, file: Path
-) -> None:
-    repository = NotebookRepository(store)
-    create_notebooks(repository, "nb", "other")
-    ended = {"nb": RunStatus.COMPLETED, "other": RunStatus.FAILED}
-    for notebook_id, status in ended.items():
-        repository.create_checkpoint(new_checkpoint(notebook_id, {"loss": 1}, run_id="baseline"))
-        repository.runs.update_status(notebook_id, "baseline", status)
-    archive_store(store, file)
-    loaded = NotebookRepository(target)
-    create_notebooks(loaded, "third")
-    kept = loaded.runs.start("third", id="baseline")
-    for _ in range(2):
-        assert load_file(target, file).problems == []
-        assert loaded.runs.list("third") == [kept]
-        for notebook_id in ended:
-            run = loaded.runs.get(notebook_id, "baseline")
-            assert run == repository.runs.get(notebook_id, "baseline")
 
 
 def test_some_notebooks_are_archived_with_everything_that_belongs_to_them(
@@ -251,13 +215,3 @@ def test_texts_that_are_not_documents_are_left_out_and_reported(
     assert len(summary.problems) == 3
     assert load_file(memory, file).problems == []
     assert memory.notebooks.contains(doc_id=ids[0])
-
-
-def test_documents_of_no_record_are_left_out_and_counted(store: Store, file: Path) -> None:
-    fill_store(store)
-    store.contents.insert({"notebook_id": "nobody", "ordinal": 0, "content": {}})
-    store.runs.insert({"id": "r"})
-    summary = archive_store(store, file)
-    assert summary.orphans == 2
-    with zipfile.ZipFile(file) as archive:
-        assert list(json.loads(archive.read(RECORDS))) == list(TABLES)

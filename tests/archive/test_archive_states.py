@@ -129,16 +129,6 @@ def test_a_rejected_notebook_leaves_no_state_files(
     assert [*(tmp_path / "theirs").rglob("*.pt")] == []
 
 
-def test_a_pruned_checkpoint_stays_pruned(store: Store, file: Path, tmp_path: Path) -> None:
-    mine = storage(store, tmp_path / "mine")
-    train(store, mine)
-    archive_store(store, file, states=mine)
-    store.checkpoints.update({"model_state_path": ""}, doc_ids=["c"])
-    (tmp_path / "mine" / "nb" / "c" / "model.pt").unlink()
-    assert load_file(store, file, states=mine).states == 0
-    assert [*(tmp_path / "mine").rglob("*.pt")] == []
-
-
 def test_a_damaged_state_file_is_refused_before_anything_is_stored(
     store: Store, memory: Store, file: Path, tmp_path: Path
 ) -> None:
@@ -194,17 +184,6 @@ def test_a_bundle_holds_everything_about_a_checkpoint(
     assert json.loads(texts["metrics.json"])["metrics"] == {"loss": 0.5}
     assert json.loads(texts["provenance.json"])["executed"][0]["source"] == "fit()"
     assert texts["states/model.pt"] == b"weights"
-
-
-def test_a_bundle_of_a_plain_checkpoint_has_no_script(
-    store: Store, file: Path, tmp_path: Path
-) -> None:
-    repository = NotebookRepository(store)
-    repository.create(new_notebook(code("a"), id="nb"))
-    checkpoint = repository.create_checkpoint(new_checkpoint("nb"))
-    with file.open("wb") as output:
-        names = write_bundle(repository, checkpoint, storage(store, tmp_path), output)
-    assert [name.rpartition(".")[2] for name in names] == ["ipynb", "json", "json"]
 
 
 def test_a_bundle_needs_its_state_files(store: Store, file: Path, tmp_path: Path) -> None:
