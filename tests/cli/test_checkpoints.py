@@ -197,50 +197,6 @@ def test_a_run_is_named_by_its_key_its_id_or_the_beginning(
     assert axon("restore", notebook_id, "--run", "fold 1").exit_code == 2
 
 
-def test_an_unknown_run_is_answered_with_keys(
-    axon: Axon, repository: NotebookRepository, make: Make, notebook_id: str
-) -> None:
-    make(notebook_id, 0, {"loss": 1}, run_id="a-run")
-    commands = (
-        ["checkpoints", notebook_id],
-        ["best", notebook_id, "loss"],
-        ["restore", notebook_id, "--best", "loss"],
-        ["restore", notebook_id, "--latest"],
-    )
-    for command in commands:
-        ran = axon(*command, "--run", "fold")
-        assert (ran.exit_code, ran.stderr) == (
-            3,
-            f"Error: the record {notebook_id} has no run 'fold'\n",
-        )
-        assert axon(*command, "--run", "").exit_code == 3
-    for number in range(10):
-        repository.runs.start(notebook_id, key=f"fold {number}")
-    for command in commands:
-        ran = axon(*command, "--run", "fold")
-        listed = ", ".join(f"fold {number}" for number in range(9, 1, -1))
-        assert ran.stderr.endswith(f"has no run 'fold'; keys of its runs: {listed}, …\n")
-
-
-def test_nested_metrics_are_shown_by_their_names(axon: Axon, make: Make, notebook_id: str) -> None:
-    make(
-        notebook_id, 0, {"val": {"loss": 0.5, "by": {"class": 2}}, "lr": 0.1, "name": {"of": "it"}}
-    )
-    for command in (
-        ["checkpoints", notebook_id],
-        ["show", notebook_id],
-        ["best", notebook_id, "lr", "--min"],
-    ):
-        shown = axon(*command).stdout
-        assert all(text in shown for text in ("val.loss=0.5", "val.by.class=2", "lr=0.1")), command
-
-
-def test_a_record_without_checkpoints_is_said_to_have_none(axon: Axon, notebook_id: str) -> None:
-    ran = axon("checkpoints", notebook_id)
-    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "No checkpoints.\n")
-    assert axon("checkpoints", "none").exit_code == 3
-
-
 def test_the_best_is_found_by_what_the_metrics_name_says(
     axon: Axon, notebook_id: str, series: list[NotebookCheckpoint]
 ) -> None:
@@ -272,47 +228,6 @@ def test_a_metric_that_does_not_say_which_way_is_asked_about(
     assert "'val_los'; did you mean val.loss" in ran.stderr
     assert axon("best", notebook_id, "val.loss").stderr == "val.loss: lower is better.\n"
     assert axon("best", notebook_id, "val.loss", "--min").stderr == ""
-
-
-def test_pruning_tells_what_it_takes_for_the_best(
-    axon: Axon,
-    repository: NotebookRepository,
-    make: Make,
-    notebook_id: str,
-    series: list[NotebookCheckpoint],
-) -> None:
-    shown = axon("prune", notebook_id, "--keep-best", "acc")
-    assert shown.stderr.startswith("acc: higher is better.\n")
-    for metric in ("ac", "val_los", "neg_acc"):
-        ran = axon("prune", notebook_id, "--keep-best", metric, "--yes")
-        assert (ran.exit_code, ran.stdout) == (3, "")
-        assert f"no checkpoint has a finite number '{metric}'; did you mean" in ran.stderr
-    make(notebook_id, 9, {"neg_recall": 0.5})
-    asked = axon("prune", notebook_id, "--keep-best", "neg_recall", "--yes")
-    assert asked.exit_code == 2
-    assert "or `neg_recall:max`" in asked.stderr
-    assert all(one.model_state_path for one in repository.list_checkpoints(notebook_id))
-    other = repository.create(NewNotebook(user_id=USER, name="empty")).id
-    assert axon("prune", other, "--keep-best", "loss").exit_code == 0
-    assert axon("prune", other, notebook_id, "--keep-best", "loss").exit_code == 0
-
-
-def test_large_steps_are_shown_whole(
-    axon: Axon, repository: NotebookRepository, notebook_id: str
-) -> None:
-    for step in (5_000_000_000, 6_000_000_000):
-        new = NewCheckpoint(
-            notebook_id=notebook_id, epoch=0, step=step, metrics={"loss": 1}, run_id="r"
-        )
-        repository.create_checkpoint(new)
-    shown = axon("checkpoints", notebook_id).stdout
-    assert "5000000000" in shown
-    assert "6000000000" in shown
-    listed = axon("checkpoints", notebook_id, "--json").json
-    assert [(one["step"], one["large_step"]) for one in listed] == [
-        (2**32 - 1, 6_000_000_000),
-        (2**32 - 1, 5_000_000_000),
-    ]
 
 
 # pin, unpin
@@ -445,25 +360,6 @@ def test_what_is_kept(
     assert epochs(axon("prune", notebook_id, "--json", *rules).json["checkpoints"]) == going
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--keep-newest", "1"],
-        ["x", "--all", "--keep-newest", "1"],
-        ["x"],
-        ["--keep-best", "odd"],
-        ["x", "--keep-best", "loss:0"],
-        ["x", "--keep-newest", "0"],
-    ],
-)
-def test_what_is_not_said_is_not_guessed(
-    axon: Axon, notebook_id: str, arguments: list[str]
-) -> None:
-    if arguments[0] == "--keep-best":
-        arguments = [notebook_id, *arguments]
-    assert axon("prune", *arguments).exit_code == 2
-
-
 def test_a_record_without_the_metric_is_left_alone_and_named(
     axon: Axon,
     repository: NotebookRepository,
@@ -501,18 +397,6 @@ def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make
     done = axon("prune", "--all", "--keep-newest", "1", "--yes", "--json").json
     assert len(done["checkpoints"]) == 2
     assert {owners[one["notebook_id"]] for one in done["checkpoints"]} == {USER}
-
-
-def test_a_terminal_is_not_needed_to_prune(
-    process: Axon, notebook_id: str, series: list[Any]
-) -> None:
-    ran = process("prune", notebook_id, "--keep-newest", "1", "--yes")
-    assert ran.exit_code == 0
-    assert ran.stderr == (
-        "Removed the state files of 4 checkpoints, 72 bytes. "
-        "Checkpoints that keep their state files: 1.\n"
-    )
-    assert [row.split()[1] for row in ran.stdout.splitlines()[2:]] == ["3", "2", "1", "0"]
 
 
 # PostgreSQL

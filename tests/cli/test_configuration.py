@@ -118,38 +118,3 @@ def test_somebody_elses_database_is_left_alone(axon: Axon, tmp_path: Path) -> No
         assert (ran.exit_code, ran.stderr.count("\n")) == (4, 1)
         assert "is a database, but not a store of jupyter-axon-notebooks" in ran.stderr
     assert tree(tmp_path) == before
-
-
-def test_a_store_of_a_newer_version_is_refused(
-    axon: Axon, records: NotebookRepository, db: Path
-) -> None:
-    with sqlite3.connect(db) as connection:
-        connection.execute("UPDATE axon_properties SET value = '999' WHERE name = 'schema_version'")
-    connection.close()
-    ran = axon("list")
-    assert ran.exit_code == 4
-    assert "upgrade jupyter-axon-notebooks" in ran.stderr
-
-
-def test_a_damaged_store_is_called_damaged(axon: Axon, db: Path) -> None:
-    with repository(db) as records:
-        records.create(NewNotebook(user_id=USER, name="a"))
-    content = bytearray(db.read_bytes())
-    content[100:4096] = b"\xa5" * 3996
-    db.write_bytes(content)
-    ran = axon("list")
-    assert ran.exit_code == 4
-    assert "it is damaged" in ran.stderr
-
-
-@pytest.mark.parametrize(
-    ("limit", "accepted"), [("1", True), ("None", True), ("0", False), ("'all'", False)]
-)
-def test_history_is_limited_to_at_least_one_version_or_not_at_all(
-    axon: Axon, jupyter: Path, limit: str, accepted: bool
-) -> None:
-    config = jupyter / "config" / "jupyter_server_config.py"
-    config.write_text(f"c.AxonNotebooks.history_limit = {limit}\n")
-    ran = axon("doctor")
-    assert ran.exit_code == (0 if accepted else 2)
-    assert ("history_limit" in ran.stderr) is not accepted

@@ -144,13 +144,6 @@ def test_a_file_of_another_users_record_is_left_alone(
     assert records.find_by_path(origin, str(file)).id == bobs  # type: ignore[union-attr]
 
 
-def test_an_origin_that_has_no_records_here_is_named(axon: Axon, url: str, data: Path) -> None:
-    open_store(url).close()
-    ran = axon("doctor", "--rebind", "--origin", LOST, "--store-url", url)
-    assert (ran.exit_code, LOST in ran.stderr) == (3, True)
-    assert axon("doctor", "--origin", LOST).exit_code == 2
-
-
 @pytest.mark.parametrize("content", ["", "garbage"])
 def test_a_damaged_origin_is_told_and_left_as_it_is(axon: Axon, data: Path, content: str) -> None:
     data.mkdir()
@@ -159,10 +152,3 @@ def test_a_damaged_origin_is_told_and_left_as_it_is(axon: Axon, data: Path, cont
     assert [problem["code"] for problem in report["problems"]] == ["origin-damaged"]
     assert report["facts"]["store"]["origin"] is None
     assert (data / "origin").read_text() == content
-
-
-def test_a_folder_in_place_of_the_origin_is_to_be_removed(axon: Axon, data: Path) -> None:
-    (data / "origin").mkdir(parents=True)
-    [problem] = axon("doctor", "--json").json["problems"]
-    assert problem["code"] == "origin-damaged"
-    assert "remove it" in problem["advice"]

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from support.engines import ON_DISK, PostgresqlServer, new_url, postgresql
 from tinydb import where
 
-from jupyter_axon_notebooks.cli import checks
 from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -59,20 +58,7 @@ def test_a_sound_store_has_its_facts_and_no_problems(
     assert problems == {}
     told = facts["store"]
     assert (told["notebooks"], told["versions"], told["checkpoints"]) == (1, 3, 1)
-    tables = {name.removeprefix("axonml_") for name in (*store._schema.tables, "axonml_metrics")}
-    assert set(facts.get("sizes", {})) == (tables if tells_sizes(store) else set())
-    assert all(size > 0 for size in facts.get("sizes", {}).values())
     assert told["size"] > 0
-
-
-def tells_sizes(store: Store) -> bool:
-    """Return whether the engine knows the size of each table, which some builds of SQLite don't."""
-    if not store.url.startswith("sqlite"):
-        return True
-    with store.snapshot() as connection:
-        return (
-            "ENABLE_DBSTAT_VTAB" in connection.exec_driver_sql("PRAGMA compile_options").scalars()
-        )
 
 
 def test_a_version_that_cannot_be_put_together_is_told(
@@ -101,30 +87,6 @@ def test_a_damaged_document_is_told(axon: Axon, store: Store, records: NotebookR
 
 
 # Files
-
-
-def test_where_there_is_no_store_doctor_says_what_makes_one(axon: Axon, db: Path) -> None:
-    ran = axon("doctor")
-    assert ran.exit_code == 0
-    assert "there is no store yet; it is created when a Jupyter server" in ran.stdout
-    assert not db.exists()
-
-
-def test_a_url_of_no_kind_of_store_is_a_problem(axon: Axon) -> None:
-    ran = axon("doctor", "--json", "--store-url", "mysql://ada:secret@db/axon")
-    assert ran.exit_code == 1
-    [problem] = [one for one in ran.json["problems"] if one["code"] == "unknown-store"]
-    assert "starts with 'mysql'; expected sqlite:///" in problem["message"]
-    assert "secret" not in ran.stdout
-
-
-def test_a_disk_that_is_nearly_full_is_told(
-    axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    open_store(f"sqlite:///{db}").close()
-    monkeypatch.setattr(checks, "LITTLE_SPACE", 1 << 62)
-    ran = axon("doctor", "--json")
-    assert "little-space" in {problem["code"] for problem in ran.json["problems"]}
 
 
 # Servers

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import pytest
 from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-from .conftest import CORPUS, EXECUTABLE, USER, Axon
+from .conftest import CORPUS, USER, Axon
 
 EMPTY = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
@@ -61,15 +58,6 @@ def test_a_file_that_is_no_notebook_is_named_and_the_others_are_imported(
     assert {one["name"] for one in axon("list", "--json").json} == {"a", "b"}
 
 
-def test_an_invalid_notebook_is_refused_with_the_place_of_the_fault(
-    axon: Axon, tmp_path: Path
-) -> None:
-    ran = axon("import", write(tmp_path / "a.ipynb", cells=[{}, "text"]), "--json")
-    assert ran.exit_code == 1
-    error = "not a valid notebook: $.cells[1]: expected an object, got a string"
-    assert ran.json == [{"file": str(tmp_path / "a.ipynb"), "error": error}]
-
-
 _CODE = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": [], "execution_count": None}
 
 
@@ -94,45 +82,6 @@ def test_what_jupyter_opens_is_imported_and_its_repairs_are_said_in_one_line(
     assert [cell["source"] for cell in record["cells"]] == [cell["source"] for cell in cells]
     [result] = axon("import", file, "--json").json
     assert result["repaired"][0].startswith(repaired)
-
-
-def test_an_import_of_a_whole_notebook_with_keys_of_others_repairs_nothing(
-    axon: Axon, tmp_path: Path
-) -> None:
-    file = write(tmp_path / "a.ipynb", cells=[{**_CODE, "id": "a", "theirs": 1}])
-    ran = axon("import", file)
-    assert (ran.exit_code, ran.stderr) == (0, "")
-
-
-def test_an_import_goes_on_after_what_is_no_regular_file(axon: Axon, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.ipynb")
-    (tmp_path / "device.ipynb").symlink_to("/dev/zero")
-    (tmp_path / "loop.ipynb").symlink_to("loop.ipynb")
-    (tmp_path / "folder.ipynb").mkdir()
-    (tmp_path / "large.ipynb").touch()
-    os.truncate(tmp_path / "large.ipynb", 1 << 40)
-    write(tmp_path / "whole.ipynb")
-    files = sorted(tmp_path.glob("*.ipynb"))
-    ran = axon("import", *files)
-    assert ran.exit_code == 1
-    assert [line.split("  ")[1] for line in ran.stdout.splitlines()] == [
-        str(tmp_path / "whole.ipynb")
-    ]
-    assert f"{tmp_path}/pipe.ipynb: it is a pipe, not a regular file" in ran.stderr
-    assert f"{tmp_path}/device.ipynb: it is a device, not a regular file" in ran.stderr
-    assert f"{tmp_path}/large.ipynb: it has more than 536,870,912 bytes" in ran.stderr
-
-
-def test_a_pipe_that_the_shell_opened_is_imported(jupyter: Path, tmp_path: Path) -> None:
-    command = [EXECUTABLE, "axon", "import", "/dev/stdin"]
-    ran = subprocess.run(
-        command,
-        input=write(tmp_path / "a.ipynb").read_bytes(),
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    assert (ran.returncode, ran.stderr) == (0, b"")
 
 
 def test_an_import_belongs_to_whoever_imports_and_is_bound_to_no_file(
@@ -164,27 +113,6 @@ def test_an_export_replaces_a_file_only_by_force(axon: Axon, records: NotebookRe
     assert [path.name for path in Path().iterdir()] == ["a_b_ c.ipynb"]
 
 
-def test_an_export_by_force_through_a_link_replaces_what_it_leads_to(
-    axon: Axon, records: NotebookRepository
-) -> None:
-    notebook_id = records.create(NewNotebook(user_id=USER, name="a")).id
-    Path("real.ipynb").write_text("old")
-    Path("link.ipynb").symlink_to("real.ipynb")
-    assert axon("export", notebook_id, "-o", "link.ipynb").exit_code == 1
-    assert axon("export", notebook_id, "-o", "link.ipynb", "--force").exit_code == 0
-    assert Path("link.ipynb").is_symlink()
-    assert nbformat.read("real.ipynb", 4).cells
-
-
-def test_an_export_to_where_there_is_no_folder_says_so(
-    axon: Axon, records: NotebookRepository
-) -> None:
-    notebook_id = records.create(NewNotebook(user_id=USER, name="a")).id
-    ran = axon("export", notebook_id, "-o", "nowhere/a.ipynb")
-    assert ran.exit_code == 1
-    assert ran.stderr == "Error: No such folder: nowhere\n"
-
-
 def test_an_older_version_is_exported(axon: Axon, records: NotebookRepository) -> None:
     old = records.create(NewNotebook(user_id=USER, name="a", cells=[NotebookCell(source="old")]))
     new = records.update(old.id, UpdateNotebook(cells=[NotebookCell(source="new")]))
@@ -193,55 +121,3 @@ def test_an_older_version_is_exported(axon: Axon, records: NotebookRepository) -
     assert '"new"' in axon("export", old.id, "-o", "-", "--version", new.version_id[:8]).stdout
     missing = axon("export", old.id, "-o", "-", "--version", "none")
     assert (missing.exit_code, missing.stderr) == (3, "Error: version none not found\n")
-
-
-def test_half_a_surrogate_pair_is_exported_as_an_escape(
-    axon: Axon, records: NotebookRepository
-) -> None:
-    cells = [NotebookCell(source="x = '\ud83d'")]
-    notebook_id = records.create(NewNotebook(user_id=USER, name="a", cells=cells)).id
-    exported = json.loads(axon("export", notebook_id, "-o", "-").stdout)
-    assert exported["cells"][0]["source"] == "x = '\ud83d'"
-
-
-@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
-@pytest.mark.parametrize("unnamed", [True, False], ids=["unnamed", "named"])
-def test_on_a_disk_without_hard_links_files_are_written_whole_and_replaced_only_by_force(
-    axon: Axon,
-    records: NotebookRepository,
-    monkeypatch: pytest.MonkeyPatch,
-    code: int,
-    unnamed: bool,
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, "link", refuse)
-    if not unnamed:
-        monkeypatch.delattr(os, "O_TMPFILE")
-    notebook_id = records.create(NewNotebook(user_id=USER, name="n")).id
-    assert axon("export", notebook_id, "-o", "n.ipynb").exit_code == 0
-    whole = Path("n.ipynb").read_bytes()
-    assert json.loads(whole)["nbformat"] == 4
-    Path("n.ipynb").write_text("precious")
-    Path("n.ipynb").chmod(0o640)
-    assert axon("export", notebook_id, "-o", "n.ipynb").exit_code == 1
-    assert Path("n.ipynb").read_text() == "precious"
-    assert axon("export", notebook_id, "-o", "n.ipynb", "--force").exit_code == 0
-    assert Path("n.ipynb").read_bytes() == whole
-    assert Path("n.ipynb").stat().st_mode & 0o777 == 0o640
-    assert [file.name for file in Path().iterdir()] == ["n.ipynb"]
-
-
-def test_a_device_or_a_pipe_is_never_replaced_by_a_file(
-    axon: Axon, records: NotebookRepository
-) -> None:
-    os.mkfifo("pipe")
-    Path("loop").symlink_to("loop")
-    notebook_id = records.create(NewNotebook(user_id=USER, name="n")).id
-    ran = axon("export", notebook_id, "-o", "pipe", "--force")
-    assert ran.exit_code == 1
-    assert "it is a pipe, not a regular file" in ran.stderr
-    assert Path("pipe").is_fifo()
-    assert axon("export", notebook_id, "-o", "loop", "--force").exit_code == 0
-    assert Path("loop").is_file()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
-from support.engines import eventually, new_url, postgresql
-from support.tcp_proxy import TcpProxy
+from support.engines import new_url, postgresql
 
-from jupyter_axon_notebooks.cli.passfiles import Passfiles
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store, has_tables
+from jupyter_axon_notebooks.store import Store
 
 from .conftest import USER, Axon
 
@@ -128,28 +124,11 @@ def test_users_of_a_file_are_not_kept_apart(axon: Axon) -> None:
     assert "init-db is for PostgreSQL" in refused.stderr
 
 
-def test_a_user_without_a_name_is_a_usage_error(axon: Axon, url: str) -> None:
-    refused = axon("init-db", "--store-url", url, "--user", "=role")
-    assert refused.exit_code == 2
-    assert "expected NAME or NAME=ROLE" in refused.stderr
-
-
-def test_a_role_of_the_database_that_is_there_already_is_told_apart_from_one_that_was_made(
-    axon: Axon, url: str
-) -> None:
-    first = axon("init-db", "--store-url", url, "--user", "ida", "--json")
-    assert "ida was created without a password" in first.stderr
-    again = axon("init-db", "--store-url", url, "--user", "ida", "--json")
-    assert [found["made"] for found in again.json] == [False]
-    assert again.stderr == ""
-
-
 @pytest.mark.parametrize(
     "given",
     [
         ("--user", "gus", "--user", "heidi=gus"),
         ("--user", "gus", "--admin", "gus"),
-        ("--admin", "admin=gus", "--user", "gus"),
     ],
 )
 def test_a_role_of_two_users_is_a_usage_error(axon: Axon, url: str, given: tuple[str, ...]) -> None:
@@ -157,43 +136,6 @@ def test_a_role_of_two_users_is_a_usage_error(axon: Axon, url: str, given: tuple
     assert refused.exit_code == 2
     assert "gus is given more than once" in " ".join(refused.stderr.split())
     assert axon("init-db", "--store-url", url, "--json").json == []
-
-
-@pytest.fixture
-def wire(url: str) -> Iterator[TcpProxy]:
-    """The way to the database of a role that is gone once the answer to its COMMIT is lost."""
-    server = postgresql()
-    database = make_url(url).database
-    deployer = f"deployer_{database}"
-
-    def rename() -> None:
-        with closing(server.connect()) as owner:
-            owner.execute(f"ALTER ROLE {deployer} RENAME TO gone_{database}")
-
-    with closing(server.connect()) as owner:
-        owner.execute(f"CREATE ROLE {deployer} LOGIN SUPERUSER")
-    wire = TcpProxy(f"{url.split('host=')[1]}/.s.PGSQL.5432", delivered=True, at_cut=rename)
-    yield wire
-    wire.close()
-
-
-def test_passfiles_stay_where_nobody_knows_whether_the_database_has_the_passwords(
-    axon: Axon, url: str, wire: TcpProxy, tmp_path: Path
-) -> None:
-    database = make_url(url).database
-    through = f"postgresql+psycopg://deployer_{database}@127.0.0.1:{wire.port}/{database}"
-    axon("init-db", "--store-url", url)
-    wire.armed = True
-    ran = axon("init-db", "--store-url", through, "--user", "olga", "--passfiles", tmp_path)
-    assert ran.exit_code == 4
-    said = " ".join(ran.stderr.split())
-    assert "whether the last change was stored could not be found out" in said
-    file = tmp_path / "olga.pgpass"
-    assert f"{file} was kept" in said
-    with closing(postgresql().connect()) as owner:
-        kept = owner.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'olga'").fetchone()
-        assert kept is not None
-        assert kept[0].startswith("SCRAM-SHA-256$")
 
 
 @pytest.fixture
@@ -215,27 +157,6 @@ def needs_password(name: str) -> str:
 def as_role(url: str, role: str, passfile: Path) -> str:
     own = make_url(url).set(username=role).update_query_dict({"passfile": str(passfile)})
     return own.render_as_string()
-
-
-def test_in_another_folder_no_password_changes_and_the_file_that_was_looked_for_is_named(
-    axon: Axon, url: str, needs_password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    role = needs_password
-    given = ("init-db", "--store-url", url, "--user", f"{USER}={role}", "--passfiles", "passfiles")
-    axon(*given)
-    own = as_role(url, role, Path("passfiles", f"{role}.pgpass").absolute())
-    assert axon("list", "--store-url", own).exit_code == 0
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    again = axon(*given)
-    assert again.exit_code == 0
-    looked_for = tmp_path / "elsewhere" / "passfiles" / f"{role}.pgpass"
-    assert f"{role} existed and keeps its password, but its passfile {looked_for} is missing" in (
-        again.stderr
-    )
-    assert f"--rotate {role}" in again.stderr
-    assert list(looked_for.parent.iterdir()) == []
-    assert axon("list", "--store-url", own).exit_code == 0
 
 
 @pytest.mark.parametrize("asked", ["user", "role", "all"])
@@ -309,43 +230,6 @@ def test_a_passfile_that_no_longer_lets_in_is_said_to_be_useless_and_left(
     assert axon(*given).stderr == ""
 
 
-def test_of_two_rotations_at_once_the_passfile_has_the_password_that_was_set_last(
-    axon: Axon, process: Axon, url: str, needs_password: str, tmp_path: Path
-) -> None:
-    role, folder = needs_password, tmp_path / "passfiles"
-    given = ("init-db", "--store-url", url, "--passfiles", folder)
-    axon(*given, "--user", role)
-    first = Passfiles(folder, url, [role])
-    with ThreadPoolExecutor(1) as pool:
-        with closing(Store(url)) as store, first.locked():
-            store.separate_users([], first)
-            second = pool.submit(process, *given, "--rotate", role)
-            eventually(lambda: second.done() or is_waited_for(folder), within=60)
-            first.publish()
-        assert second.result().exit_code == 0
-    assert axon(*given, "--user", role).stderr == ""
-
-
-def is_waited_for(folder: Path) -> bool:
-    """Return whether a process waits for the lock of this folder."""
-    waiting = [
-        line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line
-    ]
-    return any(fields[6].endswith(f":{folder.stat().st_ino}") for fields in waiting)
-
-
-def test_a_role_of_another_database_keeps_its_password(
-    axon: Axon, url: str, needs_password: str, tmp_path: Path
-) -> None:
-    role, folder = needs_password, tmp_path / "passfiles"
-    axon("init-db", "--store-url", url, "--user", role, "--passfiles", folder)
-    other = new_url("postgresql", tmp_path)
-    ran = axon("init-db", "--store-url", other, "--user", role, "--passfiles", tmp_path / "others")
-    assert "keeps its password" in ran.stderr
-    file = folder / f"{role}.pgpass"
-    assert axon("list", "--all-users", "--store-url", as_role(url, role, file)).exit_code == 0
-
-
 def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
     axon: Axon, url: str, needs_password: str, tmp_path: Path
 ) -> None:
@@ -401,10 +285,6 @@ def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
         ("CREATE SCHEMA AUTHORIZATION {role}", "it owns 1 object"),
         ("GRANT CONNECT ON DATABASE {other} TO {role}", "it has rights in other databases: axon_"),
         ("GRANT CONNECT ON DATABASE {own} TO {role}; GRANT SELECT ON axonml_runs TO {role}", None),
-        (
-            "CREATE ROLE group_{role}; GRANT group_{role} TO {role}",
-            "it is a member of other roles: group_",
-        ),
     ],
 )
 def test_a_role_that_is_used_for_something_else_is_kept_without_its_rights(
@@ -426,20 +306,6 @@ def test_a_role_that_is_used_for_something_else_is_kept_without_its_rights(
         assert owner.execute("SELECT count(*) FROM axon_roles").fetchone() == (0,)
 
 
-def test_a_mapping_of_a_role_that_was_dropped_is_told_and_can_be_removed(
-    axon: Axon, url: str, name: str
-) -> None:
-    axon("init-db", "--store-url", url, "--user", name)
-    with closing(postgresql().connect()) as owner:
-        owner.execute(f"DROP ROLE {name}")
-    assert (
-        f"The role {name} is no longer in the database"
-        in axon("init-db", "--store-url", url).stderr
-    )
-    assert axon("init-db", "--store-url", url, "--remove", name, "--yes").exit_code == 0
-    assert axon("init-db", "--store-url", url, "--json").json == []
-
-
 def test_only_the_owner_removes_users_and_nothing_else_at_the_same_time(
     axon: Axon, url: str, name: str
 ) -> None:
@@ -451,25 +317,3 @@ def test_only_the_owner_removes_users_and_nothing_else_at_the_same_time(
     for wrong in (("--user", "x"), ("--rotate", name, "--passfiles", "p")):
         assert axon("init-db", "--store-url", url, "--remove", name, *wrong).exit_code == 2
     assert axon("init-db", "--store-url", url, "--yes").exit_code == 2
-
-
-def test_to_remove_somebody_makes_no_store(axon: Axon, url: str) -> None:
-    assert axon("init-db", "--store-url", url, "--remove", "eve").exit_code == 3
-    assert not has_tables(url)
-
-
-def test_an_owner_needs_neither_to_be_a_superuser_nor_to_make_databases(
-    axon: Axon, url: str, name: str, tmp_path: Path
-) -> None:
-    database = f"of_{name}"
-    with closing(postgresql().connect()) as superuser:
-        superuser.execute(f"CREATE ROLE {name}_owner LOGIN CREATEROLE")
-        superuser.execute(
-            f"CREATE DATABASE {database} OWNER {name}_owner ENCODING 'UTF8' TEMPLATE template0"
-        )
-    as_owner = make_url(url).set(username=f"{name}_owner", database=database).render_as_string()
-    given = ("--store-url", as_owner, "--passfiles", tmp_path / "passfiles")
-    assert axon("init-db", *given, "--user", name).exit_code == 0
-    assert axon("init-db", *given, "--rotate").exit_code == 0
-    assert axon("init-db", *given, "--remove", name, "--yes").exit_code == 0
-    assert axon("init-db", "--store-url", as_owner, "--json").json == []

@@ -194,13 +194,6 @@ def test_files_that_were_copied_in_part_are_told(axon: Axon, root: Path, trained
     )
 
 
-def test_the_command_line_shows_absolute_paths(axon: Axon, root: Path, trained: str) -> None:
-    listed = axon("checkpoints", trained, "--json").json
-    assert {one["model_state_path"] for one in listed} == {
-        str(root / trained / id / "model.bin") for id in IDS
-    }
-
-
 def write_below(root: Path, db: Path, data_folder: Path) -> str:
     """Record a checkpoint whose state is below ``root``; return the record's id."""
     with closing(open_store(f"sqlite:///{db}")) as store:
@@ -215,18 +208,6 @@ def write_below(root: Path, db: Path, data_folder: Path) -> str:
         repository.create_checkpoint(new)
         states.mark_recorded(notebook_id, "c")
     return notebook_id
-
-
-def test_a_root_that_no_setting_names_any_more_is_told(
-    axon: Axon, db: Path, root: Path, tmp_path: Path
-) -> None:
-    scratch = tmp_path / "scratch"
-    notebook_id = write_below(scratch, db, root.parent)
-    found = problems(axon)
-    assert found.keys() == {"missing-state-files"}
-    assert f"which is now below {scratch}" in found["missing-state-files"]["message"]
-    (scratch / notebook_id).rename(tmp_path / "unmounted")
-    assert "which is now below" not in problems(axon)["missing-state-files"]["message"]
 
 
 def test_nothing_is_taken_from_a_root_that_no_setting_names(

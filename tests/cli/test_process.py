@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
 import subprocess
-import zipfile
 from pathlib import Path
 
 from jupyter_axon_notebooks.records import NewNotebook, NotebookStatus
@@ -64,22 +62,6 @@ def test_a_terminal_gets_colours_unless_it_wants_none(records: NotebookRepositor
     assert {len(line) for line in lines} == {80}
 
 
-def test_a_terminal_is_shown_how_far_a_dump_and_a_load_are(
-    records: NotebookRepository, tmp_path: Path
-) -> None:
-    for number in range(3):
-        records.create(NewNotebook(user_id=USER, name=f"n{number}"))
-    dumped = on_a_terminal("dump", "all.zip")
-    with zipfile.ZipFile("all.zip") as archive:
-        total = sum(map(len, json.loads(archive.read("records.json")).values()))
-    assert re.search(rf"Writing .*{total}/{total}", dumped)
-    loaded = on_a_terminal("load", "all.zip", "--store-url", f"sqlite:///{tmp_path}/elsewhere.db")
-    assert "Verifying" in loaded
-    assert re.search(rf"Loading .*{total}/{total}", loaded)
-    for written in (dumped, loaded):  # and nothing is left of it
-        assert "\x1b[2K" in written.split("axonml_notebooks")[0].rsplit("ing", 1)[1]
-
-
 def test_text_that_the_encoding_lacks_does_not_stop_a_command(
     process: Axon, records: NotebookRepository
 ) -> None:
@@ -87,16 +69,6 @@ def test_text_that_the_encoding_lacks_does_not_stop_a_command(
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     assert "\\xdcbung" in process("list", **ascii_only).stdout
     assert process("list", "--json", **ascii_only).json[0]["name"] == "Übung"
-
-
-def test_import_and_export_from_a_shell(process: Axon, tmp_path: Path) -> None:
-    Path("a.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    Path("b.ipynb").write_text("")
-    ran = process("import", "a.ipynb", "b.ipynb")
-    assert ran.exit_code == 1
-    assert ran.stderr.startswith("b.ipynb: not a valid notebook: not JSON")
-    exported = process("export", ran.stdout.split()[0], "-o", "c.ipynb")
-    assert (exported.exit_code, exported.stdout) == (0, "c.ipynb\n")
 
 
 def test_errors_are_lines_without_a_traceback(process: Axon, db: Path) -> None:

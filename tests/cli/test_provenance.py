@@ -73,18 +73,6 @@ def test_what_is_the_same_is_said_to_be(axon: Axon, checkpoints: NotebookReposit
     assert "The environments cannot be compared" in unknown
 
 
-def test_a_comparison_for_scripts_is_that_of_rest(
-    axon: Axon, checkpoints: NotebookRepository
-) -> None:
-    compared = axon("diff", "aaaa", "aabb", "--json").json
-    expected = checkpoints.provenance.diff("aaaa-1", "aabb-2").to_json()
-    assert (compared.pop("from"), compared.pop("to")) == (
-        expected.pop("before"),
-        expected.pop("after"),
-    )
-    assert compared == expected
-
-
 def test_where_a_checkpoint_came_from(axon: Axon, checkpoints: NotebookRepository) -> None:
     said = [" ".join(line.split()) for line in axon("provenance", "aaaa").stdout.splitlines()]
     assert "git c1" in said
@@ -149,19 +137,6 @@ def test_code_that_was_changed_before_a_run_was_resumed_is_told(
         )
         assert axon("provenance", id, "--json").json["resumed_from"]["code_changed"] is True
     assert "cell a: changed" in axon("diff", "aaaa-1", "f2").stdout
-
-
-def test_where_a_run_was_resumed_from_is_told_of_what_is_not_known_in_full(
-    axon: Axon, checkpoints: NotebookRepository
-) -> None:
-    resume(checkpoints, "rest", "first", ("f1", [cell("rate = 3")]))
-    resume(checkpoints, "aaaa-1", "second", ("s1", None))
-    for id, parent in (("f1", "rest (epoch 0)"), ("s1", "aaaa-1 (epoch 1)")):
-        said = axon("provenance", id).stdout
-        assert f"resumed from checkpoint {parent}\n" in said
-        assert "the code was changed" not in said
-    checkpoints.delete_checkpoint("rest")
-    assert "resumed from checkpoint rest, which was deleted\n" in axon("provenance", "f1").stdout
 
 
 @pytest.mark.parametrize(

@@ -76,21 +76,6 @@ def test_writing_says_what_is_in_the_way(
     assert "read-only" in ran.stderr or "cannot be opened" in ran.stderr
 
 
-def test_records_are_bound_again_in_a_store_that_can_be_written_only(
-    db: Path, read_only: ReadOnly, tmp_path: Path
-) -> None:
-    file = tmp_path / "a.ipynb"
-    file.touch()
-    with repository(db) as records:
-        records.create(NewNotebook(user_id=USER, name="a", path=str(file), origin="lost"))
-    before = tree(db.parent)
-    ran = read_only("doctor", "--rebind")
-    assert (ran.exit_code, ran.stdout) == (4, "")
-    assert ran.stderr.count("\n") == 1
-    assert str(db) in ran.stderr
-    assert tree(db.parent) == before
-
-
 def test_a_log_that_nobody_can_read_there_is_named(
     db: Path, read_only: ReadOnly, records: NotebookRepository
 ) -> None:

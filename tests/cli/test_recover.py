@@ -112,13 +112,3 @@ def test_no_checkpoint_gets_into_another_users_notebook(
     assert ran.exit_code == 1
     assert all("does not belong to bob" in trouble for trouble in ran.json["troubles"].values())
     assert [one.id for one in records.list_checkpoints(NOTEBOOK)] == ["a"]
-
-
-def test_what_was_recorded_already_is_not_counted(axon: Axon, root: Path, db: Path) -> None:
-    note = leave(root, db, "a", 0)
-    content = note.read_text()
-    assert axon("recover").stdout == "Recorded 1 checkpoint.\n"
-    note.write_text(content)
-    ran = axon("recover")
-    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "There is nothing to record.\n")
-    assert not note.exists()
