@@ -11,10 +11,6 @@ from typing import Any
 import nbformat
 import pytest
 from support.rest_client import Client
-from tornado.web import HTTPError
-
-from jupyter_axon_notebooks.records import TrainingNotebook
-from jupyter_axon_notebooks.repository import NotebookRepository
 
 Write = Callable[..., Path]
 Sources = Callable[[Path], list[str]]
@@ -90,11 +86,6 @@ async def test_a_cell_is_deleted(axon: Client) -> None:
     assert (await axon.delete(f"{path}/cells/{one}")).message == f"cell {one} not found"
 
 
-async def test_a_cell_id_in_use_is_a_conflict(axon: Client) -> None:
-    path, (cell,) = await made(axon, "a")
-    assert (await axon.post(f"{path}/cells", {"source": "b", "id": cell})).status == 409
-
-
 async def test_edits_of_another_version_are_refused(axon: Client) -> None:
     path, (cell,) = await made(axon, "a")
     version = (await axon.get(path)).headers["ETag"]
@@ -106,17 +97,6 @@ async def test_edits_of_another_version_are_refused(axon: Client) -> None:
     assert (await axon.post(f"{path}/cells", {"source": "c"}, headers=stale)).status == 412
     assert (await axon.delete(f"{path}/cells/{cell}", headers=stale)).status == 412
     assert await sources(axon, path) == ["b"]
-
-
-async def test_a_raw_cell_can_become_code(axon: Client) -> None:
-    content = nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_raw_cell("x")]))
-    notebook = await axon.created("/notebooks/import", {"content": content})
-    (cell,) = notebook["cells"]
-    assert cell["nbformat_type"] == "raw"
-    changed = await axon.put(
-        f"/notebooks/{notebook['id']}/cells/{cell['id']}", {"cell_type": "code"}
-    )
-    assert "nbformat_type" not in changed.json
 
 
 async def test_edits_of_a_bound_record_are_written_to_its_file(
@@ -139,16 +119,6 @@ async def test_edits_of_a_bound_record_are_written_to_its_file(
     assert [cell["source"] for cell in replaced["cells"]] == ["all new"]
     assert added["id"] not in {cell["id"] for cell in replaced["cells"]}
     assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
-
-
-async def test_a_status_set_with_cells_is_kept(axon: Client, write_notebook: Write) -> None:
-    write_notebook("bound.ipynb", "one")
-    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
-    path = f"/notebooks/{notebook['id']}"
-    given = {"cells": [{"source": "two"}], "status": "running", "name": "renamed"}
-    changed = (await axon.put(path, given)).json
-    assert (changed["status"], changed["name"]) == ("running", "renamed")
-    assert (await axon.get(path)).json == changed
 
 
 async def test_an_edit_starts_from_the_file_on_disk(
@@ -214,53 +184,11 @@ async def test_a_file_outside_the_root_is_neither_written_nor_named(
     assert outside.read_bytes() == before
 
 
-async def test_a_failed_save_changes_neither_file_nor_record(
-    axon: Client, write_notebook: Write, read_sources: Sources, jp_serverapp: Any
-) -> None:
-    file = write_notebook("bound.ipynb", "one")
-    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
-    path = f"/notebooks/{notebook['id']}"
-
-    def refuse(**_: Any) -> None:
-        raise HTTPError(403, "this folder is frozen")
-
-    jp_serverapp.contents_manager.register_pre_save_hook(refuse)
-    refused = await axon.post(f"{path}/cells", {"source": "two"})
-    assert (refused.status, refused.message) == (403, "this folder is frozen")
-    assert read_sources(file) == ["one"]
-    assert await sources(axon, path) == ["one"]
-
-
-async def test_an_edit_does_not_overwrite_a_concurrent_save(
-    axon: Client, write_notebook: Write, read_sources: Sources, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = write_notebook("bound.ipynb", "one")
-    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
-    find = NotebookRepository.find_by_id
-
-    def find_before_somebody_saves(*given: Any, **options: Any) -> TrainingNotebook | None:
-        found = find(*given, **options)
-        write_notebook("bound.ipynb", "one", "hours of work")
-        return found
-
-    monkeypatch.setattr(NotebookRepository, "find_by_id", find_before_somebody_saves)
-    path = f"/notebooks/{notebook['id']}"
-    refused = await axon.post(f"{path}/cells", {"source": "two"})
-    assert (refused.status, "saved by another program" in refused.message) == (409, True)
-    monkeypatch.undo()
-    assert read_sources(file) == await sources(axon, path) == ["one", "hours of work"]
-    assert (await axon.post(f"{path}/cells", {"source": "two"})).status == 201
-    assert read_sources(file) == await sources(axon, path) == ["one", "hours of work", "two"]
-
-
 @pytest.mark.parametrize(
     "damage",
     [
-        {"metadata": "text"},
-        {"nbformat_minor": "x"},
         {"nbformat": 5},
         {"cells": [{"cell_type": "code", "id": "a"}]},
-        {"cells": [5]},
     ],
 )
 async def test_an_invalid_notebook_is_not_edited(

@@ -36,13 +36,6 @@ async def test_the_index_needs_a_token(path: str, axon: Client) -> None:
     assert (refused.status, refused.headers["Allow"]) == (405, "GET, OPTIONS")
 
 
-@pytest.mark.parametrize(
-    "path", ["/axon/openapi.yml", "/axon/openapiXyaml", "/axon/openapi.yaml/", "/axon//"]
-)
-async def test_similar_paths_are_404(path: str, axon: Client) -> None:
-    assert (await axon.raw("GET", path)).status == 404
-
-
 async def test_polls_do_not_count_as_activity(axon: Client, jp_serverapp: Any) -> None:
     notebook = await axon.created("/notebooks", {"name": "n"})
     path = f"/notebooks/{notebook['id']}"

@@ -24,61 +24,33 @@ def checkpoint(rest: str) -> str:
 BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks", "", "$: expected object, got an empty body"),
     ("POST /notebooks", "{", "$: not JSON: Expecting property name"),
-    ("POST /notebooks", '{"name": "n",}', "$: not JSON: "),
     ("POST /notebooks", b'{"name": "\xff"}', "$: not UTF-8: invalid byte at position 10"),
-    ("POST /notebooks", b'\xef\xbb\xbf{"name": "n"}', "$: not JSON: "),
-    ("POST /notebooks", "[]", "$: expected object, got array"),
     ("POST /notebooks", "null", "$: expected object, got null"),
-    ("POST /notebooks", '"text"', "$: expected object, got str"),
     ("POST /notebooks", '{"name": "a", "name": "b"}', "$: an object has the name 'name' twice"),
     ("POST /notebooks", "{}", "$.name: required, but missing"),
     ("POST /notebooks", '{"name": 1}', "$.name: expected str, got int"),
     ("POST /notebooks", '{"name": "a\\u0000"}', "$.name: has a NUL character"),
     ("POST /notebooks", f'{{"name": {LONE}}}', "$.name: has half a surrogate pair"),
-    (
-        "POST /notebooks",
-        f'{{"name": "n", "x": [{{{LONE}: 1}}]}}',
-        "$.x[0]: the name of a field has half",
-    ),
     ("POST /notebooks", f'{{"name": "n", "x": {DEEP}}}', "$.x[0][0]"),
     ("POST /notebooks", f'{{"x": {TOO_DEEP_FOR_PYTHON}', "$: nested deeper than 100 levels"),
     ("POST /notebooks", '{"name": "n", "x": NaN}', "$.x: expected a finite number"),
-    ("POST /notebooks", '{"name": "n", "x": [1e999]}', "$.x[0]: expected a finite number"),
     (
         "POST /notebooks",
         '{"x": ' + "1" * 5000 + "}",
         "$: an integer has more than 4300 digits",
     ),
-    ("POST /notebooks", '{"name": "n", "cells": {}}', "$.cells: expected array, got object"),
     ("POST /notebooks", '{"name": "n", "cells": [{}]}', "$.cells[0].source: required, but missing"),
-    (
-        "POST /notebooks",
-        '{"name": "n", "cells": [{"source": "", "cell_type": "raw"}]}',
-        "$.cells[0].cell_type",
-    ),
     (
         "POST /notebooks",
         '{"name": "n", "cells": [{"source": "", "id": "a"}, {"source": "", "id": "a"}]}',
         "$.cells[1].id: a is the id of cell 0",
     ),
-    (
-        "POST /notebooks",
-        '{"name": "n", "cells": [{"source": "", "execution_count": 4294967296}]}',
-        "$.cells[0].execution_count",
-    ),
     ("POST /notebooks", '{"name": "n", "status": "gone"}', "$.status: invalid enum value"),
-    ("POST /notebooks", '{"name": "n", "user_id": ["ada"]}', "$.user_id: expected str"),
-    ("POST /notebooks", '{"path": 1}', "$.path: expected str"),
-    ("POST /notebooks", '{"path": ""}', "$.path: is empty"),
     ("POST /notebooks", '{"path": "a.txt"}', "$.path: expected the path of a notebook"),
     ("POST /notebooks", '{"path": "../a.ipynb"}', "$.path: must be relative"),
-    ("POST /notebooks", '{"path": "sub/../../a.ipynb"}', "$.path: must be relative"),
-    ("POST /notebooks", '{"path": "a//b.ipynb"}', "$.path: must be relative"),
     ("POST /notebooks", '{"path": "missing/a.ipynb"}', "$.path: there is no folder missing"),
     ("POST /notebooks", '{"path": ".hidden.ipynb"}', "$.path: a hidden file"),
-    ("POST /notebooks", '{"path": "a\\u0000.ipynb"}', "$.path: has a NUL"),
     ("POST /notebooks", '{"path": "' + "a" * 300 + '.ipynb"}', "$.path: is too long"),
-    ("POST /notebooks", '{"path": "' + "a/" * 3000 + 'a.ipynb"}', "$.path: is too long"),
     *(
         (
             "POST /notebooks",
@@ -93,39 +65,11 @@ BODIES: list[tuple[str, str | bytes, str]] = [
         )
     ),
     ("POST /notebooks/import", "{}", "$.content: required, but missing"),
-    ("POST /notebooks/import", '{"content": {}}', "$.content: expected str"),
-    ("POST /notebooks/import", '{"content": "x"}', "$.content: not a valid notebook: $: not JSON"),
-    ("POST /notebooks/import", '{"content": "[]"}', "$.content: not a valid notebook: $: expected"),
     ("POST /notebooks/import", '{"content": "{}"}', "$.content: not a valid notebook: "),
-    ("POST /notebooks/import", '{"content": "{}", "format": "py"}', "$.format: expected 'ipynb'"),
     ("POST /notebooks/import", '{"content": "{}", "name": 1}', "$.name: expected str"),
-    (
-        "POST /notebooks/import",
-        json.dumps(
-            {"content": '{"cells": [{}, 1], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}
-        ),
-        "$.content: not a valid notebook: $.cells[1]: expected an object, got a number",
-    ),
-    (
-        "POST /notebooks/import",
-        json.dumps(
-            {"content": '{"cells": {}, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'}
-        ),
-        "$.content: not a valid notebook: $.cells: expected an array, got an object",
-    ),
-    (
-        "POST /notebooks/import",
-        json.dumps(
-            {"content": '{"cells": [], "metadata": {}, "nbformat": 5, "nbformat_minor": 0}'}
-        ),
-        "$.content: not a valid notebook: $.nbformat: expected a whole number from 1 to 4",
-    ),
     ("POST /notebooks/sync", "{}", "$.path: required, but missing"),
-    ("POST /notebooks/sync", '{"path": null}', "$.path: expected str"),
     ("POST /notebooks/sync", '{"path": "../../etc/passwd.ipynb"}', "$.path: must be relative"),
-    ("POST /notebooks/sync", '{"path": "/../a.ipynb"}', "$.path: must be relative"),
     ("PUT /notebooks/{n}", '{"status": "gone"}', "$.status"),
-    ("PUT /notebooks/{n}", '{"tags": [1]}', "$.tags[0]: expected str, got int"),
     (
         "PUT /notebooks/{n}",
         '{"cells": [{"source": 1}]}',
@@ -137,43 +81,14 @@ BODIES: list[tuple[str, str | bytes, str]] = [
         '{"source": "", "position": -1}',
         "$.position: expected int >= 0",
     ),
-    ("POST /notebooks/{n}/cells", '{"source": "", "position": 1.5}', "$.position: expected int"),
     ("POST /notebooks/{n}/cells", '{"source": "", "id": "a b"}', "$.id: expected 1 to 64 letters"),
-    (
-        "POST /notebooks/{n}/cells",
-        '{"source": "", "metadata": []}',
-        "$.metadata: expected object, got array",
-    ),
     ("PUT /notebooks/{n}/cells/{c}", '{"source": null}', "$.source: expected str, got null"),
-    ("PUT /notebooks/{n}/cells/{c}", '{"status": "lost"}', "$.status"),
-    ("PUT /notebooks/{n}/cells/{c}", '{"execution_count": -1}', "$.execution_count"),
     ("PUT /notebooks/{n}/cells/{c}", '{"outputs": [{"text": 1}]}', "$.outputs[0]"),
     ("POST /notebooks/{n}/checkpoints", "{}", "$.metrics: required, but missing"),
     (
         "POST /notebooks/{n}/checkpoints",
-        '{"metrics": 1, "step": 0}',
-        "$.epoch: required, but missing",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
         '{"epoch": "1", "step": 0, "metrics": {}}',
         "$.epoch: expected int, got str",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        '{"epoch": -1, "step": 0, "metrics": {}}',
-        "$.epoch: expected int >= 0",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        '{"epoch": 4294967296, "step": 0, "metrics": {}}',
-        "$.epoch",
-    ),
-    ("POST /notebooks/{n}/checkpoints", '{"epoch": 1e30, "step": 0, "metrics": {}}', "$.epoch"),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        '{"epoch": ' + "9" * 400 + ', "step": 0, "metrics": {}}',
-        "$.epoch",
     ),
     (
         "POST /notebooks/{n}/checkpoints",
@@ -182,55 +97,14 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ),
     (
         "POST /notebooks/{n}/checkpoints",
-        '{"epoch": 0, "step": 0}',
-        "$.metrics: required, but missing",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        '{"epoch": NaN, "step": 0, "metrics": {}}',
-        "$.epoch: expected a finite",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        '{"epoch": 0, "step": 0, "metrics": {"a\\u0000": 1}}',
-        "$.metrics: the name",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        '{"epoch": 0, "step": 0, "metrics": ' + DEEP + "}",
-        "$.metrics[0]",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
         checkpoint('"tags": "a"'),
         "$.tags: expected array, got str",
     ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        checkpoint('"pinned": 1'),
-        "$.pinned: expected bool, got int",
-    ),
-    ("POST /notebooks/{n}/checkpoints", checkpoint('"run_id": 1'), "$.run_id: expected str"),
     ("POST /notebooks/{n}/checkpoints", checkpoint('"version_id": "v"'), "$.version_id"),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        checkpoint('"model_state_base64": 1'),
-        "$.model_state_base64: expected str",
-    ),
     (
         "POST /notebooks/{n}/checkpoints",
         checkpoint('"model_state_base64": "AAA"'),
         "$.model_state_base64: not base64",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        checkpoint('"model_state_base64": "AA A"'),
-        "$.model_state_base64: not",
-    ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        checkpoint('"optimizer_state_base64": "ä==="'),
-        "$.optimizer_state_base64",
     ),
     (
         "POST /notebooks/{n}/checkpoints",
@@ -247,65 +121,33 @@ BODIES: list[tuple[str, str | bytes, str]] = [
         checkpoint('"model_state_path": "/etc/passwd"'),
         "$.model_state_path: must lie",
     ),
-    (
-        "POST /notebooks/{n}/checkpoints",
-        checkpoint('"optimizer_state_path": "/etc/passwd", "model_state_base64": "AAAA"'),
-        "$.optimizer_state_path: must lie",
-    ),
-    ("PUT /notebooks/{n}/checkpoints/{k}", '{"tags": {}}', "$.tags: expected array"),
     ("PUT /notebooks/{n}/checkpoints/{k}", '{"pinned": "yes"}', "$.pinned: expected bool"),
 ]
 
 #: Path with its arguments, message's beginning.
 ARGUMENTS: list[tuple[str, str]] = [
     ("/notebooks?limit=0", "limit: expected an integer from 1 to 1000, got '0'"),
-    ("/notebooks?limit=1001", "limit"),
-    ("/notebooks?limit=", "limit"),
     ("/notebooks?limit=ten", "limit"),
-    ("/notebooks?limit=%D9%A1", "limit"),
-    ("/notebooks?limit=1e2", "limit"),
     ("/notebooks?offset=-1", "offset: expected an integer from 0"),
-    ("/notebooks?offset=9223372036854775808", "offset"),
-    ("/notebooks?offset=" + "9" * 5000, "offset"),
     (
         "/notebooks?status=gone",
         "status: expected one of draft, running, completed, failed, stopped, got 'gone'",
     ),
     ("/notebooks?tag=%ff", "tag: expected UTF-8"),
     ("/notebooks?q=%00", "q: has a NUL character"),
-    ("/notebooks?q=%ed%a0%80", "q: expected UTF-8"),
     ("/notebooks?path=..%2Fa.ipynb", "path: must be relative"),
-    ("/notebooks?path=a%00.ipynb", "path: has a NUL"),
     ("/notebooks/{n}/export?format=pdf", "format: expected ipynb"),
     ("/notebooks/{n}/export?download=yes", "download: expected true, false, 1 or 0, got 'yes'"),
     ("/notebooks/{n}/diff", "from: required, but missing"),
-    ("/notebooks/{n}/versions?limit=-1", "limit"),
-    ("/notebooks/{n}/checkpoints?limit=0", "limit"),
     ("/notebooks/{n}/checkpoints?since=yesterday", "since: expected a time"),
-    ("/notebooks/{n}/checkpoints?since=2026-01-01T00:00:00", "since: expected a time"),
-    ("/notebooks/{n}/checkpoints?since=0001-01-01T00:00:00%2B05:00", "since: expected a time"),
     ("/notebooks/{n}/checkpoints?since=2026-02-30T00:00:00Z", "since: expected a time"),
-    ("/notebooks/{n}/checkpoints?run_id=%00", "run_id: has a NUL"),
     (
         "/notebooks/{n}/checkpoints/best?minimize=maybe",
         "minimize: expected true, false, 1 or 0, got 'maybe'",
     ),
-    ("/notebooks/{n}/checkpoints/best?metric=%fe", "metric: expected UTF-8"),
 ]
 
-IDS = [
-    "unknown",
-    "%2e%2e",
-    "..%2f..%2fetc%2fpasswd",
-    "%00",
-    "%0A",
-    "%ff",
-    "%ed%a0%80",
-    "a" * 3000,
-    "%F0%9F%98%80",
-    "'",
-    "%25",
-]
+IDS = ["unknown", "..%2f..%2fetc%2fpasswd", "%00", "%ff", "%ed%a0%80", "a" * 3000, "'"]
 
 
 async def known(axon: Client) -> dict[str, str]:
@@ -333,13 +175,6 @@ async def test_an_invalid_body_is_refused_with_its_field(
         assert reply.status == 400, (route, body[:200], reply)
         assert reply.message.startswith(message), (route, body[:200], reply.message)
     assert stored() == before
-
-
-@pytest.mark.timeout(30)
-async def test_a_large_object_with_a_repeated_name_is_refused_quickly(axon: Client) -> None:
-    names = [f'"{number}": 0' for number in range(200_000)]
-    reply = await axon.post("/notebooks", body=f"{{{', '.join([*names, names[-1]])}}}")
-    assert (reply.status, reply.message) == (400, "$: an object has the name '199999' twice")
 
 
 async def test_an_invalid_argument_is_refused_with_its_name(
@@ -433,11 +268,6 @@ async def test_only_notebooks_are_synced(axon: Client, jp_root_dir: Path) -> Non
     assert (refused.status, refused.message.partition(":")[0]) == (400, "$.path")
     assert (await axon.post("/notebooks/sync", {"path": "folder.ipynb"})).status == 404
     assert (await axon.post("/notebooks/sync", {"path": "missing.ipynb"})).status == 404
-
-
-async def test_an_invalid_argument_for_jupyter_is_ignored(axon: Client) -> None:
-    assert (await axon.get("/notebooks?no_track_activity=%ff")).status == 200
-    assert (await axon.get("/notebooks/unknown?no_track_activity=%ff")).status == 404
 
 
 async def test_any_file_content_is_valid_json_in_responses(axon: Client, jp_root_dir: Path) -> None:

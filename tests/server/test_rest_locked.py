@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.rest_client import Client
@@ -39,24 +38,3 @@ async def test_changes_beyond_the_writer_threads_are_refused(
     made = {id for id, reply in zip(ids, replies, strict=True) if reply.status == 200}
     shown = await axon.get("/notebooks")
     assert {record["id"] for record in shown.json if record.get("description") == "d"} == made
-
-
-async def test_a_change_that_has_begun_is_not_refused(
-    axon: Client, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timeouts: list[float | None] = []
-    writers = jp_serverapp.web_app.settings["axon_services"].executor
-    run = writers.write
-
-    async def noted(work: Any, timeout: float | None) -> Any:
-        timeouts.append(timeout)
-        return await run(work, timeout)
-
-    monkeypatch.setattr(writers, "write", noted)
-    made = await axon.created("/notebooks", {"name": "n", "path": "n.ipynb"})
-    timeouts.clear()
-    cell = {"id": "new", "cell_type": "code", "source": "1"}
-    await axon.created(f"/notebooks/{made['id']}/cells", cell)
-    assert timeouts[0] is not None
-    assert len(timeouts) > 1
-    assert set(timeouts[1:]) == {None}

@@ -24,13 +24,6 @@ async def test_a_record_has_starter_cells_by_default(axon: Client) -> None:
     assert (await axon.get(f"/notebooks/{made['id']}")).json == made
 
 
-async def test_server_fields_in_a_body_are_ignored(axon: Client) -> None:
-    given = {"name": "n", "id": "mine", "origin": "elsewhere", "created_at": "x", "unknown": [1]}
-    made = await axon.created("/notebooks", given)
-    assert made["id"] != "mine"
-    assert "origin" not in made
-
-
 async def test_cells_and_metadata_of_a_new_record_are_kept(axon: Client) -> None:
     output = {"output_type": "stream", "name": "stdout", "text": "hi\n"}
     cell = {
@@ -219,13 +212,6 @@ async def test_a_path_finds_the_record_of_this_machine(
     assert by_path.headers["X-Total-Count"] == "1"
 
 
-async def test_a_path_implies_name_and_starter_cells(axon: Client) -> None:
-    made = await axon.created("/notebooks", {"path": "/experiment.ipynb"})
-    assert (made["name"], made["path"]) == ("experiment", "experiment.ipynb")
-    assert [cell["cell_type"] for cell in made["cells"]] == ["markdown", "code"]
-    assert made["metadata"]["kernel"] == "axonml"
-
-
 async def test_a_file_that_exists_is_not_overwritten(
     axon: Client, write_notebook: Callable[..., Path], stored: Callable[[], list[str]]
 ) -> None:
@@ -255,13 +241,6 @@ async def test_an_imported_notebook_is_exported_unchanged(axon: Client) -> None:
     exported = (await axon.get(f"/notebooks/{made['id']}/export?format=ipynb")).json
     assert (exported["format"], exported["filename"]) == ("ipynb", "In.ipynb")
     assert nbformat.reads(exported["content"], as_version=4) == nbformat.reads(text, as_version=4)
-
-
-async def test_an_imported_notebook_without_cells_has_none(axon: Client) -> None:
-    made = await axon.created(
-        "/notebooks/import", {"content": nbformat.writes(nbformat.v4.new_notebook())}
-    )
-    assert (made["cells"], made["name"]) == ([], "Untitled")
 
 
 async def test_a_download_has_a_safe_file_name(axon: Client) -> None:

@@ -14,19 +14,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 
 #: Ids that name no folder.
-IDS = [
-    "a/b",
-    "..",
-    ".hidden",
-    "a:b",
-    "a\\b",
-    "ends.",
-    "tab\there",
-    "x" * 300,
-    "x" * 5000,
-    "\x1b[31m",
-    "\u202e/..",
-]
+IDS = ["a/b", "..", "a:b", "x" * 5000, "\x1b[31m", "\u202e/.."]
 
 
 @pytest.fixture

@@ -108,11 +108,3 @@ async def test_any_notebook_name_is_logged_in_one_line(
     [line] = [one for one in caplog.records if "gets a new record" in one.getMessage()]
     assert "a\\x1b[31m\\nb.ipynb" in line.getMessage()
     assert line.name == extension.log.name
-
-
-async def test_stopping_the_extension_restores_the_log(
-    jp_serverapp: Any, extension: AxonExtension
-) -> None:
-    assert extension.log.filters != []
-    await extension.stop_extension()
-    assert [log.filters for log in (extension.log, jp_serverapp.log)] == [[], []]

@@ -24,7 +24,7 @@ SCRIPT = {
     "metadata": {},
 }
 OTHER = {**SCRIPT, "data": {"text/html": "<b>other</b>"}}
-MARKS: list[Any] = [True, 1, "True"]
+MARKS: list[Any] = [True, "True"]
 
 
 @pytest.fixture
