@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from support.server_processes import Answer, Server, notebook, write
+from support.server_processes import Answer, Server, notebook
 
 Both = Callable[[Callable[[Server], Answer]], Answer]
 
@@ -86,14 +86,6 @@ def test_a_new_notebook_with_a_deleted_name_gets_a_new_record(
     assert server.embedded(path) == new["id"]
 
 
-def test_a_deleted_folder_unbinds_its_records(server: Server, folder: str) -> None:
-    (server.root / folder / "one").mkdir()
-    ids = [saved(server, f"{folder}/one/{name}.ipynb", name)["id"] for name in "ab"]
-    assert server.contents("DELETE", f"{folder}/one").status == 204
-    for id in ids:
-        assert "deleted_at" in server.got(f"/notebooks/{id}")["metadata"]["extra"]["axon"]
-
-
 def test_concurrent_renames_and_saves_are_recorded(server: Server, folder: str) -> None:
     old, new = f"{folder}/a.ipynb", f"{folder}/b.ipynb"
     for number in range(10):
@@ -137,14 +129,6 @@ def test_a_copy_gets_its_own_record_and_edits_stay_apart(server: Server, folder:
     assert server.assert_recorded(path)["version_id"] == original["version_id"]
 
 
-def test_a_duplicate_gets_its_own_record(both: Both, server: Server, folder: str) -> None:
-    both(lambda s: s.save(f"{folder}/a.ipynb", notebook("1")))
-    both(lambda s: s.contents("POST", folder, {"copy_from": f"{folder}/a.ipynb"}))
-    copy = server.assert_recorded(f"{folder}/a-Copy1.ipynb")
-    original = server.assert_recorded(f"{folder}/a.ipynb")
-    assert copy["metadata"]["extra"]["axon"]["copied_from"] == original["id"]
-
-
 def test_a_switched_branch_keeps_the_record(server: Server, folder: str) -> None:
     path, root = f"{folder}/a.ipynb", server.root / folder
     record = saved(server, path, "main")
@@ -180,18 +164,6 @@ def test_a_clone_gets_its_own_records(servers: Callable[..., Server], tmp_path: 
     there.save("a.ipynb", notebook("changed"))
     there.assert_recorded("a.ipynb")
     assert here.assert_recorded("a.ipynb")["version_id"] == record["version_id"]
-
-
-def test_a_link_renamed_after_a_save_leaves_the_record_with_the_file(
-    server: Server, folder: str
-) -> None:
-    root = server.root / folder
-    write(root / "real.ipynb", notebook("1"))
-    (root / "link.ipynb").symlink_to("real.ipynb")
-    record = server.sync(f"{folder}/real.ipynb")
-    server.save(f"{folder}/link.ipynb", notebook("2"))
-    server.rename(f"{folder}/link.ipynb", f"{folder}/other.ipynb")
-    assert server.assert_recorded(f"{folder}/real.ipynb")["id"] == record["id"]
 
 
 def test_a_copy_of_a_copy_gets_its_own_record(server: Server, folder: str) -> None:

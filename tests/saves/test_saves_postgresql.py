@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 from sqlalchemy import make_url
-from support.engines import eventually, new_url, postgresql
+from support.engines import eventually, new_url
 from support.server_processes import TOKEN, Server, notebook
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.postgresql.passfile import pass_lines
 from jupyter_axon_notebooks.store.postgresql.roles import Role
-from jupyter_axon_notebooks.store.postgresql.row_level_security import ROLES
 
 PEOPLE = ("ada", "bob", "eve")
-_COMMAND = "from jupyter_axon_notebooks.cli import main; main()"
 PATHS = [f"{number}.ipynb" for number in range(4)]
 
 
@@ -97,21 +91,6 @@ def test_pending_state_files_are_marked_with_their_user(
     assert not mark.exists()
 
 
-def test_an_unusable_store_is_closed(servers: Callable[..., Server], tmp_path: Path) -> None:
-    url = make_url(new_url("postgresql", tmp_path))
-    role = f"ada_{url.database}"
-    with closing(Store(url.render_as_string())) as store:
-        store.separate_users([Role(role, "ada")])
-    with closing(postgresql().connect(str(url.database))) as owner:
-        owner.execute(f"REVOKE SELECT ON {ROLES} FROM axon_users_{url.database}")
-        own = url.set(username=role).render_as_string()
-        server = servers(config={"AxonNotebooks": {"store_url": own}})
-        answer = server.axon("GET", "/notebooks")
-        assert (answer.status, b"lacks rights" in answer.body) == (503, True)
-        connected = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
-        eventually(lambda: owner.execute(connected, [role]).fetchone() == (0,))
-
-
 def test_the_role_of_another_user_is_refused_while_saves_continue(
     servers: Callable[..., Server], tmp_path: Path
 ) -> None:
@@ -129,53 +108,3 @@ def test_the_role_of_another_user_is_refused_while_saves_continue(
         store.separate_users([Role(role, "ada")])
         eventually(lambda: server.axon("GET", "/notebooks").status == 200)
         eventually(lambda: NotebookRepository(store).count() == 1)
-
-
-def test_a_role_for_one_user_is_logged_on_a_shared_server(
-    servers: Callable[..., Server], tmp_path: Path
-) -> None:
-    url = make_url(new_url("postgresql", tmp_path))
-    role = f"ones_{url.database}"
-    with closing(Store(url.render_as_string())) as store:
-        store.separate_users([Role(role, "ada")])
-    config = {"store_url": url.set(username=role).render_as_string(), "identity_from_request": True}
-    server = servers(config={"AxonNotebooks": config})
-    assert server.axon("GET", "/notebooks").status == 200
-    assert "the database role in store_url may see only the records of ada" in (server.log)
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> str:
-    """A URL whose passfile has a wrong password."""
-    url = make_url(new_url("postgresql", tmp_path))
-    role = f"refused_{url.database}"
-    with closing(Store(url.render_as_string())) as store:
-        store.separate_users([Role(role, "ada")], lambda _: {role: "the right one"})
-    hba = postgresql().folder / "data/pg_hba.conf"
-    hba.write_text(f"local all {role} scram-sha-256\n" + hba.read_text())
-    with closing(postgresql().connect()) as owner:
-        owner.execute("SELECT pg_reload_conf()")
-    passfile = tmp_path / "passfile"
-    passfile.write_text(pass_lines(url, role, "the-wrong-one"))
-    passfile.chmod(0o600)
-    own = url.set(username=role).update_query_dict({"passfile": str(passfile)})
-    return own.render_as_string()
-
-
-def test_a_refused_password_is_not_logged(servers: Callable[..., Server], refused: str) -> None:
-    server = servers(config={"AxonNotebooks": {"store_url": refused}})
-    assert server.save("a.ipynb", notebook("a")).status == 201
-    answer = server.axon("GET", "/notebooks")
-    assert answer.status == 503
-    assert b"refuses the login" in answer.body
-    server.stop()
-    doctor = subprocess.run(
-        [sys.executable, "-c", _COMMAND, "doctor", "--json", "--store-url", refused],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "store-out-of-reach" in doctor.stdout
-    assert "refuses the login" in server.log
-    for said in (answer.body.decode(), server.log, doctor.stdout, doctor.stderr):
-        assert "the-wrong-one" not in said

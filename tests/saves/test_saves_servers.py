@@ -88,18 +88,6 @@ def test_changes_while_no_server_ran_are_recorded_at_the_start(
     assert server.assert_recorded("c.ipynb")["id"] == ids["c"]
 
 
-def test_the_embedded_id_is_kept_across_a_restart(
-    servers: Servers,
-) -> None:
-    server = servers()
-    server.save("a.ipynb", notebook("1"))
-    id = server.embedded("a.ipynb")
-    server.stop()
-    server.start()
-    server.save("a.ipynb", notebook("2"))
-    assert server.embedded("a.ipynb") == id == server.assert_recorded("a.ipynb")["id"]
-
-
 def test_a_save_just_before_the_stop_is_recorded(servers: Servers) -> None:
     server = servers()
     server.save("a.ipynb", notebook("1"))

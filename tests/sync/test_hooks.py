@@ -54,24 +54,11 @@ def embedded(model: dict[str, Any]) -> Any:
     return model["content"]["metadata"].get("axon", {}).get("notebook_id")
 
 
-def test_a_notebook_without_an_id_gets_one(hooks: SaveHooks) -> None:
-    model = notebook()
-    hooks.pre_save(path="a.ipynb", model=model)
-    assert isinstance(embedded(model), str)
-
-
 def test_an_open_notebook_gets_the_same_id_on_every_save(hooks: SaveHooks) -> None:
     first, second = notebook(), notebook()
     hooks.pre_save(path="a.ipynb", model=first)
     hooks.pre_save(path="/a.ipynb", model=second)
     assert embedded(first) == embedded(second)
-
-
-def test_two_notebooks_get_two_ids(hooks: SaveHooks) -> None:
-    first, second = notebook(), notebook()
-    hooks.pre_save(path="a.ipynb", model=first)
-    hooks.pre_save(path="b.ipynb", model=second)
-    assert embedded(first) != embedded(second)
 
 
 def test_a_valid_id_is_kept_and_remembered(hooks: SaveHooks) -> None:
@@ -90,23 +77,6 @@ def test_an_invalid_id_is_not_remembered_and_text_is_replaced(hooks: SaveHooks, 
     assert is_record_id(embedded(later))
     id = embedded(later) if isinstance(bad, str) else bad
     assert model["content"]["metadata"]["axon"] == {"notebook_id": id, "other": 1}
-
-
-@pytest.mark.parametrize("bad", NO_IDS, ids=range(len(NO_IDS)))
-def test_an_invalid_id_is_never_embedded(bad: Any) -> None:
-    ids = EmbeddedIds()
-    ids.load({"a.ipynb": bad})
-    ids.set("b.ipynb", bad)
-    ids.set_stored("c.ipynb", bad)
-    ids.set_stored("d.ipynb", bad, overwrite=False)
-    assert all(is_record_id(ids.get_or_create(f"{name}.ipynb")) for name in "abcd")
-
-
-def test_other_metadata_is_kept(hooks: SaveHooks) -> None:
-    model = notebook(axon={"other": 1}, title="x")
-    hooks.pre_save(path="a.ipynb", model=model)
-    assert model["content"]["metadata"]["axon"]["other"] == 1
-    assert model["content"]["metadata"]["title"] == "x"
 
 
 def test_embedding_can_be_switched_off(handed: Handed) -> None:

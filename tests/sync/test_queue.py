@@ -32,14 +32,6 @@ def close_and_get_all(queue: EventQueue) -> list[tuple[str, Any]]:
     return [(event.path, getattr(event, "content", None)) for event in iter(queue.get, None)]
 
 
-def wait_for_drain(queue: EventQueue, pool: ThreadPoolExecutor) -> Future[bool]:
-    """Start to drain the queue in a thread, and wait until that waits."""
-    drained = pool.submit(queue.drain, 10, 10)
-    while not queue._changed._waiters:  # type: ignore[attr-defined]
-        assert not drained.done()
-    return drained
-
-
 def test_events_keep_their_order_and_only_the_last_save_of_a_file_is_kept() -> None:
     queue = EventQueue()
     for mark, path in enumerate("bacba"):
@@ -117,31 +109,6 @@ def test_draining_waits_for_the_event_in_progress() -> None:
     assert queue.drain(10, 10)
     queue.close()
     consumer.join()
-
-
-def test_draining_does_not_wait_for_later_events() -> None:
-    queue = EventQueue()
-    put(queue, "a")
-    get(queue)
-    with ThreadPoolExecutor(1) as pool:
-        drained = wait_for_drain(queue, pool)
-        put(queue, "b")
-        get(queue)
-        assert drained.result(10)
-
-
-def test_draining_waits_for_events_that_an_earlier_one_led_to() -> None:
-    queue = EventQueue(save_delay=3600)
-    queue.put(Delete("a"))
-    cause = get(queue)
-    with ThreadPoolExecutor(1) as pool:
-        drained = wait_for_drain(queue, pool)
-        queue.put(Save("b", "ada"), cause=cause)
-        assert get(queue).path == "b"
-        assert not drained.done()
-        queue.close()
-        assert queue.get() is None
-        assert drained.result(10)
 
 
 def test_draining_ends_the_pause_after_a_failure_and_gives_up_at_the_next_one() -> None:

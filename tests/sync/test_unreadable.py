@@ -6,9 +6,8 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.sync import StoreSession, create_sync, notebook, recorded_sources, write
@@ -16,7 +15,6 @@ from support.sync import StoreSession, create_sync, notebook, recorded_sources, 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.sync import NotebookSync
-from jupyter_axon_notebooks.sync.files import read_file, read_stable
 
 Sync = NotebookSync[StoreSession]
 _numbers = itertools.count()
@@ -39,7 +37,6 @@ REPLACEMENTS: dict[str, Callable[[Path], None]] = {
     "a socket": make_socket,
     "a folder": Path.mkdir,
     "a link to itself": lambda path: path.symlink_to(path.name),
-    "a link to a folder": lambda path: path.symlink_to("/"),
     "a terabyte": make_sparse,
     "invalid JSON": lambda path: path.write_text("{") and None,
 }
@@ -104,32 +101,6 @@ def test_a_file_that_is_readable_again_has_the_same_record(
     assert repository.count() == 1
 
 
-def test_a_link_to_a_device_gets_no_record(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path
-) -> None:
-    path = tmp_path / "a.ipynb"
-    path.symlink_to("/dev/zero")
-    sync.notebook_saved(str(path), "ada", None)
-    sync.file_renamed(str(path), str(tmp_path / "b.ipynb"))
-    sync.file_deleted(str(path))
-    sync.drain()
-    assert repository.list_all() == []
-    assert sync.sync_file(str(write(tmp_path / "c.ipynb", notebook("1"))), "ada").cell_count == 1
-
-
-def test_a_script_that_is_too_large_keeps_its_record(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path
-) -> None:
-    path = write(tmp_path / "train.py", "print(1)")
-    sync.sync_file(str(path), "ada")
-    os.truncate(path, 1 << 40)
-    with pytest.raises(
-        InvalidData, match=r"train\.py cannot be read: it has more than 16,777,216 bytes"
-    ):
-        sync.sync_file(str(path), "ada")
-    assert recorded_sources(repository, path) == ["print(1)"]
-
-
 def test_a_file_with_an_invalid_id_gets_the_id_of_its_record(
     repository: NotebookRepository, tmp_path: Path
 ) -> None:
@@ -144,17 +115,3 @@ def test_a_file_with_an_invalid_id_gets_the_id_of_its_record(
     assert ids[0] == ids[1]
     [binding] = repository.bindings.get_many(ids[:1])
     assert binding.embedded_id is None
-
-
-def test_an_invalid_file_is_read_again_only_after_a_change(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.ipynb", "{")
-    reads: list[str] = []
-
-    def read(name: str) -> Mapping[str, Any]:
-        reads.append(name)
-        return read_file(name)
-
-    with pytest.raises(InvalidData):
-        read_stable(str(path), read, lambda _: None)
-    assert len(reads) == 1
-    assert read_stable(str(path), read, lambda _: write(path, notebook("1")))["cells"]

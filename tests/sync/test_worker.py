@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,11 @@ from support.sync import (
     write,
 )
 
-from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreDamaged, StoreError
+from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreDamaged
 from jupyter_axon_notebooks.records import NotebookStatus, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
-from jupyter_axon_notebooks.sync import NotebookSync, worker
+from jupyter_axon_notebooks.sync import NotebookSync
 from jupyter_axon_notebooks.sync.files import read_file
 
 Sync = NotebookSync[StoreSession]
@@ -69,17 +67,6 @@ def test_a_second_save_updates_the_record_and_keeps_its_owner(
     assert recorded_sources(repository, path) == ["1", "2"]
 
 
-def test_the_last_of_many_saves_is_recorded_for_the_first_owner(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path
-) -> None:
-    path = tmp_path / "train.ipynb"
-    for number in range(100):
-        save(sync, path, str(number), owner=f"user {number}")
-    sync.drain()
-    assert recorded_sources(repository, path) == ["99"]
-    assert repository.list_all()[0].user_id == "user 0"
-
-
 def test_a_free_embedded_id_becomes_the_id_of_the_record(sync: Sync, tmp_path: Path) -> None:
     id = new_id()
     content = notebook("1", axon={"notebook_id": id})
@@ -87,13 +74,6 @@ def test_a_free_embedded_id_becomes_the_id_of_the_record(sync: Sync, tmp_path: P
         assert sync.sync_file(str(write(tmp_path / "a.ipynb", content)), "ada").id == id
     copy = sync.sync_file(str(write(tmp_path / "b.ipynb", content)), "ada")
     assert (copy.id != id, copy.metadata.extra["axon"]["copied_from"]) == (True, id)
-
-
-def test_a_notebook_with_two_names_has_one_record(sync: Sync, tmp_path: Path) -> None:
-    path = write(tmp_path / "real" / "train.ipynb", notebook("1"))
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    paths = (path, tmp_path / "link" / "train.ipynb")
-    assert len({sync.sync_file(str(path), "ada").id for path in paths}) == 1
 
 
 @pytest.mark.parametrize("is_delayed", [False, True])
@@ -132,19 +112,6 @@ def test_cells_without_ids_keep_their_recorded_ids(
 
     before = sync_ids("a", "b")
     assert sync_ids("new", "a", "b")[1:] == before
-
-
-@pytest.mark.parametrize("id", ["my cell", "x" * 65, ""])
-def test_an_edited_cell_with_an_invalid_id_is_the_same_cell(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path, id: str
-) -> None:
-    for sources in (("a", "b"), ("a", "edited")):
-        content = notebook(*sources)
-        content["cells"][1]["id"] = id
-        record = sync.sync_file(str(write(tmp_path / "a.ipynb", content)), "ada").id
-    after, before = repository.versions.list(record)
-    [change] = repository.versions.diff(record, before.id, after.id)
-    assert (change.change, change.before, change.after) == ("changed", "b", "edited")
 
 
 def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
@@ -287,85 +254,6 @@ def test_a_failed_rename_in_a_folder_loses_no_save(
     assert recorded == {os.path.realpath(path) for path in paths}
 
 
-def test_a_record_that_is_deleted_during_a_save_is_created_again(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(tmp_path / "a.ipynb", notebook("1"))
-    first = sync.sync_file(str(path), "ada").id
-    save = repository.save
-
-    def delete_and_save(id: str, *args: Any, **options: Any) -> Any:
-        if repository.find_summary(id) is not None:
-            repository.delete(id)
-        return save(id, *args, **options)
-
-    monkeypatch.setattr(repository, "save", delete_and_save)
-    assert sync.sync_file(str(path), "ada").id != first
-
-
-def test_the_reason_is_reported_until_the_store_can_be_opened(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/folder/axon.db"
-    (tmp_path / "folder").write_text("a file in the way")
-    stores: list[Store] = []
-
-    def open_session() -> StoreSession:
-        stores.append(open_store(url))
-        return StoreSession(NotebookRepository(stores[-1]))
-
-    sync = NotebookSync(url, open_session, LOG)
-    with pytest.raises(StoreError, match="still being opened"):
-        _ = sync.session
-    sync.start()
-    sync.drain()
-    assert not sync.is_open
-    path = str(write(tmp_path / "a.ipynb", notebook("1")))
-    with pytest.raises(StoreError, match=r"cannot be (made|created)"):
-        sync.sync_file(path, "ada")
-    (tmp_path / "folder").unlink()
-    sync.drain()
-    assert sync.is_open
-    assert sync.sync_file(path, "ada").cell_count == 1
-    assert sync.stop()
-    stores[0].close()
-
-
-@pytest.mark.parametrize("was_open", [False, True])
-def test_only_a_store_that_was_open_before_is_waited_for(
-    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch, was_open: bool
-) -> None:
-    sessions = [StoreSession(repository) for _ in range(2)]
-    opening, go_on = threading.Event(), threading.Event()
-    times = itertools.count()
-
-    def open_session() -> StoreSession:
-        number = next(times)
-        if number == was_open:
-            opening.set()
-            assert go_on.wait(30)
-        return sessions[number]
-
-    sync = NotebookSync("the store", open_session, LOG)
-    sync.start()
-    if was_open:
-        sync.drain()
-        sessions[0].is_lost = True
-        sync.reopen()
-    assert opening.wait(30)
-    monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)
-    with ThreadPoolExecutor(1) as pool:
-        drained = pool.submit(sync.drain)
-        if was_open:
-            while not sync._queue._changed._waiters:  # type: ignore[attr-defined]
-                assert not drained.done()
-        else:
-            assert not drained.result(30)
-            with pytest.raises(StoreBusy, match="still being opened"):
-                _ = sync.session
-        go_on.set()
-    assert sync.stop()
-    assert sync.is_open
-
-
 class DamagedRepository(NotebookRepository):
     """A repository in which the binding of a file cannot be read."""
 
@@ -399,22 +287,3 @@ def test_while_a_part_of_the_store_is_damaged_other_notebooks_are_recorded(tmp_p
     assert recorded_sources(repository, tmp_path / "bad.ipynb") == ["bad"]
     assert sync.stop()
     store.close()
-
-
-def test_a_save_looks_up_the_binding_once(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.ipynb"
-    save(sync, path, "1")
-    sync.drain()
-    paths: list[str] = []
-    find_by_path = repository.bindings.find_by_path
-
-    def find(origin: str, path: str) -> Any:
-        paths.append(path)
-        return find_by_path(origin, path)
-
-    monkeypatch.setattr(repository.bindings, "find_by_path", find)
-    save(sync, path, "1", "2")
-    sync.drain()
-    assert paths == [os.path.realpath(path)]
