@@ -42,15 +42,7 @@ from ..alignment import longest_increasing
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .cell_matching import code_sources, match_cells, normalize_source
-from .magics import (
-    MAX_PARSED,
-    command_statement,
-    is_harmless,
-    is_harmless_cell,
-    parse,
-    read_cell,
-    setup_statement,
-)
+from .magics import MAX_PARSED, is_harmless, only_shows, parse, read_cell
 
 
 class SavedCells(NamedTuple):
@@ -60,19 +52,21 @@ class SavedCells(NamedTuple):
     at: datetime | None = None
 
 
-def find_flags(executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCells) -> list[Flag]:
+def find_flags(
+    executed: Sequence[ExecutedCell], saved: SavedCells, current: SavedCells
+) -> list[Flag]:
     """Return the flags of a checkpoint by kind, in the order of the notebook or of execution.
 
     Parameters
     ----------
     executed : sequence of ExecutedCell
         In order, the training cell last.
-    then, now : SavedCells
+    saved, current : SavedCells
         The notebook as it was saved when the checkpoint was made, and as it is now.
     """
     if not executed:
         return []
-    finder = _FlagFinder(executed, then, now)
+    finder = _FlagFinder(executed, saved, current)
     return [
         *finder.drifted(),
         *finder.edited(),
@@ -84,16 +78,18 @@ def find_flags(executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCel
 
 
 class _FlagFinder:
-    """The executions of each cell, compared with the notebook then and now."""
+    """The executions of each cell, compared with the saved and the current notebook."""
 
-    def __init__(self, executed: Sequence[ExecutedCell], then: SavedCells, now: SavedCells) -> None:
-        self._then, self._now = code_sources(then.cells), code_sources(now.cells)
-        self._then_at, self._now_at = then.at, now.at
-        self._source_then = {cell.id: cell.source for cell in then.cells}
-        self._source_now = {cell.id: cell.source for cell in now.cells}
+    def __init__(
+        self, executed: Sequence[ExecutedCell], saved: SavedCells, current: SavedCells
+    ) -> None:
+        self._saved, self._current = code_sources(saved.cells), code_sources(current.cells)
+        self._saved_at, self._current_at = saved.at, current.at
+        self._source_saved = {cell.id: cell.source for cell in saved.cells}
+        self._source_current = {cell.id: cell.source for cell in current.cells}
         self._executions: dict[str, list[ExecutedCell]] = {}
         self._unmatched: dict[str, ExecutedCell] = {}
-        matches = match_cells(executed, self._then, self._now)
+        matches = match_cells(executed, self._saved, self._current)
         positions: dict[str, list[int]] = {}
         for position, (cell, cell_id) in enumerate(zip(executed, matches, strict=True)):
             if cell_id is None:
@@ -109,38 +105,38 @@ class _FlagFinder:
         }
         self._execution_order = [counted[position] for position in sorted(counted)]
         self._training = matches[-1]
-        cells = list(self._then)
-        self._is_saved = self._training in self._then
+        cells = list(self._saved)
+        self._is_saved = self._training in self._saved
         self._above = cells[: cells.index(str(self._training))] if self._is_saved else cells
 
     def drifted(self) -> Iterator[Flag]:
         """Yield flags for cells that have changed since they ran."""
-        for cell_id, source in self._now.items():
+        for cell_id, source in self._current.items():
             if cell_id not in self._executions:
                 continue
             last = self._executions[cell_id][-1]
-            if normalize_source(last.source) != source and not _ran_after(last, self._now_at):
+            if normalize_source(last.source) != source and not _ran_after(last, self._current_at):
                 message = f"This cell has changed since it ran{_when(last)} for the checkpoint."
-                yield _flag(FlagKind.DRIFTED, message, cell_id, last, self._source_now[cell_id])
+                yield _flag(FlagKind.DRIFTED, message, cell_id, last, self._source_current[cell_id])
 
     def edited(self) -> Iterator[Flag]:
         """Yield flags for cells that were edited and not run."""
         for cell_id in self._above:
             runs = self._executions.get(cell_id, [])
-            source = self._then[cell_id]
+            source = self._saved[cell_id]
             if not runs or source in {normalize_source(run.source) for run in runs}:
                 continue
             last = runs[-1]
             # The executed code may just not have been saved yet: it ran after the save, or is
             # what was saved later.
-            is_saved_later = self._now.get(cell_id) == normalize_source(last.source)
-            if not is_saved_later and not _ran_after(last, self._then_at):
+            is_saved_later = self._current.get(cell_id) == normalize_source(last.source)
+            if not is_saved_later and not _ran_after(last, self._saved_at):
                 message = f"This cell was edited after it ran{_when(last)} and not run again."
-                yield _flag(FlagKind.EDITED, message, cell_id, last, self._source_then[cell_id])
+                yield _flag(FlagKind.EDITED, message, cell_id, last, self._source_saved[cell_id])
 
     def out_of_order(self) -> Iterator[Flag]:
         """Yield flags for cells that ran in another order than they have in the notebook."""
-        positions = {cell_id: position for position, cell_id in enumerate(self._then)}
+        positions = {cell_id: position for position, cell_id in enumerate(self._saved)}
         ran = [cell_id for cell_id in self._execution_order if cell_id in positions]
         above = set(self._above)
         ran_above = [cell_id for cell_id in ran if cell_id in above]
@@ -169,23 +165,23 @@ class _FlagFinder:
         deleted: list[tuple[str | None, ExecutedCell]] = [
             (cell_id, runs[-1])
             for cell_id, runs in self._executions.items()
-            if cell_id not in self._now
+            if cell_id not in self._current
         ]
         deleted += [(None, cell) for cell in self._unmatched.values()]
         for cell_id, last in deleted:
-            if not _ran_after(last, self._now_at) and normalize_source(last.source):
+            if not _ran_after(last, self._current_at) and normalize_source(last.source):
                 message = f"Code that ran{_when(last)} is no longer in the notebook."
                 yield _flag(FlagKind.DELETED, message, cell_id, last)
 
     def not_run(self) -> Iterator[Flag]:
         """Yield flags for cells above the training cell that had not run."""
         for cell_id in self._above if self._is_saved else ():
-            if cell_id not in self._executions and not _is_comment(self._then[cell_id]):
+            if cell_id not in self._executions and not _is_comment(self._saved[cell_id]):
                 yield Flag(
                     kind=FlagKind.NOT_RUN,
                     message="This cell above the training cell was not run.",
                     cell_id=cell_id,
-                    source=self._source_then[cell_id],
+                    source=self._source_saved[cell_id],
                 )
 
 
@@ -241,18 +237,9 @@ def _only_defines(source: str) -> bool:
     if len(source) > MAX_PARSED:
         return False
     cell = read_cell(source)
-    if cell.foreign:
-        return is_harmless_cell(cell)
-    lines = [setup_statement(head) or "" for head in cell.heads]
-    for line in cell.lines:
-        if isinstance(line, str):
-            lines.append(line)
-            continue
-        statement = command_statement(line)
-        if statement is None and not is_harmless(line):
-            return False
-        lines.append(line.indent + ("pass" if statement is None else statement))
-    tree = parse("\n".join(lines))
+    if not cell.is_python:
+        return only_shows(cell)
+    tree = parse("\n".join(cell.lines)) if all(map(is_harmless, cell.commands)) else None
     return tree is not None and all(
         isinstance(statement, _DEFINING)
         or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))

@@ -156,21 +156,21 @@ class ProvenanceRepository:
 
     def _flags(self, provenance: CheckpointProvenance, notebook_id: str) -> list[Flag]:
         record = self._store.notebooks.get(doc_id=notebook_id)
-        then = provenance.version
-        if then is None or record is None:
+        saved = provenance.version
+        if saved is None or record is None:
             return []
-        current: NotebookVersion | None = then
-        if record["version_id"] != then.id:
+        current: NotebookVersion | None = saved
+        if record["version_id"] != saved.id:
             current = self._versions.get(notebook_id, record["version_id"], outputs=False)
         if current is None:
             return []
-        saved_at = _saved_at(record) or current.created_at
+        written_at = _saved_at(record) or current.created_at
         # The file may have been saved long before its record was created.
-        then_at = min(then.created_at, saved_at) if current is then else then.created_at
+        saved_at = min(saved.created_at, written_at) if current is saved else saved.created_at
         return find_flags(
             provenance.executed,
-            SavedCells(then.cells, then_at),
-            SavedCells(current.cells, saved_at),
+            SavedCells(saved.cells, saved_at),
+            SavedCells(current.cells, written_at),
         )
 
 
