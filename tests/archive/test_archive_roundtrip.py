@@ -9,14 +9,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 import tinydb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import corpus
 from support.archives import (
     archive_store,
-    changed_counts,
     fill_store,
     load_file,
     read_all_documents,
@@ -149,16 +147,6 @@ def test_some_runs_are_archived_with_their_checkpoints(
     check_contents(memory)
 
 
-def test_loading_again_changes_nothing(store: Store, file: Path) -> None:
-    fill_store(store)
-    archive_store(store, file)
-    before = read_all_documents(store)
-    again = load_file(store, file)
-    assert again.problems == []
-    assert all(added == replaced == 0 for added, _, replaced in changed_counts(again).values())
-    assert read_all_documents(store) == before
-
-
 def test_an_archive_is_of_one_moment_while_others_write(store: Store, file: Path) -> None:
     repository = NotebookRepository(store)
     create_notebooks(repository, *(f"n{number}" for number in range(20)))
@@ -200,18 +188,3 @@ def test_a_notebook_that_cannot_be_read_is_archived_without_its_cells_and_report
     assert not memory.notebooks.contains(doc_id=first)
     assert NotebookRepository(memory).find_by_id(second) is not None
     assert not memory.checkpoints.count(tinydb.where("notebook_id") == first)
-
-
-@pytest.mark.parametrize("text", ["{broken", "[1]", ""])
-def test_texts_that_are_not_documents_are_left_out_and_reported(
-    store: Store, file: Path, memory: Store, text: str
-) -> None:
-    ids = fill_store(store)
-    with store.transaction() as connection:
-        damage = sa.text("UPDATE axonml_checkpoints SET document = :text WHERE notebook_id = :id")
-        connection.execute(damage, {"text": text, "id": ids[0]})
-    summary = archive_store(store, file)
-    assert {one.table for one in summary.problems} == {"axonml_checkpoints"}
-    assert len(summary.problems) == 3
-    assert load_file(memory, file).problems == []
-    assert memory.notebooks.contains(doc_id=ids[0])

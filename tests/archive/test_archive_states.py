@@ -12,7 +12,7 @@ from support.archives import archive_store, load_file
 from support.factories import code, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.archive import write_bundle
-from jupyter_axon_notebooks.errors import ArchiveRefused, NotFound
+from jupyter_axon_notebooks.errors import ArchiveRefused
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import NotebookCheckpoint, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -89,18 +89,6 @@ def test_states_of_unknown_checkpoints_are_not_restored(
     assert [path for path in (tmp_path / "theirs").rglob("*") if path.is_file()] == []
 
 
-def test_without_states_only_records_are_archived(
-    store: Store, memory: Store, file: Path, tmp_path: Path
-) -> None:
-    train(store, storage(store, tmp_path / "mine"))
-    assert archive_store(store, file).state_files == 1
-    with zipfile.ZipFile(file) as archive:
-        assert archive.namelist() == ["records.json", "manifest.json"]
-    theirs = storage(memory, tmp_path / "theirs")
-    assert load_file(memory, file, states=theirs).problems == []
-    assert not (tmp_path / "theirs").exists()
-
-
 def test_a_missing_state_file_is_reported_and_the_others_are_archived(
     store: Store, memory: Store, file: Path, tmp_path: Path
 ) -> None:
@@ -113,20 +101,6 @@ def test_a_missing_state_file_is_reported_and_the_others_are_archived(
     theirs = storage(memory, tmp_path / "theirs")
     assert load_file(memory, file, states=theirs).states == 1
     assert read_state(memory, theirs, "b") == b"weights"
-
-
-def test_a_rejected_notebook_leaves_no_state_files(
-    store: Store, memory: Store, file: Path, tmp_path: Path
-) -> None:
-    mine = storage(store, tmp_path / "mine")
-    train(store, mine)
-    archive_store(store, file, states=mine)
-    NotebookRepository(memory).create(new_notebook(code("a", "another"), id="nb"))
-    theirs = storage(memory, tmp_path / "theirs")
-    report = load_file(memory, file, states=theirs)
-    assert [one.kind for one in report.problems] == ["conflict"]
-    assert report.states == 0
-    assert [*(tmp_path / "theirs").rglob("*.pt")] == []
 
 
 def test_a_damaged_state_file_is_refused_before_anything_is_stored(
@@ -184,11 +158,3 @@ def test_a_bundle_holds_everything_about_a_checkpoint(
     assert json.loads(texts["metrics.json"])["metrics"] == {"loss": 0.5}
     assert json.loads(texts["provenance.json"])["executed"][0]["source"] == "fit()"
     assert texts["states/model.pt"] == b"weights"
-
-
-def test_a_bundle_needs_its_state_files(store: Store, file: Path, tmp_path: Path) -> None:
-    states = storage(store, tmp_path / "states")
-    repository, checkpoint = trained(store, states)
-    (tmp_path / "states" / "nb" / "c" / "model.pt").unlink()
-    with file.open("wb") as output, pytest.raises(NotFound):
-        write_bundle(repository, checkpoint, states, output)

@@ -120,18 +120,6 @@ def test_state_files_are_dumped_and_restored(
     assert axon("bundle", "c", "-o", "best.zip", "--force").exit_code == 0
 
 
-def test_a_record_is_bound_to_the_notebook_in_the_current_folder(
-    axon: Axon, records: NotebookRepository, elsewhere: str
-) -> None:
-    id = make_record(records, path="/old/train.ipynb", origin="there")
-    axon("dump", "all.zip")
-    file = Path("train.ipynb")
-    file.write_text(json.dumps({"metadata": {"axon": {"notebook_id": id}}}))
-    loaded = axon("load", "all.zip", "--store-url", elsewhere)
-    assert loaded.stderr == f"{file.resolve()}: bound to the record {id}.\n"
-    assert axon("show", "train.ipynb", "--store-url", elsewhere, "--json").json["id"] == id
-
-
 def test_a_dump_on_standard_output_is_the_archive_alone(
     process: Axon, records: NotebookRepository
 ) -> None:
@@ -232,18 +220,6 @@ def after_statement(kind: str, number: int, action: Any) -> Iterator[None]:
 
 def interrupt() -> None:
     raise KeyboardInterrupt
-
-
-def test_an_interrupted_dump_leaves_the_file_as_it_was(
-    axon: Axon, records: NotebookRepository
-) -> None:
-    make_large_records(records)
-    Path("all.zip").write_text("precious")
-    with after_statement("SELECT axonml_contents.seq", 1, interrupt):
-        ran = axon("dump", "all.zip", "--force")
-    assert (ran.exit_code, ran.stderr) == (130, "all.zip was not written.\nInterrupted.\n")
-    assert Path("all.zip").read_text() == "precious"
-    assert os.listdir() == ["all.zip"]
 
 
 def test_an_interrupted_load_is_continued(

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engines import postgresql
 
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     NewNotebook,
     NotebookCheckpoint,
-    RunStatus,
     UpdateCheckpoint,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
-from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 from .conftest import USER, Axon
 
@@ -360,33 +356,6 @@ def test_what_is_kept(
     assert epochs(axon("prune", notebook_id, "--json", *rules).json["checkpoints"]) == going
 
 
-def test_a_record_without_the_metric_is_left_alone_and_named(
-    axon: Axon,
-    repository: NotebookRepository,
-    make: Make,
-    notebook_id: str,
-    series: list[NotebookCheckpoint],
-) -> None:
-    other = repository.create(NewNotebook(user_id=USER, name="other")).id
-    for epoch in range(3):
-        make(other, epoch, {"score": epoch, "loss": math.nan})
-    repository.create_checkpoint(
-        NewCheckpoint(notebook_id=other, epoch=9, step=9, metrics={"acc": 1.0})
-    )
-    for metric in ("acc", "val.loss"):
-        ran = axon("prune", "--all", "--keep-best", metric, "--keep-newest", "1", "--yes", "--json")
-        assert {one["notebook_id"] for one in ran.json["checkpoints"]} <= {notebook_id}
-        assert ran.json["left_alone"] == [other]
-        said = (
-            f"Skipped: {other} (other), where no checkpoint with state files has a number "
-            f"'{metric}'.\n"
-        )
-        assert said in ran.stderr
-    assert len([one for one in repository.list_checkpoints(other) if one.model_state_path]) == 3
-    ran = axon("prune", other, "--keep-best", "score", "--yes", "--json").json
-    assert (len(ran["checkpoints"]), ran["left_alone"]) == (2, [])
-
-
 def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make) -> None:
     owners = {
         repository.create(NewNotebook(user_id=user, name="n")).id: user
@@ -400,33 +369,3 @@ def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make
 
 
 # PostgreSQL
-
-
-def test_a_user_of_a_shared_database_sees_and_prunes_her_own(
-    axon: Axon, tmp_path: Path, root: Path
-) -> None:
-    server = postgresql()
-    database = server.new_database()
-    owners_url = server.url(database)
-    with closing(open_store(owners_url)) as store:
-        store.separate_users([Role("prunes_from_a_shell", USER)])
-    url = server.url(database, user="prunes_from_a_shell")
-    with training(owners_url, root) as (everybodys, make_theirs):
-        theirs = everybodys.create(NewNotebook(user_id="bob", name="n")).id
-        of_bob = make_theirs(theirs, 0, {"loss": 1})
-    with training(url, root) as (repository, make):
-        mine = repository.create(NewNotebook(user_id=USER, name="n")).id
-        made = [make(mine, n, {"loss": n}, run_id="r") for n in range(3)]
-        repository.runs.update_status(mine, "r", RunStatus.COMPLETED)
-        shown = axon("checkpoints", mine, "--json", "--store-url", url).json
-        assert shown == [one.to_json() for one in made[::-1]]
-        assert axon("checkpoints", theirs, "--store-url", url).exit_code == 3
-        assert axon("restore", of_bob.id, "--store-url", url).exit_code == 3
-        assert axon("pin", made[0].id, "--store-url", url).exit_code == 0
-        pruned = axon(
-            "prune", mine, "--keep-newest", "1", "--yes", "--json", "--store-url", url
-        ).json
-        assert epochs(pruned["checkpoints"]) == [1]
-        assert axon("restore", mine, "--latest", "--store-url", url).exit_code == 0
-    assert Path("model.safetensors").read_text() == "model 2"
-    assert Path(of_bob.model_state_path).exists()

@@ -122,28 +122,6 @@ def test_of_two_records_of_a_file_the_first_gets_it_and_both_are_kept_as_they_ar
     assert [len(records.list_checkpoints(id)) for id in (first, later)] == [1, 1]
 
 
-def test_a_record_here_that_is_the_first_stays(
-    axon: Axon, url: str, records: NotebookRepository, data: Path, tmp_path: Path
-) -> None:
-    file = written(tmp_path, "a.ipynb")
-    origin = read_origin(data)
-    first, later = record(records, file, origin), record(records, file, LOST)
-    assert "other-origin" not in found(axon, url)
-    assert axon("doctor", "--rebind", "--json", "--store-url", url).json["rebound"] == []
-    assert records.find_by_path(origin, str(file)).id == first  # type: ignore[union-attr]
-    assert records.find_by_path(LOST, str(file)).id == later  # type: ignore[union-attr]
-
-
-def test_a_file_of_another_users_record_is_left_alone(
-    axon: Axon, url: str, records: NotebookRepository, data: Path, tmp_path: Path
-) -> None:
-    file = written(tmp_path, "a.ipynb")
-    record(records, file, LOST)
-    bobs = record(records, file, origin := read_origin(data), user="bob")
-    assert axon("doctor", "--rebind", "--json", "--store-url", url).json["rebound"] == []
-    assert records.find_by_path(origin, str(file)).id == bobs  # type: ignore[union-attr]
-
-
 @pytest.mark.parametrize("content", ["", "garbage"])
 def test_a_damaged_origin_is_told_and_left_as_it_is(axon: Axon, data: Path, content: str) -> None:
     data.mkdir()

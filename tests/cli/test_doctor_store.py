@@ -164,33 +164,6 @@ def test_a_server_that_is_not_there_is_told(axon: Axon, tmp_path: Path) -> None:
     assert json.dumps(told)
 
 
-def test_state_files_are_compared_with_the_records_on_every_engine(
-    axon: Axon, store: Store, records: NotebookRepository, jupyter: Path
-) -> None:
-    root = jupyter / "data" / "axon_notebooks" / "states"
-    history(records)
-    for id in ("there", "gone"):
-        file = root / "nb" / id / "model.bin"
-        file.parent.mkdir(parents=True)
-        file.write_bytes(b"weights")
-        records.create_checkpoint(
-            NewCheckpoint(
-                id=id, notebook_id="nb", epoch=0, step=0, metrics={}, model_state_path=str(file)
-            )
-        )
-    file.unlink()
-    stray = root / "nb" / "stray"
-    stray.mkdir()
-    facts, problems = report(axon, store)
-    assert problems.keys() == {"missing-state-files"}
-    assert problems["missing-state-files"]["items"] == [str(file)]
-    os.utime(stray, (0, 0))
-    facts, problems = report(axon, store)
-    assert problems.keys() == {"missing-state-files", "folders-without-record"}
-    assert problems["folders-without-record"]["items"] == [str(stray)]
-    assert facts["versions"]["psycopg"]
-
-
 def test_a_damaged_checkpoint_is_told_and_its_folder_is_no_stray(
     axon: Axon, store: Store, records: NotebookRepository, jupyter: Path
 ) -> None:

@@ -78,27 +78,6 @@ def test_run_again_it_adds_users_and_leaves_what_the_others_have(
     assert (folder / f"{new}.pgpass").exists()
 
 
-def test_a_role_that_is_given_to_another_user_is_said_to_be_and_doctor_tells_the_one_who_had_it(
-    axon: Axon, url: str
-) -> None:
-    as_role = str(make_url(url).set(username="shared_out").render_as_string())
-    axon("init-db", "--store-url", url, "--user", f"{USER}=shared_out")
-    assert axon("doctor", "--store-url", as_role).exit_code == 0
-    moved = axon("init-db", "--store-url", url, "--user", "mallory=shared_out")
-    assert (
-        f"The role shared_out belonged to the user {USER} and belongs to mallory now"
-        in moved.stderr
-    )
-    told = axon("doctor", "--json", "--store-url", as_role)
-    [problem] = told.json["problems"]
-    assert problem["code"] == "another-users-role"
-    assert f"belongs to the user mallory, and this server's user is {USER}" in problem["message"]
-    with closing(postgresql().connect(str(make_url(url).database))) as connection:
-        connection.execute("DELETE FROM axon_roles")
-    told = axon("doctor", "--json", "--store-url", as_role)
-    assert [problem["code"] for problem in told.json["problems"]] == ["role-of-nobody"]
-
-
 def test_what_it_refuses_changes_nothing(axon: Axon, url: str, tmp_path: Path) -> None:
     folder = tmp_path / "passfiles"
     refused = axon(
@@ -115,26 +94,6 @@ def test_what_it_refuses_changes_nothing(axon: Axon, url: str, tmp_path: Path) -
     assert refused.exit_code == 1
     assert "role 'postgres': is a superuser" in refused.stderr
     assert list(folder.iterdir()) == []
-    assert axon("init-db", "--store-url", url, "--json").json == []
-
-
-def test_users_of_a_file_are_not_kept_apart(axon: Axon) -> None:
-    refused = axon("init-db", "--user", "eve")
-    assert refused.exit_code == 4
-    assert "init-db is for PostgreSQL" in refused.stderr
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        ("--user", "gus", "--user", "heidi=gus"),
-        ("--user", "gus", "--admin", "gus"),
-    ],
-)
-def test_a_role_of_two_users_is_a_usage_error(axon: Axon, url: str, given: tuple[str, ...]) -> None:
-    refused = axon("init-db", "--store-url", url, *given)
-    assert refused.exit_code == 2
-    assert "gus is given more than once" in " ".join(refused.stderr.split())
     assert axon("init-db", "--store-url", url, "--json").json == []
 
 

@@ -165,23 +165,6 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
     assert restored() == [*IDS]
 
 
-def test_files_that_were_not_copied_along_are_told_with_where_they_should_be(
-    axon: Axon, jupyter: Path, trained: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (jupyter / "data").rename(jupyter / "copied")
-    monkeypatch.setenv("JUPYTER_DATA_DIR", str(jupyter / "copied"))
-    states = jupyter / "copied" / "axon_notebooks" / "states"
-    shutil.rmtree(states)
-    ran = axon("restore", "first")
-    assert ran.exit_code != 0
-    assert str(states / trained / "first" / "model.bin") in ran.stderr.replace("\n", "")
-    found = problems(axon)
-    assert found.keys() == {"missing-state-files"}
-    assert str(states) in found["missing-state-files"]["advice"]
-    assert "states_root" in found["missing-state-files"]["advice"]
-    assert len(found["missing-state-files"]["items"]) == 3
-
-
 def test_files_that_were_copied_in_part_are_told(axon: Axon, root: Path, trained: str) -> None:
     (root / trained / "second" / "model.bin").write_text("sec")
     found = problems(axon)

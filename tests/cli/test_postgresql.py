@@ -105,20 +105,6 @@ def test_who_acts_as_the_user_of_the_role_or_asks_for_what_it_is_shown_is_let_in
     assert axon("show", "of-bob", "--store-url", as_bob).exit_code == 0
 
 
-def test_a_role_of_nobody_and_an_administrators_role(axon: Axon, as_bob: str, url: str) -> None:
-    role = str(make_url(as_bob).username)
-    with closing(open_store(url)) as store:
-        store.separate_users([Role(role, "boss", admin=True)])
-    assert axon("list", "--user", "bob", "--store-url", as_bob).exit_code == 0
-    assert axon("list", "--store-url", as_bob).exit_code == 0
-    with closing(postgresql().connect(str(make_url(url).database))) as owner:
-        owner.execute("DELETE FROM axon_roles")
-    ran = axon("list", "--store-url", as_bob)
-    assert ran.exit_code == 4
-    assert f"the role {role} stands for no user there" in ran.stderr
-    assert f"--user {USER}={role}" in ran.stderr
-
-
 def test_doctor_names_a_passfile_that_is_ignored(axon: Axon, url: str, tmp_path: Path) -> None:
     passfile = tmp_path / "passfile"
     passfile.touch(0o644)

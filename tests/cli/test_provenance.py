@@ -64,15 +64,6 @@ def test_two_checkpoints_are_compared(axon: Axon, checkpoints: NotebookRepositor
     assert "torch 2.1 2.2" in said
 
 
-def test_what_is_the_same_is_said_to_be(axon: Axon, checkpoints: NotebookRepository) -> None:
-    said = axon("diff", "aaaa", "aaaa").stdout
-    assert "The code is the same (executed cells)" in said
-    assert "The environment is the same" in said
-    unknown = axon("diff", "aabb", "rest").stdout
-    assert "The code is the same (the saved notebooks)" in unknown
-    assert "The environments cannot be compared" in unknown
-
-
 def test_where_a_checkpoint_came_from(axon: Axon, checkpoints: NotebookRepository) -> None:
     said = [" ".join(line.split()) for line in axon("provenance", "aaaa").stdout.splitlines()]
     assert "git c1" in said
@@ -144,10 +135,6 @@ def test_code_that_was_changed_before_a_run_was_resumed_is_told(
     [
         (("provenance", "zz"), 3, "checkpoint zz not found"),
         (("diff", "aa", "rest"), 3, "aa could be any of 2 checkpoints: aaaa-1, aabb-2"),
-        (("diff", "rest", "zz"), 3, "checkpoint zz not found"),
-        (("diff", "rest", ""), 3, "an empty name; give the id of a checkpoint"),
-        (("diff", "rest"), 2, "Missing argument"),
-        (("export", "--checkpoint", "zz"), 3, "checkpoint zz not found"),
         (("export", "--checkpoint", "rest", "--script"), 3, "code of checkpoint rest not found"),
         (("export",), 2, "name either a record or"),
         (("export", "nb", "--checkpoint", "rest"), 2, "name either a record or"),

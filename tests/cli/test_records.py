@@ -43,13 +43,6 @@ def test_a_store_that_is_not_there_is_said_so_and_not_made(
     assert not db.parent.exists()
 
 
-def test_records_are_listed_the_last_changed_first(axon: Axon, records: NotebookRepository) -> None:
-    first, _ = make(records, "first"), make(records, "second")
-    assert names(axon("list").stdout) == ["second", "first"]
-    records.update(first, UpdateNotebook(description="changed"))
-    assert names(axon("list").stdout) == ["first", "second"]
-
-
 def test_one_sees_ones_own_records_unless_asked_for_more(
     axon: Axon, records: NotebookRepository
 ) -> None:
@@ -72,24 +65,6 @@ def test_status_tag_and_search_narrow_the_list(axon: Axon, records: NotebookRepo
     assert names(axon("list", "--tag", "keep").stdout) == ["other"]
     assert names(axon("list", "--search", "SPIRALS").stdout) == ["other", "Spirals"]
     assert axon("list", "--status", "great").exit_code == 2
-
-
-def test_a_limited_list_says_what_it_leaves_out(axon: Axon, records: NotebookRepository) -> None:
-    for number in range(3):
-        make(records, f"n{number}")
-    ran = axon("list", "--limit", 2)
-    assert names(ran.stdout) == ["n2", "n1"]
-    assert ran.stderr == "2 of 3; --limit shows more.\n"
-    assert axon("list", "--limit", 3).stderr == ""
-    assert axon("list", "--limit", 0).exit_code == 2
-
-
-def test_a_list_in_json_holds_the_summaries(axon: Axon, records: NotebookRepository) -> None:
-    assert axon("list", "--json").json == []
-    notebook_id = make(records, cells=[NotebookCell(source="1"), NotebookCell(source="2")])
-    (listed,) = axon("list", "--json").json
-    assert listed == records.find_summary(notebook_id).to_json()
-    assert listed["cell_count"] == 2
 
 
 def test_a_record_is_shown_by_id_by_its_beginning_and_by_its_file(
@@ -198,15 +173,3 @@ def test_a_record_is_shown_with_cells_outputs_and_checkpoints(
         json.loads(axon("show", notebook_id, "--json").stdout)
         == records.find_by_id(notebook_id).to_json()
     )
-
-
-def test_older_versions_are_listed_by_ids_that_export_takes(
-    axon: Axon, records: NotebookRepository
-) -> None:
-    id = make(records, cells=[NotebookCell(source="as it was")])
-    assert "version " not in axon("show", id).stdout
-    records.update(id, UpdateNotebook(cells=[NotebookCell(source="as it is")]))
-    shown = axon("show", id).stdout
-    [newest, older] = [one.id for one in records.versions.list(id)]
-    assert shown.index(newest) < shown.index(older)
-    assert "as it was" in axon("export", id, "--version", older, "-o", "-").stdout

@@ -26,7 +26,7 @@ from support.factories import (
 
 from jupyter_axon_notebooks.background import BackgroundWork
 from jupyter_axon_notebooks.garbage import GarbageCollector, Pace
-from jupyter_axon_notebooks.repository import NotebookRepository, garbage
+from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.runs import run_key
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
@@ -151,35 +151,6 @@ def test_staged_contents_are_removed_by_the_second_collection(tmp_path: Path) ->
     collect(collection)
     assert not any(count_rows(store).values())
     store.close()
-
-
-def test_the_file_of_a_store_shrinks(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/axon.db")
-    repository = NotebookRepository(store)
-    repository.create(new_notebook(code("a", "0"), id="nb"))
-    for n in range(1, 9):
-        update_cells(repository, code("a", f"{n}" * 1_000_000))
-    store.close()
-    before = (tmp_path / "axon.db").stat().st_size
-    collect(garbage_collector(store, tmp_path, 1))
-    store.close()
-    assert (tmp_path / "axon.db").stat().st_size < before / 2
-
-
-def test_work_stops_after_the_current_step(
-    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(garbage, "_TRANSACTION_TIME", 0.0)
-    stopping = threading.Event()
-    create_versions(repository, 30)
-    steps = repository.garbage.remove_versions("nb", 1)
-    for step in Pace(stopping).steps(steps):
-        if step.versions:
-            stopping.set()
-    assert repository.versions.count("nb") == 29
-    garbage_collector(store, tmp_path, 1).collect(Pace(stopping))
-    assert repository.versions.count("nb") == 29
-    check_contents(store)
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,7 +16,7 @@ from support.factories import (
 )
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
-from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
+from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -94,25 +93,6 @@ def test_a_checkpoint_refers_only_to_versions_of_its_notebook(
     assert repository.runs.get("nb", "new") is None
 
 
-def test_an_unknown_notebook_has_no_checkpoints(
-    repository: NotebookRepository, store: Store
-) -> None:
-    with pytest.raises(NotFound, match="notebook nb not found"):
-        create(repository, "cp", run_id="r")
-    assert not any(count_rows(store).values())
-    assert repository.list_checkpoints("nb") == []
-
-
-def test_an_existing_checkpoint_id_is_rejected(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    created = create(repository, "cp", {"loss": 1})
-    with pytest.raises(Conflict, match="cp"):
-        create(repository, "cp", {"loss": 0}, run_id="new")
-    assert repository.get_checkpoint("cp") == created
-    assert repository.runs.get("nb", "new") is None
-
-
 def test_epoch_and_step_are_unique_within_a_run(
     repository: NotebookRepository, notebook_id: str
 ) -> None:
@@ -150,40 +130,6 @@ def test_metrics_are_added_to_a_checkpoint(
 
 
 # Listing
-
-
-def test_checkpoints_are_listed_newest_first_and_paginated(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    create_notebooks(repository, "other")
-    repository.create_checkpoint(new_checkpoint("other", id="foreign"))
-    created = [
-        create(repository, id, epoch=9 - n, run_id="r" if n % 2 else "s")
-        for n, id in enumerate("zabcy")
-    ]
-    assert ids(repository.list_checkpoints("nb")) == list("ycbaz")
-    assert ids(repository.list_checkpoints("nb", 2, 1)) == ["c", "b"]
-    assert ids(repository.list_checkpoints("nb", offset=3)) == ["a", "z"]
-    assert repository.list_checkpoints("nb", 0) == []
-    assert ids(repository.list_checkpoints("nb", since=created[2].created_at)) == ["y", "c"]
-    assert repository.list_checkpoints("nb", since=created[-1].created_at) == []
-    assert ids(repository.list_checkpoints("nb", run_id="r")) == ["c", "a"]
-    assert ids(repository.list_checkpoints("nb", 1, since=created[0].created_at, run_id="s")) == [
-        "y"
-    ]
-    assert repository.checkpoints.count("nb") == 5
-    assert repository.checkpoints.count("nb", since=created[0].created_at, run_id="s") == 2
-
-
-def test_the_latest_checkpoint_of_a_notebook_or_run_is_found(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    assert repository.checkpoints.get_latest("nb") is None
-    create(repository, "1", epoch=5, run_id="r")
-    create(repository, "2", epoch=1, run_id="s")
-    for run_id, expected in ((None, "2"), ("r", "1"), ("s", "2")):
-        assert repository.checkpoints.get_latest("nb", run_id=run_id).id == expected
-    assert repository.checkpoints.get_latest("nb", run_id="t") is None
 
 
 # Ranking
@@ -235,19 +181,6 @@ def test_the_best_checkpoints_are_listed_best_first(
 
 
 # Labels and states
-
-
-def test_labels_are_updated(repository: NotebookRepository, notebook_id: str) -> None:
-    created = create(repository, "cp", {"loss": 1}, tags=["a"])
-    assert repository.checkpoints.update("cp", UpdateCheckpoint()) == created
-    pinned = repository.checkpoints.update("cp", UpdateCheckpoint(pinned=True))
-    assert (pinned.pinned, pinned.tags) == (True, ["a"])
-    tagged = repository.checkpoints.update("cp", UpdateCheckpoint(tags=[]))
-    assert (tagged.pinned, tagged.tags) == (True, [])
-    assert repository.checkpoints.update("cp", UpdateCheckpoint(pinned=False)).pinned is False
-    assert find_best(repository, "loss", True) == "cp"
-    with pytest.raises(NotFound, match="checkpoint x not found"):
-        repository.checkpoints.update("x", UpdateCheckpoint(pinned=True))
 
 
 def test_states_are_attached_separately(repository: NotebookRepository, notebook_id: str) -> None:
@@ -341,40 +274,6 @@ def test_runs_of_two_notebooks_may_share_an_id(
     assert repository.runs.get("nb", "r") is None
     assert repository.runs.list("other") == [run]
     assert repository.checkpoints.count("other", run_id="r") == 1
-
-
-RUN_IDS = ("a/b", "nb/r", "../..", "NUL \0", "\ud800", "\ud7ff", "Läufe 🏃", " padded ", "x" * 255)
-
-
-@pytest.mark.parametrize("id", RUN_IDS)
-def test_a_run_id_is_any_text_that_is_not_blank(
-    repository: NotebookRepository, notebook_id: str, id: str
-) -> None:
-    create_notebooks(repository, "nb/r", "other")
-    for n, notebook in enumerate(("nb", "nb/r", "other")):
-        repository.create_checkpoint(new_checkpoint(notebook, {"loss": n}, run_id=id))
-        assert [run.id for run in repository.runs.list(notebook)] == [id]
-        assert [one.run_id for one in repository.list_checkpoints(notebook, run_id=id)] == [id]
-        assert [one.run_id for one in repository.series.list(notebook, run_id=id)] == [id]
-        repository.runs.renew(notebook, id, datetime(2999, 1, 1, tzinfo=timezone.utc))
-    repository.runs.update_status("nb", id, RunStatus.COMPLETED)
-    found = [repository.runs.get(notebook, id) for notebook in ("nb", "nb/r", "other")]
-    assert [run and run.status.value for run in found] == ["completed", "running", "running"]
-
-
-@pytest.mark.parametrize("id", ["", " ", "\t\n", "x" * 256, "x" * 1_000_000])
-def test_an_invalid_run_id_is_rejected(
-    repository: NotebookRepository, notebook_id: str, id: str
-) -> None:
-    for start in (
-        lambda: create(repository, "cp", run_id=id),
-        lambda: repository.runs.start("nb", id=id),
-    ):
-        with pytest.raises(InvalidData, match="expected") as raised:
-            start()
-        assert raised.value.path == "$.run_id"
-        assert len(str(raised.value)) < 200
-    assert repository.runs.list("nb") == repository.list_checkpoints("nb") == []
 
 
 def test_a_run_continues_a_checkpoint_of_its_notebook(

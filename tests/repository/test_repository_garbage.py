@@ -30,7 +30,6 @@ from support.factories import (
     new_notebook,
     new_save,
     read_contents,
-    update_cells,
 )
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
@@ -88,38 +87,6 @@ def test_the_version_of_a_checkpoint_is_kept(
     assert repository.garbage.list_notebooks(1) == ["nb"]
     assert collect(repository, 1).versions == 1
     assert list_versions(repository) == versions[2:]
-
-
-def test_a_content_is_removed_with_the_last_version_that_lists_it(
-    repository: NotebookRepository, store: Store
-) -> None:
-    create_versions(repository, 1)
-    update_cells(repository, code("a", "other"))
-    update_cells(repository, code("a", "same"), code("b", "0", "0"))
-    assert collect(repository, 1) == Removal(versions=2, contents=1)
-    assert repository.find_by_id("nb").cells == [code("a", "same"), code("b", "0", "0")]
-    update_cells(repository, code("a", "new"))
-    collect(repository, 1)
-    assert len(read_contents(store)) == 1
-
-
-def test_other_notebooks_are_unchanged(repository: NotebookRepository) -> None:
-    create_versions(repository, 3)
-    others = create_versions(repository, 3, id="nb/1")
-    collect(repository, 1)
-    assert list_versions(repository, "nb/1") == others
-    assert repository.garbage.list_notebooks(1) == ["nb/1"]
-
-
-def test_each_step_leaves_a_consistent_store(
-    repository: NotebookRepository, store: Store, small_steps: None
-) -> None:
-    create_versions(repository, 5)
-    counts = set()
-    for _ in repository.garbage.remove_versions("nb", 1):
-        check_contents(store)
-        counts.add(repository.versions.count("nb"))
-    assert counts == {5, 4, 3, 2, 1}
 
 
 def test_a_notebook_with_a_damaged_record_keeps_its_history(

@@ -99,10 +99,6 @@ def test_paths_are_stored_relative_and_returned_absolute(
     assert store.checkpoints.get(doc_id="d")["model_state_path"] == "/models/w.pt"
 
 
-def test_moved_states_can_be_read(moved: tuple[NotebookRepository, StateStorage]) -> None:
-    assert read_states(*moved) == ["c", "b", "a"]
-
-
 def test_a_moved_state_is_not_written_again(moved: tuple[NotebookRepository, StateStorage]) -> None:
     repository, states = moved
     for checkpoint in repository.list_checkpoints("nb"):
@@ -114,16 +110,6 @@ def test_a_moved_state_is_not_written_again(moved: tuple[NotebookRepository, Sta
             lambda path: states.can_read(path, "nb"),
         )
         assert again == checkpoint
-
-
-def test_pruning_removes_moved_states(moved: tuple[NotebookRepository, StateStorage]) -> None:
-    repository, states = moved
-    plan = repository.retention.plan("nb", [Newest(1)])
-    assert [one.checkpoint.id for one in plan.prunable] == ["b", "a"]
-    assert plan.size == 2
-    repository.retention.prune("nb", [Newest(1)])
-    assert [path.parent.name for path in Path(states.root).rglob("*.pt")] == ["c"]
-    assert not list(Path(states.root).rglob(".*"))
 
 
 def test_states_on_another_machine_are_not_pruned(

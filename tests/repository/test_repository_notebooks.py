@@ -20,7 +20,7 @@ from support.factories import (
     to_json_text,
 )
 
-from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, Stale
+from jupyter_axon_notebooks.errors import Conflict, InvalidData, Stale
 from jupyter_axon_notebooks.records import (
     CellOutput,
     CellStatus,
@@ -106,11 +106,6 @@ def test_a_record_is_read_as_it_was_returned(repository: NotebookRepository) -> 
     assert found.cells[2].status is CellStatus.RUNNING
 
 
-def test_a_notebook_gets_an_id_unless_one_is_given(repository: NotebookRepository) -> None:
-    assert repository.create(new_notebook(id="mine")).id == "mine"
-    assert len({repository.create(new_notebook()).id for _ in range(3)}) == 3
-
-
 def test_an_existing_id_is_rejected(repository: NotebookRepository, store: Store) -> None:
     created = repository.create(new_notebook(code("c", "mine"), id="taken"))
     before = count_rows(store)
@@ -142,11 +137,6 @@ def test_duplicate_cell_ids_are_rejected(repository: NotebookRepository, store: 
 
 
 # Finding and listing
-
-
-def test_an_unknown_id_finds_nothing(repository: NotebookRepository) -> None:
-    assert repository.find_by_id("nowhere") is None
-    assert repository.find_summary("nowhere") is None
 
 
 def test_lists_are_sorted_by_update_time_and_paginated(repository: NotebookRepository) -> None:
@@ -258,43 +248,6 @@ def test_an_update_changes_only_the_given_field_and_the_time(
     assert replace(updated, updated_at=created.updated_at) == replace(created, **expected)
 
 
-def test_an_empty_update_changes_the_update_time(repository: NotebookRepository) -> None:
-    created = repository.create(new_notebook(code("a")))
-    updated = repository.update(created.id, UpdateNotebook())
-    assert updated.updated_at > created.updated_at
-    assert updated.version_id == created.version_id
-
-
-def test_update_status_changes_the_status(repository: NotebookRepository) -> None:
-    created = repository.create(new_notebook())
-    for status in NotebookStatus:
-        assert repository.update_status(created.id, status).status is status
-
-
-def test_a_cell_is_replaced(repository: NotebookRepository) -> None:
-    created = repository.create(
-        new_notebook(code("a", "1"), code("b", "2", "printed", count=1), code("c", "3"))
-    )
-    cell = markdown("b", "text", metadata={"k": 1})
-    updated = repository.update_cell(created.id, cell)
-    assert updated.cells == [created.cells[0], cell, created.cells[2]]
-    assert repository.find_by_id(created.id) == updated
-    assert updated.updated_at > created.updated_at
-
-
-def test_a_cell_is_changed_by_a_function(repository: NotebookRepository) -> None:
-    running = code("b", "2", "printed", count=1, status=CellStatus.RUNNING)
-    created = repository.create(new_notebook(code("a", "1"), running, code("c", "3")))
-
-    def change(cell: NotebookCell) -> NotebookCell:
-        assert cell == running
-        return replace(cell, id="other", source="new")
-
-    updated = repository.change_cell(created.id, "b", change)
-    assert updated.cells == [created.cells[0], replace(running, source="new"), created.cells[2]]
-    assert repository.find_by_id(created.id) == updated
-
-
 def test_a_file_without_cells_gets_no_starter_cells(repository: NotebookRepository) -> None:
     assert repository.create(new_notebook(metadata=_file_metadata())).cells == []
     assert (
@@ -339,47 +292,6 @@ def test_a_cell_is_inserted_at_a_valid_position_or_appended(
     updated = repository.add_cell(created.id, code("n", "n"), position)
     assert "".join(sources(updated.cells)) == expected
     assert repository.find_by_id(created.id) == updated
-
-
-def test_adding_an_existing_cell_id_is_rejected(repository: NotebookRepository) -> None:
-    created = repository.create(new_notebook(code("a", "1"), code("b", "2")))
-    with pytest.raises(Conflict, match="cell b"):
-        repository.add_cell(created.id, code("b", "3"), 1)
-    assert repository.find_by_id(created.id) == created
-
-
-@pytest.mark.parametrize(
-    ("missing", "operation"),
-    [
-        ("notebook x", lambda r: r.update("x", UpdateNotebook(name="n"))),
-        ("notebook x", lambda r: r.update("x", UpdateNotebook(cells=[]))),
-        ("notebook x", lambda r: r.update_status("x", NotebookStatus.DRAFT)),
-        ("notebook x", lambda r: r.update_cell("x", code("a"))),
-        ("notebook x", lambda r: r.change_cell("x", "a", lambda cell: cell)),
-        ("notebook x", lambda r: r.add_cell("x", code("a"))),
-        ("notebook x", lambda r: r.delete_cell("x", "a")),
-        ("notebook x", lambda r: r.save("x", new_save(code("a")))),
-        ("notebook x", lambda r: r.delete("x")),
-        ("cell y", lambda r: r.update_cell("nb", code("y"))),
-        ("cell y", lambda r: r.change_cell("nb", "y", lambda cell: cell)),
-        ("cell y", lambda r: r.delete_cell("nb", "y")),
-        ("version v", lambda r: r.versions.diff("nb", r.find_by_id("nb").version_id, "v")),
-        ("version v", lambda r: r.versions.diff("nb", "v", r.find_by_id("nb").version_id)),
-    ],
-)
-def test_a_missing_record_is_named(
-    repository: NotebookRepository,
-    states: RecordedStates,
-    missing: str,
-    operation: Callable[[NotebookRepository], object],
-) -> None:
-    created = repository.create(new_notebook(code("a"), id="nb"))
-    with pytest.raises(NotFound) as raised:
-        operation(repository)
-    assert f"{raised.value.kind} {raised.value.id}" == missing
-    assert str(raised.value) == f"{missing} not found"
-    assert repository.find_by_id("nb") == created
-    assert states.removed == []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +12,6 @@ from support.factories import code, count_rows, new_checkpoint, new_notebook, ne
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
 from jupyter_axon_notebooks.provenance import (
     Change,
-    CheckpointDiff,
     Environment,
     ExecutedCell,
     GitState,
@@ -74,22 +72,6 @@ def test_provenance_is_returned_as_it_was_stored(
     assert [(cell.source, cell.outputs) for cell in found.version.cells] == [("x = 1", [])]
 
 
-def test_equal_provenance_is_stored_once(
-    repository: NotebookRepository, store: Store, notebook: str
-) -> None:
-    def add(cells: list[ExecutedCell], environment: Environment = ENVIRONMENT) -> int:
-        """Add provenance; return the number of new documents."""
-        before = len(store.provenance)
-        repository.provenance.add(notebook, cells, environment)
-        return len(store.provenance) - before
-
-    cells = execute("a", "b", "a")
-    assert add(cells) == 4  # two sources, the environment, the list
-    assert add(cells) == 0
-    assert add([*cells, ExecutedCell(source="c")]) == 2  # a source, a list
-    assert add(cells, Environment(python="3.12")) == 2  # an environment, a list
-
-
 def test_concurrent_writers_store_equal_provenance_once(
     repository: NotebookRepository, store: Store, notebook: str
 ) -> None:
@@ -142,24 +124,6 @@ def test_damaged_provenance_is_named(
     )
     with pytest.raises(RecordDamaged, match=f"provenance {provenance_id} is damaged.*missing"):
         repository.provenance.get(checkpoint_id)
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        lambda provenance: provenance.get("nowhere"),
-        lambda provenance: provenance.get_script("nowhere"),
-        lambda provenance: provenance.get_notebook("nowhere"),
-        lambda provenance: provenance.diff("cp", "nowhere"),
-        lambda provenance: provenance.diff("nowhere", "cp"),
-    ],
-)
-def test_a_missing_checkpoint_is_named(
-    repository: NotebookRepository, notebook: str, read: Callable[[Any], object]
-) -> None:
-    create_checkpoint(repository, id="cp")
-    with pytest.raises(NotFound, match="checkpoint nowhere not found"):
-        read(repository.provenance)
 
 
 def test_flags_compare_the_executed_cells_with_the_saved_notebook(
@@ -218,17 +182,6 @@ def test_checkpoints_are_compared_by_executed_cells_metrics_and_environment(
         Change(name="numpy", before="2.3", after="2.4"),
         Change(name="torch", before="2.9"),
     ]
-
-
-def test_versions_are_compared_if_the_executed_cells_are_unknown(
-    repository: NotebookRepository, notebook: str
-) -> None:
-    one = create_checkpoint(repository, execute("x = 9"))
-    repository.save(notebook, new_save(code("c1", "x = 2")))
-    other = create_checkpoint(repository, step=1)
-    change = CellChange(cell_id="c1", change="changed", before="x = 1", after="x = 2")
-    expected = CheckpointDiff(before=one, after=other, sources=[change])
-    assert repository.provenance.diff(one, other) == expected
 
 
 def test_executed_cells_of_two_notebooks_are_compared_by_source(

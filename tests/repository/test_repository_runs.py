@@ -18,7 +18,6 @@ from support.factories import (
 from jupyter_axon_notebooks.errors import Conflict, NotFound
 from jupyter_axon_notebooks.records import (
     NotebookStatus,
-    RunProcess,
     RunStatus,
     TrainingRun,
     UpdateCheckpoint,
@@ -50,15 +49,6 @@ def save(repository: NotebookRepository, status: NotebookStatus = NotebookStatus
 
 def read_stored_status(store: Store, id: str, notebook_id: str = "nb") -> str:
     return str(store.runs.get(doc_id=run_key(notebook_id, id))["status"])
-
-
-def test_a_run_stores_its_process_and_lease(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    process = RunProcess(host="gpu1", pid=7, started_at=LONG_AGO)
-    run = repository.runs.start("nb", id="r", process=process, lease_until=FAR_AHEAD)
-    assert (run.process, run.lease_until, run.status) == (process, FAR_AHEAD, RunStatus.RUNNING)
-    assert repository.runs.get("nb", "r") == run
 
 
 def test_only_the_lease_of_a_running_run_is_extended(

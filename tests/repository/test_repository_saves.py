@@ -108,20 +108,6 @@ def test_a_save_replaces_the_tags_of_the_file_and_keeps_others(
         assert repository.save("nb", new_save(tags=tags)).metadata.tags == expected
 
 
-def test_a_save_replaces_the_notes_on_the_file(repository: NotebookRepository) -> None:
-    def save(id: str, **axon: Any) -> dict[str, Any]:
-        metadata = NotebookMetadata(extra={"axon": axon} if axon else {})
-        return repository.save(id, new_save(metadata=metadata)).metadata.extra
-
-    metadata = NotebookMetadata(extra={"axon": {"copied_from": "x"}})
-    repository.create(new_notebook(id="copy", metadata=metadata))
-    assert save("copy", notes=["bad"]) == {"axon": {"copied_from": "x", "notes": ["bad"]}}
-    assert save("copy") == {"axon": {"copied_from": "x"}}
-    repository.create(new_notebook(id="other"))
-    assert save("other", notes=["bad"]) == {"axon": {"notes": ["bad"]}}
-    assert save("other") == {}
-
-
 def test_the_update_time_changes_only_with_the_content(repository: NotebookRepository) -> None:
     cells = [code("a", "1", "x", count=1)]
     before = repository.create(new_notebook(id="nb"), new_save(*cells))
@@ -153,26 +139,6 @@ def large_cells(
 ) -> list[NotebookCell]:
     repeats = kilobytes * 1000 // cells // (len(text) + 1)
     return [code(f"c{n}", source, f"{n}{text}" * repeats, count=1) for n in range(cells)]
-
-
-def test_a_large_notebook_is_recorded_like_a_small_one(
-    repository: NotebookRepository, store: Store
-) -> None:
-    first = large_cells(10_000)
-    created = repository.create(new_notebook(id="nb"), new_save(*first))
-    assert created.cells == repository.find_by_id("nb").cells == first
-    repository.create_checkpoint(new_checkpoint("nb"))
-    second = large_cells(10_000, "yz", "2")
-    repository.save("nb", new_save(*second))
-    third = large_cells(10_000, "abc", "2")
-    repository.save("nb", new_save(*third))
-    check_contents(store)
-    assert repository.find_by_id("nb").cells == third
-    newest, oldest = repository.versions.list("nb")
-    assert repository.versions.get("nb", oldest.id).cells == first
-    assert newest.id == repository.find_by_id("nb").version_id
-    repository.delete("nb")
-    assert not any(count_rows(store).values())
 
 
 class PausedSave:
@@ -215,12 +181,6 @@ CHANGES: dict[str, Callable[[NotebookRepository], object]] = {
     "an output": lambda repository: repository.update_cell("nb", code("c0", "1", "other")),
     "an edit": lambda repository: repository.update(
         "nb", UpdateNotebook(cells=[code("z", "z")], tags=["mine"])
-    ),
-    "an edit to the saved cells": lambda repository: repository.update(
-        "nb", UpdateNotebook(cells=large_cells(100, "q", "2")[:5])
-    ),
-    "an equal save": lambda repository: repository.save(
-        "nb", new_save(*large_cells(100, "q", "2"))
     ),
     "an equal save, then outputs": lambda repository: [
         repository.save("nb", new_save(*large_cells(100, text, "2"))) for text in "qr"

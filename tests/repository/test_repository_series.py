@@ -6,14 +6,12 @@ import math
 from typing import Any
 
 import pytest
-from support.factories import code, create_notebooks, new_checkpoint, new_notebook
+from support.factories import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.records import (
     NotebookCheckpoint,
-    RunStatus,
     UpdateCheckpoint,
-    format_time,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 
@@ -31,29 +29,6 @@ def record_metrics(repository: NotebookRepository, *metrics: Any) -> dict[str, A
         repository.create_checkpoint(new)
     (series,) = repository.series.list("nb", run_id="r")
     return dict(series.metrics)
-
-
-def test_a_series_lists_the_checkpoints_of_its_run_oldest_first(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    create_notebooks(repository, "other")
-    repository.create_checkpoint(new_checkpoint("other", {"loss": 9}))
-    checkpoints = [
-        repository.create_checkpoint(
-            new_checkpoint("nb", {"loss": n}, epoch=9 - n, step=n, run_id=run)
-        )
-        for n, run in enumerate("abab")
-    ]
-    repository.runs.update_status("nb", "a", RunStatus.FAILED)
-    a, b = repository.series.list("nb")
-    assert [(one.run_id, one.status.value) for one in (a, b)] == [("a", "failed"), ("b", "running")]
-    assert a.checkpoint_id == [checkpoints[0].id, checkpoints[2].id]
-    assert (a.epoch, a.step) == ([9, 7], [0, 2])
-    assert a.created_at == [format_time(checkpoints[n].created_at) for n in (0, 2)]
-    assert (a.metrics, b.metrics) == ({"loss": [0, 2]}, {"loss": [1, 3]})
-    (newer,) = repository.series.list("nb", since=checkpoints[2].created_at)
-    assert newer.checkpoint_id == [checkpoints[3].id]
-    assert repository.series.list("nowhere") == []
 
 
 def test_large_steps_are_distinguished(repository: NotebookRepository, notebook_id: str) -> None:
@@ -88,18 +63,3 @@ def test_the_names_of_finite_metrics_are_listed(
     )
     assert repository.checkpoints.list_metric_names("nb") == {"loss", "val.acc", "x\x00y"}
     assert repository.checkpoints.list_metric_names("nowhere") == set()
-
-
-def test_nonfinite_numbers_are_floats_in_python_and_strings_in_json(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    columns = record_metrics(
-        repository, {"a": math.nan, "b": {"c": math.inf}}, {"a": 1, "b": {"c": -math.inf}}
-    )
-    assert math.isnan(columns["a"][0])
-    assert columns["b.c"] == [math.inf, -math.inf]
-    (series,) = repository.series.list("nb", ["b.c", "a"])
-    assert list(series.to_json()["metrics"].items()) == [
-        ("b.c", ["Infinity", "-Infinity"]),
-        ("a", ["NaN", 1]),
-    ]

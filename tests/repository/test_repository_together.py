@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,7 +17,6 @@ from support.factories import code, new_checkpoint, new_notebook, new_save
 from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale
 from jupyter_axon_notebooks.records import (
     NotebookStatus,
-    NotebookSummary,
     TrainingNotebook,
     UpdateNotebook,
 )
@@ -161,68 +160,3 @@ def test_a_notebook_deleted_during_saves_leaves_nothing_behind(
 
     run_at_once(save, save, lambda: repository.delete("nb"))
     assert store.contents.all() == store.versions.all() == []
-
-
-@contextmanager
-def delete_after_commit(store: Store, id: str) -> Iterator[None]:
-    """Delete notebook ``id`` as another process would, right after the next commit."""
-    begin, depth = store.transaction, 0
-    patch = pytest.MonkeyPatch()
-
-    @contextmanager
-    def transaction() -> Iterator[Any]:
-        nonlocal depth
-        depth += 1
-        try:
-            with begin() as connection:
-                yield connection
-        finally:
-            depth -= 1
-        if depth == 0 and store.notebooks.contains(doc_id=id):
-            patch.undo()
-            NotebookRepository(store).delete(id)
-
-    patch.setattr(store, "transaction", transaction)
-    try:
-        yield
-    finally:
-        patch.undo()
-
-
-CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSummary]] = {
-    "update": lambda r: r.update("nb", UpdateNotebook(name="new", tags=["t"])),
-    "update cells": lambda r: r.update("nb", UpdateNotebook(cells=[code("b", "new")])),
-    "update_status": lambda r: r.update_status("nb", NotebookStatus.STOPPED),
-    "update_cell": lambda r: r.update_cell("nb", code("a", "new")),
-    "change_cell": lambda r: r.change_cell("nb", "a", lambda _: code("a", "new")),
-    "add_cell": lambda r: r.add_cell("nb", code("b", "new")),
-    "delete_cell": lambda r: r.delete_cell("nb", "a"),
-    "save": lambda r: r.save("nb", new_save(code("a", "new"), code("b", "new"))),
-    "bind": lambda r: r.bindings.bind("nb", "/new.ipynb"),
-    "unbind": lambda r: r.bindings.unbind("nb"),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_returned_even_if_the_notebook_is_deleted_right_after(
-    change: str, repository: NotebookRepository, store: Store
-) -> None:
-    def create() -> None:
-        repository.create(
-            new_notebook(code("a", "old", "1"), id="nb", origin="o", path="/old.ipynb", name="old")
-        )
-
-    def without_times(record: TrainingNotebook | NotebookSummary) -> Any:
-        document = record.to_json()
-        for name in ("created_at", "updated_at", "synced_at", "version_id"):
-            document.pop(name, None)
-        document["metadata"]["extra"].pop("axon", None)
-        return document
-
-    create()
-    expected = without_times(CHANGES[change](repository))
-    repository.delete("nb")
-    create()
-    with delete_after_commit(store, "nb"):
-        assert without_times(CHANGES[change](repository)) == expected
-    assert repository.find_by_id("nb") is None

@@ -20,7 +20,6 @@ from support.factories import (
 )
 
 from jupyter_axon_notebooks.records import (
-    CellOutput,
     CellStatus,
     NotebookCell,
     NotebookMetadata,
@@ -28,7 +27,6 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.diff import diff_cells
 from jupyter_axon_notebooks.store import Store
 
 CELLS = [markdown("m", "# t", metadata={"k": 1}), code("a", "1", "one\n", count=1), code("b", "2")]
@@ -125,15 +123,6 @@ def test_an_equal_update_keeps_the_version(repository: NotebookRepository, store
     assert count_rows(store) == before
 
 
-def test_versions_are_listed_newest_first_and_paginated(repository: NotebookRepository) -> None:
-    first = create(repository).version_id
-    versions = [first, *(update(repository, code("a", str(n))) for n in range(4))][::-1]
-    assert list_ids(repository) == versions
-    assert [version.id for version in repository.versions.list("nb", 2, 1)] == versions[1:3]
-    assert repository.versions.count("nb") == 5
-    assert repository.versions.list("x") == []
-
-
 def test_a_version_has_the_metadata_of_its_file(repository: NotebookRepository) -> None:
     def metadata(text: str) -> NotebookMetadata:
         return NotebookMetadata(
@@ -185,34 +174,6 @@ def test_a_save_stores_only_the_cell_that_changed(
     repository.save("nb", new_save(*cells))
     added = read_contents(store).keys() - before.keys()
     assert [read_contents(store)[id]["source"] for id in added] == ["y = 50"]
-
-
-def test_notebooks_share_no_contents(repository: NotebookRepository, store: Store) -> None:
-    for id in ("one", "two"):
-        repository.create(new_notebook(code("a", "same"), id=id))
-    assert len(read_contents(store)) == 2
-    repository.delete("one")
-    assert repository.find_by_id("two").cells == [code("a", "same")]
-
-
-def test_execution_counts_are_not_stored_with_outputs(
-    repository: NotebookRepository, store: Store
-) -> None:
-    def execute(count: int) -> NotebookCell:
-        output = CellOutput(
-            output_type="execute_result", data={"text/plain": "1"}, execution_count=count
-        )
-        status = CellStatus.COMPLETED
-        return NotebookCell(
-            id="a", source="1", outputs=[output], execution_count=count, status=status
-        )
-
-    repository.create(new_notebook(id="nb"), new_save(execute(1)))
-    before = read_contents(store)
-    for count in (2, 3, 900):
-        repository.save("nb", new_save(execute(count)))
-        assert read_contents(store) == before
-        assert repository.find_by_id("nb").cells == [execute(count)]
 
 
 @pytest.mark.parametrize(("checkpoints", "versions"), [(0, 1), (1, 2)])
@@ -314,30 +275,3 @@ def test_a_diff_lists_added_removed_changed_and_moved_cells(
     first = repository.create_checkpoint(new_checkpoint("nb")).version_id
     diff = repository.versions.diff("nb", first, update(repository, *after))
     assert [change.to_json() for change in diff] == changes
-
-
-@given(_cells, _cells)
-@settings(deadline=None)
-def test_a_diff_accounts_for_every_cell_once(
-    before: list[NotebookCell], after: list[NotebookCell]
-) -> None:
-    changes = diff_cells(before, after)
-    old, new = {cell.id: cell for cell in before}, {cell.id: cell for cell in after}
-    by_kind: dict[str, set[str]] = {
-        kind: set() for kind in ("added", "removed", "changed", "moved")
-    }
-    for change in changes:
-        by_kind[change.change].add(change.cell_id)
-        assert change.before == (old[change.cell_id].source if change.cell_id in old else None)
-        assert change.after == (new[change.cell_id].source if change.cell_id in new else None)
-    assert sum(map(len, by_kind.values())) == len(changes)
-    assert by_kind["added"] == new.keys() - old.keys()
-    assert by_kind["removed"] == old.keys() - new.keys()
-    assert by_kind["changed"] == {
-        id for id in old.keys() & new.keys() if old[id].source != new[id].source
-    }
-    unmoved = (old.keys() & new.keys()) - by_kind["moved"] - by_kind["changed"]
-    assert [id for id in old if id in unmoved] == [id for id in new if id in unmoved]
-    if list(old) == list(new):
-        assert not by_kind["moved"]
-    assert diff_cells(before, before) == []

@@ -79,13 +79,6 @@ async def test_concurrent_changes_of_a_cell_lose_nothing(axon: Client) -> None:
     }
 
 
-async def test_a_cell_is_deleted(axon: Client) -> None:
-    path, (one, _) = await made(axon, "a", "b")
-    assert (await axon.delete(f"{path}/cells/{one}")).status == 204
-    assert await sources(axon, path) == ["b"]
-    assert (await axon.delete(f"{path}/cells/{one}")).message == f"cell {one} not found"
-
-
 async def test_edits_of_another_version_are_refused(axon: Client) -> None:
     path, (cell,) = await made(axon, "a")
     version = (await axon.get(path)).headers["ETag"]
@@ -205,25 +198,3 @@ async def test_an_invalid_notebook_is_not_edited(
     assert (refused.status, "is not a valid notebook" in refused.message) == (409, True)
     assert file.read_bytes() == before
     assert (await axon.get(path)).json["cells"] == notebook["cells"]
-
-
-async def test_a_notebook_without_cell_ids_is_edited(
-    axon: Client, jp_root_dir: Path, read_sources: Sources
-) -> None:
-    cell = {
-        "cell_type": "code",
-        "source": "one",
-        "metadata": {},
-        "outputs": [],
-        "execution_count": None,
-    }
-    file = jp_root_dir / "old.ipynb"
-    file.write_text(
-        json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
-    )
-    notebook = (await axon.post("/notebooks/sync", {"path": "old.ipynb"})).json
-    path = f"/notebooks/{notebook['id']}"
-    added = await axon.created(f"{path}/cells", {"source": "two"})
-    assert (await axon.put(f"{path}/cells/{added['id']}", {"source": "2"})).json["source"] == "2"
-    assert json.loads(file.read_text())["nbformat_minor"] == 4
-    assert read_sources(file) == ["one", "2"]

@@ -99,21 +99,6 @@ async def test_records_are_filtered(query: str, names: list[str], axon: Client) 
     assert found.headers["X-Total-Count"] == str(len(names))
 
 
-async def test_only_the_fields_in_a_body_change(axon: Client) -> None:
-    made = await axon.created("/notebooks", {"name": "n", "description": "d", "dataset_id": "s"})
-    path = f"/notebooks/{made['id']}"
-    changed = (
-        await axon.put(path, {"status": "completed", "tags": ["a"], "description": None})
-    ).json
-    assert (changed["status"], changed["metadata"]["tags"], changed["description"]) == (
-        "completed",
-        ["a"],
-        "d",
-    )
-    assert {**changed, "status": "draft"}["cells"] == made["cells"]
-    assert (await axon.get(path)).json == changed
-
-
 async def test_a_record_can_be_read_changed_and_sent_back(axon: Client) -> None:
     made = await axon.created("/notebooks", {"name": "n"})
     made["cells"][1]["source"] = "changed"

@@ -161,13 +161,11 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
             "notebook hers belongs to another user",
         ),
         (f"{CHECKPOINTS}/diff?from=one", 400, "to: required, but missing"),
-        (f"{CHECKPOINTS}/diff?from=one&to=bobs", 404, "checkpoint bobs not found"),
         (
             "/notebooks/hers/checkpoints/diff?from=bobs&to=bobs",
             403,
             "notebook hers belongs to another user",
         ),
-        ("/notebooks/nb/export?checkpoint=bobs", 404, "checkpoint bobs not found"),
         (
             "/notebooks/nb/export?format=py",
             400,

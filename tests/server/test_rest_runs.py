@@ -68,17 +68,6 @@ async def test_runs_are_listed_with_pages_and_filters(
     assert (await axon.get(f"{path}/runs?status=lost")).status == 400
 
 
-async def test_a_running_run_shows_in_the_record(
-    axon: Client, repository: NotebookRepository
-) -> None:
-    path = await notebook_path(axon)
-    await take(axon, path, 0, {}, run_id="r")
-    assert (await axon.get(path)).json["status"] == "running"
-    repository.runs.renew(path.rpartition("/")[2], "r", LONG_AGO)
-    assert (await axon.get(path)).json["status"] == "stopped"
-    assert [one["status"] for one in (await axon.get("/notebooks")).json] == ["stopped"]
-
-
 @pytest.mark.parametrize("run_id", ["a/b", "tab\t", "Läufe 🏃", "../..", "%2F&x=y"])
 async def test_a_run_may_have_any_id_that_is_not_blank(axon: Client, run_id: str) -> None:
     path = await notebook_path(axon)
@@ -193,17 +182,6 @@ async def test_an_unchanged_response_is_304(what: str, axon: Client) -> None:
     changed = await axon.get(f"{path}/{what}", headers=tag)
     assert changed.status == 200
     assert changed.headers["ETag"] != first.headers["ETag"]
-
-
-@pytest.mark.parametrize("what", ["runs", "metrics"])
-async def test_polls_of_missing_and_foreign_notebooks_are_refused(
-    what: str, axon: Client, repository: NotebookRepository
-) -> None:
-    from jupyter_axon_notebooks.records import NewNotebook
-
-    theirs = repository.create(NewNotebook(user_id="bob", name="n")).id
-    assert (await axon.get(f"/notebooks/{theirs}/{what}")).status == 403
-    assert (await axon.get(f"/notebooks/none/{what}")).status == 404
 
 
 POLLED = ("metrics", "checkpoints", "runs")

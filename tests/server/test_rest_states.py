@@ -234,14 +234,3 @@ async def test_a_state_is_served_from_any_configured_root(
     assert (await axon.get(url)).json["model_state_path"] == (
         given if given.startswith("/") else str(file)
     )
-
-
-async def test_a_server_registers_its_states_root(
-    axon: Client, jp_serverapp: Any, data: Path
-) -> None:
-    path = await checkpoint_path(axon)
-    listed = data / "axon_notebooks" / "states_roots.txt"
-    assert not listed.exists()
-    assert (await axon.put(f"{path}/states/model", body=b"weights")).status == 201
-    root = jp_serverapp.web_app.settings["axon_services"].config.states_root
-    assert listed.read_text() == f"{root}\n"

@@ -151,16 +151,6 @@ async def test_an_edit_adds_no_trust(
     assert not any(await notebook.trusted())
 
 
-@pytest.mark.parametrize("jp_server_config", ["LargeFileManager"], indirect=True)
-async def test_trust_is_preserved_with_a_synchronous_contents_manager(notebook: Notebook) -> None:
-    await edit_source(notebook)
-    assert not any(await notebook.trusted())
-    await notebook.trust()
-    for edit in (edit_metadata, add, clear, delete):
-        await edit(notebook)
-        assert all(await notebook.trusted())
-
-
 @pytest.mark.parametrize("mark", MARKS)
 async def test_outputs_over_rest_are_not_trusted(mark: Any, notebook: Notebook) -> None:
     new = {**SCRIPT, "data": {"text/html": "<script>new</script>"}, "metadata": {"trusted": mark}}
@@ -198,13 +188,6 @@ async def test_a_changed_output_is_not_trusted(notebook: Notebook) -> None:
         await notebook.axon.put(f"{notebook.path}/cells/{notebook.ids[0]}", changed)
     ).status == 200
     assert not any(await notebook.trusted())
-
-
-async def test_a_copy_of_a_trusted_output_is_trusted(notebook: Notebook) -> None:
-    await notebook.trust()
-    copied = {"source": "copy", "outputs": [SCRIPT]}  # an output of this notebook that is trusted
-    await notebook.axon.created(f"{notebook.path}/cells", copied)
-    assert all(await notebook.trusted())
 
 
 async def test_marks_of_trust_in_a_new_file_are_ignored(axon: Client, jp_serverapp: Any) -> None:

@@ -12,7 +12,6 @@ from jupyter_axon_notebooks.store.codec import (
     column_text,
     decode,
     encode,
-    encode_ending,
     plain_text,
 )
 
@@ -54,25 +53,6 @@ def test_every_json_value_survives_as_utf_8_without_nul(value: Any) -> None:
     text = encode(value)
     assert is_same(decode(text), value)
     assert b"\0" not in text.encode()
-
-
-def test_text_is_stored_readable() -> None:
-    assert encode({"name": "café 😀"}) == '{"name":"café 😀"}'
-    assert decode(encode("\ud83d\ude00")) == "😀"
-
-
-@pytest.mark.parametrize(
-    ("document", "text"),
-    [
-        ({"user_id": "u", "a": 1, "id": "i", "b": 2}, '{"a":1,"b":2,"id":"i","user_id":"u"}'),
-        ({"user_id": "u", "id": "i"}, '{"id":"i","user_id":"u"}'),
-        ({"user_id": "u", "a": "\ud800"}, '{"a":"\\ud800","user_id":"u"}'),
-        ({"b": 1, "a": 2}, '{"b":1,"a":2}'),
-        ({}, "{}"),
-    ],
-)
-def test_the_json_ends_with_the_given_fields(document: dict[str, Any], text: str) -> None:
-    assert encode_ending(document, ("id", "user_id")) == text
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, {"a": b""}, {(1, 2): 3}])

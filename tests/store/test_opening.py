@@ -7,9 +7,7 @@ import errno
 import os
 import sqlite3
 import stat
-import subprocess
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -63,14 +61,6 @@ def test_every_connection_commits_durably(file_store: Store) -> None:
 def test_folders_can_have_any_name(tmp_path: Path, name: str) -> None:
     Store(f"sqlite:///{tmp_path}/{name}/axon.db").close()
     assert (tmp_path / name / "axon.db").exists()
-
-
-@pytest.mark.parametrize(
-    "url", ["mysql://x/y", "sqlite://", "sqlite:///", "/path/axon.db", "memory:"]
-)
-def test_an_unsupported_url_is_refused(url: str) -> None:
-    with pytest.raises(StoreError, match=r"store_url starts with .*; expected sqlite:///<path"):
-        Store(url)
 
 
 def test_a_newer_store_is_refused_and_unchanged(file_url: str) -> None:
@@ -215,45 +205,6 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be created: .*/file"):
         Store(f"sqlite:///{tmp_path}/file/sub/axon.db")
-
-
-@contextlib.contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Make ``folder`` read-only, for root by a mount."""
-    if os.geteuid() == 0:
-        subprocess.run(["mount", "--bind", folder, folder], check=True)
-        try:
-            subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-            yield
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-        return
-    modes = {path: path.stat().st_mode for path in (*folder.iterdir(), folder)}
-    for path in modes:
-        path.chmod(0o500)
-    try:
-        yield
-    finally:
-        for path, mode in reversed(modes.items()):
-            path.chmod(mode)
-
-
-def test_a_read_only_folder_is_refused_and_unchanged(tmp_path: Path) -> None:
-    folder = tmp_path / "kept"
-    url = f"sqlite:///{folder}/axon.db"
-    store = Store(url)
-    store.runs.insert({})
-    store.close()
-    before = path_of(url).read_bytes()
-    with read_only(folder):
-        with pytest.raises(StoreError, match=r"cannot be opened|read-only"):
-            Store(url).runs.insert({})
-        with pytest.raises(StoreError, match="cannot be created"):
-            Store(f"sqlite:///{folder}/new/axon.db")
-    assert path_of(url).read_bytes() == before
-    store.runs.insert({})
-    assert len(store.runs) == 2
-    store.close()
 
 
 HOLDING = """

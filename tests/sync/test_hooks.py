@@ -19,17 +19,12 @@ MINE = "0d1991cb-4986-4fd7-958e-684f68b23ece"
 NO_IDS: list[Any] = [
     *(
         "\ud800",
-        "\0",
         "../../x",
-        "a/b",
         "",
-        " ",
         "x" * 1_000_000,
-        "mine",
         MINE.upper(),
-        f"{{{MINE}}}",
     ),
-    *(f" {MINE}", f"{MINE}\n", MINE.replace("-", ""), 5, 1.5, True, None, [MINE], {"id": MINE}),
+    *(f" {MINE}", MINE.replace("-", ""), 5, None, [MINE]),
 ]
 
 
@@ -163,20 +158,6 @@ def test_concurrent_saves_of_a_file_are_reported_without_content(
     del failed, first, second, third
     end(begin())
     assert handed[3][1] is not None
-
-
-def test_only_notebooks_are_reported(hooks: SaveHooks, handed: Handed) -> None:
-    hooks.pre_save(path="a.py", model={"type": "file", "content": "x"})
-    hooks.post_save(os_path="/a.py", model={"type": "file"})
-    assert handed == []
-
-
-def test_a_notebook_uploaded_as_a_file_is_reported_without_content(
-    hooks: SaveHooks, handed: Handed
-) -> None:
-    hooks.pre_save(path="a.ipynb", model={"type": "file", "content": "{}", "chunk": -1})
-    hooks.post_save(os_path="/a.ipynb", model={"type": "file", "path": "a.ipynb"})
-    assert handed == [("/a.ipynb", None)]
 
 
 def test_hooks_never_raise(caplog: pytest.LogCaptureFixture) -> None:

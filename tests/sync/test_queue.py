@@ -91,14 +91,6 @@ def test_a_save_is_delayed_until_somebody_waits_for_it() -> None:
     assert save.content == {"mark": 2}
 
 
-def test_a_closed_queue_refuses_events() -> None:
-    queue = EventQueue()
-    queue.close()
-    _, waiter = put(queue, "a")
-    assert isinstance(waiter.exception(0), StoreError)
-    assert queue.get() is None
-
-
 def test_draining_waits_for_the_event_in_progress() -> None:
     queue = EventQueue()
     put(queue, "a")
@@ -119,13 +111,3 @@ def test_draining_ends_the_pause_after_a_failure_and_gives_up_at_the_next_one() 
     consumer.start()
     assert not queue.drain(3600, 3600)
     consumer.join()
-
-
-def test_a_closed_queue_does_not_pause() -> None:
-    queue = EventQueue()
-    put(queue, "a")
-    failed = get(queue)
-    queue.retry(failed, delay=3600, error=ERROR)
-    queue.close()
-    assert queue.get() is failed
-    assert queue.get() is None

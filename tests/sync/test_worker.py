@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,6 @@ from jupyter_axon_notebooks.records import NotebookStatus, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.sync import NotebookSync
-from jupyter_axon_notebooks.sync.files import read_file
 
 Sync = NotebookSync[StoreSession]
 
@@ -96,52 +93,6 @@ def test_a_save_belongs_to_the_file_that_its_path_led_to_at_that_time(
         path = tmp_path / folder / "train.ipynb"
         assert recorded_sources(repository, path) == [f"in {folder}"]
     assert repository.count() == 2
-
-
-def test_cells_without_ids_keep_their_recorded_ids(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path
-) -> None:
-    def sync_ids(*sources: str) -> list[str]:
-        content = {**notebook(*sources), "nbformat_minor": 4}
-        for cell in content["cells"]:
-            del cell["id"]
-        record = sync.sync_file(str(write(tmp_path / "old.ipynb", content)), "ada")
-        found = repository.find_by_id(record.id)
-        assert found is not None
-        return [cell.id for cell in found.cells]
-
-    before = sync_ids("a", "b")
-    assert sync_ids("new", "a", "b")[1:] == before
-
-
-def test_an_invalid_save_is_recorded_as_jupyter_wrote_it(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path
-) -> None:
-    saved, repaired = notebook("a"), notebook("a")
-    del saved["cells"][0]["id"]
-    repaired["cells"][0]["id"] = "repaired"
-    path = write(tmp_path / "a.ipynb", repaired)
-    sync.notebook_saved(str(path), "ada", saved)
-    sync.drain()
-    record = repository.find_by_id(repository.list_all()[0].id)
-    assert record is not None
-    assert [cell.id for cell in record.cells] == ["repaired"]
-
-
-def test_a_half_written_file_is_read_again(repository: NotebookRepository, tmp_path: Path) -> None:
-    text = json.dumps(notebook("whole"))
-    path = write(tmp_path / "slow.ipynb", text[:20])
-
-    def read(name: str) -> Mapping[str, Any]:
-        try:
-            return read_file(name)
-        finally:
-            path.write_text(text)
-
-    sync = create_sync(repository, read=read)
-    sync.start()
-    assert sync.sync_file(str(path), "ada").cell_count == 1
-    assert sync.stop()
 
 
 def test_invalid_and_missing_files_are_reported(sync: Sync, tmp_path: Path) -> None:

@@ -13,9 +13,6 @@ from support.engines import new_url, postgresql
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.postgresql.passfile import (
-    PassLine,
-    find_fault,
-    find_line,
     pass_lines,
 )
 from jupyter_axon_notebooks.store.postgresql.roles import Role
@@ -114,18 +111,6 @@ def test_an_ignored_passfile_is_named_with_the_reason(
     assert f"the passfile {passfile} (" in error
     assert message in error
     assert PASSWORD not in error
-
-
-@pytest.mark.parametrize("role", ["*", None])
-def test_find_line_agrees_with_libpq(url: URL, tmp_path: Path, role: str | None) -> None:
-    line = PassLine("*", "*", str(url.database), role or str(url.username), PASSWORD)
-    other = PassLine("*", "*", "other", "*", "wrong")
-    file = write(
-        tmp_path / "pass: file", f"# a comment\n{other}\n{line}\n{line._replace(password='x')}\n"
-    )
-    assert open_error(url, file) == ""
-    assert find_line(url, file) == line
-    assert find_fault(file) is None
 
 
 def test_a_wrong_password_in_the_environment_is_named(

@@ -8,10 +8,8 @@ import pytest
 from support.shared_database import SharedDatabase, create_trained_notebook
 
 from jupyter_axon_notebooks.errors import StoreError
-from jupyter_axon_notebooks.records import NewCheckpoint, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 #: Changes a database to schema version 1, in which run rows had the id of the run and no id check.
 AS_VERSION_1 = """
@@ -41,28 +39,3 @@ def test_a_user_cannot_migrate(older: SharedDatabase) -> None:
             "SELECT value FROM axon_properties WHERE name = 'schema_version'"
         ).fetchall()
         assert found == [("1",)]
-
-
-def test_the_runs_of_all_users_are_found_after_the_migration(older: SharedDatabase) -> None:
-    with closing(Store(older.url("postgres"))) as store:
-        store.separate_users([Role("alice", "alice")])
-    for role, user in (("alice", "alice"), ("bob_role", "bob")):
-        with closing(Store(older.url(role))) as store:
-            repository = NotebookRepository(store)
-            [notebook] = repository.list_all()
-            run = repository.runs.get(notebook.id, f"run of {user}")
-            assert run is not None
-            assert repository.runs.list(notebook.id) == [run]
-            repository.create_checkpoint(
-                NewCheckpoint(
-                    notebook_id=notebook.id, epoch=2, step=2, metrics={}, run_id="run of alice"
-                )
-            )
-            assert repository.runs.count(notebook.id) == (1 if user == "alice" else 2)
-            repository.runs.update_status(notebook.id, run.id, RunStatus.COMPLETED)
-    with closing(older.sql("postgres")) as owner:
-        checks = owner.execute(
-            "SELECT pg_get_expr(polwithcheck, polrelid) FROM pg_policy "
-            "WHERE polrelid = 'axonml_runs'::regclass"
-        ).fetchall()
-    assert "left" in checks[0][0].lower()
