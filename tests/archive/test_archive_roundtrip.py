@@ -8,11 +8,9 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
-import pytest
 import tinydb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import corpus
 from support.archives import (
     archive_store,
     fill_store,
@@ -26,11 +24,9 @@ from support.factories import (
     new_checkpoint,
     new_notebook,
     new_save,
-    new_save_from,
 )
 
 from jupyter_axon_notebooks.archive.format import RECORDS
-from jupyter_axon_notebooks.mapping import read_notebook
 from jupyter_axon_notebooks.metrics import encode_nonfinite
 from jupyter_axon_notebooks.records import TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -83,20 +79,6 @@ def test_any_content_survives(
     archive_store(source, file)
     assert load_file(target, file).problems == []
     assert read_all_documents(target) == read_all_documents(source)
-
-
-@pytest.mark.parametrize("name", corpus.notebooks())
-def test_real_notebooks_survive(name: str, file: Path, memory: Store) -> None:
-    source = open_store("memory://")
-    content = new_save_from(read_notebook(corpus.notebooks()[name].read_bytes()))
-    new = new_notebook(path=f"/{name}", origin="here")
-    id = NotebookRepository(source).create(new, content).id
-    archive_store(source, file)
-    assert load_file(memory, file).problems == []
-    assert read_all_documents(memory) == read_all_documents(source)
-    found = NotebookRepository(memory).find_by_id(id)
-    assert found is not None
-    assert found == NotebookRepository(source).find_by_id(id)
 
 
 def test_plain_tinydb_opens_the_records(store: Store, file: Path, tmp_path: Path) -> None:

@@ -134,24 +134,6 @@ def test_a_dump_on_standard_output_is_the_archive_alone(
     assert process("dump", "-", "--json").exit_code == 2
 
 
-def test_a_file_is_replaced_only_by_force(axon: Axon, records: NotebookRepository) -> None:
-    make_record(records)
-    file = Path("all.zip")
-    file.write_text("precious")
-    refused = axon("dump", file)
-    assert (refused.exit_code, refused.stderr) == (
-        1,
-        "Error: all.zip exists already; --force replaces it\n",
-    )
-    assert axon("dump", "nowhere/all.zip").stderr == "Error: No such folder: nowhere\n"
-    Path("folder").mkdir()
-    assert axon("dump", "folder", "--force").stderr == "Error: Is a directory: folder\n"
-    assert file.read_text() == "precious"
-    assert axon("dump", file, "--force").exit_code == 0
-    assert read_records("all.zip")
-    assert sorted(path.name for path in Path().iterdir()) == ["all.zip", "folder"]
-
-
 @pytest.mark.parametrize(
     ("content", "code", "reason"),
     [

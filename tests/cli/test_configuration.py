@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from pathlib import Path
 
@@ -11,44 +10,11 @@ import pytest
 from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-from .conftest import CORPUS, USER, Axon, repository, tree
-
-
-def store_named(folder: Path, name: str) -> str:
-    """The URL of a store with one notebook of that name."""
-    with repository(folder / f"{name}.db") as records:
-        records.create(NewNotebook(user_id=USER, name=name))
-    return f"sqlite:///{folder}/{name}.db"
+from .conftest import CORPUS, Axon, tree
 
 
 def listed(axon: Axon, *options: str) -> str:
     return axon("list", "--json", *options).json[0]["name"]
-
-
-def test_a_store_is_chosen_by_option_then_environment_then_configuration(
-    axon: Axon, jupyter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    urls = {
-        name: store_named(tmp_path, name)
-        for name in ("base", "json", "py", "environment", "option")
-    }
-    config = jupyter / "config"
-    (config / "jupyter_config.json").write_text(
-        json.dumps({"AxonNotebooks": {"store_url": urls["base"]}})
-    )
-    assert listed(axon) == "base"
-    (config / "jupyter_server_config.json").write_text(
-        json.dumps({"AxonNotebooks": {"store_url": urls["json"]}})
-    )
-    assert listed(axon) == "json"
-    (config / "jupyter_server_config.json").unlink()
-    (config / "jupyter_server_config.py").write_text(
-        f"c.AxonNotebooks.store_url = {urls['py']!r}\n"
-    )
-    assert listed(axon) == "py"
-    monkeypatch.setenv("AXON_STORE_URL", urls["environment"])
-    assert listed(axon) == "environment"
-    assert listed(axon, "--store-url", urls["option"]) == "option"
 
 
 def test_the_configured_user_is_whose_records_are_listed(

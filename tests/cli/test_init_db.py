@@ -165,30 +165,6 @@ def test_a_password_that_nobody_would_know_or_of_nobody_is_not_made(
     assert axon("init-db", "--store-url", url, "--json").json == []
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("*:*:*:*:outdated\n", "has a password that the database does not accept"),
-        ("db.example:*:other:*:x\n", "has no line for"),
-        ("", "has no line for"),
-    ],
-)
-def test_a_passfile_that_no_longer_lets_in_is_said_to_be_useless_and_left(
-    axon: Axon, url: str, needs_password: str, tmp_path: Path, text: str, said: str
-) -> None:
-    role, folder = needs_password, tmp_path / "passfiles"
-    given = ("init-db", "--store-url", url, "--user", role, "--passfiles", folder)
-    axon(*given)
-    file = folder / f"{role}.pgpass"
-    file.write_text(text)
-    ran = axon(*given)
-    assert ran.exit_code == 1
-    assert f"The passfile {file} {said}" in ran.stderr
-    assert file.read_text() == text
-    assert axon(*given, "--rotate", role).exit_code == 0
-    assert axon(*given).stderr == ""
-
-
 def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
     axon: Axon, url: str, needs_password: str, tmp_path: Path
 ) -> None:
@@ -236,33 +212,6 @@ def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
     assert f"There is no role for a user {USER}" in again.stderr
     axon("init-db", "--store-url", url, "--user", f"{USER}={role}", "--passfiles", folder)
     assert [found["id"] for found in axon("list", "--json", "--store-url", own).json] == [made.id]
-
-
-@pytest.mark.parametrize(
-    ("tied", "why"),
-    [
-        ("CREATE SCHEMA AUTHORIZATION {role}", "it owns 1 object"),
-        ("GRANT CONNECT ON DATABASE {other} TO {role}", "it has rights in other databases: axon_"),
-        ("GRANT CONNECT ON DATABASE {own} TO {role}; GRANT SELECT ON axonml_runs TO {role}", None),
-    ],
-)
-def test_a_role_that_is_used_for_something_else_is_kept_without_its_rights(
-    axon: Axon, url: str, name: str, tmp_path: Path, tied: str, why: str | None
-) -> None:
-    axon("init-db", "--store-url", url, "--user", f"{USER}={name}")
-    own, other = make_url(url).database, make_url(new_url("postgresql", tmp_path)).database
-    with closing(postgresql().connect(str(own))) as owner:
-        owner.execute(tied.format(role=name, own=own, other=other))
-        axon("init-db", "--store-url", url, "--remove", name, "--yes")
-        [shown] = axon("init-db", "--store-url", url, "--user", f"{USER}={name}", "--json").json
-        assert shown["made"] is (why is None)
-        [removed] = axon("init-db", "--store-url", url, "--remove", name, "--yes", "--json").json
-        if why is not None:
-            assert why in removed["kept_because"]
-            ran = axon("list", "--store-url", make_url(url).set(username=name).render_as_string())
-            assert ran.exit_code == 4
-            assert "lacks rights" in ran.stderr
-        assert owner.execute("SELECT count(*) FROM axon_roles").fetchone() == (0,)
 
 
 def test_only_the_owner_removes_users_and_nothing_else_at_the_same_time(

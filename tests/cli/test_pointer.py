@@ -18,10 +18,17 @@ from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.stores import find_settings
 from jupyter_axon_notebooks.sync import read_origin
 
-from .conftest import Axon, repository
-from .test_configuration import listed, store_named
+from .conftest import USER, Axon, repository
+from .test_configuration import listed
 
 HER = "grace"
+
+
+def store_named(folder: Path, name: str) -> str:
+    """Return the URL of a store with one notebook of that name."""
+    with repository(folder / f"{name}.db") as records:
+        records.create(NewNotebook(user_id=USER, name=name))
+    return f"sqlite:///{folder}/{name}.db"
 
 
 @pytest.fixture(autouse=True)

@@ -61,32 +61,3 @@ def test_a_store_that_somebody_else_writes_is_read_with_its_log(
     records: NotebookRepository, read_only: ReadOnly
 ) -> None:
     assert_is_shown(read_only, record(records))
-
-
-def test_writing_says_what_is_in_the_way(
-    db: Path, read_only: ReadOnly, tmp_path: Path, records: NotebookRepository
-) -> None:
-    record(records)
-    notebook = tmp_path / "a.ipynb"
-    notebook.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    ran = read_only("import", str(notebook))
-    assert ran.exit_code == 1
-    assert ran.stderr.count("\n") == 1
-    assert str(db) in ran.stderr
-    assert "read-only" in ran.stderr or "cannot be opened" in ran.stderr
-
-
-def test_a_log_that_nobody_can_read_there_is_named(
-    db: Path, read_only: ReadOnly, records: NotebookRepository
-) -> None:
-    record(records)
-    left_behind = {
-        path: path.read_bytes() for path in db.parent.iterdir() if not path.name.endswith("-shm")
-    }
-    copied = db.parent / "copy"
-    copied.mkdir()
-    for path, content in left_behind.items():
-        (copied / path.name).write_bytes(content)
-    ran = read_only("list", "--store-url", f"sqlite:///{copied}/axon.db")
-    assert ran.exit_code == 4
-    assert "its log, axon.db-wal, cannot be read where nothing can be written" in ran.stderr

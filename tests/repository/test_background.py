@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -81,18 +80,6 @@ def background_work(
 
 def collect(collector: GarbageCollector) -> None:
     collector.collect(Pace(threading.Event()))
-
-
-def write_states(states: StateStorage, *checkpoint_ids: str) -> list[Path]:
-    """Write old state files of checkpoints without a record; return their folders."""
-    for checkpoint_id in checkpoint_ids:
-        with states.open_writer("nb", checkpoint_id, "model", format="torch") as writer:
-            writer.write(b"weights")
-            writer.prepare()
-            writer.commit()
-    for path in Path(states.root).rglob("*"):
-        os.utime(path, (0, 0))
-    return sorted(Path(states.root, "nb").iterdir())
 
 
 def test_expired_runs_are_stored_as_stopped(
@@ -202,17 +189,3 @@ def test_two_servers_collect_the_garbage_of_one_store(tmp_path: Path) -> None:
     check_contents(stores[0])
     for store in stores:
         store.close()
-
-
-def test_leftover_state_files_are_removed_in_steps_until_the_server_stops(
-    repository: NotebookRepository, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    states = StateStorage(tmp_path, store_id=store.id)
-    folders = write_states(states, "c1", "c2", "c3")
-    collection = GarbageCollector(repository, states, LOG)
-    pace = Pace(threading.Event())
-    monkeypatch.setattr(pace, "rest", lambda: False)
-    collection.collect_states(pace)
-    assert sum(folder.exists() for folder in folders) == 2
-    collection.collect_states(Pace(threading.Event()))
-    assert not any(folder.exists() for folder in folders)

@@ -57,12 +57,6 @@ def test_a_notebook_without_cells_gets_the_starter_cells_of_upstream(
     assert len({cell.id for cell in cells}) == 4
 
 
-def test_starter_cells_can_be_configured(store: Store) -> None:
-    configured = NotebookRepository(store, starter_cells=[("code", "import torch")])
-    [cell] = configured.create(new_notebook()).cells
-    assert (cell.cell_type, cell.source) == (CellType.CODE, "import torch")
-
-
 def test_a_record_is_read_as_it_was_returned(repository: NotebookRepository) -> None:
     cells = [
         markdown("m", "# é \ud800 \x00", attachments={"a.png": {"image/png": "iVBOR"}}),
@@ -152,18 +146,6 @@ def test_lists_are_sorted_by_update_time_and_paginated(repository: NotebookRepos
     assert [summary.id for summary in repository.list_all(1, 1)] == ["other"]
     assert repository.list_by_user("nobody") == []
     assert (repository.count("ada"), repository.count()) == (4, 5)
-
-
-def test_summaries_have_the_number_of_cells_instead_of_the_cells(
-    repository: NotebookRepository,
-) -> None:
-    created = repository.create(new_notebook(code("a"), code("b"), code("c")))
-    (summary,) = repository.list_all()
-    assert summary == repository.find_summary(created.id)
-    assert summary.cell_count == 3
-    assert "cells" not in summary.to_json()
-    repository.delete_cell(created.id, "b")
-    assert repository.list_all()[0].cell_count == 2
 
 
 @pytest.mark.parametrize(
@@ -349,14 +331,6 @@ def test_deleting_a_notebook_removes_everything_of_it(
     assert repository.get_best_checkpoint("kept", "loss", False).epoch == 2
     repository.delete("kept")
     assert not any(count_rows(store).values())
-
-
-def test_id_and_path_of_a_deleted_notebook_can_be_reused(repository: NotebookRepository) -> None:
-    repository.create(new_notebook(code("a", "old"), id="x", origin="o", path="/p"))
-    repository.delete("x")
-    again = repository.create(new_notebook(code("a", "new"), id="x", origin="o", path="/p"))
-    assert repository.find_by_id("x") == again
-    assert repository.versions.count("x") == 1
 
 
 def _file_metadata() -> NotebookMetadata:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -17,7 +16,6 @@ from support import engines
 from support.factories import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
-from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
@@ -176,22 +174,6 @@ def test_a_checkpoint_pinned_during_pruning_keeps_its_files(
 
     assert checkpoint_ids(repository.retention.prune("nb", [Newest(1)], pin)) == ["a"]
     assert list_files(states) == file_names("b", "c", "d")
-
-
-def test_files_left_by_a_killed_pruning_are_removed_by_a_sweep(
-    repository: NotebookRepository,
-    states: StateStorage,
-    create: CreateCheckpoint,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    create("a"), create("b")
-    with monkeypatch.context() as patch:
-        patch.setattr(states, "stage_removal", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            repository.retention.prune("nb", [Newest(1)])
-    assert {*file_names("a", "b")} < {*list_files(states)}
-    sweep(states, repository.checkpoints.list_state_names, older_than=-1)
-    assert list_files(states) == file_names("b")
 
 
 WORKER = """

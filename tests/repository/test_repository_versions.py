@@ -20,7 +20,6 @@ from support.factories import (
 )
 
 from jupyter_axon_notebooks.records import (
-    CellStatus,
     NotebookCell,
     NotebookMetadata,
     TrainingNotebook,
@@ -136,28 +135,6 @@ def test_a_version_has_the_metadata_of_its_file(repository: NotebookRepository) 
         version = repository.versions.get("nb", version_id)
         assert (version.metadata, version.cells) == (metadata(text), CELLS)
     assert repository.find_by_id("nb").metadata == metadata("b")
-
-
-def test_a_status_set_on_a_cell_is_not_part_of_the_version(repository: NotebookRepository) -> None:
-    first = create(repository)
-    running = [CELLS[0], CELLS[1], code("b", "2", status=CellStatus.RUNNING)]
-    assert update(repository, *running) == first.version_id
-    assert repository.find_by_id("nb").cells == running
-    assert repository.versions.get("nb", first.version_id or "").cells == CELLS
-
-
-def test_cell_statuses_of_a_version_are_derived_from_outputs_and_counts(
-    repository: NotebookRepository,
-) -> None:
-    cells = [
-        code("a", count=1, status=CellStatus.IDLE),
-        code("b"),
-        markdown("m", execution_count=3),
-    ]
-    first = repository.create(new_notebook(*cells))
-    version = repository.versions.get(first.id, first.version_id or "")
-    assert [cell.status.value for cell in version.cells] == ["completed", "idle", "idle"]
-    assert [cell.status.value for cell in first.cells] == ["idle", "idle", "idle"]
 
 
 # What is stored

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 from support.engines import eventually, new_url
-from support.server_processes import TOKEN, Server, notebook
+from support.server_processes import Server, notebook
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
@@ -64,31 +64,6 @@ def test_three_concurrent_users_see_their_own_records(
     assert {record["user_id"] for record in listed} == set(PEOPLE)
     for others in set().union(*ids):
         assert root.axon("GET", f"/notebooks/{others}").status == 200
-
-
-def test_pending_state_files_are_marked_with_their_user(
-    servers: Callable[..., Server], tmp_path: Path
-) -> None:
-    url = new_url("postgresql", tmp_path)
-    role = f"ada_{make_url(url).database}"
-    with closing(Store(url)) as store:
-        store.separate_users([Role(role, "ada")])
-        marked = f"{store.id} ada\n"
-    own = make_url(url).set(username=role).render_as_string()
-    server = servers(config={"AxonNotebooks": {"store_url": own}})
-    id = server.axon("POST", "/notebooks", {"name": "n"}).json["id"]
-    new = {"epoch": 0, "step": 0, "metrics": {}, "format": "torch"}
-    checkpoint = server.axon("POST", f"/notebooks/{id}/checkpoints", new).json["id"]
-    mark = server.data / "axon_notebooks/states" / id / checkpoint / ".store"
-    with closing(server.connect()) as upload:
-        upload.putrequest("PUT", f"/axon/notebooks/{id}/checkpoints/{checkpoint}/states/model")
-        upload.putheader("Authorization", f"token {TOKEN}")
-        upload.putheader("Content-Length", "7")
-        upload.endheaders()
-        eventually(lambda: mark.exists() and mark.read_text() == marked)
-        upload.send(b"weights")
-        assert upload.getresponse().status == 201
-    assert not mark.exists()
 
 
 def test_the_role_of_another_user_is_refused_while_saves_continue(

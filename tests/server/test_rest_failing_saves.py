@@ -230,18 +230,6 @@ async def test_a_new_file_without_a_record_is_removed(
     assert (await axon.post("/notebooks", {"path": "new.ipynb"})).status == 201
 
 
-async def test_a_file_that_was_not_created_has_no_record(
-    axon: Client, jp_serverapp: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def save(model: Any, _path: str = "") -> Any:
-        return model
-
-    monkeypatch.setattr(jp_serverapp.contents_manager, "save", save)
-    refused = await axon.post("/notebooks", {"path": "new.ipynb"})
-    assert (refused.status, "there is no such file" in refused.message) == (409, True)
-    assert (await axon.get("/notebooks")).json == []
-
-
 @pytest.mark.parametrize("edit", EDITS)
 async def test_an_edit_of_a_concurrently_saved_file_is_refused(
     edit: str, axon: Client, write_notebook: Write, monkeypatch: pytest.MonkeyPatch

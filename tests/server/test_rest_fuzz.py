@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from support.rest_client import SPEC
+from support.server_processes import TOKEN, Server
 
-TOKEN = "fuzz"
 HEADERS = {"Authorization": f"token {TOKEN}"}
 EXAMPLES = 30
 CHECKS = [
@@ -41,42 +37,8 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a running server's extension."""
-    home = tmp_path_factory.mktemp("server")
-    root = home / "root"
-    root.mkdir()
-    folders = {
-        f"JUPYTER_{kind}_DIR": str(home / kind.lower()) for kind in ("DATA", "CONFIG", "RUNTIME")
-    }
-    options = {
-        "jpserver_extensions": "jupyter_axon_notebooks=True",
-        "port": "0",
-        "ip": "127.0.0.1",
-        "root_dir": str(root),
-        "allow_root": "True",
-        "open_browser": "False",
-    }
-    command = [sys.executable, "-m", "jupyter_server", f"--IdentityProvider.token={TOKEN}"]
-    command += [f"--ServerApp.{name}={value}" for name, value in options.items()]
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **folders},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        assert server.stderr is not None
-        said = []
-        for line in server.stderr:
-            said.append(line)
-            if "http://127.0.0.1:" in line:
-                break
-        else:
-            pytest.fail("".join(said))
-        reading = threading.Thread(target=server.stderr.read)
-        reading.start()
-        yield "http://" + line.split("http://", 1)[1].partition("/")[0] + "/axon"
-        server.terminate()
-        reading.join()
+    with Server(tmp_path_factory.mktemp("server")).running() as server:
+        yield f"http://127.0.0.1:{server.port}/axon"
 
 
 def known(url: str) -> dict[str, str]:

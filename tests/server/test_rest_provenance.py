@@ -90,32 +90,6 @@ async def test_a_checkpoint_over_rest_has_no_executed_code(
     assert [change["cell_id"] for change in compared.json["sources"]] == ["a"]
 
 
-async def test_a_checkpoint_of_a_resumed_run_names_its_parent(
-    axon: Client, records: NotebookRepository
-) -> None:
-    records.runs.start("nb", id="run", parent_checkpoint_id="one")
-    provenance_id = records.provenance.add(
-        "nb", executed("lr = 2", "fit(lr)"), Environment(python="3.11", packages={})
-    )
-    new = NewCheckpoint(
-        id="on",
-        notebook_id="nb",
-        run_id="run",
-        epoch=1,
-        step=0,
-        metrics={},
-        provenance_id=provenance_id,
-    )
-    records.create_checkpoint(new)
-    reply = await axon.get(f"{CHECKPOINTS}/on/provenance")
-    assert reply.json["resumed_from"] == {
-        "checkpoint_id": "one",
-        "epoch": 0,
-        "last_checkpoint_id": "on",
-        "code_changed": True,
-    }
-
-
 async def test_two_checkpoints_are_compared(axon: Client, records: NotebookRepository) -> None:
     reply = await axon.get(f"{CHECKPOINTS}/diff?from=one&to=two")
     assert reply.json == {

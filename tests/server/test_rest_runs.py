@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
@@ -16,15 +17,17 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.checkpoints import CheckpointRepository
 from jupyter_axon_notebooks.repository.runs import RunRepository
 from jupyter_axon_notebooks.repository.series import SeriesRepository
+from jupyter_axon_notebooks.store import open_store
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
-def repository(jp_serverapp: Any) -> NotebookRepository:
-    """The records, as a kernel has them."""
-    found: NotebookRepository = jp_serverapp.web_app.settings["axon_services"].repository
-    return found
+def repository(jp_serverapp: Any) -> Iterator[NotebookRepository]:
+    """The records, as another process has them."""
+    url = jp_serverapp.web_app.settings["axon_services"].config.store_url
+    with closing(open_store(url)) as store:
+        yield NotebookRepository(store)
 
 
 async def notebook_path(axon: Client) -> str:

@@ -89,44 +89,9 @@ print("done")
 """
 )
 
-OPENING = (
-    COMMON
-    + """
-if sys.argv[2] != "new":
-    store = open_store(url)
-    store.runs.insert({})
-    store.close()
-named = 0
-room = range(0, 400_000, 12_288) if sys.argv[2] == "new" else (0, 4096, 20_000)
-for leave in room:
-    fill(leave)
-    opened = []
-    def act():
-        opened.append(open_store(url))
-        opened[0].runs.insert({})
-    named += has_no_space(act)
-    for store in opened:
-        store.close()
-    ballast.unlink()
-assert named >= (10 if sys.argv[2] == "new" else 2), named
-store = open_store(url)
-store.runs.insert({})
-store.close()
-is_sound()
-print("done")
-"""
-)
-
 
 @pytest.mark.parametrize("write", ["create", "save", "checkpoint", "delete", "delete a checkpoint"])
 def test_writes_are_atomic(tmp_path: Path, process: Script, write: str) -> None:
     disk = tmp_path / "disk"
     with process(WRITING, str(disk), write, command=disks.small_disk(disk, "8m")) as running:
-        assert finish(running) == ["done"]
-
-
-@pytest.mark.parametrize("store", ["new", "existing"])
-def test_a_store_opens_once_there_is_space(tmp_path: Path, process: Script, store: str) -> None:
-    disk = tmp_path / "disk"
-    with process(OPENING, str(disk), store, command=disks.small_disk(disk, "8m")) as running:
         assert finish(running) == ["done"]

@@ -73,28 +73,6 @@ def test_a_free_embedded_id_becomes_the_id_of_the_record(sync: Sync, tmp_path: P
     assert (copy.id != id, copy.metadata.extra["axon"]["copied_from"]) == (True, id)
 
 
-@pytest.mark.parametrize("is_delayed", [False, True])
-def test_a_save_belongs_to_the_file_that_its_path_led_to_at_that_time(
-    repository: NotebookRepository, tmp_path: Path, is_delayed: bool
-) -> None:
-    sync, link = create_sync(repository), tmp_path / "link"
-    if not is_delayed:
-        sync.start()
-    for folder in ("one", "other"):
-        (tmp_path / folder).mkdir()
-        link.unlink(missing_ok=True)
-        link.symlink_to(tmp_path / folder)
-        save(sync, link / "train.ipynb", f"in {folder}")
-    if is_delayed:
-        sync.start()
-    sync.drain()
-    assert sync.stop()
-    for folder in ("one", "other"):
-        path = tmp_path / folder / "train.ipynb"
-        assert recorded_sources(repository, path) == [f"in {folder}"]
-    assert repository.count() == 2
-
-
 def test_invalid_and_missing_files_are_reported(sync: Sync, tmp_path: Path) -> None:
     with pytest.raises(InvalidData):
         sync.sync_file(str(write(tmp_path / "a.ipynb", "not json")), "ada")

@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
-from support.engines import PostgresqlServer, new_url, postgresql
+from support.engines import PostgresqlServer, postgresql
 from support.postgresql import backend_pid, database_name, run_document, terminate
 
 from jupyter_axon_notebooks.errors import StoreBusy
@@ -79,47 +75,6 @@ def test_restarts_under_load_lose_nothing() -> None:
         store.close()
     finally:
         server.close()
-
-
-@pytest.mark.parametrize(("empty", "step"), [(False, 1), (True, 9)], ids=["a store", "a new one"])
-def test_opening_is_retried_when_the_connection_is_lost(
-    tmp_path: Path, empty: bool, step: int
-) -> None:
-    lost = 0
-    for fatal in itertools.count(1, step):
-        countdown = itertools.count(-fatal)
-
-        def lose(
-            connection: Any,
-            _cursor: Any,
-            statement: str,
-            *_: Any,
-            countdown: Iterator[int] = countdown,
-        ) -> None:
-            looked_at = (
-                statement.startswith("SHOW") or "to_regclass" in statement
-            )  # before it is opened
-            if not looked_at and next(countdown) == -1:
-                terminate(connection.connection.dbapi_connection.info.backend_pid)
-
-        with listening(lose):
-            store = Store(new_url("postgresql", tmp_path, empty=empty))
-        store.runs.insert(run_document("a"))
-        assert store.runs.all() == [run_document("a")]
-        store.close()
-        if next(countdown) < 0:
-            break
-        lost += 1
-    assert lost >= 2
-
-
-@contextlib.contextmanager
-def listening(note: Callable[..., None]) -> Iterator[None]:
-    sa.event.listen(sa.engine.Engine, "before_cursor_execute", note)
-    try:
-        yield
-    finally:
-        sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
 
 
 def test_a_connection_that_was_closed_while_idle_is_replaced(store: Store) -> None:

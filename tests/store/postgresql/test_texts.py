@@ -10,10 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 from support.engines import PostgresqlServer
-from support.postgresql import run_document
 from tinydb import where
 
-from jupyter_axon_notebooks.errors import Conflict, RecordDamaged
+from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.store import Document, Store
 
 LONG_PATH = "/" + "ä/é😀" * 490  # about 4,000 bytes, as long as a path may be
@@ -38,23 +37,6 @@ def test_paths_can_have_any_character(store: Store) -> None:
         store.notebooks.insert(Document({"origin": "o", "path": path}, f"n{number}"))
     for number, path in enumerate(paths):
         assert [d.doc_id for d in store.notebooks.search(where("path") == path)] == [f"n{number}"]
-
-
-def test_ids_and_metric_names_can_be_long(store: Store) -> None:
-    id, name = "😀" * 200, "é" * 200
-    store.checkpoints.insert(
-        Document({"notebook_id": id, "created_at": "2026", "metrics": {name: 1.0}}, f"c{id}")
-    )
-    assert store.best(id, name, minimize=True) == store.checkpoints.all()
-    with pytest.raises(RecordDamaged, match="larger than PostgreSQL supports"):
-        store.checkpoints.insert(Document({}, os.urandom(4000).hex()))
-    assert len(store.checkpoints) == 1
-
-
-def test_documents_can_have_50_mb(store: Store) -> None:
-    document = run_document("a", text="é\x00\ud800" * 3_500_000, n=10**400)
-    store.runs.insert(document)
-    assert store.runs.get(doc_id="a") == document
 
 
 @pytest.fixture

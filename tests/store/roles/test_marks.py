@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ from jupyter_axon_notebooks.records import (
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, document
-from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 
 def test_a_conflict_names_the_columns_despite_row_level_security(
@@ -76,31 +73,3 @@ def test_garbage_collection_keeps_state_files_of_other_users(
         report = sweep(states(role), repository.checkpoints.list_state_names)
         assert (report.folders, report.problems) == ([], []), role
     assert all(file.exists() for file in files)
-
-
-def test_the_mark_depends_on_the_user_and_not_on_the_role(open_as: Callable[[str], Store]) -> None:
-    stores = {role: open_as(role) for role in ("alice", "bob_role", "boss", "postgres")}
-    id = stores["postgres"].id
-    assert {role: store.mark_id for role, store in stores.items()} == {
-        "alice": f"{id} alice",
-        "bob_role": f"{id} bob",
-        "boss": id,
-        "postgres": id,
-    }
-    stores["postgres"].separate_users([Role("bob_role", "alice")])
-    assert stores["bob_role"].mark_id == f"{id} alice"
-
-
-def test_a_copy_of_a_file_has_another_mark(tmp_path: Path) -> None:
-    file, copied, moved = (tmp_path / name for name in ("axon.db", "copied.db", "moved.db"))
-    with closing(Store(f"sqlite:///{file}")) as store:
-        mark = store.mark_id
-        assert mark.startswith(store.id)
-    shutil.copy(file, copied)
-    file.rename(moved)
-    with (
-        closing(Store(f"sqlite:///{copied}")) as copy,
-        closing(Store(f"sqlite:///{moved}")) as store,
-    ):
-        assert copy.id == store.id
-        assert (store.mark_id, copy.mark_id != mark) == (mark, True)

@@ -6,7 +6,6 @@ import logging
 import re
 import stat
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -138,53 +137,6 @@ def test_user_names_that_columns_escape_are_refused(shared: SharedDatabase, user
 def test_only_the_owner_can_separate_users(shared: SharedDatabase) -> None:
     with closing(Store(shared.url("bob_role"))) as store, pytest.raises(StoreError, match="rights"):
         store.separate_users([Role("mallory", "alice")])
-
-
-@pytest.mark.parametrize(
-    ("change", "needed"),
-    [
-        ("GRANT CREATE ON SCHEMA public TO PUBLIC", 'REVOKE CREATE ON SCHEMA "public" FROM PUBLIC'),
-        (
-            "CREATE ROLE {user} LOGIN; GRANT CREATE ON SCHEMA public TO {user}",
-            'REVOKE CREATE ON SCHEMA "public" FROM "{user}"',
-        ),
-        (
-            "REVOKE USAGE ON SCHEMA public FROM PUBLIC",
-            'GRANT USAGE ON SCHEMA "public" TO "{owner}" WITH GRANT OPTION',
-        ),
-    ],
-)
-def test_the_owner_of_the_schema_is_asked_for_missing_rights(
-    server: PostgresqlServer, change: str, needed: str
-) -> None:
-    name = server.new_database(empty=True)
-    roles = {"owner": f"tables_{name}", "user": f"user_{name}"}
-    with closing(server.connect(name)) as sql:
-        sql.execute(f"CREATE ROLE {roles['owner']} LOGIN CREATEROLE")
-        sql.execute("ALTER SCHEMA public OWNER TO postgres")
-        sql.execute(f"GRANT CREATE, USAGE ON SCHEMA public TO {roles['owner']}")
-        sql.execute(change.format(**roles))
-        with closing(Store(server.url(name, roles["owner"]))) as store:
-            needed = re.escape(needed.format(**roles))
-            with pytest.raises(
-                StoreError,
-                match=f'schema "public" belongs to postgres, who has to run first: {needed} ',
-            ):
-                store.separate_users([Role(roles["user"], "una")])
-            for statement in re.findall(r"(?:GRANT|REVOKE) .*", needed.replace("\\", "")):
-                sql.execute(statement)
-            store.separate_users([Role(roles["user"], "una")])
-
-
-def test_adding_users_does_not_wait_for_writers(
-    shared: SharedDatabase, open_as: Callable[[str], Store]
-) -> None:
-    working = open_as("alice")
-    alice = NotebookRepository(working)
-    notebook_id, _ = create_trained_notebook(alice, "alice")
-    with closing(Store(shared.url("postgres"), busy_timeout=2)) as store, working.transaction():
-        alice.update(notebook_id, UpdateNotebook(name="changed"))
-        assert Role("carol", "carol") in store.separate_users([Role("carol", "carol")]).roles
 
 
 def _waits_for_lock(observer: psycopg.Connection) -> bool:
