@@ -18,12 +18,7 @@ from support.archives import (
     read_all_documents,
     unpack_records,
 )
-from support.factories import (
-    check_contents,
-    code,
-    new_checkpoint,
-    new_notebook,
-)
+from support.factories import check_contents, code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.archive.format import TableDigest
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook, UpdateNotebook

@@ -124,12 +124,7 @@ def rewrite(
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "series/loss.bin",
-        "../../evil.txt",
-        "states/../../evil/model.bin",
-        "states/nb/c/evil.sh",
-    ],
+    ["series/loss.bin", "../../evil.txt", "states/../../evil/model.bin", "states/nb/c/evil.sh"],
 )
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_member_with_another_name_is_refused(

@@ -11,12 +11,7 @@ from pathlib import Path
 import tinydb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.archives import (
-    archive_store,
-    fill_store,
-    load_file,
-    read_all_documents,
-)
+from support.archives import archive_store, fill_store, load_file, read_all_documents
 from support.factories import (
     check_contents,
     code,

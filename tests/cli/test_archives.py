@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from support.factories import new_checkpoint, new_notebook
 
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 
@@ -24,11 +25,11 @@ from .conftest import EXECUTABLE, USER, Axon, repository
 def make_record(records: NotebookRepository, name: str = "train", **fields: object) -> str:
     notebook = records.create(NewNotebook(**{"user_id": USER, "name": name, **fields}))
     records.create_checkpoint(
-        NewCheckpoint(
-            notebook_id=notebook.id,
+        new_checkpoint(
+            notebook.id,
+            {"loss": 0.5},
             epoch=1,
             step=2,
-            metrics={"loss": 0.5},
             model_state_path="/m.bin",
             run_id=f"run of {name}",
         )
@@ -98,12 +99,12 @@ def test_records_and_runs_are_chosen_by_name(axon: Axon, records: NotebookReposi
 def test_state_files_are_dumped_and_restored(
     axon: Axon, records: NotebookRepository, jupyter: Path, elsewhere: str, tmp_path: Path
 ) -> None:
-    notebook_id = records.create(NewNotebook(user_id=USER, name="train")).id
+    notebook_id = records.create(new_notebook(name="train")).id
     states = StateStorage(jupyter / "data" / "axon_notebooks" / "states")
     with states.open_writer(notebook_id, "c", "model") as writer:
         writer.write(b"weights")
         stored = writer.commit()
-    new = NewCheckpoint(id="c", notebook_id=notebook_id, epoch=0, step=0, metrics={})
+    new = new_checkpoint(notebook_id, id="c")
     new.model_state_path, new.digests = stored.path, {"model": stored.digest}
     records.create_checkpoint(new)
     assert axon("dump", "all.zip", "--with-states").stderr == ""

@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.factories import new_notebook
 
-from jupyter_axon_notebooks.records import (
-    NewCheckpoint,
-    NewNotebook,
-    NotebookCheckpoint,
-    UpdateCheckpoint,
-)
+from jupyter_axon_notebooks.records import NewCheckpoint, NotebookCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
@@ -84,7 +80,7 @@ def make(trained: tuple[NotebookRepository, Make]) -> Make:
 
 @pytest.fixture
 def notebook_id(repository: NotebookRepository) -> str:
-    return repository.create(NewNotebook(user_id=USER, name="train")).id
+    return repository.create(new_notebook(name="train")).id
 
 
 @pytest.fixture
@@ -358,7 +354,7 @@ def test_what_is_kept(
 
 def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make) -> None:
     owners = {
-        repository.create(NewNotebook(user_id=user, name="n")).id: user
+        repository.create(new_notebook(user_id=user, name="n")).id: user
         for user in (USER, "bob", USER)
     }
     for id in owners:

@@ -6,8 +6,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from support.factories import new_notebook
 
-from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 from .conftest import CORPUS, Axon, tree
@@ -20,7 +20,7 @@ def listed(axon: Axon, *options: str) -> str:
 def test_the_configured_user_is_whose_records_are_listed(
     axon: Axon, jupyter: Path, records: NotebookRepository
 ) -> None:
-    records.create(NewNotebook(user_id="grace", name="hers"))
+    records.create(new_notebook(user_id="grace", name="hers"))
     (jupyter / "config" / "jupyter_server_config.py").write_text(
         "c.AxonNotebooks.user_id = 'grace'\n"
     )

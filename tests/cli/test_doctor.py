@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.factories import new_checkpoint, new_notebook
 
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import write_note
@@ -39,21 +39,12 @@ def facts(axon: Axon, section: str) -> dict[str, Any]:
 def checkpoint_with_state(
     records: NotebookRepository, root: Path, content: bytes = b"weights"
 ) -> str:
-    notebook = records.create(NewNotebook(user_id=USER, name="train"))
+    notebook = records.create(new_notebook(name="train"))
     with StateStorage(root).open_writer(notebook.id, "c1", "model", format="torch") as writer:
         writer.write(content)
         writer.prepare()
         state = writer.commit()
-    records.create_checkpoint(
-        NewCheckpoint(
-            id="c1",
-            notebook_id=notebook.id,
-            epoch=0,
-            step=0,
-            metrics={},
-            model_state_path=state.path,
-        )
-    )
+    records.create_checkpoint(new_checkpoint(notebook.id, id="c1", model_state_path=state.path))
     return state.path
 
 
@@ -89,11 +80,7 @@ def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> 
         "jupyter_server",
     }
     store = report["facts"]["store"]
-    assert (store["url"], store["origin"], store["user"]) == (
-        f"sqlite:///{db}",
-        ORIGIN,
-        USER,
-    )
+    assert (store["url"], store["origin"], store["user"]) == (f"sqlite:///{db}", ORIGIN, USER)
     assert (store["schema version"], store["integrity"], store["permissions"]) == (
         SCHEMA_VERSION,
         "ok",
@@ -117,7 +104,7 @@ def test_the_facts_are_told(axon: Axon, db: Path, root: Path, jupyter: Path) -> 
 def test_a_store_in_use_is_looked_at_with_what_is_only_in_its_log(
     axon: Axon, records: NotebookRepository, db: Path
 ) -> None:
-    records.create(NewNotebook(user_id=USER, name="train"))
+    records.create(new_notebook(name="train"))
     before = tree(db.parent)
     store = facts(axon, "store")
     assert store["notebooks"] == 1
@@ -130,7 +117,7 @@ def test_a_store_in_use_is_looked_at_with_what_is_only_in_its_log(
 def test_damage_is_found(axon: Axon, db: Path) -> None:
     with repository(db) as records:
         for number in range(50):
-            records.create(NewNotebook(user_id=USER, name=f"train{number}"))
+            records.create(new_notebook(name=f"train{number}"))
     content = bytearray(db.read_bytes())
     content[8192:20480] = b"\xa5" * 12288
     db.write_bytes(content)
@@ -183,7 +170,7 @@ def test_start_over_moves_a_damaged_store_aside_and_creates_a_new_one(
 ) -> None:
     assert axon("doctor", "--start-over").exit_code == 4  # there is no store
     with repository(db) as records:
-        records.create(NewNotebook(user_id=USER, name="train"))
+        records.create(new_notebook(name="train"))
     sound = axon("doctor", "--start-over")
     assert (sound.exit_code, "is not damaged" in sound.stderr) == (1, True)
     damaged = b"damaged" * 10_000
@@ -199,7 +186,7 @@ def test_start_over_moves_a_damaged_store_aside_and_creates_a_new_one(
 @pytest.mark.parametrize("how", ["a lock", "a folder"])
 def test_start_over_leaves_what_it_cannot_examine(axon: Axon, db: Path, how: str) -> None:
     with repository(db) as records:
-        records.create(NewNotebook(user_id=USER, name="train"))
+        records.create(new_notebook(name="train"))
     with closing(sqlite3.connect(db, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode=DELETE")
         if how == "a lock":
@@ -224,7 +211,7 @@ def test_start_over_leaves_what_it_cannot_examine(axon: Axon, db: Path, how: str
 )
 def test_start_over_replaces_a_store_with_missing_parts(axon: Axon, db: Path, damage: str) -> None:
     with repository(db) as records:
-        records.create(NewNotebook(user_id=USER, name="train"))
+        records.create(new_notebook(name="train"))
     with closing(sqlite3.connect(db)) as connection, connection:
         connection.execute(damage)
     assert "doctor --start-over" in problems(axon)["damaged"]["advice"]
@@ -252,10 +239,8 @@ def test_a_secret_is_shown_nowhere_even_where_the_url_cannot_be_read(axon: Axon,
 def outside(records: NotebookRepository, path: Path, notebook_id: str | None = None) -> str:
     """Record a checkpoint whose state file is at ``path``; return its id."""
     if notebook_id is None:
-        notebook_id = records.create(NewNotebook(user_id=USER, name="loaded")).id
-    new = NewCheckpoint(
-        notebook_id=notebook_id, epoch=0, step=0, metrics={}, model_state_path=os.fspath(path)
-    )
+        notebook_id = records.create(new_notebook(name="loaded")).id
+    new = new_checkpoint(notebook_id, model_state_path=os.fspath(path))
     return records.create_checkpoint(new).id
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from support.engines import ON_DISK, new_url
-from support.factories import new_save
+from support.factories import new_checkpoint, new_notebook, new_save
 
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, new_id
+from jupyter_axon_notebooks.records import new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.sync import read_origin
@@ -43,7 +43,7 @@ def record(
 ) -> str:
     """A record of a file, which was last recorded some days ago; its id."""
     moment = datetime.now(timezone.utc) - timedelta(days=days_ago)
-    new = NewNotebook(user_id=user, name=file.stem, path=str(file), origin=origin)
+    new = new_notebook(user_id=user, name=file.stem, path=str(file), origin=origin)
     return records.create(new, new_save(synced_at=moment)).id
 
 
@@ -106,9 +106,7 @@ def test_of_two_records_of_a_file_the_first_gets_it_and_both_are_kept_as_they_ar
     origin = read_origin(data)
     later = record(records, file, origin)
     for id in (first, later):
-        records.create_checkpoint(
-            NewCheckpoint(notebook_id=id, epoch=1, step=0, metrics={"loss": 1.0})
-        )
+        records.create_checkpoint(new_checkpoint(id, {"loss": 1.0}, epoch=1))
     ran = axon("doctor", "--rebind", "--store-url", url)
     assert (
         f"{file}: bound to the record {first}; {later}, which was created later, is kept"

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from support.engines import ON_DISK, PostgresqlServer, new_url, postgresql
+from support.factories import new_checkpoint, new_notebook
 from tinydb import where
 
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.store.postgresql.roles import Role
@@ -44,7 +45,7 @@ def report(axon: Axon, store: Store) -> tuple[dict[str, Any], dict[str, dict[str
 
 
 def history(records: NotebookRepository, length: int = 3, id: str = "nb") -> None:
-    records.create(NewNotebook(id=id, user_id=USER, name="train"))
+    records.create(new_notebook(id=id, name="train"))
     for n in range(1, length):
         records.update(id, UpdateNotebook(cells=[NotebookCell(id="a", source=f"{n}" * 100)]))
 
@@ -53,7 +54,7 @@ def test_a_sound_store_has_its_facts_and_no_problems(
     axon: Axon, store: Store, records: NotebookRepository
 ) -> None:
     history(records)
-    records.create_checkpoint(NewCheckpoint(notebook_id="nb", epoch=0, step=0, metrics={"loss": 1}))
+    records.create_checkpoint(new_checkpoint("nb", {"loss": 1}))
     facts, problems = report(axon, store)
     assert problems == {}
     told = facts["store"]
@@ -168,9 +169,7 @@ def test_a_damaged_checkpoint_is_told_and_its_folder_is_no_stray(
     axon: Axon, store: Store, records: NotebookRepository, jupyter: Path
 ) -> None:
     history(records)
-    records.create_checkpoint(
-        NewCheckpoint(id="bad", notebook_id="nb", epoch=0, step=0, metrics={})
-    )
+    records.create_checkpoint(new_checkpoint("nb", id="bad"))
     folder = jupyter / "data" / "axon_notebooks" / "states" / "nb" / "bad"
     folder.mkdir(parents=True)
     os.utime(folder, (0, 0))

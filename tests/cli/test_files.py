@@ -8,8 +8,9 @@ from typing import Any
 
 import nbformat
 import pytest
+from support.factories import new_notebook
 
-from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 from .conftest import CORPUS, USER, Axon
@@ -95,7 +96,7 @@ def test_an_import_belongs_to_whoever_imports_and_is_bound_to_no_file(
 
 
 def test_an_export_replaces_a_file_only_by_force(axon: Axon, records: NotebookRepository) -> None:
-    notebook_id = records.create(NewNotebook(user_id=USER, name="a/b: c")).id
+    notebook_id = records.create(new_notebook(name="a/b: c")).id
     ran = axon("export", notebook_id)
     assert ran.stdout == "a_b_ c.ipynb\n"
     written = Path("a_b_ c.ipynb")
@@ -114,7 +115,7 @@ def test_an_export_replaces_a_file_only_by_force(axon: Axon, records: NotebookRe
 
 
 def test_an_older_version_is_exported(axon: Axon, records: NotebookRepository) -> None:
-    old = records.create(NewNotebook(user_id=USER, name="a", cells=[NotebookCell(source="old")]))
+    old = records.create(new_notebook(NotebookCell(source="old"), name="a"))
     new = records.update(old.id, UpdateNotebook(cells=[NotebookCell(source="new")]))
     exported = json.loads(axon("export", old.id, "-o", "-", "--version", old.version_id).stdout)
     assert exported["cells"][0]["source"] == ["old"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 from support.engines import new_url, postgresql
+from support.factories import new_notebook
 
 from jupyter_axon_notebooks.errors import StoreError
-from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -52,7 +52,7 @@ def test_it_makes_the_tables_the_roles_and_their_passfiles(
         assert password not in ran.stdout + ran.stderr
     as_eve = str(make_url(url).set(username="eve").render_as_string())
     store = Store(as_eve)
-    NotebookRepository(store).create(NewNotebook(user_id="eve@example.org", name="train"))
+    NotebookRepository(store).create(new_notebook(user_id="eve@example.org", name="train"))
     store.close()
     listed = axon("list", "--store-url", as_eve, "--all-users", "--json")
     assert [record["user_id"] for record in listed.json] == ["eve@example.org"]
@@ -173,7 +173,7 @@ def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
     file = folder / f"{role}.pgpass"
     own = as_role(url, role, file)
     with closing(Store(own)) as store:
-        made = NotebookRepository(store).create(NewNotebook(user_id=USER, name="train"))
+        made = NotebookRepository(store).create(new_notebook(name="train"))
         shown = axon("init-db", "--store-url", url, "--remove", USER, "--passfiles", folder)
         assert shown.exit_code == 0
         for said in (

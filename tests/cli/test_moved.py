@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.factories import new_checkpoint, new_notebook
 
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 
-from .conftest import USER, Axon
+from .conftest import Axon
 
 IDS = ("first", "second", "third")
 
@@ -34,14 +34,12 @@ def trained(request: Any, db: Path, root: Path) -> str:
         repository = NotebookRepository(
             store, states=states if request.param == "relative" else None
         )
-        notebook_id = repository.create(NewNotebook(user_id=USER, name="train")).id
+        notebook_id = repository.create(new_notebook(name="train")).id
         for epoch, id in enumerate(IDS):
             with states.open_writer(notebook_id, id, "model") as writer:
                 writer.write(id.encode())
                 stored = writer.commit()
-            new = NewCheckpoint(
-                id=id, notebook_id=notebook_id, epoch=epoch, step=0, metrics={"loss": epoch}
-            )
+            new = new_checkpoint(notebook_id, {"loss": epoch}, id=id, epoch=epoch)
             new.model_state_path = stored.path
             new.digests, new.sizes = {"model": stored.digest}, {"model": stored.size}
             repository.create_checkpoint(new)
@@ -182,11 +180,11 @@ def write_below(root: Path, db: Path, data_folder: Path) -> str:
     with closing(open_store(f"sqlite:///{db}")) as store:
         states = StateStorage(root, store_id=store.mark_id, data_folder=data_folder)
         repository = NotebookRepository(store, states=states)
-        notebook_id = repository.create(NewNotebook(user_id=USER, name="scratch")).id
+        notebook_id = repository.create(new_notebook(name="scratch")).id
         with states.open_writer(notebook_id, "c", "model") as writer:
             writer.write(b"scratch")
             stored = writer.commit()
-        new = NewCheckpoint(id="c", notebook_id=notebook_id, epoch=0, step=0, metrics={})
+        new = new_checkpoint(notebook_id, id="c")
         new.model_state_path = stored.path
         repository.create_checkpoint(new)
         states.mark_recorded(notebook_id, "c")

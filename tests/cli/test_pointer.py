@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.factories import new_notebook
 
 from jupyter_axon_notebooks.config import AxonNotebooks
 from jupyter_axon_notebooks.kernel_config import read_kernel_config, write_kernel_config
 from jupyter_axon_notebooks.kernel_environment import KernelEnvironment
-from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.stores import find_settings
 from jupyter_axon_notebooks.sync import read_origin
 
-from .conftest import USER, Axon, repository
+from .conftest import Axon, repository
 from .test_configuration import listed
 
 HER = "grace"
@@ -27,7 +27,7 @@ HER = "grace"
 def store_named(folder: Path, name: str) -> str:
     """Return the URL of a store with one notebook of that name."""
     with repository(folder / f"{name}.db") as records:
-        records.create(NewNotebook(user_id=USER, name=name))
+        records.create(new_notebook(name=name))
     return f"sqlite:///{folder}/{name}.db"
 
 
@@ -56,7 +56,7 @@ def served(db: Path, user: str = HER) -> Iterator[None]:
 def pointer(jupyter: Path, tmp_path: Path) -> Path:
     """The pointer file that a server left; its store has a record of its user."""
     with repository(tmp_path / "its.db") as records:
-        records.create(NewNotebook(user_id=HER, name="its"))
+        records.create(new_notebook(user_id=HER, name="its"))
     with served(tmp_path / "its.db"):
         pass
     return jupyter / "data" / "axon_notebooks" / "kernels.json"
@@ -162,7 +162,7 @@ def test_a_pointer_file_that_is_not_to_be_believed_is_ignored_with_a_warning(
         case "a link":
             pointer.symlink_to(pointer.rename(pointer.with_name("elsewhere")))
     with repository(db) as records:
-        records.create(NewNotebook(user_id="ada", name="by default"))
+        records.create(new_notebook(name="by default"))
     ran = axon("list", "--json")
     assert [found["name"] for found in ran.json] == ["by default"]
     assert f"Warning: {pointer} is ignored: {why}" in ran.stderr

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 from support.engines import new_url, postgresql
+from support.factories import new_notebook
 
-from jupyter_axon_notebooks.records import NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.postgresql.roles import Role
@@ -25,7 +25,7 @@ def url(tmp_path: Path) -> str:
 def test_a_store_is_dumped_loaded_and_verified(axon: Axon, url: str, tmp_path: Path) -> None:
     with closing(open_store(url)) as store:
         repository = NotebookRepository(store)
-        ids = [repository.create(NewNotebook(user_id=USER, name=name)).id for name in "ab"]
+        ids = [repository.create(new_notebook(name=name)).id for name in "ab"]
     dumped = axon("dump", "all.zip", "--json", "--store-url", url).json
     some = axon("dump", "some.zip", "--json", "--notebook", ids[0][:9], "--store-url", url).json
     assert (dumped["tables"]["axonml_notebooks"]["count"], some["notebooks"]) == (2, ids[:1])
@@ -42,7 +42,7 @@ def test_a_user_is_told_which_records_of_a_dump_are_of_others(
     axon: Axon, records: NotebookRepository
 ) -> None:
     mine, of_bob = (
-        records.create(NewNotebook(user_id=user, name="n")).id for user in (USER, "bob")
+        records.create(new_notebook(user_id=user, name="n")).id for user in (USER, "bob")
     )
     axon("dump", "all.zip")
     server = postgresql()
@@ -67,7 +67,7 @@ def as_bob(url: str) -> str:
     role = f"bobs_{make_url(url).database}"
     with closing(open_store(url)) as store:
         store.separate_users([Role(role, "bob")])
-        NotebookRepository(store).create(NewNotebook(id="of-bob", user_id="bob", name="his"))
+        NotebookRepository(store).create(new_notebook(id="of-bob", user_id="bob", name="his"))
     return make_url(url).set(username=role).render_as_string()
 
 

@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.factories import new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
-from jupyter_axon_notebooks.records import (
-    NewCheckpoint,
-    NewNotebook,
-    NotebookCell,
-    NotebookMetadata,
-)
+from jupyter_axon_notebooks.records import NotebookCell, NotebookMetadata
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 from .conftest import Axon
@@ -28,11 +24,10 @@ def ids(records: NotebookRepository, tmp_path: Path) -> tuple[str, str, str]:
     """A record, and two checkpoints of it, with such text wherever there can be text."""
     cell = NotebookCell(id="c", source=f"x{SIGNS}")
     made = records.create(
-        NewNotebook(
-            user_id="ada",
+        new_notebook(
+            cell,
             name=HOSTILE,
             description=HOSTILE,
-            cells=[cell],
             metadata=NotebookMetadata(
                 kernel=HOSTILE,
                 framework=HOSTILE,
@@ -50,13 +45,13 @@ def ids(records: NotebookRepository, tmp_path: Path) -> tuple[str, str, str]:
         executed = [
             ExecutedCell(source=f"x{SIGNS} = {epoch}", cell_id=HOSTILE, execution_count=epoch)
         ]
-        checkpoint = NewCheckpoint(
-            notebook_id=made.id,
+        checkpoint = new_checkpoint(
+            made.id,
+            {HOSTILE: epoch, "loss": 10**400},
             epoch=epoch,
             step=epoch,
             run_id=HOSTILE,
             tags=[HOSTILE],
-            metrics={HOSTILE: epoch, "loss": 10**400},
             provenance_id=records.provenance.add(made.id, executed, environment),
             format=HOSTILE,
             model_state_path=str(tmp_path / HOSTILE.replace("\udc80", "")),

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jupyter_axon_notebooks.records import NewNotebook, NotebookStatus
+from support.factories import new_notebook
+
+from jupyter_axon_notebooks.records import NotebookStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-from .conftest import USER, Axon
+from .conftest import Axon
 
 LONG = "a" * 150
 
 
 def test_a_pipe_gets_plain_text_in_full(process: Axon, records: NotebookRepository) -> None:
     path = f"/{LONG}/train.ipynb"
-    new = NewNotebook(
-        user_id=USER, name=LONG, path=path, origin="here", status=NotebookStatus.FAILED
-    )
+    new = new_notebook(name=LONG, path=path, origin="here", status=NotebookStatus.FAILED)
     notebook_id = records.create(new).id
     ran = process("list")
     assert (ran.exit_code, ran.stderr) == (0, "")
@@ -28,7 +28,7 @@ def test_a_pipe_gets_plain_text_in_full(process: Axon, records: NotebookReposito
 def test_text_that_the_encoding_lacks_does_not_stop_a_command(
     process: Axon, records: NotebookRepository
 ) -> None:
-    records.create(NewNotebook(user_id=USER, name="Übung"))
+    records.create(new_notebook(name="Übung"))
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     assert "\\xdcbung" in process("list", **ascii_only).stdout
     assert process("list", "--json", **ascii_only).json[0]["name"] == "Übung"

@@ -7,20 +7,19 @@ import runpy
 from pathlib import Path
 
 import pytest
+from support.factories import new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell, GitState
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-from .conftest import USER, Axon
+from .conftest import Axon
 
 
 @pytest.fixture
 def checkpoints(records: NotebookRepository) -> NotebookRepository:
     """Two checkpoints that differ in a cell, a package and the loss, and one over REST."""
-    records.create(
-        NewNotebook(id="nb", user_id=USER, name="train", cells=[NotebookCell(id="a", source="?")])
-    )
+    records.create(new_notebook(NotebookCell(id="a", source="?"), id="nb", name="train"))
     for id, rate, loss, commit in (("aaaa-1", 1, 0.5, "c1"), ("aabb-2", 2, 0.25, "c2")):
         source = f"import math\nrate = {rate}\n"
         records.update("nb", UpdateNotebook(cells=[NotebookCell(id="a", source=source)]))
@@ -32,18 +31,15 @@ def checkpoints(records: NotebookRepository) -> NotebookRepository:
             python="3.11", packages={"torch": f"2.{rate}"}, git=GitState(commit=commit, dirty=False)
         )
         records.create_checkpoint(
-            NewCheckpoint(
+            new_checkpoint(
+                "nb",
+                {"val": {"loss": loss}},
                 id=id,
-                notebook_id="nb",
                 epoch=rate,
-                step=0,
-                metrics={"val": {"loss": loss}},
                 provenance_id=records.provenance.add("nb", executed, environment),
             )
         )
-    records.create_checkpoint(
-        NewCheckpoint(id="rest", notebook_id="nb", epoch=0, step=0, metrics={})
-    )
+    records.create_checkpoint(new_checkpoint("nb", id="rest"))
     return records
 
 
@@ -85,7 +81,7 @@ def resume(
     """Create a run that was resumed from ``parent``, with checkpoints and executed code."""
     records.runs.start("nb", id=run_id, parent_checkpoint_id=parent)
     for epoch, (id, executed) in enumerate(trained, start=5):
-        new = NewCheckpoint(id=id, notebook_id="nb", run_id=run_id, epoch=epoch, step=0, metrics={})
+        new = new_checkpoint("nb", id=id, run_id=run_id, epoch=epoch)
         if executed is not None:
             new.provenance_id = records.provenance.add("nb", executed, Environment(python="3.11"))
         records.create_checkpoint(new)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from support import disks
+from support.factories import new_checkpoint, new_notebook
 
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
+from jupyter_axon_notebooks.records import NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-from .conftest import EXECUTABLE, USER, Ran, repository, tree
+from .conftest import EXECUTABLE, Ran, repository, tree
 
 ReadOnly = Callable[..., Ran]
 
@@ -34,10 +35,8 @@ def read_only(db: Path) -> ReadOnly:
 
 def record(records: NotebookRepository) -> str:
     cells = [NotebookCell(id="c", source="train()")]
-    notebook = records.create(NewNotebook(user_id=USER, name="train", cells=cells))
-    records.create_checkpoint(
-        NewCheckpoint(notebook_id=notebook.id, epoch=3, step=0, metrics={"loss": 0.5})
-    )
+    notebook = records.create(new_notebook(*cells, name="train"))
+    records.create_checkpoint(new_checkpoint(notebook.id, {"loss": 0.5}, epoch=3))
     return notebook.id
 
 

@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from support.factories import new_checkpoint
 
 from jupyter_axon_notebooks.cli.lookup import deleted_at
 from jupyter_axon_notebooks.cli.output import local_time
 from jupyter_axon_notebooks.records import (
     CellOutput,
     CellType,
-    NewCheckpoint,
     NewNotebook,
     NotebookCell,
     NotebookStatus,
@@ -142,9 +142,7 @@ def test_a_record_is_shown_with_cells_outputs_and_checkpoints(
     )
     for epoch in range(9):
         metrics = {"loss": abs(epoch - 1.5), "note": "x"}
-        records.create_checkpoint(
-            NewCheckpoint(notebook_id=notebook_id, epoch=epoch, step=epoch, metrics=metrics)
-        )
+        records.create_checkpoint(new_checkpoint(notebook_id, metrics, epoch=epoch, step=epoch))
     shown = axon("show", notebook_id).stdout
     assert "checkpoints  9" in shown
     assert "versions     1" in shown
@@ -164,11 +162,7 @@ def test_a_record_is_shown_with_cells_outputs_and_checkpoints(
     assert [epoch for epoch, _ in epochs] == ["8", "7", "6", "5", "4", "1"]
     assert next(line for line in shown.splitlines() if line.startswith("best loss")).split()[
         2:5
-    ] == [
-        "1",
-        "1",
-        "loss=0.5",
-    ]
+    ] == ["1", "1", "loss=0.5"]
     assert (
         json.loads(axon("show", notebook_id, "--json").stdout)
         == records.find_by_id(notebook_id).to_json()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.factories import new_checkpoint
 
-from jupyter_axon_notebooks.records import NewCheckpoint, now
+from jupyter_axon_notebooks.records import now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import NOTE
@@ -35,12 +36,12 @@ def leave(root: Path, db: Path, id: str, epoch: int, owner: str = USER, **values
     with states.open_writer(NOTEBOOK if owner == USER else f"of-{owner}", id, "model") as writer:
         writer.write(b"weights")
         stored = writer.commit()
-    new = NewCheckpoint(
+    new = new_checkpoint(
+        NOTEBOOK if owner == USER else f"of-{owner}",
+        {"loss": 1.0},
         id=id,
-        notebook_id=NOTEBOOK if owner == USER else f"of-{owner}",
         epoch=epoch,
         step=epoch,
-        metrics={"loss": 1.0},
         model_state_path=stored.path,
         digests={"model": stored.digest},
         sizes={"model": stored.size},

@@ -10,12 +10,7 @@ import pytest
 from support.factories import code, count_rows, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
-from jupyter_axon_notebooks.provenance import (
-    Change,
-    Environment,
-    ExecutedCell,
-    GitState,
-)
+from jupyter_axon_notebooks.provenance import Change, Environment, ExecutedCell, GitState
 from jupyter_axon_notebooks.records import CellChange, CellStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document

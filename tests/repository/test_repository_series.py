@@ -9,10 +9,7 @@ import pytest
 from support.factories import code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import Conflict
-from jupyter_axon_notebooks.records import (
-    NotebookCheckpoint,
-    UpdateCheckpoint,
-)
+from jupyter_axon_notebooks.records import NotebookCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 
 

@@ -15,11 +15,7 @@ import pytest
 from support.factories import code, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale
-from jupyter_axon_notebooks.records import (
-    NotebookStatus,
-    TrainingNotebook,
-    UpdateNotebook,
-)
+from jupyter_axon_notebooks.records import NotebookStatus, TrainingNotebook, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 

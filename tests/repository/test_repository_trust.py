@@ -12,12 +12,7 @@ from support.archives import archive_store, load_file, unpack_records
 from support.factories import new_notebook, new_save
 
 from jupyter_axon_notebooks.mapping import export_notebook
-from jupyter_axon_notebooks.records import (
-    CellOutput,
-    CellType,
-    NotebookCell,
-    NotebookMetadata,
-)
+from jupyter_axon_notebooks.records import CellOutput, CellType, NotebookCell, NotebookMetadata
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, document, open_store
 

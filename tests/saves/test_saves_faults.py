@@ -123,10 +123,7 @@ def test_a_full_store_disk_delays_no_save(servers: Servers, tmp_path: Path) -> N
         assert (
             [cell["source"] for cell in shown.json["cells"]],
             shown.headers["X-Axon-Stale"],
-        ) == (
-            ["1"],
-            "true",
-        )
+        ) == (["1"], "true")
     for name in "ab":
         hold_to_sources(server, f"{name}.ipynb", "x" * 50_000)
     server.stop()
@@ -190,9 +187,7 @@ def test_a_file_that_is_no_store_is_refused_until_it_is_removed(
     assert "Traceback" not in server.log
 
 
-def test_a_damaged_store_is_refused_while_saves_continue(
-    servers: Servers,
-) -> None:
+def test_a_damaged_store_is_refused_while_saves_continue(servers: Servers) -> None:
     server = servers()
     server.wait_for_its_store()
     for name in "ab":
@@ -250,10 +245,7 @@ def put_another_in_its_place(path: Path) -> None:
     open_store(f"sqlite:///{path}").close()
 
 
-@pytest.mark.parametrize(
-    "act",
-    [remove_file, remove_log, put_another_in_its_place],
-)
+@pytest.mark.parametrize("act", [remove_file, remove_log, put_another_in_its_place])
 def test_changes_of_the_store_file_under_a_server_are_detected(
     servers: Servers, act: Callable[[Path], None]
 ) -> None:

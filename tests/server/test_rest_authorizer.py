@@ -44,7 +44,7 @@ def jp_server_config(authorizer: type[Authorizer]) -> dict[str, Any]:
         "ServerApp": {
             "jpserver_extensions": {"jupyter_axon_notebooks": True},
             "authorizer_class": authorizer,
-        },
+        }
     }
 
 

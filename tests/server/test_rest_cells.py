@@ -177,13 +177,7 @@ async def test_a_file_outside_the_root_is_neither_written_nor_named(
     assert outside.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        {"nbformat": 5},
-        {"cells": [{"cell_type": "code", "id": "a"}]},
-    ],
-)
+@pytest.mark.parametrize("damage", [{"nbformat": 5}, {"cells": [{"cell_type": "code", "id": "a"}]}])
 async def test_an_invalid_notebook_is_not_edited(
     axon: Client, jp_root_dir: Path, damage: dict[str, Any]
 ) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.factories import new_notebook
 from support.rest_client import Client
 
-from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 
@@ -17,7 +18,7 @@ from jupyter_axon_notebooks.store import open_store
 def jp_server_config(jp_server_config: dict[str, Any], jp_data_dir: Path) -> dict[str, Any]:
     store = open_store(f"sqlite:///{jp_data_dir}/axon_notebooks/axon.db")
     repository = NotebookRepository(store)
-    repository.create(NewNotebook(id="nb", user_id="ada", name="n"))
+    repository.create(new_notebook(id="nb", name="n"))
     for n in range(5):
         repository.update("nb", UpdateNotebook(cells=[NotebookCell(id="a", source=f"{n}")]))
     store.close()

@@ -34,11 +34,7 @@ BODIES: list[tuple[str, str | bytes, str]] = [
     ("POST /notebooks", f'{{"name": "n", "x": {DEEP}}}', "$.x[0][0]"),
     ("POST /notebooks", f'{{"x": {TOO_DEEP_FOR_PYTHON}', "$: nested deeper than 100 levels"),
     ("POST /notebooks", '{"name": "n", "x": NaN}', "$.x: expected a finite number"),
-    (
-        "POST /notebooks",
-        '{"x": ' + "1" * 5000 + "}",
-        "$: an integer has more than 4300 digits",
-    ),
+    ("POST /notebooks", '{"x": ' + "1" * 5000 + "}", "$: an integer has more than 4300 digits"),
     ("POST /notebooks", '{"name": "n", "cells": [{}]}', "$.cells[0].source: required, but missing"),
     (
         "POST /notebooks",

@@ -9,9 +9,8 @@ from typing import Any
 
 import nbformat
 import pytest
+from support.factories import new_notebook
 from support.rest_client import Client
-
-from jupyter_axon_notebooks.records import NewNotebook
 
 
 async def test_a_record_has_starter_cells_by_default(axon: Client) -> None:
@@ -138,7 +137,7 @@ async def test_a_path_finds_the_record_of_this_machine(
     file = write_notebook("same.ipynb", "1")
     ours = (await axon.post("/notebooks/sync", {"path": "same.ipynb"})).json
     repository = jp_serverapp.web_app.settings["axon_services"].repository
-    theirs = NewNotebook(name="theirs", user_id="ada", path=str(file.resolve()), origin="another")
+    theirs = new_notebook(name="theirs", path=str(file.resolve()), origin="another")
     repository.create(theirs)
     assert len((await axon.get("/notebooks")).json) == 2
     by_path = await axon.get("/notebooks?path=same.ipynb")

@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from support.factories import new_checkpoint, new_notebook
 from support.rest_client import Client
 
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 
@@ -32,11 +32,9 @@ def loaded(axon: Client, data: Path) -> Iterator[NotebookRepository]:
 async def test_records_with_any_id_are_deleted(
     axon: Client, loaded: NotebookRepository, data: Path, id: str
 ) -> None:
-    loaded.create(NewNotebook(id=id, user_id="ada", name="loaded"))
+    loaded.create(new_notebook(id=id, name="loaded"))
     for one in (id, f"{id}2"):
-        loaded.create_checkpoint(
-            NewCheckpoint(id=one, notebook_id=id, epoch=len(one), step=0, metrics={})
-        )
+        loaded.create_checkpoint(new_checkpoint(id, id=one, epoch=len(one)))
     before = sorted((data / "axon_notebooks" / "states").rglob("*"))
     url = f"/notebooks/{quote(id, safe='')}"
     checkpoint = f"{url}/checkpoints/{quote(id, safe='')}"
@@ -54,7 +52,7 @@ async def test_records_with_any_id_are_deleted(
 async def test_records_whose_id_is_no_folder_name_take_no_states(
     axon: Client, loaded: NotebookRepository, id: str
 ) -> None:
-    loaded.create(NewNotebook(id=id, user_id="ada", name="loaded"))
+    loaded.create(new_notebook(id=id, name="loaded"))
     url = f"/notebooks/{quote(id, safe='')}/checkpoints"
     refused = await axon.post(
         url, {"epoch": 0, "step": 0, "metrics": {}, "model_state_base64": "AAAA"}

@@ -10,11 +10,12 @@ from typing import Any
 
 import nbformat
 import pytest
+from support.factories import new_notebook
 from support.rest_client import Client
 
 from jupyter_axon_notebooks.extension import AxonExtension
 from jupyter_axon_notebooks.kernel_config import read_kernel_config, write_kernel_config
-from jupyter_axon_notebooks.records import NewNotebook, new_id
+from jupyter_axon_notebooks.records import new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.sync import read_origin
@@ -101,7 +102,7 @@ async def test_any_notebook_name_is_logged_in_one_line(
     (jp_root_dir / name).write_text(nbformat.writes(nbformat.v4.new_notebook()))
     await axon.get("/notebooks")
     with closing(open_store(f"sqlite:///{folder}/axon.db")) as store:
-        lost = NewNotebook(user_id="ada", name="b", path=str(jp_root_dir / name), origin=new_id())
+        lost = new_notebook(name="b", path=str(jp_root_dir / name), origin=new_id())
         NotebookRepository(store).create(lost)
     made = await axon.post("/notebooks/sync", {"path": name})
     assert made.status == 200, made

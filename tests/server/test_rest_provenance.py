@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.factories import new_checkpoint, new_notebook
 from support.rest_client import Client
 
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell, UpdateNotebook
+from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import open_store
 
@@ -29,8 +30,8 @@ def records(axon: Client, data: Path) -> Iterator[NotebookRepository]:
     store = open_store(f"sqlite:///{data}/axon_notebooks/axon.db")
     repository = NotebookRepository(store)
     cells = [NotebookCell(id="a", source="lr = 1"), NotebookCell(id="b", source="fit(lr)")]
-    repository.create(NewNotebook(id="nb", user_id="ada", name="a/b", cells=cells))
-    repository.create(NewNotebook(id="hers", user_id="bob", name="n"))
+    repository.create(new_notebook(*cells, id="nb", name="a/b"))
+    repository.create(new_notebook(id="hers", user_id="bob", name="n"))
     for id, learning_rate, loss, torch in (("one", 1, 0.5, "2.0"), ("two", 2, 0.25, "2.1")):
         repository.update(
             "nb",
@@ -41,18 +42,9 @@ def records(axon: Client, data: Path) -> Iterator[NotebookRepository]:
             executed(f"lr = {learning_rate}", "fit(lr)"),
             Environment(python="3.11", packages={"torch": torch}),
         )
-        new = NewCheckpoint(
-            id=id,
-            notebook_id="nb",
-            epoch=0,
-            step=0,
-            metrics={"loss": loss},
-            provenance_id=provenance_id,
-        )
+        new = new_checkpoint("nb", {"loss": loss}, id=id, provenance_id=provenance_id)
         repository.create_checkpoint(new)
-    repository.create_checkpoint(
-        NewCheckpoint(id="bobs", notebook_id="hers", epoch=0, step=0, metrics={})
-    )
+    repository.create_checkpoint(new_checkpoint("hers", id="bobs"))
     yield repository
     store.close()
 
@@ -140,11 +132,7 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
             403,
             "notebook hers belongs to another user",
         ),
-        (
-            "/notebooks/nb/export?format=py",
-            400,
-            "format: py requires the argument `checkpoint`",
-        ),
+        ("/notebooks/nb/export?format=py", 400, "format: py requires the argument `checkpoint`"),
         ("/notebooks/nb/export?format=pdf", 400, "format: expected ipynb or py, got 'pdf'"),
     ],
 )

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support.factories import new_notebook
+from support.factories import new_checkpoint, new_notebook
 from support.rest_client import Client
 
-from jupyter_axon_notebooks.records import NewCheckpoint, RunProcess, RunStatus, now
+from jupyter_axon_notebooks.records import RunProcess, RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.checkpoints import CheckpointRepository
 from jupyter_axon_notebooks.repository.runs import RunRepository
@@ -238,9 +238,7 @@ async def test_every_change_changes_the_tag(axon: Client, repository: NotebookRe
     newest = repository.checkpoints.get_latest(id)
     assert newest is not None
     repository.delete_checkpoint(newest.id)
-    again = NewCheckpoint(
-        notebook_id=id, epoch=3, step=30, metrics={"loss": 7}, run_id="a", id=newest.id
-    )
+    again = new_checkpoint(id, {"loss": 7}, epoch=3, step=30, run_id="a", id=newest.id)
     repository.create_checkpoint(again, made_at=newest.created_at)
     await changes("metrics", "checkpoints")
     await axon.put(f"{path}/checkpoints/{made[0]['id']}", {"pinned": True, "tags": ["t"]})

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.factories import new_checkpoint
 from support.rest_client import Client
 from tornado.httpclient import HTTPRequest
-
-from jupyter_axon_notebooks.records import NewCheckpoint
 
 MIB = 1 << 20
 
@@ -188,7 +187,7 @@ async def test_a_path_that_is_not_served_is_refused_with_the_reason(
     (root / notebook / "c" / "link").symlink_to(root / "other" / "c")
     (root / "model.bin").write_text("state")
     given = path.format(outside=outside, root=root, notebook=notebook, id="c")
-    new = NewCheckpoint(id="c", notebook_id=notebook, epoch=0, step=0, metrics={})
+    new = new_checkpoint(notebook, id="c")
     new.model_state_path = given
     services.repository.create_checkpoint(new)
 
@@ -218,15 +217,7 @@ async def test_a_state_is_served_from_any_configured_root(
     file.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     given = path.format(notebook=notebook)
-    new = NewCheckpoint(
-        id="c",
-        notebook_id=notebook,
-        epoch=0,
-        step=0,
-        metrics={},
-        model_state_path=given,
-        digests={"model": digest},
-    )
+    new = new_checkpoint(notebook, id="c", model_state_path=given, digests={"model": digest})
     services.repository.create_checkpoint(new)
     url = f"/notebooks/{notebook}/checkpoints/c"
     assert (await axon.get(f"{url}/states/model")).body == b"weights"

@@ -8,12 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_axon_notebooks.store.codec import (
-    column_text,
-    decode,
-    encode,
-    plain_text,
-)
+from jupyter_axon_notebooks.store.codec import column_text, decode, encode, plain_text
 
 EDGES = (
     "\x00\x01\x02\x03ab\ud7fe\ud7ff\ud800\udbff\udc00\udfff\ue000\uffff\U00010000\U0010ffff0123f"

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from jupyter_axon_notebooks.records import (
-    NewCheckpoint,
-    NewNotebook,
-    NotebookCell,
-)
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, NotebookCell
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from support.engines import PostgresqlServer

@@ -23,13 +23,7 @@ class TcpProxy:
         only when it is continued.
     """
 
-    def __init__(
-        self,
-        target: str,
-        *,
-        delivered: bool,
-        stopped: bool = False,
-    ) -> None:
+    def __init__(self, target: str, *, delivered: bool, stopped: bool = False) -> None:
         self._target = target
         self.delivered = delivered
         self._stopped = stopped

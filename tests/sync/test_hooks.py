@@ -17,13 +17,7 @@ Handed = list[tuple[str, Any]]
 MINE = "0d1991cb-4986-4fd7-958e-684f68b23ece"
 #: What a notebook may carry in place of a record id.
 NO_IDS: list[Any] = [
-    *(
-        "\ud800",
-        "../../x",
-        "",
-        "x" * 1_000_000,
-        MINE.upper(),
-    ),
+    *("\ud800", "../../x", "", "x" * 1_000_000, MINE.upper()),
     *(f" {MINE}", MINE.replace("-", ""), 5, None, [MINE]),
 ]
 

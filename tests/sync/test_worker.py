@@ -9,15 +9,7 @@ from typing import Any
 
 import pytest
 from nbformat.v4 import new_output
-from support.sync import (
-    LOG,
-    ORIGIN,
-    StoreSession,
-    create_sync,
-    notebook,
-    recorded_sources,
-    write,
-)
+from support.sync import LOG, ORIGIN, StoreSession, create_sync, notebook, recorded_sources, write
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreDamaged
 from jupyter_axon_notebooks.records import NotebookStatus, new_id

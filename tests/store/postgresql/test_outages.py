@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from support.engines import PostgresqlServer, postgresql
+from support.factories import new_checkpoint, new_notebook
 from support.postgresql import backend_pid, database_name, run_document, terminate
 
 from jupyter_axon_notebooks.errors import StoreBusy
-from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -24,7 +24,7 @@ def test_restarts_under_load_lose_nothing() -> None:
     try:
         store = Store(server.url(server.new_database(empty=True)))
         repository = NotebookRepository(store)
-        notebook = repository.create(NewNotebook(user_id="ada", name="n"))
+        notebook = repository.create(new_notebook(name="n"))
         store.runs.insert(run_document("counter", n=0))
         acknowledged: list[str] = []
         progress = threading.Condition()
@@ -36,13 +36,7 @@ def test_restarts_under_load_lose_nothing() -> None:
         def write(number: int) -> int:
             epoch = 0
             while not stop.is_set():
-                new = NewCheckpoint(
-                    notebook_id=notebook.id,
-                    run_id=f"r{number}",
-                    epoch=epoch,
-                    step=0,
-                    metrics={"loss": epoch},
-                )
+                new = new_checkpoint(notebook.id, {"loss": epoch}, run_id=f"r{number}", epoch=epoch)
                 checkpoint = repository.create_checkpoint(new)
                 store.runs.update(count, doc_ids=["counter"])
                 assert repository.get_checkpoint(checkpoint.id) == checkpoint
@@ -154,10 +148,7 @@ def test_a_deadlock_is_resolved_by_a_retry(store: Store) -> None:
 def test_waiting_for_a_lock_is_limited(url: str) -> None:
     store = Store(url, busy_timeout=0.05)
     store.runs.insert(run_document("a"))
-    with (
-        contextlib.closing(postgresql().connect(database_name(url))) as other,
-        other.transaction(),
-    ):
+    with contextlib.closing(postgresql().connect(database_name(url))) as other, other.transaction():
         other.execute("SELECT 1 FROM axonml_runs WHERE id = 'a' FOR UPDATE")
         with pytest.raises(StoreBusy, match="locked by another process"):
             store.runs.update({"v": 1}, doc_ids=["a"])

@@ -12,9 +12,7 @@ from support.engines import new_url, postgresql
 
 from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.store import Store
-from jupyter_axon_notebooks.store.postgresql.passfile import (
-    pass_lines,
-)
+from jupyter_axon_notebooks.store.postgresql.passfile import pass_lines
 from jupyter_axon_notebooks.store.postgresql.roles import Role
 
 PASSWORD = r"right: \one"
@@ -83,14 +81,8 @@ def make_link(file: Path, line: str) -> Path:
         (with_mode(0o644), "other users may read or write it (mode 0644): run `chmod 600 "),
         (make_link, "other users may read or write it (mode 0604): run `chmod 600 "),
         (lambda file, line: write(file, "\x00\xff\n:::\n"), "has no line for"),
-        (
-            lambda file, line: write(file, line.replace(":axon", ":other")),
-            "has no line for",
-        ),
-        (
-            lambda file, line: write(file, line.replace("one", "two")),
-            "rejects the password",
-        ),
+        (lambda file, line: write(file, line.replace(":axon", ":other")), "has no line for"),
+        (lambda file, line: write(file, line.replace("one", "two")), "rejects the password"),
     ],
 )
 @pytest.mark.parametrize("named", ["in the URL", "PGPASSFILE", "~/.pgpass"])

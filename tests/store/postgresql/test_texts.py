@@ -56,9 +56,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresqlServer]:
     shutil.rmtree(folder)
 
 
-def test_texts_are_sorted_by_code_point_in_any_locale(
-    words: PostgresqlServer,
-) -> None:
+def test_texts_are_sorted_by_code_point_in_any_locale(words: PostgresqlServer) -> None:
     with contextlib.closing(words.connect()) as connection:
         connection.execute(
             "CREATE DATABASE words LOCALE 'en_US.UTF-8' LOCALE_PROVIDER libc TEMPLATE template0"

@@ -7,13 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.factories import new_checkpoint
 from support.shared_database import create_trained_notebook
 
 from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.garbage import sweep
-from jupyter_axon_notebooks.records import (
-    NewCheckpoint,
-)
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, document
@@ -25,9 +23,7 @@ def test_a_conflict_names_the_columns_despite_row_level_security(
     store = open_as("alice")
     alice = NotebookRepository(store)
     notebook_id, checkpoint_id = create_trained_notebook(alice, "alice")
-    again = NewCheckpoint(
-        notebook_id=notebook_id, epoch=1, step=1, metrics={}, run_id="run of alice"
-    )
+    again = new_checkpoint(notebook_id, epoch=1, step=1, run_id="run of alice")
     with pytest.raises(
         Conflict, match="run run of alice has a checkpoint at epoch 1, step 1 already"
     ):
@@ -55,13 +51,8 @@ def test_garbage_collection_keeps_state_files_of_other_users(
             writer.write(b"weights")
             path = Path(writer.commit().path)
         repositories[role].create_checkpoint(
-            NewCheckpoint(
-                id=checkpoint_id,
-                notebook_id=notebook_id,
-                epoch=2,
-                step=2,
-                metrics={},
-                model_state_path=str(path),
+            new_checkpoint(
+                notebook_id, id=checkpoint_id, epoch=2, step=2, model_state_path=str(path)
             )
         )
         for aged in (path, *path.parent.iterdir(), path.parent):

@@ -15,13 +15,11 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 from support.engines import PostgresqlServer, eventually
+from support.factories import new_checkpoint
 from support.shared_database import OpenRepository, SharedDatabase, create_trained_notebook
 
 from jupyter_axon_notebooks.errors import InvalidData, StoreError
-from jupyter_axon_notebooks.records import (
-    NewCheckpoint,
-    UpdateNotebook,
-)
+from jupyter_axon_notebooks.records import UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.postgresql.passfile import pass_lines
@@ -159,9 +157,7 @@ def test_users_can_be_separated_while_others_write(server: PostgresqlServer) -> 
                 repository.update(notebook_id, UpdateNotebook(name="changed"))
                 inside.set()
                 waits.wait(10)
-                repository.create_checkpoint(
-                    NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={})
-                )
+                repository.create_checkpoint(new_checkpoint(notebook_id, epoch=2, step=2))
 
         with ThreadPoolExecutor(2) as pool, closing(server.connect(name)) as observer:
             worked = pool.submit(working.retry, work)

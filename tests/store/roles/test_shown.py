@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from support.factories import new_checkpoint
 from support.shared_database import (
     NOTEBOOK_TABLES,
     OpenRepository,
@@ -23,7 +24,6 @@ from support.shared_database import (
 from jupyter_axon_notebooks.errors import NotFound, StoreError, WrongUser
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import (
-    NewCheckpoint,
     NewNotebook,
     NotebookCell,
     NotebookMetadata,
@@ -76,9 +76,7 @@ def test_records_of_others_are_not_found(repository_of: OpenRepository) -> None:
         lambda: bob.update(notebook_id, UpdateNotebook(name="mine now")),
         lambda: bob.delete(notebook_id),
         lambda: bob.delete_checkpoint(checkpoint_id),
-        lambda: bob.create_checkpoint(
-            NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={})
-        ),
+        lambda: bob.create_checkpoint(new_checkpoint(notebook_id, epoch=2, step=2)),
     ):
         with pytest.raises(NotFound):
             change()
@@ -94,9 +92,7 @@ def test_provenance_is_not_shared(repository_of: OpenRepository) -> None:
     executed, environment = [ExecutedCell(source="secret = 1")], Environment(python="3.11")
     provenance_id = alice.provenance.add(notebook_id, executed, environment)
     made = alice.create_checkpoint(
-        NewCheckpoint(
-            notebook_id=notebook_id, epoch=7, step=7, metrics={}, provenance_id=provenance_id
-        )
+        new_checkpoint(notebook_id, epoch=7, step=7, provenance_id=provenance_id)
     )
     assert alice.provenance.get(made.id).executed == executed
     with pytest.raises(NotFound):
@@ -104,7 +100,7 @@ def test_provenance_is_not_shared(repository_of: OpenRepository) -> None:
     with pytest.raises(NotFound):
         bob.provenance.add(notebook_id, [*executed, *executed], environment)
     borrowed = bob.create_checkpoint(
-        NewCheckpoint(notebook_id=of_bob, epoch=7, step=7, metrics={}, provenance_id=provenance_id)
+        new_checkpoint(of_bob, epoch=7, step=7, provenance_id=provenance_id)
     )
     assert bob.provenance.get(borrowed.id).executed == []
     assert repository_of("boss").provenance.get(made.id).executed == executed
@@ -250,9 +246,7 @@ def test_user_names_can_have_almost_any_character(
         )
     )
     alice.update(made.id, UpdateNotebook(description=name))
-    alice.create_checkpoint(
-        NewCheckpoint(notebook_id=made.id, epoch=1, step=1, metrics={"loss": float("inf")})
-    )
+    alice.create_checkpoint(new_checkpoint(made.id, {"loss": float("inf")}, epoch=1, step=1))
     assert [(n.id, n.user_id, n.name) for n in alice.list_all()] == [(made.id, user, name)]
 
 
@@ -310,7 +304,7 @@ def test_runs_of_two_users_may_share_an_id(
             )
     for repository, notebook_id in ((alice, of_alice), (bob, of_bob)):
         repository.create_checkpoint(
-            NewCheckpoint(notebook_id=notebook_id, epoch=2, step=2, metrics={}, run_id="baseline")
+            new_checkpoint(notebook_id, epoch=2, step=2, run_id="baseline")
         )
     bob.runs.update_status(of_bob, "baseline", RunStatus.FAILED)
     assert bob.runs.get(of_alice, "baseline") is None
@@ -334,9 +328,7 @@ def test_rows_are_deleted_with_their_notebook(
 ) -> None:
     alice, bob = repository_of("alice"), repository_of("bob_role")
     bob.create(NewNotebook(id="reused", user_id="bob", name="bait"))
-    bob.create_checkpoint(
-        NewCheckpoint(notebook_id="reused", epoch=1, step=1, metrics={"loss": 0.0}, run_id="run")
-    )
+    bob.create_checkpoint(new_checkpoint("reused", {"loss": 0.0}, epoch=1, step=1, run_id="run"))
     with closing(shared.sql("bob_role")) as sql, closing(shared.sql("postgres")) as owner:
         sql.execute(
             "INSERT INTO axonml_provenance (id, document, notebook_id) VALUES ('p', %s, 'reused')",
