@@ -74,20 +74,6 @@ def test_a_benchmark_measures_both_engines_and_leaves_nothing_behind(
     assert databases_there() == before
 
 
-def test_postgresql_is_started_durable_where_no_server_is_named(folder: Path) -> None:
-    durable = "import sys, databases as d; from pathlib import Path\n"
-    durable += "with d.databases(['postgresql'], Path(sys.argv[1])) as [one]:\n"
-    durable += "    query = 'SELECT name, reset_val FROM pg_settings'\n"
-    durable += "    found = dict(one.connect(one.new_url()).execute(query).fetchall())\n"
-    durable += "    names = ('fsync', 'full_page_writes', 'synchronous_commit')\n"
-    durable += "    print(*(found[name] for name in names))\n"
-    command = [sys.executable, "-c", durable, folder]
-    ended = subprocess.run(
-        command, cwd=BENCHMARKS, capture_output=True, text=True, check=False, timeout=150
-    )
-    assert ended.stdout.split() == ["on", "on", "on"], ended.stderr
-
-
 def test_memory_is_that_of_a_server_beside_one_without_the_extension(folder: Path) -> None:
     measured = on_both("memory", "--sizes", "20", "--rounds", "1", folder=folder)["rows"]
     assert len(measured) == 6
@@ -131,18 +117,6 @@ def test_checkpoints_are_measured_one_by_one_and_in_new_processes(folder: Path) 
     assert all(row["timed"]["median"] > 0 for row in measured)
     assert [row["timed"]["rounds"] for row in measured] == [2, 2, 1, 1, 1, 1, 1]
     assert list(folder.iterdir()) == []
-
-
-def test_the_table_is_markdown_and_its_figures_go_into_a_file_as_well(
-    folder: Path, tmp_path: Path
-) -> None:
-    file = tmp_path / "best.json"
-    lines = run(
-        "best", "--engine", "sqlite", "--sizes", "10", "--json", str(file), folder=folder
-    ).splitlines()
-    assert len({line.count("|") for line in lines[:6]}) == 1
-    assert lines[1].startswith("| --- |")
-    assert len(json.loads(file.read_text())["rows"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -79,17 +79,6 @@ async def test_fields_outside_the_file_are_changed_while_it_is_open(
         assert file.read_bytes() == before
 
 
-async def test_other_notebooks_are_changed_while_a_room_is_open(
-    axon: Client, rooms: Rooms, write_notebook: Write
-) -> None:
-    write_notebook("open.ipynb", "one")
-    other = write_notebook("other.ipynb", "one")
-    id = (await sync(axon, "other.ipynb"))["id"]
-    async with rooms.join("open.ipynb"):
-        await axon.created(f"/notebooks/{id}/cells", {"source": "two"})
-    assert saved_sources(other) == ["one", "two"]
-
-
 async def test_cells_are_changed_after_the_room_is_deleted(
     axon: Client, rooms: Rooms, write_notebook: Write
 ) -> None:
@@ -199,27 +188,6 @@ async def test_the_embedded_id_is_kept_and_the_room_sees_no_foreign_changes(
     assert {event.get("action") for event in rooms.events} <= NORMAL_ACTIONS
     assert {event["level"] for event in rooms.events} == {"INFO"}
     assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
-
-
-async def test_a_reopened_room_has_the_embedded_id_and_every_edit(
-    axon: Client, rooms: Rooms, write_notebook: Write
-) -> None:
-    file = write_notebook("n.ipynb", "start")
-    id = (await sync(axon, "n.ipynb"))["id"]
-    expected = ["start"]
-    ids = []
-    for n in range(3):
-        async with rooms.wait_for_deletion(), rooms.join("n.ipynb") as document:
-            assert get_sources(document) == expected
-            save = rooms.next_save()
-            append_cell(document, str(n))
-            expected.append(str(n))
-            await save
-        ids.append(get_embedded_id(file))
-        assert await recorded_sources(axon, id) == saved_sources(file) == expected
-    assert ids == [ids[0]] * 3
-    assert document.get()["metadata"]["axon"]["notebook_id"] == ids[0]
-    assert {event.get("action") for event in rooms.events} <= NORMAL_ACTIONS
 
 
 async def test_concurrent_edits_in_a_room_and_by_rest_end_in_the_same_content(

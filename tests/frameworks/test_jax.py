@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 from sklearn.linear_model import LogisticRegression
 from support.state_files import restore_model, save_state
-from torch import nn, optim
+from torch import nn
 
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.training.formats import encode_model
@@ -122,17 +121,10 @@ def checkpoint_and_resume(
     ("values", "place"),
     [
         ({"model": jnp.zeros(2)}, "model"),
-        ({"model": (jnp.zeros(2), {"a": jnp.zeros(1)})}, r"model\[0\]"),
         ({"model": (np.zeros(2), READ_ONLY)}, r"model\[1\]"),
         ({"model": Point(np.zeros(2), jnp.zeros(1))}, r"model\[1\]"),
         ({"model": types.MappingProxyType({"w": jnp.zeros(2)})}, r"model\['w'\]"),
-        ({"model": READ_ONLY}, "model"),
-        ({"optimizer": (optax.EmptyState(), (jnp.zeros(1),))}, r"optimizer\[1\]\[0\]"),
         ({"extra": 3}, "extra"),
-        ({"extra": "phase 2"}, "extra"),
-        ({"extra": (np.zeros(2), 5)}, r"extra\[1\]"),
-        ({"extra": frozenset([1])}, "extra"),
-        ({"model": {"w": np.zeros(2)}, "extra": 0.5}, "extra"),
     ],
 )
 def test_immutable_values_are_named(
@@ -150,14 +142,8 @@ def test_immutable_values_are_named(
     "values",
     [
         {"model": (np.zeros(2), [jnp.zeros(2)])},
-        {"model": Point(np.zeros(2), None)},
         {"model": (nn.Linear(1, 1), nn.Linear(1, 1))},
-        {"model": (torch.zeros(2), nn.Parameter(torch.zeros(1)))},
-        {"model": types.MappingProxyType({"w": np.zeros(2)})},
-        {"model": np.zeros(())},
         {"model": LogisticRegression()},
-        {"optimizer": (optim.SGD([nn.Parameter(torch.zeros(1))]), ())},
-        {"extra": [1, (2, 3)]},
         {"extra": {"epoch": 3, "phase": "two", "state": (jnp.zeros(1),)}},
     ],
 )
@@ -209,56 +195,3 @@ def test_keys_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = save_state(encode_model({"key": jax.random.PRNGKey(5)}), tmp_path)
     with pytest.raises(InvalidData, match=r"is key<fry> \(\), in the checkpoint uint32 \(2,\)"):
         restore_model(path, {"key": jax.random.key(0)})
-
-
-def test_an_optimizer_with_a_key_is_resumed(axon: Any, resume: Callable[..., Any]) -> None:
-    params = parameters()
-    noisy = optax.add_noise(0.1, 0.5, key=jax.random.key(3))
-    opt_state = noisy.init(params)
-    axon.checkpoint(params, opt_state, epoch=0)
-    resumed = resume(params, noisy.init(params), in_place=False)
-    assert jax.tree.structure(resumed.optimizer) == jax.tree.structure(opt_state)
-
-
-def opt_state() -> Any:
-    return OPTIMIZER.init(parameters())
-
-
-@pytest.mark.parametrize(
-    ("creators", "places"),
-    [
-        (
-            {"model": lambda: {"params": (jnp.ones(1),), "opt": opt_state()}},
-            ["model['params']", "model['opt']"],
-        ),
-        ({"model": lambda: {"params": parameters(), "opt": opt_state()}}, ["model['opt']"]),
-        ({"optimizer": lambda: [opt_state()]}, ["optimizer[0]"]),
-        ({"extra": lambda: {"key": jax.random.key(0), "epoch": 1}}, ["extra['key']"]),
-        ({"model": parameters}, []),
-        (
-            {
-                "model": lambda: {"w": np.zeros(2), "opt": (np.zeros(2), 1)},
-                "extra": lambda: {"pair": (1, 2), "n": [3]},
-            },
-            [],
-        ),
-    ],
-)
-@pytest.mark.parametrize("in_place", [True, False])
-def test_replaced_entries_of_a_dict_are_named(
-    creators: dict[str, Callable[[], Any]],
-    places: list[str],
-    in_place: bool,
-    axon: Any,
-    resume: Callable[..., Any],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def create() -> dict[str, Any]:
-        return {"model": None, **{name: creator() for name, creator in creators.items()}}
-
-    axon.checkpoint(**create(), epoch=0)
-    capsys.readouterr()
-    resume(**create(), in_place=in_place)
-    listed = ", ".join(f"resumed.{place}" for place in places)
-    is_explained = f"Take the restored values from {listed}." in capsys.readouterr().out
-    assert is_explained == (in_place and bool(places))

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -127,12 +126,6 @@ def test_files_equal_those_of_the_library(name: str) -> None:
     assert make_file({"format": "pt"}, a=tensor, b=tensor[:0]) == theirs
 
 
-def test_types_have_the_order_of_the_library() -> None:
-    octet = torch.zeros(8, dtype=torch.uint8)
-    tensors = {name: octet.clone().view(getattr(torch, name)) for name in [*TYPES, PAIRS]}
-    assert make_file({}, **tensors) == safetensors.torch.save(tensors)
-
-
 # Tied tensors and views
 
 
@@ -167,13 +160,6 @@ def test_files_with_tensors_that_others_tied_are_restored(tmp_path: Path) -> Non
     assert are_equal(other, model)
 
 
-def test_tied_tensors_cannot_have_different_values(tmp_path: Path) -> None:
-    path = save_state(encode_model(Tied(is_tied=False)), tmp_path)
-    reason = r"embedding.weight and head.weight are one tensor, but differ"
-    with pytest.raises(InvalidData, match=reason):
-        restore_model(path, Tied())
-
-
 def test_overlapping_views_are_restored_apart(tmp_path: Path) -> None:
     whole = torch.arange(10.0)
     views = {"whole": whole, "first": whole[:6], "last": whole[4:]}
@@ -194,10 +180,7 @@ WRAPPERS: list[Callable[[Any], Any]] = [
     lambda model: model,
     nn.DataParallel,
     torch.compile,
-    lambda model: torch.compile(nn.DataParallel(model)),
-    lambda model: nn.DataParallel(torch.compile(model)),
     compile_a_part,
-    lambda model: nn.DataParallel(compile_a_part(model)),
 ]
 
 
@@ -214,12 +197,6 @@ def test_names_do_not_depend_on_wrappers(wrap: Callable[[Any], Any], tmp_path: P
         assert are_equal(values, plain)
 
 
-def test_names_like_those_of_wrappers_are_kept(tmp_path: Path) -> None:
-    model = nn.ModuleDict({"module": nn.Linear(1, 1), "_orig_mod": nn.Linear(1, 1)})
-    state = restore_model(save_state(encode_model(model), tmp_path), None)
-    assert state.keys() == model.state_dict().keys()
-
-
 # Mismatches
 
 
@@ -231,13 +208,7 @@ def test_names_like_those_of_wrappers_are_kept(tmp_path: Path) -> None:
             ["weight is float32 (3, 2), in the checkpoint float32 (2, 2)", "bias is float32 (3,)"],
         ),
         (nn.Linear(2, 2, bias=False), ["has bias, which the model does not have"]),
-        (nn.Bilinear(2, 2, 2), ["weight is float32 (2, 2, 2), in the checkpoint float32 (2, 2)"]),
         (nn.Linear(2, 2).double(), ["weight is float64 (2, 2), in the checkpoint float32 (2, 2)"]),
-        (nn.Linear(2, 2).bfloat16(), ["weight is bfloat16 (2, 2)"]),
-        (
-            nn.PReLU(2),
-            ["weight is float32 (2,), in the checkpoint float32 (2, 2)", "has bias, which"],
-        ),
         (
             nn.ModuleDict({"0": nn.Linear(2, 2)}),
             ["missing 0.weight, 0.bias", "has weight, bias, which"],
@@ -253,13 +224,6 @@ def test_a_mismatch_is_named_and_changes_nothing(
         restore_model(path, other)
     assert all(reason in str(refused.value) for reason in reasons), refused.value
     assert are_equal(other, before)
-
-
-def test_arrays_of_numpy_are_not_restored_into_a_module(tmp_path: Path) -> None:
-    arrays = {"weight": np.ones((1, 1), "f4"), "bias": np.ones(1, "f4")}
-    path = save_state(encode_model(arrays), tmp_path)
-    with pytest.raises(InvalidData, match="weight is float32"):
-        restore_model(path, nn.Linear(1, 1))
 
 
 def test_a_truncated_file_changes_nothing(tmp_path: Path) -> None:
@@ -313,14 +277,6 @@ def test_extra_state_of_modules_is_restored(tmp_path: Path) -> None:
     assert (other[0].seen["batches"], other[0].seen["names"]) == (3, ("a",))
 
 
-def test_lazy_modules_are_restored_but_not_saved(tmp_path: Path) -> None:
-    model, lazy = nn.Linear(3, 2), nn.LazyLinear(2)
-    with pytest.raises(TypeError, match=r'model\["weight"\]: .*no values yet'):
-        encode_model(lazy)
-    restore_model(save_state(encode_model(model), tmp_path), lazy)
-    assert are_equal(lazy, model)
-
-
 def test_several_modules_are_one_model(tmp_path: Path) -> None:
     models = {"generator": network(1), "critics": [network(2), network(3)]}
     target: dict[str, Any] = {"generator": network(4), "critics": [network(5), network(6)]}
@@ -332,11 +288,3 @@ def test_several_modules_are_one_model(tmp_path: Path) -> None:
     reason = r"model\['critics'\]\[1\]: the checkpoint is missing weight"
     with pytest.raises(InvalidData, match=reason):
         restore_model(path, target)
-
-
-def test_tensors_are_read_when_they_are_written() -> None:
-    tensor = torch.zeros(8, 4).t()
-    chunks = encode_model({"a": tensor, "b": torch.zeros(3)}).chunks()
-    next(chunks)
-    tensor[0, 0] = 7
-    assert next(chunks).cast("f")[0] == 7

@@ -18,9 +18,8 @@ from jupyter_axon_notebooks.records import NewNotebook, NotebookSummary, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.sync import NotebookSync, files
-from jupyter_axon_notebooks.training.discovery import location
 from jupyter_axon_notebooks.training.discovery import record as record_module
-from jupyter_axon_notebooks.training.discovery.location import NotebookLocation, find_location
+from jupyter_axon_notebooks.training.discovery.location import NotebookLocation
 from jupyter_axon_notebooks.training.discovery.record import PreviousRecord, find_or_create_record
 
 __all__ = ["store", "store_url"]  # fixtures
@@ -91,14 +90,6 @@ def test_a_file_gets_the_record_that_a_save_would_create(
         sync.stop()
 
 
-def test_an_unchanged_file_is_not_read_again(
-    find: Finder, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = find.of_file(file)
-    monkeypatch.setattr(record_module, "NotebookRecorder", None)
-    assert find.of_file(file) == record
-
-
 def test_a_changed_file_is_a_new_version_that_keeps_annotations(
     find: Finder, repository: NotebookRepository, file: Path
 ) -> None:
@@ -144,17 +135,6 @@ def test_a_half_written_file_does_not_change_its_record(
         find.of_file(tmp_path / "new.ipynb")
 
 
-def test_a_notebook_of_an_old_format_is_recorded(find: Finder) -> None:
-    old = Path(__file__).parents[1] / "data/corpus/nbformat/test3.ipynb"
-    assert find.of_file(old).cell_count > 0
-
-
-def test_other_files_are_rejected(find: Finder, tmp_path: Path) -> None:
-    (tmp_path / "weights.bin").write_bytes(b"\0\1")
-    with pytest.raises(InvalidData):
-        find.of_file(tmp_path / "weights.bin")
-
-
 # Files that were renamed or deleted
 
 
@@ -166,30 +146,14 @@ def test_a_renamed_file_is_found_by_its_old_name(
     assert find.of_file(file).id == record.id
 
 
-@pytest.mark.parametrize("is_unbound", [True, False], ids=["in Jupyter", "in a shell"])
 def test_a_deleted_file_keeps_its_record(
-    find: Finder, repository: NotebookRepository, file: Path, is_unbound: bool
+    find: Finder, repository: NotebookRepository, file: Path
 ) -> None:
     record = find.of_file(file)
     file.unlink()
-    if is_unbound:
-        repository.bindings.unbind(record.id)
+    repository.bindings.unbind(record.id)
     assert find.of_file(file).id == record.id
     assert find.of_file(file, "AXON_NOTEBOOK").id == record.id
-
-
-def test_a_former_name_of_two_notebooks_is_ambiguous(
-    find: Finder, repository: NotebookRepository, file: Path
-) -> None:
-    ids = set()
-    for name in ("a.ipynb", "b.ipynb"):
-        record = find.of_file(write(file, notebook(name)))
-        repository.bindings.bind(record.id, str(file.rename(file.with_name(name))))
-        ids.add(record.id)
-    unbound = find.of_file(file)
-    assert (unbound.path, unbound.name, len(ids | {unbound.id})) == (None, "train", 3)
-    with pytest.raises(NotFound, match=r"train\.ipynb"):
-        find.of_file(file, "AXON_NOTEBOOK")
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["file is gone", "server is gone"])
@@ -221,19 +185,6 @@ def test_an_unknown_notebook_has_one_record_for_the_process(
     assert (record.path, record.cell_count) == (None, 0)
     assert record.name == f"a notebook in {tmp_path.name}"
     assert find.at(UNKNOWN) == record
-
-
-def test_the_working_directory_may_be_deleted(
-    find: Finder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path
-) -> None:
-    deleted = tmp_path / "deleted"
-    deleted.mkdir()
-    monkeypatch.chdir(deleted)
-    deleted.rmdir()
-    assert find.at(UNKNOWN).path is None
-    monkeypatch.setattr(location, "WORKING_FOLDER", str(tmp_path))
-    monkeypatch.setenv("AXON_NOTEBOOK", "train.ipynb")
-    assert find_location().path == str(tmp_path / "train.ipynb")
 
 
 def test_only_its_owner_uses_a_record_by_its_id(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,6 @@ from support.server_processes import Server, notebook, write
 
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.postgresql.roles import Role
-
-StartServer = Callable[..., Server]
 
 TRAIN = """
 import sys, warnings
@@ -111,26 +107,6 @@ def test_a_server_records_checkpoints_when_its_store_is_available(start_server):
     assert_recorded(server, "train.ipynb", 3)
 
 
-def test_a_server_records_checkpoints_in_a_replaced_store(start_server, tmp_path):
-    server = start_server()
-    server.save("train.ipynb", notebook("train()"))
-    id = server.assert_recorded("train.ipynb")["id"]
-    with (
-        closing(sqlite3.connect(folder(server) / "axon.db")) as store,
-        closing(sqlite3.connect(tmp_path / "backup.db")) as backup,
-    ):
-        store.backup(backup)
-    hide_store(server)
-    train(server, "train.ipynb", 0, 2)
-    for file in folder(server).glob("hidden-*"):
-        file.unlink()
-    (folder(server) / "axon.db").rmdir()
-    shutil.move(tmp_path / "backup.db", folder(server) / "axon.db")
-    server.wait_for(f"recorded 2 {RECORDED}")
-    assert_recorded(server, "train.ipynb", 2)
-    assert server.record("train.ipynb")["id"] == id
-
-
 def test_a_server_that_starts_later_records_valid_notes_of_its_own_user(start_server):
     server = start_server()
     server.wait_for_its_store()
@@ -160,19 +136,6 @@ def test_a_server_that_starts_later_records_valid_notes_of_its_own_user(start_se
         "z-others",
     }
     assert server.log.count("cannot record a checkpoint") == 2
-
-
-def test_checkpoints_are_recorded_for_a_renamed_notebook(start_server):
-    server = start_server()
-    server.save("train.ipynb", notebook("train()"))
-    id = server.assert_recorded("train.ipynb")["id"]
-    hide_store(server)
-    train(server, "train.ipynb", 0, 2)
-    assert server.rename("train.ipynb", "trained.ipynb").status == 200
-    restore_store(server)
-    server.wait_for(f"recorded 2 {RECORDED}")
-    assert server.record("trained.ipynb")["id"] == id
-    assert_recorded(server, "trained.ipynb", 2)
 
 
 def test_two_servers_record_each_checkpoint_once(start_server):

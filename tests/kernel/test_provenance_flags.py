@@ -115,30 +115,11 @@ def test_cells_that_are_written_and_run_one_by_one_have_no_flag(notebook: Notebo
         assert unsaved == []
 
 
-def test_white_space_is_not_a_change(notebook: Notebook) -> None:
-    notebook.run(*IN_ORDER)
-    notebook.edit("data", "\ndata = [1, 2, 3]  \n\n")
-    notebook.save()
-    assert notebook.flags() == []
-
-
 def test_imports_and_definitions_may_run_again(notebook: Notebook) -> None:
     notebook.edit("note", "%load_ext autoreload\n'''Helpers.'''\ndef double(x):\n    return 2 * x")
     notebook.save()
     notebook.run("imports", "note", "imports", "data", "note", "model", "imports", "train")
     assert notebook.flags() == []
-
-
-def test_a_second_pass_from_top_to_bottom_is_in_order(notebook: Notebook) -> None:
-    notebook.insert(code("define", "def area(r):\n    return math.pi * r**2"), before="model")
-    notebook.save()
-    twice = ("imports", "data", "define", "model", "train") * 2
-    notebook.run(*twice)
-    assert [(kind, cell) for kind, cell, _ in notebook.flags()] == [
-        ("rerun", "data"),
-        ("rerun", "model"),
-        ("rerun", "train"),
-    ]
 
 
 def test_a_cell_that_changes_after_the_checkpoint_has_drifted(notebook: Notebook) -> None:
@@ -177,19 +158,6 @@ def test_a_cell_below_that_ran_earlier_is_out_of_order(notebook: Notebook) -> No
     assert notebook.flags() == [("out_of_order", "plot", [4])]
 
 
-def test_cells_above_that_ran_in_reverse_are_out_of_order(notebook: Notebook) -> None:
-    notebook.run("imports", "model", "data", "train")
-    assert notebook.flags() == [("out_of_order", "data", [3])]
-
-
-def test_a_cell_that_was_moved_is_out_of_order(notebook: Notebook) -> None:
-    notebook.run("imports", "data", "model")
-    notebook.insert(notebook.cells["data"], before="train")
-    notebook.save()
-    notebook.run("train")
-    assert notebook.flags() == [("out_of_order", "model", [3])]
-
-
 def test_a_training_cell_that_ran_twice_is_flagged(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model", "train", "train")
     assert notebook.flags() == [("rerun", "train", [4, 5])]
@@ -219,15 +187,6 @@ def test_code_that_was_deleted_is_flagged(notebook: Notebook) -> None:
     )
 
 
-def test_a_cell_that_was_cut_and_pasted_is_not_deleted(notebook: Notebook) -> None:
-    notebook.run("imports", "data", "model")
-    del notebook.cells["model"]
-    notebook.insert(code("pasted", CELLS[4].source), before="train")
-    notebook.save()
-    notebook.run("train")
-    assert notebook.flags() == []
-
-
 def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
     notebook.insert(code("unrun", "%time data.clear()"), before="train")
     notebook.save()
@@ -238,13 +197,6 @@ def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
         "unrun",
         "%time data.clear()",
     )
-
-
-def test_equal_cells_are_distinguished(notebook: Notebook) -> None:
-    notebook.insert(code("again", CELLS[4].source), before="train")
-    notebook.save()
-    notebook.run("imports", "data", "model", "again", "train")
-    assert notebook.flags() == []
 
 
 def test_the_ids_of_vs_code_are_ignored(notebook: Notebook) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from support.page import LabPage, wait_for
+from support.page import LabPage
 
 AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 THEMES = ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"]
@@ -21,10 +21,6 @@ _FIND_VIOLATIONS = """async selector => {
     .filter(({ impact }) => impact === 'serious' || impact === 'critical')
     .flatMap(({ id, nodes }) =>
       nodes.map(({ target, failureSummary }) => `${id}: ${target} ${failureSummary}`));
-}"""
-_GET_COLOURS = """panel => {
-  const style = getComputedStyle(panel);
-  return [style.color, style.backgroundColor, style.getPropertyValue('--axon-run-0')];
 }"""
 
 
@@ -73,16 +69,3 @@ def test_there_are_no_serious_violations(theme: str, full_panel: LabPage) -> Non
     full_panel.panel.get_by_role("button", name="Compare", exact=True).click()
     expect(full_panel.page.locator(".axon-Diff")).to_be_visible()
     assert find_violations(full_panel, ".axon-Diff") == []
-
-
-def test_colours_of_the_panel_and_the_curves_follow_the_theme(full_panel: LabPage) -> None:
-    canvas = full_panel.panel.locator("canvas")
-    drawings = {""}
-    colours = []
-    for theme in THEMES:
-        use_theme(full_panel, theme)
-        wait_for(lambda: canvas.evaluate("canvas => canvas.toDataURL()") in drawings, False)
-        drawings.add(canvas.evaluate("canvas => canvas.toDataURL()"))
-        colours.append(full_panel.panel.evaluate(_GET_COLOURS))
-    for light, dark in zip(colours[0], colours[1], strict=True):
-        assert light != dark

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from support.page import LIST_URL, POLL_URL, LabPage
 
 RECORD_URL = re.compile(r"/axon/notebooks/[^/?]+\?\d+$")
-CHECKPOINT_URL = re.compile(r"/axon/notebooks/[^/?]+/checkpoints/[-0-9a-f]+\?\d+$")
+
 #: Record in `window.visible` whether a row is there, whenever that changes.
 _WATCH_ROW = """id => {
   const panel = document.querySelector('#axon-panel');
@@ -69,19 +69,6 @@ def test_a_tag_that_another_user_adds_meanwhile_is_kept(lab: LabPage, notebook: 
     assert lab.server.get_record(notebook)["metadata"]["tags"] == ["theirs", "mine"]
 
 
-def test_a_pin_that_another_user_removes_at_once_is_removed(
-    lab: LabPage, notebook: str, ids: list[str]
-) -> None:
-    pin = lab.row(ids[-1]).locator(".axon-Pin")
-    with lab.page.expect_response(CHECKPOINT_URL):
-        lab.start("axon:toggle-pin", ids=ids[-1:])
-    expect(pin).to_have_attribute("aria-pressed", "true")
-    release = lab.hold_responses(LIST_URL)
-    lab.server.update_checkpoint(notebook, ids[-1], pinned=False)
-    release()
-    expect(pin).to_have_attribute("aria-pressed", "false")
-
-
 def test_a_response_from_before_a_deletion_does_not_restore_the_row(
     lab: LabPage, notebook: str, ids: list[str]
 ) -> None:
@@ -108,18 +95,6 @@ def test_a_checkpoint_that_another_user_deletes_is_no_longer_selected(
     expect(toolbar).to_contain_text("1 selected")
 
 
-def test_deletion_continues_after_an_already_deleted_checkpoint(
-    lab: LabPage, notebook: str, ids: list[str]
-) -> None:
-    release = lab.hold_responses(POLL_URL)  # the panel does not know of the deletion
-    lab.server.delete_checkpoint(notebook, ids[0])
-    delete(lab, ids[:3])
-    expect(lab.rows).to_have_count(1)
-    release()
-    assert [found["id"] for found in lab.server.list_checkpoints(notebook)] == ids[3:]
-    expect(lab.notification).to_have_count(0)
-
-
 def test_failed_pins_are_counted_and_the_others_are_pinned(
     lab: LabPage, notebook: str, ids: list[str]
 ) -> None:
@@ -134,12 +109,3 @@ def test_failed_pins_are_counted_and_the_others_are_pinned(
     assert pinned == [False, False, True, True]
     lab.notification.get_by_role("button", name="Hide").click()
     expect(lab.notification).to_have_count(0)
-
-
-def test_enter_in_an_input_method_does_not_save(lab: LabPage, notebook: str) -> None:
-    field = lab.panel.get_by_label("Tags", exact=True)
-    field.fill("学")
-    field.dispatch_event("keydown", {"key": "Enter", "isComposing": True, "bubbles": True})
-    expect(field).to_have_value("学")
-    field.press("Enter")
-    expect(lab.panel.locator(".axon-Tag")).to_have_text(["学"])

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 from support.page import LabPage, wait_for
 
-JUPYTER = Path(sys.executable).with_name("jupyter")
 MODEL = {"model_state_base64": "bW9kZWw="}
 BOTH_STATES = {**MODEL, "optimizer_state_base64": "b3B0aW1pemVy"}
 STATE_ITEMS = [
@@ -50,32 +45,6 @@ def test_rows_are_sorted_by_a_column(lab: LabPage, checkpoints: list[Any]) -> No
         header.click()
         expect(header).to_have_attribute("aria-sort", direction)
         wait_for(lambda: epochs(lab), expected)
-
-
-def test_rows_without_a_value_are_last_in_both_directions(lab: LabPage, path: str) -> None:
-    notebook_id = lab.server.create_record(path)
-    values: list[Any] = [{"loss": 2}, {}, {"loss": 1}, {"loss": "NaN"}]
-    for epoch, metrics in enumerate(values):
-        nonfinite = ["loss"] if metrics.get("loss") == "NaN" else []
-        fields = {"metrics": metrics, "nonfinite": nonfinite}
-        lab.server.add_checkpoint(notebook_id, epoch, epoch, **fields)
-    lab.show(path, checkpoints=4)
-    for expected in ([0, 2, 3, 1], [2, 0, 3, 1]):
-        lab.panel.get_by_role("columnheader", name="loss").click()
-        wait_for(lambda: epochs(lab), expected)
-
-
-def test_the_filter_remains_while_there_are_no_checkpoints(
-    lab: LabPage, notebook: str, path: str
-) -> None:
-    lab.filter("epoch:7")
-    expect(lab.panel).to_contain_text("0 of 1")
-    [checkpoint] = lab.server.list_checkpoints(notebook)
-    lab.server.delete_checkpoint(notebook, checkpoint["id"])
-    expect(lab.panel).to_contain_text("No checkpoints yet")
-    lab.server.add_checkpoint(notebook, 1, 1)
-    expect(lab.panel).to_contain_text("0 of 1")
-    expect(lab.panel.locator("jp-search input")).to_have_value("epoch:7")
 
 
 def test_the_best_is_marked_for_a_metric_and_a_direction(
@@ -159,15 +128,6 @@ def test_only_stored_states_are_restored_and_downloaded(lab: LabPage, path: str)
     assert enabled_state_items(lab, both) == STATE_ITEMS
     lab.execute("axon:copy-restore", ids=[model["id"]])
     wait_for(lab.clipboard, f'axon.get("{model["id"]}").restore(model)')
-    # The states of the two oldest are pruned.
-    subprocess.run(
-        [JUPYTER, "axon", "prune", notebook_id, "--keep-newest", "1", "--yes"],
-        env={**os.environ, "JUPYTER_DATA_DIR": str(lab.server.data)},
-        check=True,
-    )
-    expect(lab.row(model["id"])).to_contain_text("pruned")
-    assert enabled_state_items(lab, model) == []
-    assert enabled_state_items(lab, both) == STATE_ITEMS
 
 
 def test_the_menu_of_a_selected_row_applies_to_all_selected_rows(

@@ -6,25 +6,7 @@ import re
 
 import pytest
 from playwright.sync_api import Locator, expect
-from support.page import LabPage, wait_for
-
-#: The indices of the run colours that are on a canvas, of the first three.
-_FIND_COLOURS = """canvas => {
-  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-  const colours = new Set();
-  for (let i = 0; i < data.length; i += 4) {
-    colours.add(data.slice(i, i + 3).join());
-  }
-  const style = getComputedStyle(canvas);
-  return [0, 1, 2].filter(index => {
-    const probe = document.createElement('i');
-    probe.style.color = style.getPropertyValue(`--axon-run-${index}`);
-    document.body.append(probe);
-    const colour = getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3).join();
-    probe.remove();
-    return colours.has(colour);
-  });
-}"""
+from support.page import LabPage
 
 
 @pytest.fixture
@@ -88,16 +70,6 @@ def test_the_cursor_shows_values(curves: Locator) -> None:
     expect(curves.get_by_role("status")).to_have_text("epoch 0: run 1 1, run 2 0.5")
 
 
-def test_dragging_zooms_and_a_button_shows_all(lab: LabPage, curves: Locator) -> None:
-    over = curves.locator(".u-over")
-    over.hover(position={"x": 60, "y": 20})
-    lab.page.mouse.down()
-    over.hover(position={"x": 160, "y": 30})
-    lab.page.mouse.up()
-    curves.get_by_role("button", name="Show all").click()
-    expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
-
-
 def test_keys_move_the_cursor_and_zoom(lab: LabPage, curves: Locator) -> None:
     plot(curves).focus()
     for epoch in range(2):
@@ -107,27 +79,6 @@ def test_keys_move_the_cursor_and_zoom(lab: LabPage, curves: Locator) -> None:
     expect(curves.get_by_role("button", name="Show all")).to_be_visible()
     lab.page.keyboard.press("0")
     expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
-
-
-def test_colours_match_the_legend_after_a_hidden_run_is_deleted(lab: LabPage, path: str) -> None:
-    notebook_id = lab.server.create_record(path)
-    checkpoints = [
-        lab.server.add_checkpoint(
-            notebook_id, epoch, epoch, run_id=f"{notebook_id}-{run}", metrics={"loss": run + epoch}
-        )
-        for run in range(3)
-        for epoch in range(4)
-    ]
-    canvas = lab.show(path).locator(".axon-Curves canvas")
-    expect(legend(lab)).to_have_count(3)
-    legend(lab).first.get_by_role("checkbox").uncheck()
-    expect(legend(lab).first.get_by_role("cell").first).to_have_text("")
-    wait_for(lambda: canvas.evaluate(_FIND_COLOURS), [1, 2])
-    for checkpoint in checkpoints[:4]:
-        lab.server.delete_checkpoint(notebook_id, checkpoint["id"])
-    expect(legend(lab)).to_have_count(2)
-    expect(legend(lab).first).to_have_attribute("data-run", "0")
-    wait_for(lambda: canvas.evaluate(_FIND_COLOURS), [0, 1])
 
 
 def test_the_newest_and_the_best_of_many_runs_are_drawn_at_first(lab: LabPage, path: str) -> None:

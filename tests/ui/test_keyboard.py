@@ -10,13 +10,6 @@ from support.page import LabPage, wait_for
 #: Number of key presses by which the focus must be where it is expected.
 MAX_PRESSES = 60
 ACTIVE = re.compile("axon-mod-active")
-#: Dispatch a key; returns whether the panel has handled it.
-_DISPATCH_KEY = """([selector, key, init]) => {
-  const event = new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true, ...init});
-  const element = document.querySelector(selector);
-  element.focus();
-  return !element.dispatchEvent(event);
-}"""
 
 
 def press_until_focused(page: Page, key: str, selector: str) -> None:
@@ -85,23 +78,3 @@ def test_keys_select_pin_restore_and_delete_checkpoints(lab: LabPage, path: str)
     lab.grid.focus()
     page.keyboard.press("Delete")
     expect(lab.dialog).to_contain_text("permanently deleted")
-
-
-def test_shortcuts_of_others_are_not_handled(lab: LabPage, notebook: str) -> None:
-    def is_handled(selector: str, key: str, **modifiers: bool) -> bool:
-        return bool(lab.page.evaluate(_DISPATCH_KEY, [selector, key, modifiers]))
-
-    lab.server.add_checkpoint(notebook, 1, 2, metrics={"loss": 0.4})
-    expect(lab.rows).to_have_count(2)
-    grid, plot = "#axon-panel .axon-Grid", "#axon-panel .axon-Curves-plot"
-    lab.grid.focus()
-    for selector, keys in ((grid, ("p", "t", "Backspace", "Enter", "Home")), (plot, "+-0")):
-        for modifier in ("ctrlKey", "metaKey", "altKey"):
-            handled = [key for key in keys if is_handled(selector, key, **{modifier: True})]
-            assert (modifier, handled) == (modifier, [])
-    assert not is_handled(plot, "Escape")
-    assert is_handled(plot, "+")
-    assert is_handled(plot, "Escape")
-    assert is_handled(grid, "a", ctrlKey=True)
-    expect(lab.panel.locator("[aria-selected=true]")).to_have_count(2)
-    expect(lab.panel.get_by_role("button", name="Unpin")).to_have_count(0)

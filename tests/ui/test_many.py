@@ -13,10 +13,6 @@ COUNT = 10_000
 RUNS = 4
 RUN_LENGTH = COUNT // RUNS
 PATH = "many.ipynb"
-#: The index of the best one, far from the newest.
-BEST = 4_321
-#: Milliseconds within which every page of older checkpoints is checked.
-ALL_PAGES_TIMEOUT = 200_000
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +25,7 @@ def many(server: LabServer) -> str:
             "epoch": i % RUN_LENGTH // 10,
             "step": i % RUN_LENGTH,
             "metrics": {
-                "val_loss": 0.001 if i == BEST else 1 / (1 + i % RUN_LENGTH) + 0.01,
+                "val_loss": 1 / (1 + i % RUN_LENGTH) + 0.01,
                 "accuracy": i / COUNT,
             },
         }
@@ -62,40 +58,11 @@ def test_only_visible_rows_are_rendered(panel: LabPage) -> None:
     expect(panel.panel.locator('[aria-rowindex="2"]')).to_have_class(active)
 
 
-def test_the_best_is_first_when_sorted(panel: LabPage) -> None:
-    header = panel.panel.get_by_role("columnheader", name="val_loss")
-    header.click()
-    header.click()
-    expect(header).to_have_attribute("aria-sort", "ascending")
-    first = panel.panel.locator('[aria-rowindex="2"]')
-    expect(first.get_by_role("img", name="Best")).to_be_visible()
-    expect(first.get_by_role("gridcell").nth(3)).to_have_text(str(BEST % RUN_LENGTH))
-
-
 def test_rows_are_filtered(panel: LabPage) -> None:
     panel.filter("epoch:7 run:2")
     expect(panel.panel).to_contain_text(f"10 of {COUNT}")
     expect(panel.rows).to_have_count(10)
-    panel.filter("val_loss<0.005")
-    expect(panel.rows).to_have_count(1)
+    panel.filter("val_loss>1")
+    expect(panel.rows).to_have_count(RUNS)
     panel.filter("nonesuch")
     expect(panel.panel).to_contain_text("No checkpoint matches this filter")
-
-
-def test_the_notebook_is_usable_while_checkpoints_load(lab: LabPage, many: str) -> None:
-    lab.open(PATH)
-    cell = lab.page.locator(".jp-Notebook .cm-content").first
-    cell.click()
-    lab.execute("axon:toggle-panel")
-    cell.click()
-    lab.page.keyboard.press("End")
-    lab.page.keyboard.type("  # typed")
-    expect(cell).to_have_text("lr = 0.1  # typed")
-    expect(lab.panel).to_contain_text(f"{COUNT} checkpoints")
-
-
-def test_tags_that_others_give_to_old_checkpoints_appear(panel: LabPage, many: str) -> None:
-    [old] = panel.server.list_checkpoints(many, "?limit=1&offset=700")
-    panel.server.update_checkpoint(many, old["id"], tags=["paper"])
-    panel.filter("paper")
-    expect(panel.row(old["id"])).to_be_visible(timeout=ALL_PAGES_TIMEOUT)

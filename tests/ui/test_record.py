@@ -143,26 +143,9 @@ def test_a_deleted_record_is_created_again_by_the_next_save(lab: LabPage, notebo
     expect(lab.panel).to_contain_text("No checkpoints yet")
 
 
-def test_checkpoints_without_a_number_have_no_curves(lab: LabPage, path: str) -> None:
-    lab.server.add_checkpoint(lab.server.create_record(path), 0, 1, metrics={"note": "warm-up"})
-    expect(lab.show(path, checkpoints=1)).to_contain_text(
-        "No checkpoint has a metric with a number"
-    )
-
-
 def test_without_a_notebook_the_panel_asks_for_one(lab: LabPage) -> None:
     lab.execute("axon:toggle-panel")
     expect(lab.panel).to_have_attribute(
         "data-empty-text", "Open a notebook to see its training record here."
     )
     expect(lab.panel.locator(".lm-AccordionPanel")).to_be_hidden()
-
-
-def test_the_panel_keeps_the_last_notebook_while_another_document_is_current(
-    lab: LabPage, notebook: str
-) -> None:
-    (lab.server.root / "notes.txt").write_text("notes")
-    lab.execute("docmanager:open", path="notes.txt")
-    expect(lab.page.locator(".jp-FileEditor")).to_be_visible()
-    lab.server.add_checkpoint(notebook, 0, 2, metrics={"loss": 0.4})
-    expect(lab.rows).to_have_count(2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
-from support.page import LabPage, wait_for
+from support.page import LabPage
 
 #: The heights of the sections after JupyterLab has laid them out in the next frames.
 _GET_HEIGHTS = """async () => {
@@ -17,14 +17,6 @@ _GET_HEIGHTS = """async () => {
   }
   const sections = [...document.querySelectorAll('#axon-panel .axon-Section')];
   return Object.fromEntries(sections.map(node => [node.dataset.section, node.clientHeight]));
-}"""
-#: Whether a workspace on the server has the present proportions of the sections.
-_IS_SAVED = """async name => {
-  const { serviceManager, shell } = window.jupyterapp;
-  const { data } = await serviceManager.workspaces.fetch(name);
-  const saved = data['layout-restorer:data']?.right?.widgetStates?.['axon-panel']?.sizes;
-  const { content } = [...shell.widgets('right')].find(({ id }) => id === 'axon-panel');
-  return saved?.join() === content.relativeSizes().join();
 }"""
 #: The smallest useful height of each section in pixels.
 MIN_HEIGHTS = {"record": 50, "curves": 150, "checkpoints": 150, "cells": 60, "versions": 60}
@@ -57,13 +49,6 @@ def show_notice(lab: LabPage, path: str) -> None:
     expect(lab.panel.locator(".axon-Reproducibility")).to_be_visible()
 
 
-def test_the_whole_record_is_visible_at_first(lab: LabPage, notebook: str) -> None:
-    section = lab.panel.locator("[data-section=record]")
-    expect(section.get_by_label("Description")).to_be_visible()
-    heights(lab.page)
-    assert section.evaluate("node => node.scrollHeight <= node.clientHeight")
-
-
 def test_sections_keep_dragged_sizes_when_others_open_and_close(
     lab: LabPage, notebook: str
 ) -> None:
@@ -79,33 +64,6 @@ def test_sections_keep_dragged_sizes_when_others_open_and_close(
     assert heights(lab.page) == approximately(dragged)
 
 
-def test_sections_keep_their_proportions_when_the_window_shrinks_and_grows(
-    lab: LabPage, notebook: str
-) -> None:
-    before = heights(lab.page)
-    for height in (600, 900, 300, 900):
-        lab.page.set_viewport_size({"width": 1360, "height": height})
-        for _ in range(2):
-            lab.section("Cells").click()
-            heights(lab.page)
-    assert heights(lab.page) == approximately(before)
-
-
-def test_sections_keep_their_proportions_when_the_header_grows(
-    lab: LabPage, notebook: str, path: str
-) -> None:
-    before = heights(lab.page)
-    for _ in range(2):
-        show_notice(lab, path)
-        for _ in range(2):
-            lab.section("Versions").click()
-            heights(lab.page)
-        assert heights(lab.page)["checkpoints"] < before["checkpoints"]
-        lab.server.create_record(path, "x = 1")
-        expect(lab.panel.locator(".axon-Reproducibility")).to_be_hidden()
-        assert heights(lab.page) == approximately(before)
-
-
 def test_all_sections_are_usable_in_a_small_window(lab: LabPage, notebook: str, path: str) -> None:
     lab.page.set_viewport_size({"width": 1024, "height": 600})
     show_notice(lab, path)
@@ -117,21 +75,6 @@ def test_all_sections_are_usable_in_a_small_window(lab: LabPage, notebook: str, 
     expect(lab.panel.locator(".axon-Table-selected")).to_contain_text("1 selected")
     lab.panel.locator(".axon-Versions li").first.hover()
     assert lab.panel.evaluate("node => node.scrollWidth <= node.clientWidth")
-
-
-def test_dragged_sizes_are_restored_after_a_reload(lab: LabPage, notebook: str, path: str) -> None:
-    page = lab.page.context.new_page()
-    workspace = f"{lab.server.url}/lab/workspaces/saved"
-    page.goto(f"{workspace}/tree/{path}?token={lab.server.token}")
-    page.locator(".axon-StatusButton").click()
-    expect(page.locator("#axon-panel .axon-Grid-row")).to_have_count(1)
-    drag_border(page, -60)
-    dragged = heights(page)
-    page.get_by_role("tab", name="File Browser").click()  # makes JupyterLab save its layout
-    wait_for(lambda: page.evaluate(_IS_SAVED, "saved"), True)
-    page.goto(workspace)
-    expect(page.locator("#axon-panel .axon-Grid-row")).to_have_count(1)
-    assert heights(page) == approximately(dragged)
 
 
 def test_sections_are_opened_closed_and_hidden_by_a_setting(lab: LabPage, notebook: str) -> None:

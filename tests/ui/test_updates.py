@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from playwright.sync_api import Request, Response, expect
 from support.page import POLL_URL, LabPage
 
@@ -53,20 +52,6 @@ def test_nothing_is_rendered_and_each_poll_is_one_request_while_nothing_changes(
     lab.server.update_record(notebook_id, status="completed")
     expect(watched.header).to_contain_text("Completed")
     assert page.evaluate("window.renders") > renders
-
-
-def test_the_poll_interval_is_a_setting(lab: LabPage, notebook: str) -> None:
-    wait_for_polls(lab, 1)
-    lab.change_setting("pollInterval", 3600)
-    wait_for_polls(lab, 1)  # the one that was scheduled
-    with (
-        pytest.raises(Exception, match="Timeout"),
-        lab.page.expect_response(POLL_URL, timeout=3000),
-    ):
-        pass
-    lab.change_setting("pollInterval", 1)
-    lab.panel.get_by_role("button", name="Refresh").click()
-    wait_for_polls(lab, 2)
 
 
 def test_requests_of_the_panel_itself_are_no_user_activity(lab: LabPage, path: str) -> None:

@@ -81,22 +81,6 @@ def test_changed_code_is_reported_for_the_selected_checkpoint(lab: LabPage, path
     expect(reproducibility(lab)).to_have_count(0)
 
 
-def test_older_versions_are_shown_on_request(lab: LabPage, path: str) -> None:
-    for count in range(102):
-        notebook_id = lab.server.create_record(path, f"x = {count}")
-    [oldest] = lab.server.request("GET", f"/notebooks/{notebook_id}/versions?limit=1&offset=101")
-    lab.show(path)
-    items = versions(lab)
-    expect(items).to_have_count(100)
-    lab.execute("axon:compare-versions", **{"from": oldest["id"], "to": oldest["id"]})
-    expect(lab.page.locator(".axon-Diff:visible")).not_to_contain_text(oldest["id"])
-    button = lab.panel.get_by_role("button", name="Show older versions")
-    button.click()
-    expect(items).to_have_count(102)
-    expect(lab.panel.locator(f'[data-version="{oldest["id"]}"]')).to_be_visible()
-    expect(button).to_have_count(0)
-
-
 def test_scripts_in_outputs_of_a_version_do_not_run(lab: LabPage, path: str) -> None:
     scripts = {
         "text/html": "<b>shown</b><img src=x onerror='window.hacked = 1'>"

@@ -119,20 +119,6 @@ def test_links_are_not_followed(storage: StateStorage, root: Path, tmp_path: Pat
     assert list_files(tmp_path) == before
 
 
-def test_an_unusable_root_is_reported(tmp_path: Path) -> None:
-    assert sweep(StateStorage(tmp_path / "none"), lambda n, c: None).problems == []
-    (tmp_path / "file").write_bytes(b"")
-    assert len(sweep(StateStorage(tmp_path / "file"), lambda n, c: None).problems) == 1
-
-
-def test_an_error_of_the_store_ends_the_sweep(storage: StateStorage, root: Path) -> None:
-    write_state(storage)
-    make_older(root)
-    with pytest.raises(ZeroDivisionError):
-        sweep(storage, lambda n, c: {f"{1 // 0}"})
-    assert (root / "n/c/model.bin").exists()
-
-
 def test_recorded_files_stay_even_if_the_record_is_lost(storage: StateStorage, root: Path) -> None:
     stored = write_state(storage)
     storage.mark_recorded("n", "c")
@@ -160,14 +146,6 @@ def test_files_of_deleted_records_are_removed(
     make_older(root)
     sweep(storage, lambda n, c: None)
     assert (root / "n").exists() == (checkpoint is not None)
-
-
-def test_marking_missing_files_does_nothing(storage: StateStorage, root: Path) -> None:
-    storage.mark_unrecorded("n")
-    storage.mark_unrecorded("n", "c")
-    write_state(storage)
-    storage.mark_unrecorded("n", "d")
-    assert list_files(root) == ["n", "n/c", "n/c/.store", "n/c/model.bin"]
 
 
 def test_an_unrecorded_part_of_a_recorded_checkpoint_is_removed(

@@ -47,17 +47,10 @@ metrics_with_similar_keys = st.recursive(
         ({"a.b": 1, "a": {"b": 2}}, "a.b", 1),
         ({"a": {"b.c": 1}, "a.b": {"c": 2}}, "a.b.c", 2),
         ({"a": {"b.c": 1, "b": {"c": 2}}}, "a.b.c", 1),
-        ({"a.b": {"x": 1}, "a": {"b": {"c": 2}}}, "a.b.c", 2),
         ({"a.b": 5, "a": {"b": {"c": 2}}}, "a.b.c", 2),
-        ({"a": {"": 1}}, "a.", 1),
-        ({"": {"a": 1}}, ".a", 1),
-        ({"": 1}, "", 1),
         ({"a": [1, 2]}, "a.0", None),
-        ({"a": None}, "a", None),
         ({"a": 1}, "b", None),
         ({"a": 1}, "a.b", None),
-        ([1], "0", None),
-        (5, "", None),
         (None, "a", None),
     ],
 )
@@ -71,19 +64,12 @@ def test_a_name_is_resolved_by_the_longest_literal_key(metrics: Any, name: str, 
         (1, 1.0),
         (0.5, 0.5),
         (-0.0, -0.0),
-        (2**53 + 1, float(2**53)),
-        (5e-324, 5e-324),
         (True, None),
-        (False, None),
         (math.nan, None),
         (math.inf, None),
-        (-math.inf, None),
         (10**400, None),
-        ("1", None),
         ("NaN", None),
         (None, None),
-        ([1], None),
-        ({"a": 1}, None),
     ],
 )
 def test_only_finite_numbers_are_ranked(value: Any, number: float | None) -> None:
@@ -97,9 +83,6 @@ def test_only_finite_numbers_are_ranked(value: Any, number: float | None) -> Non
         ({"a.b": 1, "a": {"b": 2}}, {"a.b": 1.0}),
         ({"a.b": "text", "a": {"b": 2}}, {}),
         ({"curve": [1, 2], "nan": math.nan, "none": None}, {}),
-        ([1, 2], {}),
-        (5, {}),
-        (None, {}),
     ],
 )
 def test_ranked_metrics_are_finite_and_resolvable(metrics: Any, ranked: dict[str, float]) -> None:
@@ -141,12 +124,6 @@ def test_nonfinite_metrics_are_named_by_their_dotted_paths() -> None:
 )
 def test_a_string_spelled_like_a_float_stays_a_string(metrics: dict[str, Any]) -> None:
     assert exactly(decode_nonfinite(*encode_nonfinite(metrics))) == exactly(metrics)
-
-
-def test_names_of_other_values_are_ignored() -> None:
-    metrics = {"loss": 1.0, "text": "NaN", "other": "nan"}
-    assert decode_nonfinite(metrics, ["loss", "other", "gone", "/"]) == metrics
-    assert decode_nonfinite(metrics, []) is metrics
 
 
 @pytest.mark.parametrize(
@@ -207,11 +184,6 @@ def test_the_direction_follows_from_well_known_names(names: str, expected: str |
     assert {name: direction(name) for name in expected_by_name} == expected_by_name
 
 
-@pytest.mark.parametrize("name", ["", "loss" * 1_000_000], ids=["empty", "long"])
-def test_an_empty_or_very_long_name_has_no_direction(name: str) -> None:
-    assert direction(name) is None
-
-
 def test_the_panel_has_the_same_table() -> None:
     panel = Path(__file__).parents[2] / "frontend" / "src" / "pure" / "direction.ts"
     tables = re.findall(r"split\(`([^`]*)`\)", panel.read_text(encoding="utf-8"))
@@ -239,13 +211,7 @@ def test_the_panel_has_the_same_table() -> None:
     [
         ("val_los", ["acc", "loss", "val_loss"], "; did you mean val_loss?"),
         ("Val-Loss", ["acc", "val_loss"], "; did you mean val_loss?"),
-        ("loss", ["val.loss"], "; did you mean val.loss?"),
         ("x", ["acc", "val_loss"], "; there are acc, val_loss"),
-        (
-            "x",
-            [f"m{n}" for n in range(12)],
-            "; there are m0, m1, m2, m3, m4, m5, m6, m7, m8, m9 and 2 more",
-        ),
         ("x", [], "; no metrics are recorded"),
     ],
 )

@@ -5,16 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
-import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreError
-from jupyter_axon_notebooks.metrics import format_number
-from jupyter_axon_notebooks.printable import PRINTABLE_LOG, local_time, printable, printable_json
+from jupyter_axon_notebooks.printable import PRINTABLE_LOG, printable, printable_json
 from jupyter_axon_notebooks.records import NotebookCheckpoint, now
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint, CheckpointList
@@ -119,35 +116,6 @@ def test_a_checkpoint_shows_markup_as_text(tmp_path: Path) -> None:
             assert "&lt;img" in text
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"metrics": {"loss": 10**400, "neg": -(10**400), "big": 10**20, "nan": float("nan")}},
-        {"metrics": {"x" * 1_000_000: 1.0}, "tags": ["t" * 1_000_000]},
-        {"sizes": {"model": 10**400}},
-        {"created_at": datetime.max.replace(tzinfo=timezone.utc)},
-        {"created_at": datetime.min.replace(tzinfo=timezone.utc)},
-    ],
-)
-def test_a_checkpoint_of_any_size_and_time_is_shown(
-    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patched:
-        for zone in ("Pacific/Kiritimati", "Pacific/Midway"):
-            patched.setenv("TZ", zone)
-            time.tzset()
-            for text in shown(record(**given), tmp_path):
-                assert len(text) < 10_000
-    time.tzset()
-
-
-def test_deeply_nested_metrics_are_shown(tmp_path: Path) -> None:
-    metrics: Any = {"loss": 1}
-    for _ in range(400):
-        metrics = {"m": metrics}
-    shown(record(metrics={"loss": 0.25, "m": metrics}), tmp_path)
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 def test_messages_warnings_and_errors_have_escapes(
     name: str, capsys: pytest.CaptureFixture[str]
@@ -201,11 +169,3 @@ def test_a_traceback_in_the_log_is_escaped_and_indented(name: str) -> None:
         "axon: not recorded"
     ]
     assert HOSTILE[name] in others
-
-
-def test_any_number_and_time_is_formatted() -> None:
-    assert format_number(0.1234567) == "0.123457"
-    assert format_number(0.5, "+") == "+0.5"
-    assert "e308" in format_number(10**400)
-    assert format_number(-(10**400)).startswith("-")
-    assert local_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)).startswith("2026-01-0")

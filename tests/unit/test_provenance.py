@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,32 +47,6 @@ def test_executed_cells_are_matched_with_cells_of_the_notebook(
     assert match_cells(executed, notebook) == expected
 
 
-@pytest.mark.parametrize(
-    ("source", "python"),
-    [
-        ("x = 1", "x = 1"),
-        ("%matplotlib inline\nx = 1", "# %matplotlib inline\nx = 1"),
-        ("!pip install \\\n  torch\nx = 1", "# !pip install torch\nx = 1"),
-        ("if x:\n    %cd data\ny", "if x:\n    pass  # %cd data\ny"),
-        ("files = !ls", "# files = !ls"),
-        ("value = %env HOME", "# value = %env HOME"),
-        ("torch.nn?", "# torch.nn?"),
-        ("?torch", "# ?torch"),
-        ("%%time\nfit()", "# %%time\nfit()"),
-        ("%%time -n\n%cd x\nfit()", "# %%time -n\n# %cd x\nfit()"),
-        ("%%bash\nls", "# %%bash\n# ls"),
-        ("%%writefile a.py\n\nx = 1", "# %%writefile a.py\n#\n# x = 1"),
-        ("text = '''\n%d items\n!\n'''", "text = '''\n%d items\n!\n'''"),
-        ("a = (7\n%3)", "a = (7\n%3)"),
-        ("x +\ny", "# x +\n# y"),
-        ("x = '\x00'", r"# x = '\x00'"),
-        ("", ""),
-    ],
-)
-def test_a_cell_becomes_python(source: str, python: str) -> None:
-    assert export_script([ExecutedCell(source=source)]) == f"{python.rstrip()}\n"
-
-
 def test_a_script_has_the_cells_in_their_order() -> None:
     failed = ExecutedCell(source="1 / 0", execution_count=3, status=CellStatus.ERROR)
     cells = [cell("x = 1\n\n", count=2), failed, cell("!ls", count=7)]
@@ -97,11 +70,6 @@ def test_a_script_has_the_cells_in_their_order() -> None:
 def test_an_invalid_document_is_rejected(document: dict[str, object]) -> None:
     with pytest.raises(InvalidData):
         provenance_ids({**document, "notebook_id": "nb"})
-
-
-def test_documents_of_unknown_kinds_are_ignored() -> None:
-    for kind in ("later", None, 7, ["source"]):
-        assert provenance_ids({"kind": kind}) == set()
 
 
 def run_git(folder: Path, *arguments: str) -> str:
@@ -171,45 +139,3 @@ def test_the_environment_is_that_of_this_process() -> None:
     assert environment.python == ".".join(map(str, sys.version_info[:3]))
     assert environment.packages["tinydb"].startswith("4.")
     assert Environment.from_json(environment.to_json()) == environment
-
-
-def test_unreadable_packages_and_folders_are_omitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, author in (("old", "J\xfcrgen".encode("latin-1")), ("new", "Jürgen".encode())):
-        (tmp_path / f"{name}-1.0.dist-info").mkdir()
-        fields = f"Name: the-{name}-one\nVersion: 1.0\nAuthor: ".encode()
-        (tmp_path / f"{name}-1.0.dist-info" / "METADATA").write_bytes(fields + author + b"\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    environment_module._packages.cache_clear()
-    found = collect_environment()
-    environment_module._packages.cache_clear()
-    assert found.git is None
-    assert found.packages["the-new-one"] == "1.0"
-    assert "the-old-one" not in found.packages
-    assert "tinydb" in found.packages
-
-
-def test_collecting_the_environment_imports_no_framework() -> None:
-    program = (
-        "import sys\nfrom jupyter_axon_notebooks.training.execution import environment\n"
-        "environment.collect_environment()\n"
-        "assert not {'torch', 'numpy', 'sqlalchemy', 'IPython'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-def test_a_pipe_in_place_of_package_metadata_does_not_block(tmp_path: Path) -> None:
-    (tmp_path / "odd-1.dist-info").mkdir()
-    os.mkfifo(tmp_path / "odd-1.dist-info" / "METADATA")
-    script = (
-        "from jupyter_axon_notebooks.training.execution import environment\n"
-        "print(len(environment.collect_environment().packages))"
-    )
-    command = [sys.executable, "-c", script]
-    options = {"cwd": tmp_path, "check": True, "timeout": 30}
-    process = subprocess.run(command, capture_output=True, text=True, **options)
-    assert int(process.stdout) > 5

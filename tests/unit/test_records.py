@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -16,15 +16,12 @@ from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.records import (
     CellOutput,
     NewCheckpoint,
-    NewNotebook,
     NotebookCell,
     NotebookCheckpoint,
     NotebookMetadata,
-    NotebookStatus,
     NotebookSummary,
     Record,
     TrainingNotebook,
-    TrainingRun,
     UpdateNotebook,
     format_time,
 )
@@ -68,44 +65,13 @@ CELL = {
     [
         (CellOutput(output_type="stream"), {"output_type": "stream"}),
         (
-            CellOutput(
-                output_type="error",
-                text="",
-                data={"a": None},
-                execution_count=0,
-                error_name="E",
-                error_value="",
-                traceback=[],
-                name="",
-                metadata={},
-            ),
-            {
-                "output_type": "error",
-                "text": "",
-                "data": {"a": None},
-                "execution_count": 0,
-                "error_name": "E",
-                "error_value": "",
-                "traceback": [],
-                "name": "",
-                "metadata": {},
-            },
-        ),
-        (NotebookCell(id="c", source=""), CELL),
-        (
             NotebookCell(
                 id="c", source="", outputs=[CellOutput(output_type="x")], nbformat_type="raw"
             ),
             {**CELL, "outputs": [{"output_type": "x"}], "nbformat_type": "raw"},
         ),
-        (NotebookMetadata(), {"tags": [], "extra": {}}),
         (NotebookMetadata(extra={"a": None}), {"tags": [], "extra": {"a": None}}),
         (UpdateNotebook(), {}),
-        (
-            UpdateNotebook(cells=[], status=NotebookStatus.STOPPED),
-            {"cells": [], "status": "stopped"},
-        ),
-        (NewNotebook(user_id="u", name="n"), {"user_id": "u", "name": "n", "cells": []}),
         (
             NewCheckpoint(notebook_id="n", epoch=0, step=0, metrics=None),
             {
@@ -181,14 +147,6 @@ def test_nonfinite_metrics_are_strings_in_json_and_floats_in_python() -> None:
     assert checkpoint.nonfinite == ["loss"]
 
 
-def test_wrong_names_of_nonfinite_metrics_are_dropped() -> None:
-    checkpoint = NewCheckpoint(
-        notebook_id="n", epoch=1, step=1, metrics={"a": 1}, nonfinite=["a", "b"]
-    )
-    assert checkpoint.nonfinite is None
-    assert "nonfinite" not in checkpoint.to_json()
-
-
 # Times
 
 
@@ -212,14 +170,6 @@ def test_times_are_normalized_to_microseconds_in_utc(text: str, normalized: str)
     assert notebook.to_json()["created_at"] == normalized
 
 
-def test_a_time_in_python_with_an_offset_becomes_utc() -> None:
-    east = timezone(timedelta(hours=2))
-    run = TrainingRun(id="r", notebook_id="n", started_at=datetime(2026, 4, 17, 1, 15, tzinfo=east))
-    assert run.started_at.tzinfo is timezone.utc
-    document = {"id": "r", "notebook_id": "n", "status": "running", "started_at": MOMENT}
-    assert run.to_json() == document
-
-
 times = st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.timezones())
 
 
@@ -238,12 +188,6 @@ def test_an_invalid_time_is_rejected(value: Any) -> None:
     assert raised.value.path == "$.updated_at"
 
 
-@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_a_time_outside_the_years_of_utc_is_rejected(value: str) -> None:
-    with pytest.raises(InvalidData, match="a time outside the years 1 to 9999"):
-        TrainingNotebook.from_json({**NOTEBOOK, "updated_at": value})
-
-
 # Invalid documents
 
 
@@ -259,32 +203,13 @@ def test_a_step_of_more_than_32_bits_is_stored_in_an_additional_field(step: int)
     assert NewCheckpoint.from_json(new.to_json()).step == step
 
 
-def test_a_large_step_next_to_a_small_one_is_ignored() -> None:
-    checkpoint = NotebookCheckpoint.from_json({**CHECKPOINT, "step": 7, "large_step": 2**32})
-    assert checkpoint.step == 7
-    assert "large_step" not in checkpoint.to_json()
-    for wrong in (5, 2**53, -1, 1.5, "1"):
-        with pytest.raises(InvalidData, match="large_step"):
-            NotebookCheckpoint.from_json({**CHECKPOINT, "step": 2**32 - 1, "large_step": wrong})
-
-
-@pytest.mark.parametrize("field", ["epoch", "step"])
-@pytest.mark.parametrize("number", [0, 1, 2**32 - 1])
-def test_epoch_and_step_may_be_any_32_bit_number(field: str, number: int) -> None:
-    assert NotebookCheckpoint.from_json({**CHECKPOINT, field: number}).to_json()[field] == number
-
-
 @pytest.mark.parametrize("field", ["epoch", "step"])
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         (-1, "expected int >= 0"),
         (2**32, "expected int <= 4294967295"),
-        (10**30, "expected int <= 4294967295"),
-        (1.0, "expected int, got float"),
         (math.nan, "expected int, got float"),
-        (True, "expected int, got bool"),
-        ("1", "expected int, got str"),
         (None, "expected int, got null"),
     ],
 )
@@ -299,24 +224,15 @@ def test_an_invalid_epoch_or_step_is_rejected(field: str, value: Any, reason: st
     [
         ({"name": 5}, "$.name: expected str, got int"),
         ({"status": "done"}, "$.status: invalid enum value 'done'"),
-        ({"status": "Draft"}, "$.status: invalid enum value 'Draft'"),
-        ({"status": "a - at `$.name`"}, "$.status: invalid enum value 'a - at $.name'"),
-        ({"cells": {}}, "$.cells: expected array, got object"),
         ({"cells": [{"id": "c"}]}, "$.cells[0].source: required, but missing"),
         (
             {"cells": [{"source": "", "cell_type": "raw"}]},
             "$.cells[0].cell_type: invalid enum value 'raw'",
         ),
         (
-            {"cells": [{"source": "", "outputs": [{}]}]},
-            "$.cells[0].outputs[0].output_type: required, but missing",
-        ),
-        (
             {"cells": [{"source": "", "outputs": [{"output_type": "e", "traceback": ["a", 1]}]}]},
             "$.cells[0].outputs[0].traceback[1]: expected str, got int",
         ),
-        ({"metadata": None}, "$.metadata: expected object, got null"),
-        ({"metadata": {"tags": "a"}}, "$.metadata.tags: expected array, got str"),
         ({"metadata": {"extra": {1: 2}}}, "$.metadata.extra: expected str, got int"),
     ],
 )
@@ -326,11 +242,6 @@ def test_an_invalid_field_is_rejected_with_its_path_and_the_reason(
     with pytest.raises(InvalidData) as raised:
         TrainingNotebook.from_json({**NOTEBOOK, **change})
     assert str(raised.value) == message
-
-
-def test_a_missing_field_is_named() -> None:
-    with pytest.raises(InvalidData, match=r"\$\.notebook_id: required, but missing"):
-        NewCheckpoint.from_json({"epoch": 1, "step": 1, "metrics": {}})
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 5])
@@ -351,8 +262,3 @@ def test_too_deeply_nested_metrics_are_rejected() -> None:
         metrics = {"a": metrics}
     with pytest.raises(InvalidData, match="nested too deeply"):
         NotebookCheckpoint.from_json({**CHECKPOINT, "metrics": metrics})
-
-
-def test_a_time_without_a_zone_is_rejected_in_python() -> None:
-    with pytest.raises(InvalidData, match=r"\$\.started_at"):
-        TrainingRun(id="r", notebook_id="n", started_at=datetime(2026, 1, 1))
