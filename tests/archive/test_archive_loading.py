@@ -21,6 +21,7 @@ from support.archives import (
 from support.factories import check_contents, code, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.archive.format import TableDigest
+from jupyter_axon_notebooks.mapping import export_notebook
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
@@ -358,3 +359,20 @@ def test_a_notebook_with_an_invalid_history_is_rejected_as_a_whole(
     file.write_text(json.dumps(tables))
     assert {one.kind for one in load_file(store, file).problems} == {"damaged"}
     assert not any(read_all_documents(store).values())
+
+
+def test_loaded_records_are_not_trusted(store: Store, file: Path) -> None:
+    metadata = {"trusted": True, "jupyter": {"trusted": True}, "tags": ["t"]}
+    output = {"output_type": "display_data", "data": {"text/html": "<script>"}}
+    cell = {"id": "a", "cell_type": "code", "source": "x", "metadata": metadata}
+    cell["outputs"] = [{**output, "metadata": metadata}]
+    kept = {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": {"a": cell}}
+    extra = {"kernel": "python3", "language": "python", "tags": [], "extra": {"nbformat": kept}}
+    write_plain(file, {**NOTEBOOK, "cells": [cell], "metadata": extra})
+    assert load_file(store, file).problems == []
+    record = NotebookRepository(store).find_by_id("nb-123")
+    assert record is not None
+    exported = export_notebook(record.cells, record.metadata)
+    assert "trusted" not in json.dumps([record.to_json(), exported])
+    assert "<script>" in json.dumps(exported)
+    assert record.cells[0].metadata["tags"] == ["t"]

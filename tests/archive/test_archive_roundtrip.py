@@ -109,21 +109,6 @@ def test_some_notebooks_are_archived_with_everything_that_belongs_to_them(
     }
 
 
-def test_some_runs_are_archived_with_their_checkpoints(
-    store: Store, file: Path, memory: Store
-) -> None:
-    repository = NotebookRepository(store)
-    create_notebooks(repository, "nb")
-    for run_id in ("one", "two"):
-        repository.create_checkpoint(new_checkpoint("nb", run_id=run_id, id=f"c {run_id}"))
-    archive_store(store, file, notebook_ids=["nb"], run_ids=["two"])
-    assert load_file(memory, file).problems == []
-    loaded = NotebookRepository(memory)
-    assert [run.id for run in loaded.runs.list("nb")] == ["two"]
-    assert [one.id for one in loaded.list_checkpoints("nb")] == ["c two"]
-    check_contents(memory)
-
-
 def test_an_archive_is_of_one_moment_while_others_write(store: Store, file: Path) -> None:
     repository = NotebookRepository(store)
     create_notebooks(repository, *(f"n{number}" for number in range(20)))

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 from support.archives import archive_store, load_file
-from support.factories import code, new_checkpoint, new_notebook, new_save
+from support.factories import (
+    code,
+    create_checkpoint_with_state,
+    new_notebook,
+    new_save,
+)
 
 from jupyter_axon_notebooks.archive import write_bundle
 from jupyter_axon_notebooks.errors import ArchiveRefused
@@ -29,13 +34,7 @@ def train(store: Store, states: StateStorage, id: str = "c", content: bytes = b"
     repository = NotebookRepository(store, states=states)
     if not store.notebooks.contains(doc_id="nb"):
         repository.create(new_notebook(id="nb"), new_save(code("a", "fit()")))
-    with states.open_writer("nb", id, "model", format="torch") as writer:
-        writer.write(content)
-        stored = writer.commit()
-    new = new_checkpoint("nb", {"loss": 0.5}, id=id, model_state_path=stored.path)
-    new.digests, new.sizes = {"model": stored.digest}, {"model": stored.size}
-    repository.create_checkpoint(new)
-    states.mark_recorded("nb", id)
+    create_checkpoint_with_state(repository, states, "nb", id, content, metrics={"loss": 0.5})
 
 
 def read_state(store: Store, states: StateStorage, id: str = "c") -> bytes:

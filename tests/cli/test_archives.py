@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from support.factories import new_checkpoint, new_notebook
+from support.factories import create_checkpoint_with_state, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import NewNotebook, NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -101,17 +101,13 @@ def test_state_files_are_dumped_and_restored(
 ) -> None:
     notebook_id = records.create(new_notebook(name="train")).id
     states = StateStorage(jupyter / "data" / "axon_notebooks" / "states")
-    with states.open_writer(notebook_id, "c", "model") as writer:
-        writer.write(b"weights")
-        stored = writer.commit()
-    new = new_checkpoint(notebook_id, id="c")
-    new.model_state_path, new.digests = stored.path, {"model": stored.digest}
-    records.create_checkpoint(new)
+    created = create_checkpoint_with_state(records, states, notebook_id, "c")
+    state = Path(created.model_state_path)
     assert axon("dump", "all.zip", "--with-states").stderr == ""
-    Path(stored.path).unlink()
+    state.unlink()
     loaded = axon("load", "all.zip", "--store-url", elsewhere, "--owner", "grace")
     assert (loaded.exit_code, loaded.stderr) == (0, "State files restored: 1.\n")
-    assert Path(stored.path).read_bytes() == b"weights"
+    assert state.read_bytes() == b"weights"
     listed = axon("list", "--all-users", "--json", "--store-url", elsewhere).json
     assert [one["user_id"] for one in listed] == ["grace"]
     bundled = axon("bundle", "c", "-o", "best.zip")

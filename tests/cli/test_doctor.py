@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.factories import new_checkpoint, new_notebook
+from support.factories import create_checkpoint_with_state, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -36,16 +36,9 @@ def facts(axon: Axon, section: str) -> dict[str, Any]:
     return axon("doctor", "--json").json["facts"][section]
 
 
-def checkpoint_with_state(
-    records: NotebookRepository, root: Path, content: bytes = b"weights"
-) -> str:
-    notebook = records.create(new_notebook(name="train"))
-    with StateStorage(root).open_writer(notebook.id, "c1", "model", format="torch") as writer:
-        writer.write(content)
-        writer.prepare()
-        state = writer.commit()
-    records.create_checkpoint(new_checkpoint(notebook.id, id="c1", model_state_path=state.path))
-    return state.path
+def checkpoint_with_state(records: NotebookRepository, root: Path) -> str:
+    id = records.create(new_notebook(name="train")).id
+    return create_checkpoint_with_state(records, StateStorage(root), id, "c1").model_state_path
 
 
 def test_checkpoints_that_wait_to_be_recorded_are_told(axon: Axon, root: Path) -> None:

@@ -18,10 +18,9 @@ from tinydb import where
 from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
-from jupyter_axon_notebooks.store.postgresql.roles import Role
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
-from .conftest import USER, Axon
+from .conftest import Axon
 
 
 @pytest.fixture(params=ON_DISK)
@@ -184,17 +183,3 @@ def test_a_damaged_checkpoint_is_told_and_its_folder_is_no_stray(
         problems = report(axon, store)[1]
         assert problems.keys() == {"damaged-records"}
         assert problems["damaged-records"]["items"] == ["checkpoint bad"]
-
-
-def test_who_is_shown_only_his_own_is_not_told_that_folders_of_others_are_strays(
-    axon: Axon, jupyter: Path
-) -> None:
-    server = postgresql()
-    database = server.new_database()
-    with closing(open_store(server.url(database))) as owner:
-        owner.separate_users([Role("looks_at_states", USER)])
-    folder = jupyter / "data" / "axon_notebooks" / "states" / "of-another" / "checkpoint"
-    folder.mkdir(parents=True)
-    os.utime(folder, (0, 0))
-    with closing(open_store(server.url(database, user="looks_at_states"))) as store:
-        assert report(axon, store)[1] == {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.factories import new_checkpoint, new_notebook
+from support.factories import create_checkpoint_with_state, new_notebook
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -36,14 +36,15 @@ def trained(request: Any, db: Path, root: Path) -> str:
         )
         notebook_id = repository.create(new_notebook(name="train")).id
         for epoch, id in enumerate(IDS):
-            with states.open_writer(notebook_id, id, "model") as writer:
-                writer.write(id.encode())
-                stored = writer.commit()
-            new = new_checkpoint(notebook_id, {"loss": epoch}, id=id, epoch=epoch)
-            new.model_state_path = stored.path
-            new.digests, new.sizes = {"model": stored.digest}, {"model": stored.size}
-            repository.create_checkpoint(new)
-            states.mark_recorded(notebook_id, id)
+            create_checkpoint_with_state(
+                repository,
+                states,
+                notebook_id,
+                id,
+                id.encode(),
+                metrics={"loss": epoch},
+                epoch=epoch,
+            )
     return notebook_id
 
 
@@ -56,7 +57,7 @@ def restored(axon: Axon, tmp_path: Path) -> Callable[[], list[str]]:
         for id in IDS:
             ran = axon("restore", id, "-o", tmp_path / "restored", "--force")
             assert ran.exit_code == 0, ran.stderr
-            found.append((tmp_path / "restored" / "model.bin").read_text())
+            found.append((tmp_path / "restored" / "model.pt").read_text())
         return found
 
     return restore
@@ -75,7 +76,7 @@ def configure(jupyter: Path, root: Path) -> None:
 
 
 def names(root: Path) -> set[str]:
-    return {file.parent.name for file in root.rglob("model.bin")}
+    return {file.parent.name for file in root.rglob("model.pt")}
 
 
 @pytest.mark.parametrize("original", ["stays", "is on another machine"])
@@ -164,13 +165,13 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
 
 
 def test_files_that_were_copied_in_part_are_told(axon: Axon, root: Path, trained: str) -> None:
-    (root / trained / "second" / "model.bin").write_text("sec")
+    (root / trained / "second" / "model.pt").write_text("sec")
     found = problems(axon)
     assert found.keys() == {"altered-state-files"}
     assert "has 3 bytes instead of 6" in found["altered-state-files"]["message"]
     ran = axon("restore", "second")
     assert ran.exit_code != 0
-    assert "model.bin is damaged: its SHA-256 differs from the recorded one" in ran.stderr.replace(
+    assert "model.pt is damaged: its SHA-256 differs from the recorded one" in ran.stderr.replace(
         "\n", " "
     )
 
@@ -181,13 +182,7 @@ def write_below(root: Path, db: Path, data_folder: Path) -> str:
         states = StateStorage(root, store_id=store.mark_id, data_folder=data_folder)
         repository = NotebookRepository(store, states=states)
         notebook_id = repository.create(new_notebook(name="scratch")).id
-        with states.open_writer(notebook_id, "c", "model") as writer:
-            writer.write(b"scratch")
-            stored = writer.commit()
-        new = new_checkpoint(notebook_id, id="c")
-        new.model_state_path = stored.path
-        repository.create_checkpoint(new)
-        states.mark_recorded(notebook_id, "c")
+        create_checkpoint_with_state(repository, states, notebook_id, "c", b"scratch")
     return notebook_id
 
 
@@ -195,7 +190,7 @@ def test_nothing_is_taken_from_a_root_that_no_setting_names(
     axon: Axon, db: Path, root: Path, tmp_path: Path
 ) -> None:
     notebook_id = write_below(tmp_path / "scratch", db, root.parent)
-    file = tmp_path / "scratch" / notebook_id / "c" / "model.bin"
+    file = tmp_path / "scratch" / notebook_id / "c" / "model.pt"
     assert axon("restore", "c").exit_code != 0
     axon("prune", notebook_id, "--keep-newest", 0, "--yes")
     assert file.read_text() == "scratch"

@@ -140,26 +140,6 @@ def test_staged_contents_are_removed_by_the_second_collection(tmp_path: Path) ->
     store.close()
 
 
-@pytest.mark.parametrize("is_damaged", [False, True])
-def test_records_under_another_origin_are_logged(
-    repository: NotebookRepository,
-    store: Store,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    is_damaged: bool,
-) -> None:
-    file = tmp_path / "a.ipynb"
-    file.write_text("{}")
-    for id, path in (("nb", str(file)), ("damaged", "/gone")):
-        repository.create(new_notebook(code("a"), id=id, origin="lost", path=path))
-    logged = f"for example {file}"
-    if is_damaged:
-        store.notebooks.update({"created_at": []}, doc_ids=["damaged"])
-        logged = "the search for records under other origins failed"
-    with background_work(store, tmp_path, origin="here") as work:
-        assert work.runs_until(lambda: logged in caplog.text)
-
-
 def test_a_damaged_notebook_does_not_prevent_the_cleanup_of_others(
     repository: NotebookRepository, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

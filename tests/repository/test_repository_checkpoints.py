@@ -16,7 +16,7 @@ from support.factories import (
 )
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
-from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus
+from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -129,6 +129,27 @@ def test_metrics_are_added_to_a_checkpoint(
         repository.checkpoints.add_metrics("nowhere", {"loss": 1.0})
 
 
+def test_large_steps_are_distinguished(repository: NotebookRepository, notebook_id: str) -> None:
+    def create_at(step: int, **options: Any) -> NotebookCheckpoint:
+        new = new_checkpoint("nb", {"loss": -step}, step=step, run_id="r")
+        return repository.create_checkpoint(new, **options)
+
+    steps = [2**32 - 1, 5_000_000_000, 6_000_000_000, 2**53 - 1]
+    checkpoints = [create_at(step) for step in steps]
+    assert [one.step for one in reversed(repository.list_checkpoints("nb"))] == steps
+    (series,) = repository.series.list("nb")
+    assert series.step == steps
+    assert repository.get_best_checkpoint("nb", "loss", True).step == 2**53 - 1
+    with pytest.raises(Conflict, match="at epoch 0, step 5000000000 already"):
+        create_at(5_000_000_000)
+    again = create_at(5_000_000_000, overwrite=True)
+    pinned = repository.checkpoints.update(checkpoints[2].id, UpdateCheckpoint(pinned=True))
+    assert (again.step, pinned.step) == (5_000_000_000, 6_000_000_000)
+    first, _, third, fourth = (checkpoint.id for checkpoint in checkpoints)
+    found = {checkpoint.id for checkpoint in repository.list_checkpoints("nb")}
+    assert found == {first, again.id, third, fourth}
+
+
 # Listing
 
 
@@ -138,18 +159,6 @@ def test_metrics_are_added_to_a_checkpoint(
 def find_best(repository: NotebookRepository, key: str, minimize: bool) -> str | None:
     found = repository.get_best_checkpoint("nb", key, minimize)
     return None if found is None else found.id
-
-
-def test_the_best_checkpoint_has_the_smallest_or_largest_value(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    create_notebooks(repository, "other")
-    repository.create_checkpoint(new_checkpoint("other", {"loss": -100, "acc": 100}))
-    for id, loss in (("a", 0.5), ("b", -1), ("c", 2.0)):
-        create(repository, id, {"loss": loss})
-    assert find_best(repository, "loss", True) == "b"
-    assert find_best(repository, "loss", False) == "c"
-    assert find_best(repository, "acc", False) is None
 
 
 def test_a_dotted_key_names_a_nested_metric_unless_a_literal_key_exists(

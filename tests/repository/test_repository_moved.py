@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.factories import code, new_checkpoint, new_notebook
+from support.factories import code, create_checkpoint_with_state, new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, UpdateCheckpoint
@@ -27,19 +27,8 @@ def states(store: Store, tmp_path: Path) -> StateStorage:  # type: ignore[overri
 def save_state(
     repository: NotebookRepository, states: StateStorage, id: str, *, mark: bool = True
 ) -> NotebookCheckpoint:
-    """Create a checkpoint of ``nb`` with a state file.
-
-    Without ``mark``, as a kernel does that is killed before it marks the state as recorded.
-    """
-    with states.open_writer("nb", id, "model", format="torch") as writer:
-        writer.write(id.encode())
-        state = writer.commit()
-    new = new_checkpoint("nb", id=id, model_state_path=state.path, digests={"model": state.digest})
-    new.sizes = {"model": state.size}
-    checkpoint = repository.create_checkpoint(new)
-    if mark:
-        states.mark_recorded("nb", id)
-    return checkpoint
+    """Create a checkpoint of ``nb`` whose state is its id."""
+    return create_checkpoint_with_state(repository, states, "nb", id, id.encode(), mark=mark)
 
 
 def make_old(root: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,11 +15,10 @@ from support.factories import (
     new_checkpoint,
     new_notebook,
     new_save,
-    sources,
     to_json_text,
 )
 
-from jupyter_axon_notebooks.errors import Conflict, InvalidData, Stale
+from jupyter_axon_notebooks.errors import Conflict, InvalidData
 from jupyter_axon_notebooks.records import (
     CellOutput,
     CellStatus,
@@ -251,51 +249,6 @@ def test_a_cell_keeps_its_status_until_it_is_replaced(repository: NotebookReposi
     ]
     readded = repository.add_cell(created.id, code("a"))
     assert readded.cells[-1].status is CellStatus.IDLE
-
-
-@pytest.mark.parametrize(
-    ("cells", "position", "expected"),
-    [
-        ("abc", 0, "nabc"),
-        ("abc", 1, "anbc"),
-        ("abc", 2, "abnc"),
-        ("abc", 3, "abcn"),
-        ("abc", 99, "abcn"),
-        ("abc", None, "abcn"),
-        ("abc", -1, "abcn"),
-        ("", 0, "n"),
-    ],
-)
-def test_a_cell_is_inserted_at_a_valid_position_or_appended(
-    repository: NotebookRepository, cells: str, position: int | None, expected: str
-) -> None:
-    created = repository.create(new_notebook(metadata=_file_metadata()))
-    repository.update(created.id, UpdateNotebook(cells=[code(id, id) for id in cells]))
-    updated = repository.add_cell(created.id, code("n", "n"), position)
-    assert "".join(sources(updated.cells)) == expected
-    assert repository.find_by_id(created.id) == updated
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [
-        lambda r, old: r.update("nb", UpdateNotebook(name="n"), expected_version=old),
-        lambda r, old: r.update("nb", UpdateNotebook(cells=[]), expected_version=old),
-        lambda r, old: r.update_cell("nb", code("a", "x"), expected_version=old),
-        lambda r, old: r.change_cell("nb", "a", lambda cell: cell, expected_version=old),
-        lambda r, old: r.add_cell("nb", code("c"), expected_version=old),
-        lambda r, old: r.delete_cell("nb", "a", expected_version=old),
-    ],
-)
-def test_a_change_of_an_older_version_is_rejected(
-    repository: NotebookRepository, operation: Callable[[NotebookRepository, str], object]
-) -> None:
-    old = repository.create(new_notebook(code("a", "1"), id="nb")).version_id
-    current = repository.add_cell("nb", code("b", "2"), expected_version=old)
-    with pytest.raises(Stale, match=f"{current.version_id}.*{old}"):
-        operation(repository, old)
-    assert repository.find_by_id("nb") == current
-    operation(repository, current.version_id)
 
 
 # Deleting

@@ -15,7 +15,7 @@ from support.factories import (
     new_save,
 )
 
-from jupyter_axon_notebooks.errors import Conflict, NotFound
+from jupyter_axon_notebooks.errors import Conflict
 from jupyter_axon_notebooks.records import (
     NotebookStatus,
     RunStatus,
@@ -49,22 +49,6 @@ def save(repository: NotebookRepository, status: NotebookStatus = NotebookStatus
 
 def read_stored_status(store: Store, id: str, notebook_id: str = "nb") -> str:
     return str(store.runs.get(doc_id=run_key(notebook_id, id))["status"])
-
-
-def test_only_the_lease_of_a_running_run_is_extended(
-    repository: NotebookRepository, notebook_id: str
-) -> None:
-    repository.runs.start("nb", id="r", lease_until=now() + timedelta(hours=1))
-    assert repository.runs.renew("nb", "r", FAR_AHEAD).lease_until == FAR_AHEAD
-    ended = repository.runs.update_status("nb", "r", RunStatus.FAILED)
-    assert repository.runs.renew("nb", "r", FAR_AHEAD + timedelta(days=1)) == ended
-    assert repository.runs.get("nb", "r") == ended
-    reopened = repository.runs.update_status("nb", "r", RunStatus.RUNNING, lease_until=FAR_AHEAD)
-    assert (reopened.status, reopened.lease_until) == (RunStatus.RUNNING, FAR_AHEAD)
-    assert reopened.ended_at is None
-    assert repository.runs.update_status("nb", "r", RunStatus.RUNNING) == reopened
-    with pytest.raises(NotFound, match="run x not found"):
-        repository.runs.renew("nb", "x", FAR_AHEAD)
 
 
 def test_an_expired_run_ended_with_its_lease(

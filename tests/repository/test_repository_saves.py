@@ -258,19 +258,3 @@ def test_the_corpus_is_read_from_the_store_unchanged(store_url: str, name: str) 
         assert export_notebook(version.cells, version.metadata) == exported
         assert repository.save("nb", save).version_id == notebook.version_id
         check_contents(store)
-
-
-def test_an_edit_of_the_record_marks_the_file_as_outdated(repository: NotebookRepository) -> None:
-    def recorded_file() -> dict[str, Any]:
-        [binding] = repository.bindings.get_many(["nb"])
-        return binding.file
-
-    new = new_notebook(id="nb", path="/nb/a.ipynb", origin="here")
-    repository.create(new, new_save(code("a", "1"), file=FILE))
-    repository.update_status("nb", NotebookStatus.RUNNING)
-    assert recorded_file() == FILE
-    repository.update_cell("nb", code("a", "2"))
-    assert recorded_file() == {}
-    repository.save("nb", new_save(code("a", "1"), file=FILE))
-    repository.delete_cell("nb", "a")
-    assert recorded_file() == {}

@@ -141,15 +141,6 @@ async def test_concurrent_edits_of_a_bound_record_lose_nothing(
     assert sorted(await sources(axon, path)) == [str(n) for n in range(9)]
 
 
-async def test_name_and_status_do_not_change_the_file(axon: Client, write_notebook: Write) -> None:
-    file = write_notebook("bound.ipynb", "one")
-    notebook = (await axon.post("/notebooks/sync", {"path": "bound.ipynb"})).json
-    before = file.read_bytes(), file.stat().st_mtime_ns
-    notebook |= {"name": "renamed", "status": "stopped", "tags": ["t"]}
-    assert (await axon.put(f"/notebooks/{notebook['id']}", notebook)).json["name"] == "renamed"
-    assert (file.read_bytes(), file.stat().st_mtime_ns) == before
-
-
 async def test_a_record_with_a_missing_file_is_not_edited(
     axon: Client, write_notebook: Write
 ) -> None:

@@ -18,12 +18,14 @@ from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     NewNotebook,
     NotebookCell,
+    NotebookCheckpoint,
     NotebookMetadata,
     NotebookStatus,
     UpdateNotebook,
     now,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository, SavedNotebook, States
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store
 
 
@@ -66,6 +68,40 @@ def new_save_from(content: dict[str, Any]) -> SavedNotebook:
     """Return the save of a notebook file with this content."""
     mapped = map_notebook(content)
     return new_save(cells=mapped.cells, metadata=mapped.metadata, status=mapped.status)
+
+
+def create_checkpoint_with_state(
+    repository: NotebookRepository,
+    states: StateStorage,
+    notebook_id: str,
+    id: str,
+    content: bytes = b"weights",
+    *,
+    metrics: Any = None,
+    mark: bool = True,
+    **fields: Any,
+) -> NotebookCheckpoint:
+    """Write a model state and create its checkpoint.
+
+    Without ``mark``, as a kernel does that is killed before it marks the state as recorded.
+    """
+    with states.open_writer(notebook_id, id, "model", format="torch") as writer:
+        writer.write(content)
+        state = writer.commit()
+    digests, sizes = {"model": state.digest}, {"model": state.size}
+    new = new_checkpoint(
+        notebook_id,
+        metrics,
+        id=id,
+        model_state_path=state.path,
+        digests=digests,
+        sizes=sizes,
+        **fields,
+    )
+    checkpoint = repository.create_checkpoint(new)
+    if mark:
+        states.mark_recorded(notebook_id, id)
+    return checkpoint
 
 
 def create_notebooks(repository: NotebookRepository, *ids: str, **fields: Any) -> None:

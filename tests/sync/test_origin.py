@@ -133,19 +133,6 @@ def test_a_running_server_restores_both_files(
     assert server.read() == read_origin(data) == origin
 
 
-def test_a_running_server_replaces_a_new_origin(
-    data: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    server = ServerOrigin(data, LOG, leave_pointer(data))
-    origin = server.read()
-    for file in data.iterdir():
-        file.unlink()
-    other = read_origin(data)
-    server.check()
-    assert read_origin(data) == origin
-    assert f"was replaced by another ({other})" in caplog.text
-
-
 def test_two_servers_with_different_origins_do_not_alternate(
     data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

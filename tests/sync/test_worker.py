@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_output
 from support.sync import LOG, ORIGIN, StoreSession, create_sync, notebook, recorded_sources, write
 
-from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreDamaged
+from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy
 from jupyter_axon_notebooks.records import NotebookStatus, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -173,38 +173,3 @@ def test_a_failed_rename_in_a_folder_loses_no_save(
         sync.drain()
     recorded = {record.path for record in repository.list_all() if record.id not in ids}
     assert recorded == {os.path.realpath(path) for path in paths}
-
-
-class DamagedRepository(NotebookRepository):
-    """A repository in which the binding of a file cannot be read."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        super().__init__(store)
-        find = self.bindings.find_by_path
-
-        def find_by_path(origin: str, path: str) -> Any:
-            if path.endswith(name):
-                raise StoreDamaged("a page is malformed")
-            return find(origin, path)
-
-        self.bindings.find_by_path = find_by_path  # type: ignore[method-assign]
-
-
-def test_while_a_part_of_the_store_is_damaged_other_notebooks_are_recorded(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path}/store/axon.db")
-    damaged = StoreSession(DamagedRepository(store, "bad.ipynb"))
-    repository = NotebookRepository(store)
-    sessions = iter([damaged, StoreSession(repository)])
-    sync = NotebookSync("the store", lambda: next(sessions), LOG)
-    sync.start()
-    for name in ("bad", "good"):
-        sync.notebook_saved(str(write(tmp_path / f"{name}.ipynb", notebook(name))), "ada", None)
-    sync.drain()
-    assert recorded_sources(repository, tmp_path / "good.ipynb") == ["good"]
-    with pytest.raises(StoreDamaged):
-        sync.sync_file(str(tmp_path / "bad.ipynb"), "ada")
-    damaged.is_lost = True  # another store takes its place
-    sync.drain()
-    assert recorded_sources(repository, tmp_path / "bad.ipynb") == ["bad"]
-    assert sync.stop()
-    store.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.factories import new_checkpoint
+from support.factories import create_checkpoint_with_state, new_checkpoint
 from support.shared_database import create_trained_notebook
 
 from jupyter_axon_notebooks.errors import Conflict
@@ -45,16 +45,10 @@ def test_garbage_collection_keeps_state_files_of_other_users(
         return StateStorage(tmp_path / "shared", store_id=stores[role].mark_id)
 
     def write_unmarked(role: str, checkpoint_id: str) -> Path:
-        with states(role).open_writer(
-            notebook_id, checkpoint_id, "model", format="torch"
-        ) as writer:
-            writer.write(b"weights")
-            path = Path(writer.commit().path)
-        repositories[role].create_checkpoint(
-            new_checkpoint(
-                notebook_id, id=checkpoint_id, epoch=2, step=2, model_state_path=str(path)
-            )
+        created = create_checkpoint_with_state(
+            repositories[role], states(role), notebook_id, checkpoint_id, mark=False
         )
+        path = Path(created.model_state_path)
         for aged in (path, *path.parent.iterdir(), path.parent):
             os.utime(aged, (1, 1))
         return path

@@ -111,18 +111,6 @@ def test_earlier_roles_are_checked_again(shared: SharedDatabase) -> None:
         assert Role(name, "rita") in store.separate_users([Role("bob_role", "bob")]).roles
 
 
-def test_roles_of_one_user_and_admins_may_act_for_others(shared: SharedDatabase) -> None:
-    names = [f"{name}_{shared.name}" for name in ("laptop", "desktop", "chief")]
-    with closing(Store(shared.url("postgres"))) as store, closing(shared.sql("postgres")) as owner:
-        for name in names:
-            owner.execute(f"CREATE ROLE {name} LOGIN")
-        owner.execute(f"GRANT {names[0]} TO {names[1]}")
-        owner.execute(f"GRANT alice TO {names[2]}")
-        store.separate_users(
-            [Role(names[0], "lea"), Role(names[1], "lea"), Role(names[2], "c", admin=True)]
-        )
-
-
 @pytest.mark.parametrize("user", ["nul\x00", "\x01", "lone \ud800", "\ud7ff"])
 def test_user_names_that_columns_escape_are_refused(shared: SharedDatabase, user: str) -> None:
     with (
