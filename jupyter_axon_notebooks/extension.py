@@ -21,7 +21,7 @@ from .config import AxonNotebooks
 from .defaults import data_folder
 from .errors import InvalidData, NotFound
 from .garbage import GarbageCollector
-from .handlers import SETTING, RequestExecutor, ServerContext, StoreServices, routes
+from .handlers import SETTING, ServerContext, StoreServices, routes
 from .handlers.paths import NotebookPaths
 from .kernel_environment import KernelEnvironment
 from .printable import PRINTABLE_LOG
@@ -63,8 +63,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._sync = NotebookSync(
             self.store_url, self._open, self.log, self._ids, self._read, self._origin.check
         )
-        self._executor = RequestExecutor()
-        self.settings[SETTING] = ServerContext(self, self._sync, self._executor)
+        self._context = self.settings[SETTING] = ServerContext(self, self._sync)
         self._connected_contents: Any = None
         self._connect_contents()
         self._kernel_environment.install(self._server.kernel_manager, self._acting_user)
@@ -82,7 +81,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._kernel_environment.restore()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._sync.stop)
-        self._executor.shutdown()
+        self._context.shutdown()
         await loop.run_in_executor(None, self._sync.close)
         for log in self._logs:
             log.removeFilter(PRINTABLE_LOG)

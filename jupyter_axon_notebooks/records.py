@@ -148,8 +148,10 @@ class Record(msgspec.Struct, kw_only=True):
         }
 
     @classmethod
-    def from_json(cls: type[_R], value: Any) -> _R:
+    def from_json(cls: type[_R], value: Any, *, strict: bool = True) -> _R:
         """Return the record that ``value``, parsed JSON, describes; unknown fields are ignored.
+
+        If not ``strict``, texts may stand for numbers and booleans, as in query arguments.
 
         Raises
         ------
@@ -157,7 +159,7 @@ class Record(msgspec.Struct, kw_only=True):
             When a field is missing, has a wrong type or is out of range. The error names the field.
         """
         try:
-            return msgspec.convert(value, cls)
+            return msgspec.convert(value, cls, strict=strict)
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from None
         except UnicodeEncodeError:

@@ -1,11 +1,11 @@
 """The REST API under ``<base_url>/axon``; ``openapi.yaml`` in this folder describes it.
 
 A handler decodes a request, calls a function in a worker thread, and encodes the result. These
-functions get a :class:`.context.RequestContext` and know no web server.
+functions get a :class:`.context.RequestContext`.
 
 * :mod:`.base`: the base class of the handlers
-* :mod:`.context`, :mod:`.executor`: what requests share, and the worker threads
-* :mod:`.request_bodies`, :mod:`.queries`, :mod:`.paths`: parsing of requests
+* :mod:`.context`: what requests share, and one request
+* :mod:`.requests`, :mod:`.paths`: parsing of requests
 * :mod:`.responses`: encoding, entity tags, and errors as HTTP statuses
 * :mod:`.notebooks`, :mod:`.cells`, :mod:`.exchange`, :mod:`.history`, :mod:`.checkpoints`,
   :mod:`.states`: the routes
@@ -16,50 +16,62 @@ from __future__ import annotations
 
 from tornado.web import RequestHandler
 
-from .base import NotFoundHandler
+from .base import NotFoundHandler, endpoint
 from .cells import CellHandler, CellsHandler
 from .checkpoints import (
-    BestCheckpointHandler,
-    CheckpointDiffHandler,
-    CheckpointHandler,
-    CheckpointsHandler,
-    ProvenanceHandler,
+    create_checkpoint,
+    delete_checkpoint,
+    diff_checkpoints,
+    get_best,
+    get_checkpoint,
+    get_provenance,
+    list_checkpoints,
+    update_checkpoint,
 )
 from .context import SETTING, ServerContext, StoreServices
-from .exchange import ExportHandler, ImportHandler, SyncHandler
-from .executor import RequestExecutor
-from .history import DiffHandler, MetricsHandler, RunsHandler, VersionHandler, VersionsHandler
-from .notebooks import IndexHandler, NotebookHandler, NotebooksHandler, SpecificationHandler
+from .exchange import SyncHandler, export, import_notebook
+from .history import diff_versions, get_version, list_runs, list_series, list_versions
+from .notebooks import IndexHandler, NotebookHandler, NotebooksHandler, get_specification
+from .responses import polled
 from .states import StateHandler
 
-__all__ = ["SETTING", "RequestExecutor", "ServerContext", "StoreServices", "routes"]
+__all__ = ["SETTING", "ServerContext", "StoreServices", "routes"]
 
 _NOTEBOOK = r"/axon/notebooks/([^/]+)"
 _CHECKPOINT = rf"{_NOTEBOOK}/checkpoints/([^/]+)"
 
+#: Patterns of paths below the base URL with their handlers; the first match counts.
+_ROUTES: list[tuple[str, type[RequestHandler]]] = [
+    (r"/axon/?", IndexHandler),
+    (r"/axon/openapi\.yaml", endpoint(get=get_specification)),
+    (r"/axon/notebooks", NotebooksHandler),
+    (r"/axon/notebooks/import", endpoint(post=import_notebook)),
+    (r"/axon/notebooks/sync", SyncHandler),
+    (_NOTEBOOK, NotebookHandler),
+    (rf"{_NOTEBOOK}/export", endpoint(get=export)),
+    (rf"{_NOTEBOOK}/cells", CellsHandler),
+    (rf"{_NOTEBOOK}/cells/([^/]+)", CellHandler),
+    (rf"{_NOTEBOOK}/versions", endpoint(get=list_versions)),
+    (rf"{_NOTEBOOK}/versions/([^/]+)", endpoint(get=get_version)),
+    (rf"{_NOTEBOOK}/diff", endpoint(get=diff_versions)),
+    (rf"{_NOTEBOOK}/runs", endpoint(get=polled(list_runs))),
+    (rf"{_NOTEBOOK}/metrics", endpoint(get=polled(list_series))),
+    (
+        rf"{_NOTEBOOK}/checkpoints",
+        endpoint(get=polled(list_checkpoints), post=create_checkpoint),
+    ),
+    (rf"{_NOTEBOOK}/checkpoints/best", endpoint(get=get_best)),
+    (rf"{_NOTEBOOK}/checkpoints/diff", endpoint(get=diff_checkpoints)),
+    (
+        _CHECKPOINT,
+        endpoint(get=get_checkpoint, put=update_checkpoint, delete=delete_checkpoint),
+    ),
+    (rf"{_CHECKPOINT}/provenance", endpoint(get=get_provenance)),
+    (rf"{_CHECKPOINT}/states/(model|optimizer)", StateHandler),
+    (r"/axon(?:/.*)?", NotFoundHandler),
+]
+
 
 def routes() -> list[tuple[str, type[RequestHandler]]]:
-    """Return patterns of paths below the base URL with their handlers; the first match counts."""
-    return [
-        (r"/axon/?", IndexHandler),
-        (r"/axon/openapi\.yaml", SpecificationHandler),
-        (r"/axon/notebooks", NotebooksHandler),
-        (r"/axon/notebooks/import", ImportHandler),
-        (r"/axon/notebooks/sync", SyncHandler),
-        (_NOTEBOOK, NotebookHandler),
-        (rf"{_NOTEBOOK}/export", ExportHandler),
-        (rf"{_NOTEBOOK}/cells", CellsHandler),
-        (rf"{_NOTEBOOK}/cells/([^/]+)", CellHandler),
-        (rf"{_NOTEBOOK}/versions", VersionsHandler),
-        (rf"{_NOTEBOOK}/versions/([^/]+)", VersionHandler),
-        (rf"{_NOTEBOOK}/diff", DiffHandler),
-        (rf"{_NOTEBOOK}/runs", RunsHandler),
-        (rf"{_NOTEBOOK}/metrics", MetricsHandler),
-        (rf"{_NOTEBOOK}/checkpoints", CheckpointsHandler),
-        (rf"{_NOTEBOOK}/checkpoints/best", BestCheckpointHandler),
-        (rf"{_NOTEBOOK}/checkpoints/diff", CheckpointDiffHandler),
-        (_CHECKPOINT, CheckpointHandler),
-        (rf"{_CHECKPOINT}/provenance", ProvenanceHandler),
-        (rf"{_CHECKPOINT}/states/(model|optimizer)", StateHandler),
-        (r"/axon(?:/.*)?", NotFoundHandler),
-    ]
+    """Return the routes of the API."""
+    return _ROUTES

@@ -29,8 +29,6 @@ _CHANGEABLE: Final = (
     "attachments",
     "nbformat_type",
 )
-#: Changes one cell.
-Change = Callable[[NotebookCell], NotebookCell]
 
 
 class CellsHandler(AxonHandler):
@@ -40,15 +38,16 @@ class CellsHandler(AxonHandler):
     @authorized
     async def post(self, notebook_id: str) -> None:
         """Add a cell at ``position`` or at the end."""
-        context = self.context
-        cell, position = await self.run(partial(_parse_new, context), is_write=False)
-        notebook = await edit_cells(
-            self,
-            notebook_id,
-            partial(_add, context, notebook_id, cell, position),
-            partial(_insert, notebook_id, cell, position),
-        )
-        await self.send_response(_cell_response(notebook, cell.id, HTTPStatus.CREATED))
+        cell, position = await self.run(partial(_parse_new, self.context))
+
+        def insert(cells: list[NotebookCell]) -> list[NotebookCell]:
+            if any(other.id == cell.id for other in cells):
+                raise Conflict(f"notebook {notebook_id} has a cell {cell.id} already")
+            index = len(cells) if position is None else position
+            return [*cells[:index], cell, *cells[index:]]
+
+        notebook = await edit_cells(self, notebook_id, insert)
+        await self.send(_cell_response(notebook, cell.id, HTTPStatus.CREATED))
 
 
 class CellHandler(AxonHandler):
@@ -58,23 +57,26 @@ class CellHandler(AxonHandler):
     @authorized
     async def put(self, notebook_id: str, cell_id: str) -> None:
         """Change fields of the cell."""
-        context = self.context
-        change = await self.run(partial(_parse_change, context), is_write=False)
-        notebook = await edit_cells(
-            self,
-            notebook_id,
-            partial(_change, context, notebook_id, cell_id, change),
-            partial(_replace, cell_id, change),
-        )
-        await self.send_response(_cell_response(notebook, cell_id))
+        change = await self.run(partial(_parse_change, self.context))
+
+        def replace(cells: list[NotebookCell]) -> list[NotebookCell]:
+            index = _find(cell_id, cells)
+            return [*cells[:index], change(cells[index]), *cells[index + 1 :]]
+
+        notebook = await edit_cells(self, notebook_id, replace)
+        await self.send(_cell_response(notebook, cell_id))
 
     @web.authenticated
     @authorized
     async def delete(self, notebook_id: str, cell_id: str) -> None:
         """Delete the cell."""
-        delete = partial(_delete, self.context, notebook_id, cell_id)
-        await edit_cells(self, notebook_id, delete, partial(_remove, cell_id))
-        await self.send_response(NO_CONTENT)
+
+        def remove(cells: list[NotebookCell]) -> list[NotebookCell]:
+            index = _find(cell_id, cells)
+            return [*cells[:index], *cells[index + 1 :]]
+
+        await edit_cells(self, notebook_id, remove)
+        await self.send(NO_CONTENT)
 
 
 class _Position(Record):
@@ -89,7 +91,7 @@ def _parse_new(context: RequestContext) -> tuple[NotebookCell, int | None]:
     return cell, _Position.from_json(fields).position
 
 
-def _parse_change(context: RequestContext) -> Change:
+def _parse_change(context: RequestContext) -> Callable[[NotebookCell], NotebookCell]:
     """Return the change in a body; null clears an optional field."""
     body = context.parse_body()
     fields = {name: body[name] for name in _CHANGEABLE if name in body}
@@ -103,54 +105,6 @@ def _parse_change(context: RequestContext) -> Change:
         return changed
 
     return change
-
-
-def _add(
-    context: RequestContext, notebook_id: str, cell: NotebookCell, position: int | None
-) -> TrainingNotebook:
-    context.check_access(notebook_id)
-    return context.repository.add_cell(
-        notebook_id, cell, position, expected_version=context.expected_version()
-    )
-
-
-def _change(
-    context: RequestContext, notebook_id: str, cell_id: str, change: Change
-) -> TrainingNotebook:
-    context.check_access(notebook_id)
-    return context.repository.change_cell(
-        notebook_id, cell_id, change, expected_version=context.expected_version()
-    )
-
-
-def _delete(context: RequestContext, notebook_id: str, cell_id: str) -> TrainingNotebook:
-    context.check_access(notebook_id)
-    return context.repository.delete_cell(
-        notebook_id, cell_id, expected_version=context.expected_version()
-    )
-
-
-# The same edits in memory, for notebooks with a file.
-
-
-def _insert(
-    notebook_id: str, cell: NotebookCell, position: int | None, cells: list[NotebookCell]
-) -> list[NotebookCell]:
-    if any(other.id == cell.id for other in cells):
-        raise Conflict(f"notebook {notebook_id} already has a cell {cell.id}")
-    index = len(cells) if position is None else position
-    return [*cells[:index], cell, *cells[index:]]
-
-
-def _replace(cell_id: str, change: Change, cells: list[NotebookCell]) -> list[NotebookCell]:
-    index = _find(cell_id, cells)
-    changed = msgspec.structs.replace(change(cells[index]), id=cell_id)
-    return [*cells[:index], changed, *cells[index + 1 :]]
-
-
-def _remove(cell_id: str, cells: list[NotebookCell]) -> list[NotebookCell]:
-    index = _find(cell_id, cells)
-    return [*cells[:index], *cells[index + 1 :]]
 
 
 def _find(cell_id: str, cells: list[NotebookCell]) -> int:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, get_args
-
-from jupyter_server.auth.decorator import authorized
-from tornado import web
+from typing import Any, Final, get_args
 
 from ..errors import InvalidData
-from ..records import NewCheckpoint, UpdateCheckpoint, new_id
+from ..records import Moment, NewCheckpoint, Record, UpdateCheckpoint, new_id
 from ..states import Part, StoredState
-from .base import AxonHandler
 from .context import RequestContext
-from .queries import Page, Query
+from .history import Comparison
+from .requests import Page
 from .responses import NO_CONTENT, Response, list_response
 
 _PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -34,139 +30,76 @@ _CLIENT_FIELDS: Final = (
     "tags",
     "pinned",
 )
-_DEFAULT_METRIC: Final = "loss"
 _CHUNK_SIZE: Final = 1 << 20
 
 
-class CheckpointsHandler(AxonHandler):
-    """The checkpoints of a notebook."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, notebook_id: str) -> None:
-        """List the checkpoints, newest first."""
-        await self.respond_cached(notebook_id, _CheckpointQuery.parse, _list)
-
-    @web.authenticated
-    @authorized
-    async def post(self, notebook_id: str) -> None:
-        """Create a checkpoint with states in the body, paths of existing states, or no states."""
-        await self.respond(_create, notebook_id)
+class _CheckpointQuery(Page):
+    since: Moment | None = None
+    run_id: str | None = None
 
 
-class BestCheckpointHandler(AxonHandler):
-    """The best checkpoint of a notebook."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, notebook_id: str) -> None:
-        """Return the best checkpoint, or null if none has a finite value of the metric."""
-        await self.respond(_get_best, notebook_id)
+class _BestQuery(Record):
+    metric: str = "loss"
+    minimize: bool = True
 
 
-class CheckpointHandler(AxonHandler):
-    """One checkpoint."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, notebook_id: str, checkpoint_id: str) -> None:
-        """Return the checkpoint."""
-        await self.respond(_get, notebook_id, checkpoint_id)
-
-    @web.authenticated
-    @authorized
-    async def put(self, notebook_id: str, checkpoint_id: str) -> None:
-        """Change tags or pin of the checkpoint."""
-        await self.respond(_update, notebook_id, checkpoint_id)
-
-    @web.authenticated
-    @authorized
-    async def delete(self, notebook_id: str, checkpoint_id: str) -> None:
-        """Delete the checkpoint with its states."""
-        await self.respond(_delete, notebook_id, checkpoint_id)
+def list_checkpoints(context: RequestContext, notebook_id: str) -> Response:
+    """List the checkpoints, newest first."""
+    query, checkpoints = context.query(_CheckpointQuery), context.repository.checkpoints
+    page = query.limit, query.offset
+    found = checkpoints.list(notebook_id, *page, since=query.since, run_id=query.run_id)
+    total = checkpoints.count(notebook_id, since=query.since, run_id=query.run_id)
+    return list_response(found, total)
 
 
-class ProvenanceHandler(AxonHandler):
-    """The provenance of a checkpoint."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, notebook_id: str, checkpoint_id: str) -> None:
-        """Return executed code, environment, and reasons why it may not be reproducible."""
-        await self.respond(_get_provenance, notebook_id, checkpoint_id)
-
-
-class CheckpointDiffHandler(AxonHandler):
-    """The differences between two checkpoints."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, notebook_id: str) -> None:
-        """Compare code, metrics and environment of the checkpoints ``from`` and ``to``."""
-        await self.respond(_diff, notebook_id)
-
-
-class _CheckpointQuery(NamedTuple):
-    page: Page
-    since: datetime | None
-    run_id: str | None
-
-    @classmethod
-    def parse(cls, query: Query) -> _CheckpointQuery:
-        return cls(query.page(), query.since(), query.text("run_id"))
-
-
-def _list(context: RequestContext, notebook_id: str, query: _CheckpointQuery) -> Response:
-    checkpoints = context.repository.checkpoints
-    page, since, run_id = query
-    found = checkpoints.list(notebook_id, *page, since=since, run_id=run_id)
-    return list_response(found, checkpoints.count(notebook_id, since=since, run_id=run_id))
-
-
-def _get_best(context: RequestContext, notebook_id: str) -> Response:
+def get_best(context: RequestContext, notebook_id: str) -> Response:
+    """Return the best checkpoint, or null if none has a finite value of the metric."""
     context.check_access(notebook_id)
-    metric = context.query.text("metric")
-    minimize = context.query.flag("minimize", default=True)
-    best = context.repository.get_best_checkpoint(
-        notebook_id, _DEFAULT_METRIC if metric is None else metric, minimize
-    )
+    query = context.query(_BestQuery)
+    best = context.repository.get_best_checkpoint(notebook_id, query.metric, query.minimize)
     return Response(None if best is None else best.to_json())
 
 
-def _get(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+def get_checkpoint(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+    """Return the checkpoint."""
     return Response(context.get_checkpoint(notebook_id, checkpoint_id).to_json())
 
 
-def _update(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+def update_checkpoint(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+    """Change tags or pin of the checkpoint."""
     context.get_checkpoint(notebook_id, checkpoint_id)
     updates = UpdateCheckpoint.from_json(context.parse_body())
     return Response(context.repository.checkpoints.update(checkpoint_id, updates).to_json())
 
 
-def _delete(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+def delete_checkpoint(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+    """Delete the checkpoint with its states."""
     context.get_checkpoint(notebook_id, checkpoint_id)
     context.repository.delete_checkpoint(checkpoint_id)
     return NO_CONTENT
 
 
-def _get_provenance(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+def get_provenance(context: RequestContext, notebook_id: str, checkpoint_id: str) -> Response:
+    """Return executed code, environment, and reasons why it may not be reproducible."""
     context.get_checkpoint(notebook_id, checkpoint_id)
     provenance = context.repository.provenance.get(checkpoint_id)
     provenance.version = None  # the checkpoint has its id, and /versions has the version
     return Response(provenance.to_json())
 
 
-def _diff(context: RequestContext, notebook_id: str) -> Response:
+def diff_checkpoints(context: RequestContext, notebook_id: str) -> Response:
+    """Compare code, metrics and environment of the checkpoints ``from`` and ``to``."""
     context.check_access(notebook_id)
-    before, after = context.query.required("from"), context.query.required("to")
-    for checkpoint_id in (before, after):
+    query = context.query(Comparison)
+    for checkpoint_id in (query.before, query.after):
         context.get_checkpoint(notebook_id, checkpoint_id)
-    changes = context.repository.provenance.diff(before, after).to_json()
+    changes = context.repository.provenance.diff(query.before, query.after).to_json()
     return Response({"from": changes.pop("before"), "to": changes.pop("after"), **changes})
 
 
-def _create(context: RequestContext, notebook_id: str) -> Response:
-    context.get_summary(notebook_id)  # the checkpoint gets the version that the file has now
+def create_checkpoint(context: RequestContext, notebook_id: str) -> Response:
+    """Create a checkpoint with states in the body, paths of existing states, or no states."""
+    context.check_current(notebook_id)  # the checkpoint gets the version that the file has now
     states = context.server.states
     body = context.parse_body(nonfinite_in="metrics")
     fields = {name: body[name] for name in _CLIENT_FIELDS if body.get(name) is not None}

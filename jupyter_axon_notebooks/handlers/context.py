@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
+
+from tornado.httputil import HTTPServerRequest
 
 from ..background import BackgroundWork
 from ..config import AxonNotebooks
 from ..defaults import READ_TIMEOUT
-from ..errors import Forbidden, InvalidData, NotFound
-from ..records import NotebookCheckpoint, NotebookHeader, NotebookSummary, TrainingNotebook
-from ..repository import NotebookRepository
+from ..errors import Forbidden, InvalidData, NotFound, TooLarge
+from ..records import NotebookCheckpoint, NotebookHeader, TrainingNotebook
+from ..repository import Binding, NotebookRepository
 from ..states import StateStorage
 from ..store import Store
 from ..sync import NotebookSync
 from ..sync.worker import DRAIN_TIMEOUT
-from .executor import RequestExecutor
 from .paths import NotebookPaths
-from .queries import Query
-from .request_bodies import parse_object
-from .responses import EntityTags
+from .requests import Q, parse_object, parse_query
 
 #: The key of the :class:`ServerContext` in the server's settings.
 SETTING: Final = "axon_services"
+_READ_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,26 @@ class StoreServices:
 
 @dataclass(frozen=True)
 class ServerContext:
-    """The objects that all requests share."""
+    """The objects that all requests share.
+
+    Attributes
+    ----------
+    readers, writers : ThreadPoolExecutor
+        The threads that do the work of requests. Reads continue while all writers wait for the
+        store.
+    edit_lock : asyncio.Lock
+        Held while cells are edited.
+    """
 
     config: AxonNotebooks
     sync: NotebookSync[StoreServices]
-    executor: RequestExecutor
-    tags: EntityTags = field(default_factory=EntityTags)
+    readers: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 8, "axon-reader")
+    )
+    writers: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 4, "axon-writer")
+    )
+    edit_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def repository(self) -> NotebookRepository:
@@ -67,22 +84,15 @@ class ServerContext:
         """The storage of state files; raises StoreError while the store cannot be opened."""
         return self.sync.session.states
 
+    def shutdown(self) -> None:
+        """Cancel the work that has not begun."""
+        for threads in (self.readers, self.writers):
+            threads.shutdown(wait=False, cancel_futures=True)
+
 
 @dataclass
 class RequestContext:
-    """A request without its web server.
-
-    Parameters
-    ----------
-    user_id : str
-        The acting user.
-    read_body : callable
-        Returns the body's bytes; raises TooLarge.
-    if_match : str or None
-        The header of that name.
-    is_write : bool
-        Whether the request may change something. One that only reads waits for pending saves for a
-        short time, and is then answered with what is recorded.
+    """A request and its acting user.
 
     Attributes
     ----------
@@ -93,10 +103,7 @@ class RequestContext:
     server: ServerContext
     user_id: str
     paths: NotebookPaths
-    query: Query
-    read_body: Callable[[], bytes]
-    if_match: str | None
-    is_write: bool
+    request: HTTPServerRequest
     is_stale: bool = False
     _started_at: float = field(default_factory=time.monotonic)
 
@@ -106,61 +113,65 @@ class RequestContext:
         return self.server.repository
 
     @property
+    def is_write(self) -> bool:
+        """True if the request may change something."""
+        return self.request.method not in _READ_METHODS
+
+    @property
     def is_admin(self) -> bool:
         """True if the acting user may see and change the records of all users."""
         return self.user_id in self.server.config.admin_users
 
-    @property
-    def is_late(self) -> bool:
-        """True if a request that only reads has waited for as long as it may."""
-        return not self.is_write and self._time_left() <= 0
-
-    def _time_left(self) -> float:
-        if self.is_write:
-            return DRAIN_TIMEOUT
-        return max(0.0, self._started_at + READ_TIMEOUT - time.monotonic())
-
     def drain(self) -> None:
-        """Wait until all saves so far are recorded, as long as there is time."""
-        self.is_stale = not self.server.sync.drain(self._time_left())
+        """Wait until all saves so far are recorded.
+
+        A request that only reads waits for a short time, and then gets what is recorded.
+        """
+        left = DRAIN_TIMEOUT
+        if not self.is_write:
+            left = max(0.0, self._started_at + READ_TIMEOUT - time.monotonic())
+        self.is_stale = not self.server.sync.drain(left)
+
+    def query(self, kind: type[Q]) -> Q:
+        """Return the query arguments that are fields of ``kind``."""
+        return parse_query(self.request.query_arguments, kind)
 
     def parse_body(self, *, nonfinite_in: str | None = None) -> dict[str, Any]:
-        """Return the body, a JSON object; see :func:`.request_bodies.parse_object`."""
-        return parse_object(self.read_body(), nonfinite_in=nonfinite_in)
+        """Return the body, a JSON object; see :func:`.requests.parse_object`."""
+        limit = self.server.config.max_body_size
+        if len(self.request.body) > limit:
+            raise TooLarge(f"the body has more than {limit} bytes (AxonNotebooks.max_body_size)")
+        return parse_object(self.request.body, nonfinite_in=nonfinite_in)
 
     def expected_version(self) -> str | None:
         """Return the version in If-Match; None if any version may be changed."""
-        if self.if_match is None or self.if_match.strip() == "*":
+        tag = self.request.headers.get("If-Match", "*").strip()
+        if tag == "*":
             return None
-        tag = self.if_match.strip().removeprefix("W/")
         if "," in tag:
             raise InvalidData("If-Match", "expected one version id")
-        return tag.strip('"').partition(".")[0]
+        return tag.removeprefix("W/").strip('"').partition(".")[0]
 
-    def check_owner(self, record: NotebookHeader) -> None:
+    def check_owner(self, record: NotebookHeader | Binding) -> None:
         """Raise Forbidden unless the user may see and change a record."""
         if record.user_id != self.user_id and not self.is_admin:
             raise Forbidden(f"notebook {record.id} belongs to another user")
 
-    def check_access(self, notebook_id: str) -> NotebookSummary:
-        """Return a record as it is stored; raise NotFound and Forbidden.
+    def check_access(self, notebook_id: str) -> Binding:
+        """Return the binding of a record; raise NotFound and Forbidden."""
+        for binding in self.repository.bindings.get_many([notebook_id]):
+            self.check_owner(binding)
+            return binding
+        raise NotFound("notebook", notebook_id)
 
-        Within a transaction use this one: there, waiting for a save would block it.
-        """
-        found = self.repository.find_summary(notebook_id)
-        if found is None:
-            raise NotFound("notebook", notebook_id)
-        self.check_owner(found)
-        return found
-
-    def get_summary(self, notebook_id: str) -> NotebookSummary:
-        """Return a record without cells, updated from its file; raise NotFound and Forbidden."""
-        found = self.check_access(notebook_id)
-        return self.check_access(notebook_id) if self.refresh_stale([found]) else found
+    def check_current(self, notebook_id: str) -> Binding:
+        """Update a record from its file, and return its binding; raise NotFound and Forbidden."""
+        binding = self.check_access(notebook_id)
+        self.refresh([binding])
+        return binding
 
     def get_notebook(self, notebook_id: str, *, outputs: bool = True) -> TrainingNotebook:
-        """Return a record with cells, updated from its file; raise NotFound and Forbidden."""
-        self.get_summary(notebook_id)
+        """Return a record with cells; raise NotFound."""
         found = self.repository.find_by_id(notebook_id, outputs=outputs)
         if found is None:
             raise NotFound("notebook", notebook_id)
@@ -174,10 +185,9 @@ class RequestContext:
             raise NotFound("checkpoint", checkpoint_id)
         return found
 
-    def refresh_stale(self, records: Iterable[NotebookSummary]) -> bool:
+    def refresh(self, bindings: Iterable[Binding]) -> bool:
         """Update records whose files were changed outside Jupyter; return whether any were."""
-        ids = [record.id for record in records if record.path is not None]
-        if not ids or not self.server.sync.queue_changed_files(ids):
+        if not self.server.sync.queue_changed_files(bindings):
             return False
         self.drain()
         return True

@@ -15,13 +15,20 @@ from tornado import web
 from .._version import __version__
 from ..errors import Forbidden, InvalidData
 from ..mapping import notebook_name
-from ..records import NewNotebook, NotebookStatus, NotebookSummary, TrainingNotebook, UpdateNotebook
+from ..records import (
+    NewNotebook,
+    NotebookStatus,
+    NotebookSummary,
+    Record,
+    TrainingNotebook,
+    UpdateNotebook,
+)
 from .base import AxonHandler
 from .context import RequestContext
 from .file_edits import create_with_file, edit_cells
 from .paths import validate_path
-from .queries import Query
-from .responses import NO_CONTENT, Response, list_response
+from .requests import Page
+from .responses import NO_CONTENT, Response, list_response, polled
 
 _NAME: Final = "jupyter-axon-notebooks"
 _SPECIFICATION: Final = "openapi.yaml"
@@ -29,6 +36,17 @@ _DOCUMENTATION: Final = "https://jupyter-axon-notebooks.readthedocs.io"
 _SOURCE: Final = "https://github.com/jupyter-axon/jupyter-axon-notebooks"
 #: Fields that the server sets, whatever a body says.
 _SERVER_FIELDS: Final = ("id", "origin", "path", "user_id")
+
+
+class _NotebookQuery(Page):
+    status: NotebookStatus | None = None
+    tag: str | None = None
+    q: str | None = None
+    path: str | None = None
+
+
+class _OutputsQuery(Record):
+    outputs: bool = True
 
 
 class IndexHandler(AxonHandler):
@@ -47,23 +65,17 @@ class IndexHandler(AxonHandler):
             "documentation": _DOCUMENTATION,
             "source": _SOURCE,
         }
-        await self.send_response(Response(index))
-
-
-class SpecificationHandler(AxonHandler):
-    """The OpenAPI specification."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        """Return ``openapi.yaml``."""
-        text = await self.run(_read_specification)
-        self.finish(text, set_content_type="application/yaml")
+        await self.send(Response(index))
 
 
 @cache
 def _read_specification() -> bytes:
     return resources.files(__package__).joinpath(_SPECIFICATION).read_bytes()
+
+
+def get_specification(_context: RequestContext) -> Response:
+    """Return ``openapi.yaml``."""
+    return Response(_read_specification(), media_type="application/yaml")
 
 
 class NotebooksHandler(AxonHandler):
@@ -80,12 +92,12 @@ class NotebooksHandler(AxonHandler):
     async def post(self) -> None:
         """Create a record, and its file if the body has a ``path``."""
         context = self.context
-        new, path = await self.run(partial(_parse_new, context), is_write=False)
+        new, path = await self.run(partial(_parse_new, context))
         if path is None:
             created = await self.run(partial(context.repository.create, new))
         else:
             created = await create_with_file(self, path, new)
-        await self.send_response(notebook_response(context, created, HTTPStatus.CREATED))
+        await self.send(notebook_response(context, created, HTTPStatus.CREATED))
 
 
 class NotebookHandler(AxonHandler):
@@ -95,30 +107,20 @@ class NotebookHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """Return the record, with or without the outputs of its cells."""
-        has_outputs = _has_outputs(self.context.query)
-        await self.respond_cached(notebook_id, _has_outputs, _get, large=has_outputs)
+        await self.respond(_get, notebook_id)
 
     @web.authenticated
     @authorized
     async def put(self, notebook_id: str) -> None:
         """Change fields of the record; cells of a bound record are changed in its file too."""
         context = self.context
-        updates = await self.run(
-            lambda: UpdateNotebook.from_json(context.parse_body()), is_write=False
-        )
+        updates = await self.run(lambda: UpdateNotebook.from_json(context.parse_body()))
         if updates.cells is None:
-            work = partial(_update_bound, context, notebook_id, updates)
-            updated = await self.run(work, drain=True)
-        else:
-            cells = updates.cells
-            updated = await edit_cells(
-                self,
-                notebook_id,
-                partial(_update, context, notebook_id, updates),
-                lambda _: cells,
-                replace(updates, cells=None),
-            )
-        await self.send_response(notebook_response(context, updated))
+            await self.respond(_update, notebook_id, updates)
+            return
+        cells = updates.cells
+        updated = await edit_cells(self, notebook_id, lambda _: cells, replace(updates, cells=None))
+        await self.send(notebook_response(context, updated))
 
     @web.authenticated
     @authorized
@@ -135,26 +137,21 @@ def notebook_response(
 
 
 def _list(context: RequestContext) -> Response:
-    query, repository = context.query, context.repository
-    page = query.page()
-    path = query.text("path")
+    query, repository = context.query(_NotebookQuery), context.repository
     owner = None if context.is_admin else context.user_id
-    filters: dict[str, Any] = {
-        "status": query.choice("status", NotebookStatus),
-        "tag": query.text("tag"),
-        "text": query.text("q"),
-    }
-    if path is not None:
-        filters["path"] = context.paths.to_stored_path(validate_path(path, "path"))
+    filters: dict[str, Any] = {"status": query.status, "tag": query.tag, "text": query.q}
+    if query.path is not None:
+        filters["path"] = context.paths.to_stored_path(validate_path(query.path, "path"))
         filters["origin"] = context.server.sync.origin  # other machines have equal paths
 
     def find() -> list[NotebookSummary]:
         if owner is None:
-            return repository.list_all(*page, **filters)
-        return repository.list_by_user(owner, *page, **filters)
+            return repository.list_all(query.limit, query.offset, **filters)
+        return repository.list_by_user(owner, query.limit, query.offset, **filters)
 
     found = find()
-    if context.refresh_stale(found):
+    ids = [record.id for record in found if record.path is not None]
+    if context.refresh(repository.bindings.get_many(ids)):
         found = find()
     response = list_response([], repository.count(owner, **filters))
     return response._replace(body=[context.to_json(summary) for summary in found])
@@ -184,11 +181,9 @@ def _parse_new(context: RequestContext) -> tuple[NewNotebook, str | None]:
     return NewNotebook.from_json({**fields, "user_id": owner}), path
 
 
-def _has_outputs(query: Query) -> bool:
-    return query.flag("outputs", default=True)
-
-
-def _get(context: RequestContext, notebook_id: str, has_outputs: bool) -> Response:
+@polled
+def _get(context: RequestContext, notebook_id: str) -> Response:
+    has_outputs = context.query(_OutputsQuery).outputs
     notebook = context.get_notebook(notebook_id, outputs=has_outputs)
     response = notebook_response(context, notebook)
     if not has_outputs:
@@ -197,18 +192,12 @@ def _get(context: RequestContext, notebook_id: str, has_outputs: bool) -> Respon
     return response
 
 
-def _update(context: RequestContext, notebook_id: str, updates: UpdateNotebook) -> TrainingNotebook:
-    context.check_access(notebook_id)
-    return context.repository.update(
+def _update(context: RequestContext, notebook_id: str, updates: UpdateNotebook) -> Response:
+    context.check_current(notebook_id)  # If-Match may name the version that the file has now
+    updated = context.repository.update(
         notebook_id, updates, expected_version=context.expected_version()
     )
-
-
-def _update_bound(
-    context: RequestContext, notebook_id: str, updates: UpdateNotebook
-) -> TrainingNotebook:
-    context.get_summary(notebook_id)  # If-Match may name the version that the file has now
-    return _update(context, notebook_id, updates)
+    return notebook_response(context, updated)
 
 
 def _delete(context: RequestContext, notebook_id: str) -> Response:

@@ -11,11 +11,10 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from jupyter_server.services.contents.manager import ContentsManager
-from jupyter_server.utils import ensure_async
 
 from ..errors import InvalidData
 from ..userfiles import real_path
-from .request_bodies import text_fault
+from .requests import check_text
 
 _SUFFIX: Final = ".ipynb"
 #: The longest name and path, in bytes, that common file systems accept.
@@ -31,8 +30,7 @@ def validate_path(path: Any, field: str = "$.path") -> str:
     names = normal.split("/")
     if not normal:
         raise InvalidData(field, "is empty")
-    if reason := text_fault(normal):
-        raise InvalidData(field, reason)
+    check_text(normal, field)
     if any(name in ("", ".", "..") for name in names):
         raise InvalidData(
             field, "must be relative to the server's root, without empty names, `.` and `..`"
@@ -42,14 +40,6 @@ def validate_path(path: Any, field: str = "$.path") -> str:
     if max(len(name.encode()) for name in names) > _MAX_NAME or len(normal.encode()) > _MAX_PATH:
         raise InvalidData(field, "is too long")
     return normal
-
-
-async def is_hidden(manager: ContentsManager, path: str) -> bool:
-    """Return whether the contents manager hides a file; False for a broken link."""
-    try:
-        return bool(await ensure_async(manager.is_hidden(path)))
-    except (OSError, RuntimeError):  # a circle of links
-        return False
 
 
 class NotebookPaths:

@@ -215,14 +215,11 @@ class NotebookSync(Generic[_Session]):
                 f"{path} was not recorded within {DRAIN_TIMEOUT:g} s; try again"
             ) from None
 
-    def queue_changed_files(self, ids: Iterable[str]) -> bool:
-        """Queue files of records that were changed outside Jupyter; return whether any were.
-
-        Raises StoreError if the store cannot be read.
-        """
+    def queue_changed_files(self, bindings: Iterable[Binding]) -> bool:
+        """Queue files of records that were changed outside Jupyter; return whether any were."""
         changed = [
             binding
-            for binding in self.session.repository.bindings.get_many(ids)
+            for binding in bindings
             if binding.origin == self.origin
             and not self._unreadable.contains(str(binding.path))
             and _is_changed(binding)

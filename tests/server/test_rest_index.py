@@ -32,8 +32,7 @@ async def test_the_specification_is_served(axon: Client) -> None:
 @pytest.mark.parametrize("path", ["/axon", "/axon/", "/axon/openapi.yaml"])
 async def test_the_index_needs_a_token(path: str, axon: Client) -> None:
     assert (await axon.acting_as().raw("GET", path)).status == 403
-    refused = await axon.raw("PUT", path, body="{}")
-    assert (refused.status, refused.headers["Allow"]) == (405, "GET, OPTIONS")
+    assert (await axon.raw("PUT", path, body="{}")).status == 405
 
 
 async def test_polls_do_not_count_as_activity(axon: Client, jp_serverapp: Any) -> None:

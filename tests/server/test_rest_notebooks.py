@@ -225,4 +225,4 @@ async def test_versions_are_listed_read_and_compared(axon: Client) -> None:
     ).message == "version nothing not found"
     assert (
         await axon.get(f"{path}/diff?from={oldest['id']}")
-    ).message == "to: required, but missing"
+    ).message == "$.to: required, but missing"

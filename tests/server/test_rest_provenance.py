@@ -126,14 +126,14 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
             403,
             "notebook hers belongs to another user",
         ),
-        (f"{CHECKPOINTS}/diff?from=one", 400, "to: required, but missing"),
+        (f"{CHECKPOINTS}/diff?from=one", 400, "$.to: required, but missing"),
         (
             "/notebooks/hers/checkpoints/diff?from=bobs&to=bobs",
             403,
             "notebook hers belongs to another user",
         ),
         ("/notebooks/nb/export?format=py", 400, "format: py requires the argument `checkpoint`"),
-        ("/notebooks/nb/export?format=pdf", 400, "format: expected ipynb or py, got 'pdf'"),
+        ("/notebooks/nb/export?format=pdf", 400, "$.format: invalid enum value 'pdf'"),
     ],
 )
 async def test_invalid_exports_are_refused(

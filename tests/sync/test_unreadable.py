@@ -72,7 +72,7 @@ def test_an_unreadable_file_keeps_its_record_and_does_not_affect_others(
         running.start()
         running.drain()
     for _ in range(5):
-        running.queue_changed_files(ids)
+        running.queue_changed_files(repository.bindings.get_many(ids))
         running.drain()
     assert recorded_sources(repository, good) == ["1", "2"]
     record = repository.find_by_id(ids[0])
@@ -91,11 +91,11 @@ def test_a_file_that_is_readable_again_has_the_same_record(
     path = write(tmp_path / "a.ipynb", notebook("1"))
     record = sync.sync_file(str(path), "ada")
     replace(path)
-    sync.queue_changed_files([record.id])
+    sync.queue_changed_files(repository.bindings.get_many([record.id]))
     sync.drain()
     path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     write(path, notebook("1", "2"))
-    sync.queue_changed_files([record.id])
+    sync.queue_changed_files(repository.bindings.get_many([record.id]))
     sync.drain()
     assert recorded_sources(repository, path) == ["1", "2"]
     assert repository.count() == 1

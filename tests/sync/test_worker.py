@@ -145,7 +145,7 @@ def test_a_file_that_is_saved_again_before_its_event_arrives_gets_a_new_record(
     else:
         sync.file_renamed(str(path), str(renamed))
     sync.drain()
-    sync.queue_changed_files([old])
+    sync.queue_changed_files(repository.bindings.get_many([old]))
     sync.drain()
     assert recorded_sources(repository, path) == ["new"]
     found = repository.find_by_path(ORIGIN, os.path.realpath(path))

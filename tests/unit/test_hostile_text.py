@@ -15,8 +15,7 @@ import pytest
 from jupyter_axon_notebooks.alignment import align
 from jupyter_axon_notebooks.cli.provenance import _cell_diff as source_diff
 from jupyter_axon_notebooks.errors import InvalidData
-from jupyter_axon_notebooks.handlers.queries import Query
-from jupyter_axon_notebooks.handlers.request_bodies import parse_object, text_fault
+from jupyter_axon_notebooks.handlers.requests import Page, parse_object, parse_query
 from jupyter_axon_notebooks.mapping import (
     detect_framework,
     export_notebook,
@@ -37,6 +36,7 @@ from jupyter_axon_notebooks.provenance import ExecutedCell
 from jupyter_axon_notebooks.records import (
     CellChange,
     CellStatus,
+    Moment,
     NotebookCell,
 )
 from jupyter_axon_notebooks.repository.diff import diff_cells, match_ids
@@ -169,18 +169,17 @@ def check_metrics(text: str) -> None:
     decode_nonfinite(spelled, [*names, text])
 
 
+class Arguments(Page):
+    since: Moment | None = None
+    pinned: bool = False
+    text: str = ""
+
+
 def check_request(text: str) -> None:
     encoded = text.encode("utf-8", "surrogatepass")
-    query = Query({name: [encoded] for name in ("limit", "offset", "since", "flag", "text")})
-    for ask in (
-        query.page,
-        query.since,
-        lambda: query.flag("flag", default=True),
-        lambda: query.texts("text"),
-    ):
+    for name in ("limit", "since", "pinned", "text"):
         with contextlib.suppress(InvalidData):
-            ask()
-    text_fault(text)
+            parse_query({name: [encoded]}, Arguments)
     for body in (encoded, json.dumps({text: [text]}).encode()):
         with contextlib.suppress(InvalidData):
             parse_object(body)
