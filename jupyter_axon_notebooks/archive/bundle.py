@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from typing import IO, Any
+from typing import IO
 
 from ..errors import NotFound
 from ..mapping import export_notebook, notebook_file_name, notebook_text
-from ..provenance import CheckpointProvenance
+from ..provenance import Environment
 from ..records import NotebookCheckpoint
 from ..repository import NotebookRepository
 from ..repository.retention import state_paths
 from ..states import StateStorage
-
-_CHUNK = 1 << 20
+from .format import CHUNK
 
 
 def write_bundle(
@@ -31,7 +30,6 @@ def write_bundle(
     ``NAME.py``           the code that was executed before the checkpoint, as a script
     ``requirements.txt``  the packages of the environment
     ``metrics.json``      epoch, step, and the checkpoint's metrics
-    ``config.json``       the configuration of the run
     ``provenance.json``   executed cells, environment, git commit and reproducibility flags
     ``states/…``          the state files
     ====================  =====================================================================
@@ -57,15 +55,13 @@ def write_bundle(
     if script is not None:
         texts[f"{name.removesuffix('.ipynb')}.py"] = script
     if provenance.environment is not None:
-        texts["requirements.txt"] = format_requirements(provenance)
+        texts["requirements.txt"] = _format_requirements(provenance.environment)
     document = checkpoint.to_json()
     metrics = {key: document[key] for key in ("epoch", "step", "metrics") if key in document}
-    texts["metrics.json"] = _json(metrics)
-    if (config := _run_config(repository, checkpoint)) is not None:
-        texts["config.json"] = _json(config)
     described = provenance.to_json()
     described.pop("version", None)  # the notebook is a member of its own
-    texts["provenance.json"] = _json(described)
+    documents = {"metrics.json": metrics, "provenance.json": described}
+    texts |= {member: json.dumps(one, indent=1) + "\n" for member, one in documents.items()}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
         for member, text in texts.items():
             # A script may quote half surrogate pairs.
@@ -74,31 +70,12 @@ def write_bundle(
             with states.open(path, checkpoint.notebook_id) as source:
                 member = f"states/{part}{os.path.splitext(path)[1]}"
                 with bundle.open(zipfile.ZipInfo(member), "w", force_zip64=True) as target:
-                    while chunk := source.read(_CHUNK):
+                    while chunk := source.read(CHUNK):
                         target.write(chunk)
         return bundle.namelist()
 
 
-def format_requirements(provenance: CheckpointProvenance) -> str:
-    """Return the packages of a checkpoint's environment as pip's requirements."""
-    environment = provenance.environment
-    assert environment is not None
-    lines = [f"# {environment.implementation} {environment.python} on {environment.platform}"]
-    lines += (
-        f"{package}=={version}"
-        for package, version in sorted(
-            environment.packages.items(), key=lambda item: item[0].lower()
-        )
-    )
-    return "\n".join(lines) + "\n"
-
-
-def _run_config(repository: NotebookRepository, checkpoint: NotebookCheckpoint) -> Any:
-    if checkpoint.run_id is None:
-        return None
-    run = repository.runs.get(checkpoint.notebook_id, checkpoint.run_id)
-    return None if run is None else run.to_json().get("config")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1) + "\n"
+def _format_requirements(environment: Environment) -> str:
+    header = f"# {environment.implementation} {environment.python} on {environment.platform}\n"
+    names = sorted(environment.packages, key=str.lower)
+    return header + "".join(f"{name}=={environment.packages[name]}\n" for name in names)

@@ -28,13 +28,7 @@ from ..repository import NotebookRepository
 from ..repository.bindings import Binding
 from ..repository.damage import check_damage
 from ..repository.headers import header_document
-from ..repository.parts import (
-    FILE_KEY,
-    content_document,
-    content_id,
-    split,
-    version_document,
-)
+from ..repository.parts import FILE_KEY, content_document, content_id, split, version_document
 from ..repository.provenance import provenance_ids
 from ..repository.runs import run_key
 from ..store import Store
@@ -67,6 +61,12 @@ class _Provenance(Record, kw_only=True):
     notebook_id: str
 
 
+class _Additions(Binding, frozen=True, kw_only=True):
+    """The fields of a notebook that no record type declares and the repository relies on."""
+
+    cell_statuses: dict[str, str] = msgspec.field(default_factory=dict)
+
+
 _KINDS: dict[str, type[Record]] = {
     CHECKPOINTS.name: NotebookCheckpoint,
     RUNS.name: TrainingRun,
@@ -76,6 +76,9 @@ _KINDS: dict[str, type[Record]] = {
 }
 #: The tables that plain documents may be in.
 PLAIN_TABLES = (NOTEBOOKS.name, CHECKPOINTS.name, RUNS.name)
+
+#: Documents by id.
+Documents = dict[str, dict[str, Any]]
 
 
 def assemble_notebook(store: Store, id: str, stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,13 +122,14 @@ def read_document(table: str, document: Any, *, is_plain: bool) -> tuple[str, di
         doc_id = run_key(record.notebook_id, record.id)
     if is_plain:
         stored = {**_additional_fields(stored, kind), **record.to_json()}
+        stored.pop("version_id", None)  # plain documents have no versions
     return doc_id, stored
 
 
-def read_notebook(document: Any) -> tuple[str, dict[str, Any]]:
-    """Return the id and the stored form of an archived notebook; raises InvalidData."""
-    id, archived = split_document_id(document)
-    stored = {name: value for name, value in archived.items() if name != "cells"}
+def read_notebook(document: Any) -> dict[str, Any]:
+    """Return the stored form of an archived notebook; raises InvalidData."""
+    _, stored = split_document_id(document)
+    stored.pop("cells", None)
     NotebookHeader.from_json(stored)
     extra = stored["metadata"].get("extra", {})
     stored["metadata"] = {
@@ -133,13 +137,11 @@ def read_notebook(document: Any) -> tuple[str, dict[str, Any]]:
         "extra": {name: value for name, value in extra.items() if name != FILE_KEY},
     }
     _check_additions(stored)
-    return id, stored
+    return stored
 
 
-def read_plain_notebook(
-    document: Any,
-) -> tuple[str, dict[str, Any], dict[str, dict[str, dict[str, Any]]]]:
-    """Return id and stored form of a plain notebook, and its version and contents by table and id.
+def read_plain_notebook(document: Any) -> tuple[dict[str, Any], dict[str, Documents]]:
+    """Return the stored form of a plain notebook, and its version and contents by table.
 
     Raises
     ------
@@ -147,8 +149,7 @@ def read_plain_notebook(
         If it is not a valid notebook.
     """
     id, plain = split_document_id(document)
-    cells = {"cells": _add_cell_ids(id, plain["cells"])} if "cells" in plain else {}
-    notebook = TrainingNotebook.from_json({**plain, **cells})
+    notebook = TrainingNotebook.from_json(plain)
     _check_additions(plain)
     parts = split(notebook.cells, notebook.metadata)
     entries = encode([id, parts.entries, parts.metadata])
@@ -165,7 +166,7 @@ def read_plain_notebook(
         content_id(id, digest): dict(content_document(id, digest, content, 0))
         for digest, content in parts.contents.items()
     }
-    return id, stored, {CONTENTS.name: contents, VERSIONS.name: {version_id: dict(version)}}
+    return stored, {CONTENTS.name: contents, VERSIONS.name: {version_id: dict(version)}}
 
 
 def _additional_fields(document: Mapping[str, Any], kind: type[Record]) -> dict[str, Any]:
@@ -173,22 +174,7 @@ def _additional_fields(document: Mapping[str, Any], kind: type[Record]) -> dict[
 
 
 def _check_additions(document: Mapping[str, Any]) -> None:
-    """Check the fields that no record type declares and that the repository relies on."""
     try:
-        msgspec.convert(document, Binding)
-        if "cell_statuses" in document:
-            msgspec.convert(document["cell_statuses"], dict[str, str])
+        msgspec.convert(document, _Additions)
     except msgspec.ValidationError as error:
         raise InvalidData("$", str(error).replace("`", "")) from None
-
-
-def _add_cell_ids(notebook_id: str, cells: Any) -> Any:
-    """Return the cells; those without an id get one that is the same each time."""
-    if not isinstance(cells, list):
-        return cells
-    return [
-        {**cell, "id": str(uuid.uuid5(_NAMESPACE, encode([notebook_id, index])))}
-        if isinstance(cell, dict) and "id" not in cell
-        else cell
-        for index, cell in enumerate(cells)
-    ]

@@ -1,11 +1,10 @@
-"""The format of archives: member names, the manifest, and how documents are written."""
+"""The format of archives: member names, the manifest, and the ids of documents."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import IO, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -23,6 +22,8 @@ MANIFEST: Final = "manifest.json"
 STATES: Final = "states"
 #: The table that holds the manifest in format 1.
 MANIFEST_TABLE: Final = "axonml_dump"
+#: The size of the pieces in which members are read, in bytes.
+CHUNK: Final = 1 << 20
 _ID: Final = "axon_id"
 
 #: Called with the number of documents that are done, and with the number of all, if that is known.
@@ -46,21 +47,10 @@ class DocumentProblem(NamedTuple):
     reason: str
 
 
-class TableDigest(Record, kw_only=True):
-    """The number of documents of a table, and the sum of their SHA-256 digests modulo 2²⁵⁶.
-
-    The sum does not depend on the order and layout of the documents, so it holds after TinyDB has
-    rewritten the file.
-    """
+class TableSummary(Record, kw_only=True):
+    """The number of documents in a table."""
 
     count: int = 0
-    sha256: str = f"{0:064x}"
-
-    def add(self, document: Mapping[str, Any]) -> None:
-        """Include a document."""
-        digest = hashlib.sha256(canonical_json(document).encode()).hexdigest()
-        self.count += 1
-        self.sha256 = f"{(int(self.sha256, 16) + int(digest, 16)) % 2**256:064x}"
 
 
 class MemberDigest(Record, kw_only=True):
@@ -78,15 +68,21 @@ class Manifest(Record, kw_only=True):
     package: str
     created_at: Moment
     store_id: str
-    tables: dict[str, TableDigest]
+    tables: dict[str, TableSummary]
     notebooks: list[str] | None = None
     runs: list[str] | None = None
     members: dict[str, MemberDigest] = msgspec.field(default_factory=dict)
 
 
-def canonical_json(value: Any) -> str:
-    """Return JSON that is equal for equal values: keys sorted, ASCII only, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def digest(chunks: Iterable[bytes], target: IO[bytes] | None = None) -> MemberDigest:
+    """Return the size and digest of ``chunks``, which are also written to ``target``."""
+    sha256, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        sha256.update(chunk)
+        size += len(chunk)
+        if target is not None:
+            target.write(chunk)
+    return MemberDigest(size=size, sha256=sha256.hexdigest())
 
 
 def add_document_id(doc_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,9 +95,7 @@ def add_document_id(doc_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
 def split_document_id(document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the id and the stored form of an archived document; raises InvalidData."""
     stored = dict(document)
-    name = _ID if _ID in stored else "id"
-    doc_id = stored.pop(_ID) if name == _ID else stored.get("id")
+    doc_id = stored.pop(_ID) if _ID in stored else stored.get("id")
     if not isinstance(doc_id, str):
-        reason = "required, but missing" if doc_id is None else "expected a text"
-        raise InvalidData(f"$.{name}", reason)
+        raise InvalidData("$.id", "required, but missing or not a text")
     return doc_id, stored

@@ -3,8 +3,7 @@
 A notebook is loaded in one transaction with everything that belongs to it, so nobody sees half of
 one, and loading the same file again continues an interrupted load. Documents that the store has
 already are skipped. A document that differs from the one in the store is a conflict, which is
-reported and left alone. A notebook that was saved since it was archived is such a conflict, but
-gets the runs and checkpoints that it lacks.
+reported and left alone.
 """
 
 from __future__ import annotations
@@ -12,19 +11,18 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NoReturn
 
 from tinydb import where
 
-from ..errors import ArchiveRefused, AxonError, Conflict, InvalidData, RecordDamaged
+from ..errors import Conflict, InvalidData, RecordDamaged
 from ..repository.headers import file_lock
-from ..repository.parts import content_ids
 from ..repository.retention import file_key
 from ..states import StateStorage
 from ..states.layout import PARTS, Part, state_name
@@ -33,29 +31,25 @@ from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, V
 from ..userfiles import read_regular, real_path
 from .documents import assemble_notebook, read_document, read_notebook, read_plain_notebook
 from .format import (
+    CHUNK,
     DocumentProblem,
     MemberDigest,
     Progress,
-    canonical_json,
     no_progress,
     split_document_id,
 )
 from .reader import ArchiveReader
 
-#: Each table before those that refer to it.
-_HISTORY = (CONTENTS.name, VERSIONS.name)
-_TRAINING = (RUNS.name, CHECKPOINTS.name, PROVENANCE.name)
+#: The tables of what belongs to a notebook, each before those that refer to it.
+_HISTORY_TABLES = (CONTENTS.name, VERSIONS.name)
+_TRAINING_TABLES = (RUNS.name, CHECKPOINTS.name, PROVENANCE.name)
 _STATE_FORMATS = ("safetensors", "torch", "keras", "skops", "joblib", "npz", "onnx", "hdf5", None)
 _BATCH = 500
-_CHUNK = 1 << 20
 #: Fields of a notebook that say which file it belongs to here. They are not compared.
-_BINDING = frozenset({"origin", "path", "former_paths", "file", "synced_at"})
+_BINDING_FIELDS = frozenset({"origin", "path", "former_paths", "file", "synced_at"})
 #: The maximum number of files and folders to search for notebook files, and the maximum size of a
 #: notebook file in bytes.
 _MAX_ENTRIES, _MAX_FILE_SIZE = 100_000, 64 << 20
-_DIFFERS = "it differs from the one in the store"
-
-_Documents = dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -70,29 +64,23 @@ class LoadReport:
     problems : list of DocumentProblem
         Documents that were not loaded, and why.
     rebound : dict
-        Paths of notebook files, by the id of the record that was bound to them.
+        Paths of notebook files, by the id of the record that was bound to them; None for a record
+        that was loaded without a file, since another record has it.
     states : int
         State files that were restored.
-    is_rejected : bool
-        Whether nothing of the notebook was loaded.
     """
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     problems: list[DocumentProblem] = field(default_factory=list)
-    rebound: dict[str, str] = field(default_factory=dict)
+    rebound: dict[str, str | None] = field(default_factory=dict)
     states: int = 0
-    is_rejected: bool = False
 
     def add(self, other: LoadReport) -> None:
         """Include the report of a notebook."""
         self.counts.update(other.counts)
         self.problems += other.problems
         self.rebound.update(other.rebound)
-        self.states += 0 if other.is_rejected else other.states
-
-    def add_problem(self, kind: Any, table: str, id: str, reason: str) -> None:
-        """Note a document that is not loaded."""
-        self.problems.append(DocumentProblem(kind, table, id, reason))
+        self.states += other.states
 
     def of_kind(self, kind: str) -> list[DocumentProblem]:
         """Return the problems of one kind."""
@@ -100,17 +88,7 @@ class LoadReport:
 
 
 class _Rejected(Exception):
-    """Rolls back the transaction of a notebook, because of the problems in a report."""
-
-    def __init__(self, report: LoadReport) -> None:
-        super().__init__()
-        self.report = report
-
-
-class _RestoredState(NamedTuple):
-    checkpoint_id: str
-    part: Part
-    name: str
+    """Rolls back the transaction of a notebook, because of the problems that were reported."""
 
 
 def find_notebook_files(folder: Path) -> dict[str, list[str]]:
@@ -165,333 +143,240 @@ def load_archive(
     return report
 
 
+@dataclass
 class _Loader:
-    """Loads notebooks; ``_report`` is that of the transaction that is open."""
+    """Loads notebooks; ``report`` is that of the one that is loaded."""
 
-    def __init__(
-        self,
-        store: Store,
-        archive: ArchiveReader,
-        overwrite: bool,
-        owner: str | None,
-        origin: str | None,
-        folder: Path | None,
-        states: StateStorage | None,
-    ) -> None:
-        self._store = store
-        self._archive = archive
-        self._overwrite = overwrite
-        self._owner = owner
-        self._origin = origin
-        self._folder = folder
-        self._states = states
-        self._is_plain = archive.manifest is None
-        self._report = LoadReport()
-        self._restored: list[_RestoredState] = []
+    store: Store
+    archive: ArchiveReader
+    overwrite: bool
+    owner: str | None
+    origin: str | None
+    folder: Path | None
+    states: StateStorage | None
+    report: LoadReport = field(default_factory=LoadReport)
 
     @cached_property
     def _files(self) -> dict[str, list[str]]:
-        return {} if self._folder is None else find_notebook_files(self._folder)
+        return {} if self.folder is None else find_notebook_files(self.folder)
+
+    @property
+    def _is_plain(self) -> bool:
+        return self.archive.manifest is None
 
     def load(self, id: str) -> LoadReport:
         """Load a notebook and everything that belongs to it, or report why not."""
-        try:
-            with self._restored_states(id):
-                report = self._attempt(id, lambda: self._add(id))
-                if self._overwrite and report.of_kind("conflict"):
-                    report = self._attempt(id, lambda: self._replace(id))
-                if report.is_rejected:
-                    raise _Rejected(report)
-        except _Rejected as rejected:
-            report = rejected.report
-        return report
+        is_loaded = self._attempt(id, replace=False)
+        if self.overwrite and self.report.of_kind("conflict"):
+            is_loaded = self._attempt(id, replace=True)
+        if is_loaded and self.states is not None:
+            self._restore_states(self.states, id)
+        return self.report
 
-    def _attempt(self, id: str, work: Callable[[], None]) -> LoadReport:
-        """Do ``work`` in one transaction, which is rolled back if it raises _Rejected."""
+    def _attempt(self, id: str, *, replace: bool) -> bool:
+        """Load a notebook in one transaction; return whether it was loaded."""
 
-        def once() -> LoadReport:
-            self._report = LoadReport(states=len(self._restored))
-            with self._store.transaction():
-                work()
-                if self._overwrite and self._report.of_kind("conflict"):
-                    raise _Rejected(self._report)
-            return self._report
+        def once() -> None:
+            self.report = LoadReport()
+            with self.store.transaction():
+                self.store.lock(f"notebook {id}")
+                self.store.notebooks.get_for_update(id)
+                if replace:
+                    self._remove(id)
+                self._add(id)
 
         try:
-            return self._store.retry(once)
-        except _Rejected as rejected:
-            return LoadReport(problems=rejected.report.problems, is_rejected=True)
+            self.store.retry(once)
+        except _Rejected:
+            self.report = LoadReport(problems=self.report.problems)
+            return False
         except (Conflict, RecordDamaged, ForeignRecord) as error:
+            self.report = LoadReport()
             kind = {Conflict: "conflict", RecordDamaged: "damaged"}.get(type(error), "foreign")
-            report = LoadReport(is_rejected=True)
-            report.add_problem(kind, NOTEBOOKS.name, id, str(error))
-            return report
+            self._add_problem(kind, NOTEBOOKS.name, id, str(error))
+            return False
+        if replace:
+            added = self.report.counts.items()
+            self.report.counts = Counter(
+                {(table, "replaced"): count for (table, _), count in added}
+            )
+        return True
 
-    def _reject(self, kind: str, table: str, id: str, reason: str) -> NoReturn:
-        self._report.add_problem(kind, table, id, reason)
-        raise _Rejected(self._report)
+    def _add_problem(self, kind: Any, table: str, id: str, reason: str) -> None:
+        self.report.problems.append(DocumentProblem(kind, table, id, reason))
 
-    # State files
-
-    @contextmanager
-    def _restored_states(self, notebook_id: str) -> Iterator[None]:
-        """Restore missing state files, and remove them again if the notebook is rejected."""
-        self._restored = []
-        states = self._states
-        if states is None:
-            yield
-            return
-        try:
-            for checkpoint_id, name, expected in self._archive.states(notebook_id):
-                part: Part = "model" if name.startswith("model.") else "optimizer"
-                stored = self._store.checkpoints.get(doc_id=checkpoint_id) or {}
-                path = stored.get(f"{part}_state_path", f"{notebook_id}/{checkpoint_id}/{name}")
-                digest = (stored.get("digests") or {}).get(part, expected.sha256)
-                if path and digest == expected.sha256 and not states.can_read(path, notebook_id):
-                    self._restore(states, notebook_id, checkpoint_id, part, name, expected)
-                    self._restored.append(_RestoredState(checkpoint_id, part, name))
-            yield
-        except BaseException:
-            self._remove_restored(states, notebook_id, self._restored)
-            raise
-        unrecorded = [
-            one
-            for one in self._restored
-            if not self._store.checkpoints.contains(doc_id=one.checkpoint_id)
-        ]
-        self._remove_restored(states, notebook_id, unrecorded)
-        self._report.states -= len(unrecorded)
-        recorded = {one.checkpoint_id for one in self._restored if one not in unrecorded}
-        for checkpoint_id in recorded:
-            states.mark_recorded(notebook_id, checkpoint_id)
-
-    def _remove_restored(
-        self, states: StateStorage, notebook_id: str, restored: Iterable[_RestoredState]
-    ) -> None:
-        for checkpoint_id, _, name in restored:
-            with suppress(AxonError):
-                staged = states.stage_removal(notebook_id, checkpoint_id, [name])
-                states.remove_staged(notebook_id, checkpoint_id, staged)
-
-    def _restore(
-        self,
-        states: StateStorage,
-        notebook_id: str,
-        checkpoint_id: str,
-        part: Part,
-        name: str,
-        expected: MemberDigest,
-    ) -> None:
-        format = next(one for one in _STATE_FORMATS if state_name(part, one) == name)
-        with states.open_writer(
-            notebook_id, checkpoint_id, part, format=format, expected_size=expected.size
-        ) as writer:
-            with self._archive.open_state(notebook_id, checkpoint_id, name) as source:
-                while chunk := source.read(_CHUNK):
-                    writer.write(chunk)
-            if writer.digest != expected.sha256:
-                raise ArchiveRefused(f"{self._archive.path} was changed while it was loaded")
-            writer.commit()
+    def _reject(
+        self, kind: Literal["damaged", "conflict", "foreign"], table: str, id: str, reason: str
+    ) -> NoReturn:
+        self._add_problem(kind, table, id, reason)
+        raise _Rejected
 
     # Inside the transaction
 
     def _add(self, id: str) -> None:
         """Add the documents of a notebook that the store lacks."""
-        archived = next(self._archive.documents(NOTEBOOKS.name, id), None)
+        archived = next(self.archive.documents(NOTEBOOKS.name, id), None)
         if archived is None:
-            self._add_to_stored(id)
-            return
-        derived: dict[str, _Documents] = {}
+            reason = "the file has documents that belong to it, and not the notebook itself"
+            self._reject("damaged", NOTEBOOKS.name, id, reason)
         try:
             if self._is_plain:
-                _, notebook, derived = read_plain_notebook(archived)
+                notebook, derived = read_plain_notebook(archived)
             else:
-                _, notebook = read_notebook(archived)
+                notebook, derived = read_notebook(archived), {}
         except InvalidData as error:
             self._reject("damaged", NOTEBOOKS.name, id, str(error))
-        if self._owner is not None:
-            notebook["user_id"] = self._owner
-        self._store.lock(f"notebook {id}")
-        stored = self._store.notebooks.get_for_update(id)
-        if stored is None:
+        if self.owner is not None:
+            notebook["user_id"] = self.owner
+        if not self.store.notebooks.contains(doc_id=id):
             self._bind(id, notebook)
-            self._insert_notebook(id, notebook)
-        elif _comparable(stored) == _comparable(notebook):
-            self._report.counts[NOTEBOOKS.name, "unchanged"] += 1
-        else:
-            self._add_to_changed(id, notebook, stored)
-            return
-        for table in _HISTORY:
-            if table in derived:
-                self._add_documents(table, derived[table])
-            elif not self._is_plain:
-                self._add_table(table, id)
-        if self._report.problems:
-            raise _Rejected(self._report)
-        for table in _TRAINING:
-            self._add_table(table, id)
+        # First the notebook: row-level security rejects documents of notebooks of other users.
         try:
-            assemble_notebook(self._store, id, self._store.notebooks.get(doc_id=id))
-        except RecordDamaged as error:
-            self._reject("damaged", NOTEBOOKS.name, id, f"its cells are incomplete: {error}")
-
-    def _replace(self, id: str) -> None:
-        """Replace a stored notebook, unless that loses checkpoints or state files."""
-        self._store.lock(f"notebook {id}")
-        self._store.notebooks.get_for_update(id)
-        archived = dict(self._valid(CHECKPOINTS.name, id))
-        of_notebook = where("notebook_id") == id
-        if missing := self._store.checkpoints.ids(of_notebook) - archived.keys():
-            reason = (
-                f"the store has checkpoints of it that the archive lacks ({len(missing)}); first "
-                "delete the checkpoints that you do not need"
-            )
-            self._reject("conflict", NOTEBOOKS.name, id, reason)
-        for stored in self._store.checkpoints.iterate(of_notebook):
-            keys = zip(_state_keys(stored), _state_keys(archived[str(stored.doc_id)]), strict=True)
-            if any(key and key != other for key, other in keys):
-                reason = (
-                    "the store has a state file of it that the archive lacks; first delete the "
-                    "checkpoint"
-                )
-                self._reject("conflict", CHECKPOINTS.name, str(stored.doc_id), reason)
-        for table in (*_HISTORY, *_TRAINING):
-            self._store.table(table).remove_notebook(id)
-        self._store.notebooks.remove(doc_ids=[id])
-        self._report.problems.clear()
-        self._add(id)
-        for table, result in [*self._report.counts]:
-            if result == "added":
-                count = self._report.counts.pop((table, "added"))
-                self._report.counts[table, "replaced"] = count
-
-    def _add_to_stored(self, id: str) -> None:
-        """Add runs and checkpoints to a notebook that the archive does not have."""
-        if self._store.notebooks.get_for_update(id) is not None:
-            for table in _TRAINING:
-                self._add_table(table, id)
-            return
-        for table in (*_HISTORY, *_TRAINING):
-            for archived in self._archive.documents(table, id):
-                reason = f"its notebook {id} is neither in the file nor in the store"
-                self._report.add_problem("damaged", table, split_document_id(archived)[0], reason)
-        raise _Rejected(self._report)
-
-    def _add_to_changed(
-        self, id: str, notebook: Mapping[str, Any], stored: Mapping[str, Any]
-    ) -> None:
-        """Add runs and checkpoints to a notebook that was saved since; reject any other."""
-        checkpoints = (one for _, one in self._valid(CHECKPOINTS.name, id))
-        versions = {one["version_id"] for one in checkpoints if one.get("version_id") is not None}
-        is_same = stored.get("created_at") == notebook["created_at"] and (
-            self._is_plain or self._store.versions.existing_ids(versions) == versions
-        )
-        if self._overwrite or not is_same:
-            self._reject("conflict", NOTEBOOKS.name, id, _DIFFERS)
-        for table in _TRAINING:
-            self._add_table(table, id)
-        added = any(result == "added" for _, result in self._report.counts)
-        addition = "; it is kept, and the runs and checkpoints that it lacked were added"
-        reason = _DIFFERS + (addition if added else "")
-        self._report.add_problem("conflict", NOTEBOOKS.name, id, reason)
-
-    def _bind(self, id: str, notebook: dict[str, Any]) -> None:
-        """Bind a new record to the file that carries its id; reject it if its file is taken."""
-        if self._origin is not None and notebook.get("origin") != self._origin:
-            ids = {id, notebook.get("embedded_id") or id}
-            paths = [path for one in ids for path in self._files.get(one, [])]
-            if len(paths) == 1 and self._find_bound(self._origin, paths[0]) is None:
-                former = [path for path in [notebook.get("path")] if path not in (None, paths[0])]
-                notebook["former_paths"] = [*notebook.get("former_paths", []), *former]
-                notebook.update(origin=self._origin, path=paths[0], file={})
-                self._report.rebound[id] = paths[0]
-        origin, path = notebook.get("origin"), notebook.get("path")
-        if origin is not None and path is not None:
-            bound = self._find_bound(origin, path)
-            if bound is not None:
-                reason = f"its file {path} belongs to notebook {bound} in the store"
-                self._reject("conflict", NOTEBOOKS.name, id, reason)
-
-    def _find_bound(self, origin: str, path: str) -> str | None:
-        self._store.lock(file_lock(origin, path))
-        found = self._store.notebooks.get((where("origin") == origin) & (where("path") == path))
-        return None if found is None else str(found.doc_id)
-
-    def _insert_notebook(self, id: str, notebook: Mapping[str, Any]) -> None:
-        # Insert it first: row-level security rejects documents of notebooks of other users.
-        try:
-            self._store.notebooks.insert_new(document(id, notebook))
+            self._add_documents(NOTEBOOKS.name, {id: notebook})
         except ForeignRecord:
             reason = (
                 f"it belongs to {notebook['user_id']}, whose records this user of the "
-                f"database may not write"
+                "database may not write"
             )
             self._reject("foreign", NOTEBOOKS.name, id, reason)
-        self._report.counts[NOTEBOOKS.name, "added"] += 1
+        for table in _HISTORY_TABLES:
+            if self._is_plain:
+                self._add_documents(table, derived[table])
+            else:
+                self._add_table(table, id)
+        if self.report.problems:
+            raise _Rejected
+        for table in _TRAINING_TABLES:
+            self._add_table(table, id)
+        try:
+            assemble_notebook(self.store, id, self.store.notebooks.get(doc_id=id))
+        except RecordDamaged as error:
+            self._reject("damaged", NOTEBOOKS.name, id, f"its cells are incomplete: {error}")
+
+    def _remove(self, id: str) -> None:
+        """Remove a stored notebook, unless that loses checkpoints or state files."""
+        archived = dict(self._valid(CHECKPOINTS.name, id))
+        self.report.problems.clear()
+        for stored in self.store.checkpoints.iterate(where("notebook_id") == id):
+            other = archived.get(str(stored.doc_id))
+            states = _state_keys(stored), _state_keys(other or {})
+            if other is None or any(
+                ours and ours != its for ours, its in zip(*states, strict=True)
+            ):
+                reason = (
+                    "the archive lacks this checkpoint or its state file; delete the checkpoint "
+                    "first if you do not need it"
+                )
+                self._reject("conflict", CHECKPOINTS.name, str(stored.doc_id), reason)
+        for table in (*_HISTORY_TABLES, *_TRAINING_TABLES):
+            self.store.table(table).remove_notebook(id)
+        self.store.notebooks.remove(doc_ids=[id])
+
+    def _bind(self, id: str, notebook: dict[str, Any]) -> None:
+        """Bind a new record to the file that carries its id, or to none if its file is taken."""
+        origin, path = notebook.get("origin"), notebook.get("path")
+        if self.origin is not None and origin != self.origin:
+            ids = {id, notebook.get("embedded_id") or id}
+            paths = [path for one in ids for path in self._files.get(one, [])]
+            if len(paths) == 1 and not self._is_bound(self.origin, paths[0]):
+                self._change_path(id, notebook, paths[0])
+                notebook.update(origin=self.origin, file={})
+                return
+        if origin is not None and path is not None and self._is_bound(origin, path):
+            self._change_path(id, notebook, None)
+
+    def _is_bound(self, origin: str, path: str) -> bool:
+        self.store.lock(file_lock(origin, path))
+        return self.store.notebooks.find_one(origin=origin, path=path) is not None
+
+    def _change_path(self, id: str, notebook: dict[str, Any], path: str | None) -> None:
+        former = notebook.pop("path", None)
+        if former not in (None, path):
+            notebook["former_paths"] = [*notebook.get("former_paths", []), former]
+        if path is not None:
+            notebook["path"] = path
+        self.report.rebound[id] = path
 
     def _valid(self, table: str, notebook_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for archived in self._archive.documents(table, notebook_id):
+        for archived in self.archive.documents(table, notebook_id):
             try:
                 yield read_document(table, archived, is_plain=self._is_plain)
             except InvalidData as error:
-                id = split_document_id(archived)[0]
-                self._report.add_problem("damaged", table, id, str(error))
+                self._add_problem("damaged", table, split_document_id(archived)[0], str(error))
 
     def _add_table(self, table: str, notebook_id: str) -> None:
         documents = self._valid(table, notebook_id)
         while batch := dict(islice(documents, _BATCH)):
-            if table == CHECKPOINTS.name:
-                self._adjust_checkpoints(batch)
-            if table == VERSIONS.name:
-                self._check_contents(batch)
             self._add_documents(table, batch)
 
-    def _adjust_checkpoints(self, checkpoints: _Documents) -> None:
-        """Set the paths of restored state files, and remove the ids of missing versions."""
-        for checkpoint_id, part, name in self._restored:
-            if (found := checkpoints.get(checkpoint_id)) is not None:
-                found[f"{part}_state_path"] = f"{found['notebook_id']}/{checkpoint_id}/{name}"
-        if self._is_plain:
-            versions = {str(one.get("version_id")) for one in checkpoints.values()}
-            missing = versions - self._store.versions.existing_ids(versions)
-            for found in checkpoints.values():
-                if found.get("version_id") in missing:
-                    del found["version_id"]
-
-    def _check_contents(self, versions: _Documents) -> None:
-        """Report versions whose contents are not all in the store."""
-        listed = {id: content_ids(version) for id, version in versions.items()}
-        present = self._store.contents.existing_ids(set().union(*listed.values()))
-        for id, contents in listed.items():
-            if missing := len(contents - present):
-                reason = f"contents of it are not in the file ({missing})"
-                self._report.add_problem("damaged", VERSIONS.name, id, reason)
-
-    def _add_documents(self, table: str, documents: _Documents) -> None:
+    def _add_documents(self, table: str, documents: Mapping[str, dict[str, Any]]) -> None:
         """Insert the documents that the store lacks, and compare the others."""
-        rows = self._store.table(table)
+        rows = self.store.table(table)
         stored = {str(one.doc_id): one for one in rows.get(doc_ids=list(documents))}
-        new = [document(id, one) for id, one in documents.items() if id not in stored]
+        new = {id: one for id, one in documents.items() if id not in stored}
+        if table == CHECKPOINTS.name:
+            self._set_state_paths(new)
         if new:
-            rows.insert_new(*new)
-            self._report.counts[table, "added"] += len(new)
+            rows.insert_new(*(document(id, one) for id, one in new.items()))
+            self.report.counts[table, "added"] += len(new)
         for id, one in stored.items():
-            if _comparable(one) == _comparable(documents[id]):
-                self._report.counts[table, "unchanged"] += 1
-            else:
-                own_id = str(one.get("id", id))  # of a run, whose document id is derived from it
-                self._report.add_problem("conflict", table, own_id, _DIFFERS)
+            if _comparable_text(one) == _comparable_text(documents[id]):
+                self.report.counts[table, "unchanged"] += 1
+                continue
+            own_id = str(one.get("id", id))  # of a run, whose document id is derived from it
+            self._add_problem("conflict", table, own_id, "it differs from the one in the store")
+            if table == NOTEBOOKS.name:
+                raise _Rejected
+
+    # State files
+
+    def _archived_states(self, notebook_id: str) -> Iterator[tuple[str, Part, str, MemberDigest]]:
+        for checkpoint_id, name, expected in self.archive.states(notebook_id):
+            part: Part = "model" if name.startswith("model.") else "optimizer"
+            yield checkpoint_id, part, name, expected
+
+    def _set_state_paths(self, checkpoints: Mapping[str, dict[str, Any]]) -> None:
+        """Set the paths of archived state files that are not where they were recorded."""
+        for notebook_id in {one["notebook_id"] for one in checkpoints.values()}:
+            for checkpoint_id, part, name, _ in self._archived_states(notebook_id):
+                found = checkpoints.get(checkpoint_id)
+                path = found and found.get(f"{part}_state_path")
+                if found and path and self.states and not self.states.can_read(path, notebook_id):
+                    found[f"{part}_state_path"] = f"{notebook_id}/{checkpoint_id}/{name}"
+
+    def _restore_states(self, states: StateStorage, notebook_id: str) -> None:
+        """Restore the missing state files of the checkpoints that the store has."""
+        for checkpoint_id, part, name, expected in self._archived_states(notebook_id):
+            stored = self.store.checkpoints.get(doc_id=checkpoint_id)
+            if stored is None or stored["notebook_id"] != notebook_id:
+                continue
+            path = stored.get(f"{part}_state_path")
+            known = (stored.get("digests") or {}).get(part, expected.sha256)
+            if not path or known != expected.sha256 or states.can_read(path, notebook_id):
+                continue
+            format = next(one for one in _STATE_FORMATS if state_name(part, one) == name)
+            with (
+                states.open_writer(
+                    notebook_id, checkpoint_id, part, format=format, expected_size=expected.size
+                ) as writer,
+                self.archive.open_state(notebook_id, checkpoint_id, name) as source,
+            ):
+                for chunk in iter(partial(source.read, CHUNK), b""):
+                    writer.write(chunk)
+                writer.commit()
+            states.mark_recorded(notebook_id, checkpoint_id)
+            self.report.states += 1
 
 
-def _comparable(stored: Mapping[str, Any]) -> str:
+def _comparable_text(stored: Mapping[str, Any]) -> str:
     """Return a document as text, without its binding and the paths of hashed state files."""
-    compared = {name: value for name, value in stored.items() if name not in _BINDING}
+    compared = {name: value for name, value in stored.items() if name not in _BINDING_FIELDS}
     digests = stored.get("digests")
     for part, key in zip(PARTS, _state_keys(stored), strict=True):
         if key:
             has_digest = isinstance(digests, dict) and bool(digests.get(part))
             compared[f"{part}_state_path"] = has_digest or key
-    return canonical_json(compared)
+    return json.dumps(compared, sort_keys=True)
 
 
 def _state_keys(checkpoint: Mapping[str, Any]) -> list[Any]:

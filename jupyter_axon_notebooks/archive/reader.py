@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 import sqlite3
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from ..errors import ArchiveRefused, InvalidData
@@ -23,6 +21,7 @@ from ..store.schema import NOTEBOOKS, SCHEMA_VERSION
 from ..userfiles import open_regular
 from .documents import PLAIN_TABLES
 from .format import (
+    CHUNK,
     FORMAT,
     MANIFEST,
     MANIFEST_TABLE,
@@ -33,17 +32,18 @@ from .format import (
     Manifest,
     MemberDigest,
     Progress,
-    TableDigest,
+    TableSummary,
+    digest,
     no_progress,
     split_document_id,
 )
 
-_CHUNK = 1 << 20
-#: The largest manifest, and the largest JSON file that does not have one document a line, in bytes.
+#: The largest JSON file that does not have one document a line, in bytes.
 _MAX_SIZE = 1 << 30
 #: Compressed data is suspicious if it unpacks to more than this, in bytes, and to this many times
 #: its size.
 _SUSPICIOUS_SIZE, _SUSPICIOUS_RATIO = 1 << 30, 200
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
 
 
 class ArchiveReader:
@@ -56,8 +56,8 @@ class ArchiveReader:
     ----------
     manifest : Manifest or None
         None for plain documents, whose completeness cannot be verified.
-    digests : dict
-        The number and digest of the documents that were found, by table.
+    counts : Counter
+        The number of documents that were found, by table.
     ignored_tables : list of str
         Tables that are not loaded: those that no store has, and of plain documents also histories
         and provenance.
@@ -73,12 +73,9 @@ class ArchiveReader:
     """
 
     def __init__(self, path: Path, progress: Progress = no_progress) -> None:
-        if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "not a regular file"
-            raise ArchiveRefused(f"{path} is {kind}; expected an archive")
         self.path = path
         self.manifest: Manifest | None = None
-        self.digests = {name: TableDigest() for name in TABLES}
+        self.counts: Counter[str] = Counter()
         self.ignored_tables: list[str] = []
         self.problems: list[DocumentProblem] = []
         self._progress = progress
@@ -91,14 +88,13 @@ class ArchiveReader:
             "CREATE UNIQUE INDEX by_notebook ON documents (notebook_id, name, id);"
         )
         try:
-            self._read()
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-        ) as error:
+            is_zip = self._file.read(4) == b"PK\x03\x04"
+            self._file.seek(0)
+            if is_zip:
+                self._read_zip()
+            else:
+                self._read_records(self._file)
+        except _ZIP_ERRORS as error:
             self.close()
             raise self._refused(f"it is not a complete zip file: {error}") from None
         except BaseException:
@@ -108,12 +104,7 @@ class ArchiveReader:
     def __enter__(self) -> ArchiveReader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -137,12 +128,12 @@ class ArchiveReader:
             for (text,) in cursor.execute(sql, of_notebook):
                 yield json.loads(text)
 
-    def states(self, notebook_id: str | None = None) -> Iterator[tuple[str, str, MemberDigest]]:
-        """Yield checkpoint id, file name and digest of state files, of one notebook or of all."""
-        for name, digest in self.manifest.members.items() if self.manifest is not None else ():
+    def states(self, notebook_id: str) -> Iterator[tuple[str, str, MemberDigest]]:
+        """Yield checkpoint id, file name and digest of the state files of a notebook."""
+        for name, expected in self.manifest.members.items() if self.manifest is not None else ():
             parts = name.split("/")
-            if parts[0] == STATES and notebook_id in (None, parts[1]):
-                yield parts[2], parts[3], digest
+            if parts[:2] == [STATES, notebook_id]:
+                yield parts[2], parts[3], expected
 
     def open_state(self, notebook_id: str, checkpoint_id: str, name: str) -> IO[bytes]:
         """Open a state file."""
@@ -152,95 +143,65 @@ class ArchiveReader:
     def _refused(self, reason: str) -> ArchiveRefused:
         return ArchiveRefused(f"{self.path} cannot be loaded: {reason}")
 
-    def _read(self) -> None:
-        if os.fstat(self._file.fileno()).st_size == 0:
-            raise self._refused("the file is empty")
-        magic = self._file.read(4)
-        self._file.seek(0)
-        if magic != b"PK\x03\x04":
-            self._read_records(self._file)
-            return
-        self._zip = zipfile.ZipFile(self._file)
-        members = {info.filename: info for info in self._zip.infolist()}
-        if MANIFEST not in members:
+    def _read_zip(self) -> None:
+        archive = self._zip = zipfile.ZipFile(self._file)
+        names = set[str]()
+        for info in archive.infolist():
+            name = info.filename
+            if not _is_known_member(name):
+                raise self._refused(
+                    f"it has the unexpected member {name[:80]!r}. If a newer version wrote it, "
+                    "upgrade jupyter-axon-notebooks"
+                )
+            if name in names:
+                raise self._refused(f"it has two members {name}")
+            if info.flag_bits & 1:
+                raise self._refused("it is encrypted; unpack it, and pack it without a password")
+            if info.file_size > max(_SUSPICIOUS_SIZE, _SUSPICIOUS_RATIO * info.compress_size):
+                raise self._refused(
+                    f"{name} unpacks to {info.file_size:,} bytes, over {_SUSPICIOUS_RATIO} times "
+                    "its size"
+                )
+            names.add(name)
+        if MANIFEST not in names:
             raise self._refused(f"it has no {MANIFEST}, so it is not an archive")
-        if members[MANIFEST].file_size > _MAX_SIZE:
-            raise self._refused(f"its {MANIFEST} is larger than {_MAX_SIZE:,} bytes")
         try:
-            document = json.loads(self._zip.read(members.pop(MANIFEST)))
+            document = json.loads(archive.read(MANIFEST))
         except (ValueError, RecursionError) as error:
             raise self._refused(f"its {MANIFEST} is not JSON: {error}") from None
-        manifest = self._read_manifest(document, MANIFEST)
-        self._check_members(members, manifest)
-        with self._zip.open(RECORDS) as file:
+        members = self._read_manifest(document).members
+        if differing := sorted({RECORDS, *members} ^ (names - {MANIFEST})):
+            raise self._refused(f"its member {differing[0]} is missing, or not in its {MANIFEST}")
+        with archive.open(RECORDS) as file:
             self._read_records(file)
-        for name, expected in manifest.members.items():
-            digest = hashlib.sha256()
-            with self._zip.open(name) as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-            if digest.hexdigest() != expected.sha256:
-                raise self._refused(f"its member {name} is damaged: its SHA-256 differs")
+        for name in sorted(names - {MANIFEST}):
+            with archive.open(name) as file:
+                if members.get(name) != digest(iter(partial(file.read, CHUNK), b"")):
+                    raise self._refused(f"its member {name} is damaged: its SHA-256 differs")
 
-    def _read_manifest(self, document: Any, source: str) -> Manifest:
+    def _read_manifest(self, document: Any) -> Manifest:
         for name, known in (("format", FORMAT), ("schema_version", SCHEMA_VERSION)):
             value = document.get(name) if isinstance(document, dict) else None
-            if not isinstance(value, int):
-                raise self._refused(f"its {source} has no {name}")
-            if value > known:
+            if isinstance(value, int) and value > known:
                 raise self._refused(
                     f"its {name.replace('_', ' ')} is {value}, and this version reads up to "
-                    f"{known}: "
-                    "upgrade jupyter-axon-notebooks"
+                    f"{known}: upgrade jupyter-axon-notebooks"
                 )
         try:
             self.manifest = Manifest.from_json(document)
         except InvalidData as error:
-            raise self._refused(f"its {source} is damaged: {error}") from None
+            raise self._refused(f"its manifest is damaged: {error}") from None
         return self.manifest
 
-    def _check_members(self, found: dict[str, zipfile.ZipInfo], manifest: Manifest) -> None:
-        """Refuse members that are not in the manifest, or that unpack to too much."""
-        if missing := sorted({RECORDS, *manifest.members} - found.keys()):
-            raise self._refused(f"its member {missing[0]} is missing")
-        for name, info in found.items():
-            if name not in manifest.members or not _is_known_member(name):
-                raise self._refused(
-                    f"it has the unexpected member {name[:80]!r}. If a newer version wrote it, "
-                    f"upgrade "
-                    "jupyter-axon-notebooks"
-                )
-            if info.file_size != manifest.members[name].size:
-                raise self._refused(f"its member {name} is damaged: its size differs")
-            if name != RECORDS and info.compress_type != zipfile.ZIP_STORED:
-                raise self._refused(f"its member {name} is compressed; state files never are")
-        if (
-            sum(info.compress_size for info in found.values())
-            > os.fstat(self._file.fileno()).st_size
-        ):
-            raise self._refused("its members overlap")
-        size, temporary = found[RECORDS].file_size, tempfile.gettempdir()
-        if size > max(_SUSPICIOUS_SIZE, _SUSPICIOUS_RATIO * found[RECORDS].compress_size):
-            raise self._refused(
-                f"{RECORDS} unpacks to {size:,} bytes, over {_SUSPICIOUS_RATIO} times its size"
-            )
-        if size > (free := shutil.disk_usage(temporary).free):
-            raise self._refused(
-                f"{RECORDS} takes {size:,} bytes in {temporary}, which has {free:,} left. Free "
-                f"some space there, "
-                "or set TMPDIR to another folder"
-            )
-
     def _read_records(self, file: IO[bytes]) -> None:
-        """Read all documents into the temporary database, and verify their number and digests."""
+        """Read all documents into the temporary database, and verify their number."""
         seen: set[str] = set()
-        legacy_manifest: Any = None
         try:
             for number, (table, key, document) in enumerate(_tables(file), 1):
                 seen.add(table)
-                if table == MANIFEST_TABLE:
-                    legacy_manifest = document
-                elif table in self.digests and key is not None:
+                if table == MANIFEST_TABLE and key is not None:
+                    self._read_manifest(document)
+                elif table in TABLES and key is not None:
                     self._add_document(table, key, document)
                 self._progress(number, None)
         except (ValueError, RecursionError) as error:
@@ -248,33 +209,29 @@ class ArchiveReader:
         except sqlite3.Error as error:
             raise self._refused(
                 f"it cannot be unpacked into {tempfile.gettempdir()}: {error}. Free some space "
-                f"there, or set TMPDIR "
-                "to another folder"
+                "there, or set TMPDIR to another folder"
             ) from None
         if not seen & {*TABLES, MANIFEST_TABLE}:
             raise ArchiveRefused(
                 f"{self.path} is not an archive: it has none of the tables {', '.join(TABLES)}"
             )
-        if MANIFEST_TABLE in seen and self.manifest is None:
-            self._read_manifest(legacy_manifest, f"table {MANIFEST_TABLE}")
-        known = PLAIN_TABLES if self.manifest is None else TABLES
-        self.ignored_tables = sorted(seen - {*known, MANIFEST_TABLE})
-        tables = {} if self.manifest is None else self.manifest.tables
-        for name, found in self.digests.items() if self.manifest is not None else ():
-            expected = tables.get(name, TableDigest())
-            if found.count != expected.count:
+        if self.manifest is None:
+            self.ignored_tables = sorted(seen.difference(PLAIN_TABLES))
+            return
+        self.ignored_tables = sorted(seen.difference(TABLES, [MANIFEST_TABLE]))
+        for name in TABLES:
+            expected = self.manifest.tables.get(name, TableSummary()).count
+            if self.counts[name] != expected:
                 raise self._refused(
-                    f"table {name} should have {expected.count} documents, and has {found.count}"
+                    f"table {name} should have {expected} documents, and has {self.counts[name]}"
                 )
-            if found.sha256 != expected.sha256:
-                raise self._refused(f"documents of table {name} are damaged, or were changed")
 
     def _add_document(self, table: str, key: str, document: Any) -> None:
         id = f"#{key}"
+        self.counts[table] += 1
         try:
             if not isinstance(document, dict):
                 raise InvalidData("$", "expected an object")
-            self.digests[table].add(document)
             id, stored = split_document_id(document)
             owner = id if table == NOTEBOOKS.name else stored.get("notebook_id")
             if not isinstance(owner, str):
@@ -290,25 +247,18 @@ class ArchiveReader:
 
 
 def _is_known_member(name: str) -> bool:
-    if name == RECORDS:
-        return True
     parts = name.split("/")
     is_state = len(parts) == 4 and parts[0] == STATES and parts[3] in STATE_NAMES
-    return is_state and can_name_folders(parts[1], parts[2])
+    return name in (RECORDS, MANIFEST) or (is_state and can_name_folders(parts[1], parts[2]))
 
 
 def _tables(file: IO[bytes]) -> Iterator[tuple[str, str | None, Any]]:
     """Yield table, key and document of each document, and the name alone of each table.
 
     Files with one document a line, as this package writes them, are read line by line, others at
-    once.
-
-    Raises
-    ------
-    ValueError, RecursionError
-        If the file is not a JSON object of objects.
+    once. Raises ValueError or RecursionError if the file is not a JSON object of objects.
     """
-    first, second = file.readline(_CHUNK), file.readline(_CHUNK)
+    first, second = file.readline(CHUNK), file.readline(CHUNK)
     if first == b"{\n" and second.startswith(b'"'):
         yield from _tables_by_line(chain([second], file))
         return
@@ -326,22 +276,18 @@ def _tables(file: IO[bytes]) -> Iterator[tuple[str, str | None, Any]]:
 
 def _tables_by_line(lines: Iterator[bytes]) -> Iterator[tuple[str, str | None, Any]]:
     table: str | None = None
-    number = 1
-    for number, line in enumerate(lines, 2):
+    for line in lines:
         text = line.strip().removesuffix(b",").decode()
-        try:
-            if text == "}" and table is None:
-                if any(map(bytes.strip, lines)):
-                    raise ValueError("something follows the end")
-                return
-            if text == "}":
-                table = None
-            elif table is None:
-                [table] = json.loads("{" + text + "}}")
-                yield table, None, None
-            else:
-                [(key, document)] = json.loads("{" + text + "}").items()
-                yield table, key, document
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
-    raise ValueError(f"it ends after line {number}")
+        if text == "}" and table is None:
+            if any(map(bytes.strip, lines)):
+                raise ValueError("something follows the end")
+            return
+        if text == "}":
+            table = None
+        elif table is None:
+            [table] = json.loads("{" + text + "}}")
+            yield table, None, None
+        else:
+            [(key, document)] = json.loads("{" + text + "}").items()
+            yield table, key, document
+    raise ValueError("it has no end")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,7 @@ from functools import partial
 from itertools import chain
 from typing import IO, Any
 
+import msgspec
 from tinydb import Query, where
 
 from .._version import __version__
@@ -24,6 +23,7 @@ from ..store.codec import decode, encode
 from ..store.schema import CHECKPOINTS, NOTEBOOKS, RUNS, SCHEMA_VERSION
 from .documents import assemble_notebook
 from .format import (
+    CHUNK,
     FORMAT,
     MANIFEST,
     RECORDS,
@@ -31,14 +31,12 @@ from .format import (
     TABLES,
     DocumentProblem,
     Manifest,
-    MemberDigest,
     Progress,
-    TableDigest,
+    TableSummary,
     add_document_id,
+    digest,
     no_progress,
 )
-
-_CHUNK = 1 << 20
 
 
 @dataclass
@@ -50,16 +48,17 @@ class ArchiveSummary:
     problems : list of DocumentProblem
         Records whose cells cannot be read, which are archived without them; documents that are not
         JSON, and state files that cannot be read, which are left out.
-    orphans : int
-        Documents that belong to no record, which are left out.
     state_files : int
         State files that the checkpoints name.
     """
 
     manifest: Manifest
     problems: list[DocumentProblem] = field(default_factory=list)
-    orphans: int = 0
     state_files: int = 0
+
+    def add_problem(self, table: str, id: str, reason: str) -> None:
+        """Add a document that could not be archived as it is."""
+        self.problems.append(DocumentProblem("damaged", table, id, reason))
 
 
 def write_archive(
@@ -90,37 +89,29 @@ def write_archive(
         package=__version__,
         created_at=now(),
         store_id=store.id,
-        tables={name: TableDigest() for name in TABLES},
+        tables={name: TableSummary() for name in TABLES},
         notebooks=None if notebook_ids is None else list(dict.fromkeys(notebook_ids)),
         runs=None if run_ids is None else list(dict.fromkeys(run_ids)),
     )
     records = _RecordsWriter(store, ArchiveSummary(manifest), progress)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
         with archive.open(RECORDS, "w", force_zip64=True) as member:
-            manifest.members[RECORDS] = _copy(records.lines(), member)
-        if states is not None:
-            for name, (checkpoint, path) in records.states.items():
-                try:
-                    with (
-                        states.open(path, checkpoint["notebook_id"]) as source,
-                        archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member,
-                    ):
-                        chunks = iter(partial(source.read, _CHUNK), b"")
-                        manifest.members[name] = _copy(chunks, member)
-                except AxonError as error:
-                    reason = f"a state file was left out of the archive: {error}"
-                    records.add_problem(CHECKPOINTS.name, checkpoint["id"], reason)
-        archive.writestr(MANIFEST, json.dumps(manifest_document(manifest), indent=1))
+            manifest.members[RECORDS] = digest(records.lines(), member)
+        for name, (checkpoint, path) in records.states.items():
+            if states is None:
+                break
+            try:
+                with (
+                    states.open(path, checkpoint["notebook_id"]) as source,
+                    archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member,
+                ):
+                    chunks = iter(partial(source.read, CHUNK), b"")
+                    manifest.members[name] = digest(chunks, member)
+            except AxonError as error:
+                reason = f"a state file was left out of the archive: {error}"
+                records.summary.add_problem(CHECKPOINTS.name, checkpoint["id"], reason)
+        archive.writestr(MANIFEST, msgspec.json.encode(manifest))
     return records.summary
-
-
-def manifest_document(manifest: Manifest) -> dict[str, Any]:
-    """Return the JSON form of a manifest."""
-    return {
-        **manifest.to_json(),
-        "tables": {name: one.to_json() for name, one in manifest.tables.items()},
-        "members": {name: one.to_json() for name, one in manifest.members.items()},
-    }
 
 
 class _RecordsWriter:
@@ -132,27 +123,22 @@ class _RecordsWriter:
         self._store = store
         self._progress = progress
 
-    def add_problem(self, table: str, id: str, reason: str) -> None:
-        self.summary.problems.append(DocumentProblem("damaged", table, id, reason))
-
     def lines(self) -> Iterator[bytes]:
         """Yield the JSON of all tables, with each document on a line of its own."""
         done = 0
         with self._store.snapshot():
             known = self._store.notebooks.ids(Query().noop())
-            is_whole = self.summary.manifest.notebooks is None
-            total = sum(len(self._store.table(name)) for name in TABLES) if is_whole else None
             yield b"{\n"
-            for table, digest in self.summary.manifest.tables.items():
+            for table, summary in self.summary.manifest.tables.items():
                 yield f'"{table}": {{'.encode()
                 for doc_id, text in self._texts(table):
                     done += 1
-                    self._progress(done, total)
+                    self._progress(done, None)
                     document = self._document(table, doc_id, text, known)
                     if document is not None:
-                        separator = "," if digest.count else ""
-                        digest.add(document)
-                        yield f'{separator}\n"{digest.count}": {encode(document)}'.encode()
+                        separator = "," if summary.count else ""
+                        summary.count += 1
+                        yield f'{separator}\n"{summary.count}": {encode(document)}'.encode()
                 yield b"\n}\n" if table == TABLES[-1] else b"\n},\n"
             yield b"}\n"
 
@@ -167,22 +153,23 @@ class _RecordsWriter:
     def _document(
         self, table: str, doc_id: str, text: str, known: set[str]
     ) -> dict[str, Any] | None:
+        """Return the archived form of a document; None if it is left out."""
         try:
             document = decode(text)
         except RecordDamaged:
             document = None
         if not isinstance(document, dict):
             reason = "the stored text is not a document; it was left out of the archive"
-            self.add_problem(table, doc_id, reason)
+            self.summary.add_problem(table, doc_id, reason)
             return None
         if table == NOTEBOOKS.name:
             try:
                 document = assemble_notebook(self._store, doc_id, document)
             except RecordDamaged as error:
-                self.add_problem(table, doc_id, f"{error}; it was archived without its cells")
+                reason = f"{error}; it was archived without its cells"
+                self.summary.add_problem(table, doc_id, reason)
             return add_document_id(doc_id, document)
-        if document.get("notebook_id") not in known:
-            self.summary.orphans += 1
+        if document.get("notebook_id") not in known:  # it belongs to no record
             return None
         runs = self.summary.manifest.runs
         run_field = {RUNS.name: "id", CHECKPOINTS.name: "run_id"}.get(table)
@@ -204,12 +191,3 @@ class _RecordsWriter:
                 if can_name_folders(notebook_id := checkpoint["notebook_id"], checkpoint_id):
                     member = f"{STATES}/{notebook_id}/{checkpoint_id}/{name}"
                     self.states[member] = checkpoint, path
-
-
-def _copy(chunks: Iterator[bytes], target: IO[bytes]) -> MemberDigest:
-    digest, size = hashlib.sha256(), 0
-    for chunk in chunks:
-        target.write(chunk)
-        digest.update(chunk)
-        size += len(chunk)
-    return MemberDigest(size=size, sha256=digest.hexdigest())

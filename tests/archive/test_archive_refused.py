@@ -68,12 +68,12 @@ def test_a_damaged_byte_is_found_anywhere(archive: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "empty"),
+        ("", "not JSON"),
         ("no json", "not JSON"),
         ("[1]", "expected an object of tables"),
         ('{"_default": {}}', "has none of the tables"),
         ("[" * 100_000, "not JSON"),
-        ('{\n"axonml_notebooks": {\n"1": {"id": \n}\n}\n', "line 3"),
+        ('{\n"axonml_notebooks": {\n"1": {"id": \n}\n}\n', "not JSON"),
         ('{\n"axonml_notebooks": {\n}\n}\nmore\n', "something follows the end"),
         ("\x80", "not JSON"),
     ],
@@ -88,11 +88,11 @@ def test_other_files_are_refused(file: Path, text: str, reason: str) -> None:
     [
         ({"format": FORMAT + 1}, "its format is .*: upgrade"),
         ({"schema_version": SCHEMA_VERSION + 1}, "its schema version is .*: upgrade"),
-        ({"format": "x"}, "has no format"),
+        ({"format": "x"}, "manifest is damaged"),
         ({"tables": 3}, "is damaged"),
         ({"tables": {}}, "should have 0 documents"),
-        ({"members": {}}, "unexpected member"),
-        ({"members": {"records.json": {"size": 3, "sha256": ""}}}, "its size differs"),
+        ({"members": {}}, "is damaged"),
+        ({"members": {"records.json": {"size": 3, "sha256": ""}}}, "is damaged"),
     ],
 )
 def test_an_unusable_manifest_is_refused(
@@ -137,13 +137,27 @@ def test_a_member_with_another_name_is_refused(
         return edit_manifest(one, text, listing)
 
     rewrite(archive, add, {name: b"evil"})
-    check_refused(archive, "unexpected member|is missing")
+    check_refused(archive, "unexpected member")
     assert sorted(os.listdir(tmp_path)) == [archive.name]
 
 
 def test_a_changed_member_is_refused(archive: Path) -> None:
     rewrite(archive, lambda name, text: text.replace(b"first", b"f1rst"))
-    check_refused(archive, "were changed|is damaged")
+    check_refused(archive, "is damaged")
+
+
+def test_two_members_with_one_name_are_refused(archive: Path) -> None:
+    with zipfile.ZipFile(archive, "a") as changed, pytest.warns(UserWarning, match="Duplicate"):
+        changed.writestr("records.json", b"{}")
+    check_refused(archive, "it has two members records.json")
+
+
+def test_an_encrypted_archive_is_refused(archive: Path) -> None:
+    content = bytearray(archive.read_bytes())
+    central = content.index(b"PK\x01\x02")
+    content[central + 8] |= 1  # the flag in the directory
+    archive.write_bytes(content)
+    check_refused(archive, "it is encrypted")
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(

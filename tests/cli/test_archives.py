@@ -77,7 +77,7 @@ def test_a_store_is_dumped_and_loaded_elsewhere(
         "unchanged": 1,
         "replaced": 0,
     }
-    assert result["conflicts"] == result["damaged"] == result["foreign"] == []
+    assert result["problems"] == []
 
 
 def test_records_and_runs_are_chosen_by_name(axon: Axon, records: NotebookRepository) -> None:
@@ -85,14 +85,12 @@ def test_records_and_runs_are_chosen_by_name(axon: Axon, records: NotebookReposi
     assert axon("dump", "some.zip", "--notebook", first, "--notebook", second[:9]).exit_code == 0
     found = read_records("some.zip")["axonml_notebooks"].values()
     assert {one["id"] for one in found} == {first, second}
-    assert axon("dump", "run.zip", "--run", "run of c").exit_code == 0
+    assert axon("dump", "run.zip", "--notebook", third, "--run", "run of c").exit_code == 0
     [found_run] = read_records("run.zip")["axonml_runs"].values()
     assert (found_run["id"], found_run["notebook_id"]) == ("run of c", third)
-    ambiguous = axon("dump", "none.zip", "--run", "run of")
-    assert ambiguous.exit_code == 3
-    assert "could be any of 3 runs" in ambiguous.stderr
-    for option in ("--notebook", "--run"):
-        assert axon("dump", "none.zip", option, "nothing").exit_code == 3
+    assert axon("dump", "none.zip", "--run", "run of c").exit_code == 2
+    assert axon("dump", "none.zip", "--notebook", "nothing").exit_code == 3
+    assert axon("dump", "none.zip", "--notebook", third, "--run", "nothing").exit_code == 3
     assert not Path("none.zip").exists()
 
 
@@ -132,23 +130,22 @@ def test_a_dump_on_standard_output_is_the_archive_alone(
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "reason"),
+    ("content", "reason"),
     [
-        (None, 3, "there is no file x.zip"),
-        ("", 1, "x.zip cannot be loaded: the file is empty"),
-        ("PK\3\4", 1, "x.zip cannot be loaded: it is not a complete zip file"),
+        ("no json", "x.zip cannot be loaded: it is not JSON"),
+        ("PK\3\4", "x.zip cannot be loaded: it is not a complete zip file"),
     ],
 )
 def test_other_files_are_refused_and_no_store_is_created(
-    axon: Axon, db: Path, content: str | None, code: int, reason: str
+    axon: Axon, db: Path, content: str, reason: str
 ) -> None:
-    if content is not None:
-        Path("x.zip").write_text(content)
+    Path("x.zip").write_text(content)
     ran = axon("load", "x.zip")
-    assert (ran.exit_code, ran.stdout) == (code, "")
+    assert (ran.exit_code, ran.stdout) == (1, "")
     assert ran.stderr.startswith(f"Error: {reason}")
     assert ran.stderr.count("\n") == 1
-    assert axon("load", ".").stderr == "Error: . is a folder; expected an archive\n"
+    assert axon("load", ".").exit_code == axon("load", "none.zip").exit_code == 2
+    assert axon("load", "x.zip", "--owner", "").exit_code == 2
     assert not db.exists()
 
 
@@ -161,8 +158,8 @@ def test_conflicts_and_invalid_documents_are_reported_and_set_the_exit_code(
     ran = axon("load", "all.zip")
     assert ran.exit_code == 1
     assert ran.stderr.splitlines() == [
-        f"axonml_notebooks {id}: it differs from the one in the store",
         "Conflicting records were left as they are. --overwrite replaces records that differ.",
+        f"axonml_notebooks {id}: it differs from the one in the store",
     ]
     assert axon("show", id, "--json").json["name"] == "newer"
     assert axon("load", "all.zip", "--overwrite").exit_code == 0
@@ -173,8 +170,8 @@ def test_conflicts_and_invalid_documents_are_reported_and_set_the_exit_code(
     assert ran.stderr.splitlines() == [
         "The table _default was not loaded: this version does not use it, or cannot load it "
         "without a manifest.",
+        "hand.json has no manifest, so it was not verified that it is complete.",
         "axonml_notebooks x: $.user_id: required, but missing",
-        "hand.json has no manifest, so it could not be verified that it is complete.",
     ]
 
 
