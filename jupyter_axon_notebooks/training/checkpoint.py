@@ -291,8 +291,7 @@ class CheckpointList(list[Checkpoint]):
         mapping of str to list
             One list per metric, of as many values as there are checkpoints, None where a checkpoint
             lacks the metric. Nested metrics have dotted names, as in :func:`best`. A metric called
-            ``epoch`` or ``step`` is in the column ``metrics.epoch`` or ``metrics.step``, with a
-            further ``metrics.`` in front if that exists as well.
+            ``epoch`` or ``step`` is in the column ``metrics.epoch`` or ``metrics.step``.
         """
         ordered = [checkpoint.record for checkpoint in reversed(self)]
         values = [flatten_metrics(record.metrics) for record in ordered]

@@ -17,7 +17,6 @@ from typing import Final, Literal
 import msgspec
 
 from ..errors import Conflict, Forbidden, InvalidData, RecordDamaged, StateError, StoreError
-from ..metrics import is_depth_at_most
 from ..provenance import Environment, ExecutedCell
 from ..records import (
     Moment,
@@ -46,8 +45,6 @@ from .discovery.location import NotebookLocation
 from .discovery.record import find_or_create_record
 from .processes import LEASE, is_alive, is_running, this_host
 
-#: Levels of nested metrics in a note.
-_MAX_DEPTH: Final = 100
 #: Attempts to record a checkpoint that another process may be recording at the same time.
 _ATTEMPTS: Final = 3
 #: How long a run on another host counts as running after its last note.
@@ -157,8 +154,6 @@ def _parse(document: object, notebook_id: str, checkpoint_id: str) -> Unrecorded
         raise InvalidData("$", "expected texts that are valid in paths")
     if found.path is not None and not os.path.isabs(found.path):
         raise InvalidData("$.path", "expected an absolute path")
-    if not is_depth_at_most(new.metrics, _MAX_DEPTH):
-        raise InvalidData("$.checkpoint.metrics", f"nested deeper than {_MAX_DEPTH} levels")
     if run is not None and run.id != new.run_id:
         raise InvalidData("$.run.id", "expected the run of the checkpoint")
     return found
