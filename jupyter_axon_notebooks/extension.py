@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +36,7 @@ from .sync import (
     EmbeddedIds,
     NotebookSync,
     SaveHooks,
-    ServerOrigin,
+    read_origin,
 )
 from .sync.files import read_file
 from .training.recovery import BackgroundRecovery
@@ -59,10 +60,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             log.addFilter(PRINTABLE_LOG)
         self._ids = EmbeddedIds(lambda stored: self._paths.to_contents_path(stored))
         self._kernel_environment = KernelEnvironment(self, self.log)
-        self._origin = ServerOrigin(data_folder(), self.log, self._kernel_environment.write_origin)
-        self._sync = NotebookSync(
-            self.store_url, self._open, self.log, self._ids, self._read, self._origin.check
-        )
+        self._sync = NotebookSync(self.store_url, self._open, self.log, self._ids, self._read)
         self._context = self.settings[SETTING] = ServerContext(self, self._sync)
         self._connected_contents: Any = None
         self._connect_contents()
@@ -99,7 +97,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     def _open(self) -> StoreServices:
         """Open the store, and start the background work."""
-        origin = self._origin.read()
+        origin = read_origin(data_folder(), partial(self.log.warning, "axon: %s"))
+        self._kernel_environment.write_origin(origin)
         store = open_store(self.store_url, read_timeout=READ_TIMEOUT)
         try:
             self._check_user(store)
@@ -124,8 +123,6 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
                     repository, states, self.log, history_limit=self.history_limit, user_id=user_id
                 ),
                 self.log,
-                user_id=user_id,
-                origin=origin,
                 recovery=recovery,
                 reopen=self._reopen,
             )

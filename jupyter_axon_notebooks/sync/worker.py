@@ -86,8 +86,6 @@ class NotebookSync(Generic[_Session]):
     read : callable
         Reads a notebook by its path; raises as :func:`.files.read_file` does. Called in the worker
         thread.
-    check_origin : callable
-        Called before each event and each wait, from any thread. Must be quick and not raise.
     """
 
     def __init__(
@@ -97,14 +95,12 @@ class NotebookSync(Generic[_Session]):
         log: logging.Logger,
         ids: EmbeddedIds | None = None,
         read: Callable[[str], Mapping[str, Any]] = read_file,
-        check_origin: Callable[[], object] = lambda: None,
     ) -> None:
         self._url = shown_url(url)
         self._open = open
         self._log = log
         self._ids = EmbeddedIds() if ids is None else ids
         self._read = read
-        self._check_origin = check_origin
         self._session: _Session | None = None
         self._recorder: NotebookRecorder | None = None
         self._open_error: Exception = self._opening_error()
@@ -187,7 +183,6 @@ class NotebookSync(Generic[_Session]):
         A store that has not been open yet, and an event that has failed before, are waited for at
         most ``READ_TIMEOUT`` seconds, because nobody can tell how long they take.
         """
-        self._check_origin()
         if not self._was_open:
             timeout = min(timeout, READ_TIMEOUT)
         end = time.monotonic() + timeout
@@ -232,7 +227,6 @@ class NotebookSync(Generic[_Session]):
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
-            self._check_origin()
             try:
                 if not self.is_open:
                     self._open_store(event)

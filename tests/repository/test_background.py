@@ -67,7 +67,6 @@ def background_work(
         NotebookRepository(store),
         garbage_collector(store, root, limit),
         LOG,
-        user_id="ada",
         interval=0.01,
         **options,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -11,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.kernel_config import write_kernel_config
 from jupyter_axon_notebooks.records import is_record_id, new_id
-from jupyter_axon_notebooks.sync import ServerOrigin, read_origin
+from jupyter_axon_notebooks.sync import read_origin
 
 LOG = logging.getLogger("test")
 
@@ -105,45 +103,3 @@ def test_a_kernel_config_writable_by_others_is_ignored(data: Path) -> None:
     (data / "kernels.json").rename(data / "elsewhere")
     (data / "kernels.json").symlink_to("elsewhere")
     assert read_origin(data) != planted
-
-
-def test_a_link_to_a_file_that_is_not_there_is_kept(data: Path) -> None:
-    (data / "origin").symlink_to("elsewhere")  # a disk that is not mounted
-    with pytest.raises(StoreError, match="it is a link to a file that does not exist"):
-        read_origin(data)
-    assert (data / "origin").is_symlink()
-
-
-def test_a_running_server_restores_both_files(
-    data: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    server = ServerOrigin(data, LOG, leave_pointer(data))
-    origin = server.read()
-    made = os.stat(data / "origin").st_mtime_ns
-    damage(data / "origin")
-    (data / "kernels.json").unlink()
-    server.check()
-    assert "missing or damaged while this server runs; it was restored" in caplog.text
-    assert (data / "origin").read_text().strip() == origin
-    assert os.stat(data / "origin").st_mtime_ns == made  # tells since when it is the origin
-    assert json.loads((data / "kernels.json").read_text())["origin"] == origin
-    for file in data.iterdir():
-        file.unlink()
-    data.rmdir()
-    assert server.read() == read_origin(data) == origin
-
-
-def test_two_servers_with_different_origins_do_not_alternate(
-    data: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    first = ServerOrigin(data, LOG, leave_pointer(data))
-    first.read()
-    for file in data.iterdir():
-        file.unlink()
-    second = ServerOrigin(data, LOG, leave_pointer(data))
-    origin = second.read()
-    for _ in range(3):
-        first.check()
-        second.check()
-    assert read_origin(data) == origin
-    assert caplog.text.count("while this server runs with the origin") == 1
