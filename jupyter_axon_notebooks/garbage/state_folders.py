@@ -75,7 +75,7 @@ def sweep(
 class _Sweep:
     def __init__(self, states: StateStorage, recorded_names: RecordedNames, before: float) -> None:
         self._root = states.root
-        self._store_ids = states.store_ids
+        self._store_id = states.store_id
         self._recorded_names = recorded_names
         self._before = before
         self._report = SweepReport()
@@ -105,7 +105,7 @@ class _Sweep:
 
     def _sweep_notebook(self, top: Folder, notebook_id: str, notebook: Folder) -> Iterator[None]:
         names = notebook.names()
-        is_deleted = MARK in names and read_mark(notebook) in self._store_ids
+        is_deleted = MARK in names and read_mark(notebook) == self._store_id
         has_records = False
         for checkpoint_id in names:
             if checkpoint_id == MARK:
@@ -137,7 +137,7 @@ class _Sweep:
         if newest >= self._before:
             return False
         marks = {
-            name for name in MARKS & entries.keys() if read_mark(folder, name) in self._store_ids
+            name for name in MARKS & entries.keys() if read_mark(folder, name) == self._store_id
         }
         if not marks and not is_deleted:
             return False

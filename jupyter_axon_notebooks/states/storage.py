@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
@@ -22,7 +23,6 @@ from .layout import (
     split_state_path,
     state_name,
 )
-from .roots import add_known_root, former_roots, paths_below
 from .writer import StateWriter, remove_if_empty, write_mark
 
 #: Bytes that must stay free: the store, which may be on the same disk, must record the checkpoint.
@@ -30,12 +30,8 @@ _RESERVE: Final = 16 << 20
 #: Attempts to open a writer while other processes remove its empty folder.
 _MAX_ATTEMPTS: Final = 100
 
-_OPEN_ERRORS: Final = {
-    errno.ELOOP: "leads through a symbolic link",
-    errno.ENOTDIR: "leads through a symbolic link, or through something that is not a folder",
-    errno.EISDIR: "expected a regular file, found something else",
-    errno.ENAMETOOLONG: "is too long",
-}
+#: Errors of opening a path that can lead to no state file.
+_INVALID_PATH: Final = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class StateStorage(States):
@@ -55,10 +51,6 @@ class StateStorage(States):
     store_id : str
         The ``mark_id`` of the store that records the checkpoints. Garbage collection removes only
         folders with this mark, so that stores and users can share a root.
-    former_store_id : str, optional
-        The ``former_mark_id`` of the store, which earlier releases wrote. Only read.
-    data_folder : Path, optional
-        The folder of this package in Jupyter's data folder, where the roots in use are listed.
     """
 
     def __init__(
@@ -67,16 +59,11 @@ class StateStorage(States):
         *,
         other_roots: Sequence[Path] = (),
         store_id: str = "",
-        former_store_id: str | None = None,
-        data_folder: Path | None = None,
     ) -> None:
         self._root = os.path.abspath(root)
         self._other_roots = [os.path.abspath(other) for other in other_roots]
-        self._store_id = store_id
-        #: The stores whose marked folders garbage collection may remove.
-        self.store_ids = {store_id} if former_store_id is None else {store_id, former_store_id}
-        self._data_folder = data_folder
-        self._is_listed = data_folder is None
+        #: The store whose marked folders garbage collection may remove.
+        self.store_id = store_id
 
     @property
     def root(self) -> str:
@@ -105,17 +92,6 @@ class StateStorage(States):
         if not recorded or os.path.isabs(recorded):
             return recorded
         return os.path.join(self._root, *recorded.split("/"))
-
-    def list_former_roots(self) -> list[str]:
-        """Return roots that were used before, and may still have files."""
-        own = os.path.realpath(self._root)
-        roots = [] if self._data_folder is None else former_roots(self._data_folder)
-        return [root for root in roots if os.path.realpath(root) != own]
-
-    def find_former_root(self, path: str, notebook_id: str) -> str | None:
-        """Return the first former root that has the state file at ``path``, for messages only."""
-        paths = paths_below(self.list_former_roots(), path, notebook_id)
-        return next((root for root, found in paths.items() if os.path.isfile(found)), None)
 
     # Writing
 
@@ -153,9 +129,6 @@ class StateStorage(States):
         expected = expected_size or 0
         with convert_os_errors("write", self._root):
             make_folders(self._root)
-            if self._data_folder is not None and not self._is_listed:
-                self._is_listed = True
-                add_known_root(self._data_folder, self._root)
             free = free_bytes(self._root)
             if free is not None and free < expected + _RESERVE:
                 raise no_space(self._root, expected + _RESERVE)
@@ -167,9 +140,9 @@ class StateStorage(States):
                     try:
                         with folder.locked():
                             if not folder.names():
-                                write_mark(folder, self._store_id)
+                                write_mark(folder, self.store_id)
                             writer = StateWriter(
-                                root, folder, part, format, expected, self._store_id
+                                root, folder, part, format, expected, self.store_id
                             )
                     except OSError:
                         with contextlib.suppress(OSError):
@@ -206,7 +179,7 @@ class StateStorage(States):
             self._open_folder(notebook_id, checkpoint_id) as (_, folder),
             contextlib.nullcontext() if checkpoint_id is None else folder.locked(),
         ):
-            write_mark(folder, self._store_id)
+            write_mark(folder, self.store_id)
 
     @contextlib.contextmanager
     def _open_folder(
@@ -331,55 +304,40 @@ class StateStorage(States):
         raise first
 
     def _open(self, path: str, notebook_id: str, field: str) -> BinaryIO:
+        """Open the file that ``path`` leads to after all links are followed.
+
+        Links that somebody puts in its way meanwhile are not followed.
+        """
         check_id(notebook_id, "$.notebook_id")
-        start, names = self._split_at_root(path, field)
+        real = os.path.realpath(path)
+        for root in (self._root, *self._other_roots):
+            top = os.path.realpath(root)
+            names = _names_below(real, top)
+            if names is not None:
+                break
+        else:
+            roots = ", ".join((self._root, *self._other_roots))
+            raise _OutsideRoots(field, f"must lie inside one of the configured folders ({roots})")
+        if root == self._root and len(names) == 1:
+            raise InvalidData(field, "lies in no notebook's folder")
+        if root == self._root and names[0] != notebook_id:
+            raise InvalidData(field, "lies in the folder of another notebook")
         try:
-            with convert_os_errors("read", os.path.dirname(path)):
-                return os.fdopen(self._open_below(start, names, notebook_id, field), "rb")
+            with (
+                convert_os_errors("read", os.path.dirname(path)),
+                contextlib.ExitStack() as opened,
+            ):
+                folder = opened.enter_context(Folder(top))
+                for name in names[:-1]:
+                    folder = opened.enter_context(folder.enter(name))
+                return os.fdopen(folder.open(names[-1]), "rb")
         except AxonError as error:
             cause = error.__cause__
             if isinstance(cause, FileNotFoundError):
                 raise NotFound("state file", path) from None
-            if isinstance(cause, OSError) and (reason := _OPEN_ERRORS.get(cause.errno or 0)):
-                raise InvalidData(field, reason) from None
+            if isinstance(cause, OSError) and cause.errno in _INVALID_PATH:
+                raise InvalidData(field, str(cause.strerror)) from None
             raise
-
-    def _split_at_root(self, path: str, field: str) -> tuple[str, tuple[str, ...]]:
-        """Return the real root that contains ``path``, preferably ``root``, and the names below."""
-        own = os.path.realpath(self._root)
-        for root in (self._root, *self._other_roots):
-            real = os.path.realpath(root)
-            for spelling in (root, real):
-                names = _names_below(path, spelling)
-                if names is None:
-                    continue
-                if ".." in names:
-                    raise InvalidData(field, "must not contain `..`")
-                inside = _names_below(os.path.join(real, *names), own)
-                return (real, names) if inside is None else (own, inside)
-        roots = ", ".join((self._root, *self._other_roots))
-        raise _OutsideRoots(field, f"must lie inside one of the configured folders ({roots})")
-
-    def _open_below(self, start: str, names: tuple[str, ...], notebook_id: str, field: str) -> int:
-        """Open the file at ``names`` below ``start`` without following links."""
-        try:
-            own = os.stat(self._root)
-        except OSError:
-            own = None
-
-        def is_root(folder: Folder) -> bool:
-            # Not by path, which may have several spellings on a disk that ignores case.
-            return own is not None and os.path.samestat(folder.stat(), own)
-
-        with contextlib.ExitStack() as opened:
-            folder = opened.enter_context(Folder(start))
-            for name in names[:-1]:
-                if is_root(folder) and name != notebook_id:
-                    raise InvalidData(field, "lies in the folder of another notebook")
-                folder = opened.enter_context(folder.enter(name))
-            if is_root(folder):
-                raise InvalidData(field, "lies in no notebook's folder")
-            return folder.open(names[-1])
 
     # Removing
 
@@ -448,10 +406,15 @@ class StateStorage(States):
         This takes some seconds for 100,000 checkpoints. ``progress`` is called with the number of
         files after each file; it may raise an exception to stop.
         """
-        total = 0
-        for count, size in enumerate(_file_sizes(self._root), 1):
-            total += size
-            progress(count)
+        total = count = 0
+        for folder, _, names in os.walk(self._root):
+            for name in names:
+                # Files that are removed meanwhile do not count.
+                with contextlib.suppress(OSError):
+                    found = os.lstat(os.path.join(folder, name))
+                    total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+                count += 1
+                progress(count)
         return total
 
 
@@ -474,16 +437,3 @@ def _sync_all(writer: StateWriter, *folders: Folder) -> None:
     except OSError:
         writer.abort()
         raise
-
-
-def _file_sizes(folder: str) -> Iterator[int]:
-    pending = [folder]
-    while pending:
-        # Files that are removed meanwhile or cannot be read do not count.
-        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        yield entry.stat(follow_symlinks=False).st_size

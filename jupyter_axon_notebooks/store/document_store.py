@@ -383,14 +383,6 @@ class Store:
         # Without the device number, which may change when the disk is mounted again.
         return self.id if found is None else f"{self.id} {found[1]}"
 
-    @property
-    def former_mark_id(self) -> str | None:
-        """The :attr:`mark_id` of earlier releases, which did not include the file.
-
-        None for stores on servers: the mark is unchanged, or did not distinguish users.
-        """
-        return self.id if self._file is not None and self.shown_user is None else None
-
     # The file.
 
     @property

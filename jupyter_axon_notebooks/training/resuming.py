@@ -249,7 +249,6 @@ class _Search:
         if not self._request.wants_state:
             return newest
         states, offset, is_reported = self._opened.states, 0, False
-        elsewhere: str | None = None
         while page := self._repository.list_checkpoints(
             newest.notebook_id, _PAGE, offset, run_id=newest.run_id
         ):
@@ -257,24 +256,14 @@ class _Search:
                 path = found.model_state_path
                 if states.can_read(path, found.notebook_id):
                     return found
-                if path and elsewhere is None:
-                    elsewhere = states.find_former_root(path, found.notebook_id)
-                    if elsewhere is not None:
-                        print_message(
-                            f"The state of {format_checkpoint(found)} is in {elsewhere}, which is "
-                            "not the current folder of state files. Set states_root or "
-                            f"{STATES_ROOT} to that folder, or move its content to {states.root}."
-                        )
-                        is_reported = True
                 if (path or found.pruned_at is not None) and not is_reported:
                     print_message(f"The state of {format_checkpoint(found)} no longer exists.")
                     is_reported = True
             offset += len(page)
-        where = (
-            "exists" if elsewhere is None else f"is in {states.root}, but some are in {elsewhere}"
-        )
         print_message(
-            f"Run {str(newest.run_id)[:8]} cannot be resumed: no state of its checkpoints {where}."
+            f"Run {str(newest.run_id)[:8]} cannot be resumed: no state of its checkpoints exists "
+            f"in {states.root}. If they are in another folder, set states_root or {STATES_ROOT} "
+            "to it."
         )
         return None
 

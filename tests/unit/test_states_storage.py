@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from support.state_files import list_files, read_state, write_state
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateError
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.roots import ROOTS, former_roots
 
 INVALID_IDS = [
     "",
@@ -187,7 +185,7 @@ def test_a_link_that_replaces_a_valid_path_is_not_followed(
             path.parent.symlink_to(outside)
         else:
             path.symlink_to(outside / path.name)
-        with pytest.raises(InvalidData, match="symbolic link"):
+        with pytest.raises((InvalidData, NotFound)):
             storage.open(str(path), "n")
 
 
@@ -201,7 +199,7 @@ def test_a_missing_state_is_not_found(storage: StateStorage, root: Path) -> None
         with pytest.raises(NotFound, match="state file"):
             storage.open(path, "n")
     for path, reason in (
-        (f"{root}/n/../m/c/model.bin", r"\.\."),
+        (f"{root}/n/../m/c/model.bin", "another notebook"),
         ("/etc/passwd", "must lie inside"),
         ("/a\0b", "is not a valid path"),
     ):
@@ -349,47 +347,3 @@ def test_other_roots_are_searched(root: Path, tmp_path: Path) -> None:
         assert read_state(storage, path) == b"weights"
     assert not storage.owns("n/c/optimizer.bin", "theirs", "c")
     assert not storage.can_read("theirs/c/model.bin", "n")
-
-
-# The list of former roots
-
-
-def test_a_root_is_listed_once_when_it_is_written_to(tmp_path: Path) -> None:
-    folder, roots = tmp_path / "axon_notebooks", [tmp_path / "a b", tmp_path / "ä"]
-    assert not StateStorage(roots[0], data_folder=folder).can_read("n/c/model.bin", "n")
-    assert not folder.exists()
-    for root in (*roots, *roots):
-        write_state(StateStorage(root, data_folder=folder))
-    assert (folder / ROOTS).read_text() == "".join(f"{root}\n" for root in roots)
-    assert former_roots(folder) == [str(folder / "states"), *map(str, roots)]
-    assert stat.S_IMODE((folder / ROOTS).stat().st_mode) == 0o600
-
-
-def test_a_state_below_a_former_root_is_found_but_not_read(tmp_path: Path) -> None:
-    folder = tmp_path / "axon_notebooks"
-    write_state(StateStorage(tmp_path / "old", data_folder=folder))
-    storage = StateStorage(tmp_path / "new", data_folder=folder)
-    assert storage.find_former_root("n/c/model.bin", "n") == str(tmp_path / "old")
-    assert storage.find_former_root("n/c/model.bin", "another") is None
-    assert storage.find_former_root("n/gone/model.bin", "n") is None
-    assert not storage.can_read("n/c/model.bin", "n")
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "folder",
-        "link",
-    ],
-)
-def test_an_unusable_list_does_not_prevent_writing(tmp_path: Path, kind: str) -> None:
-    folder = tmp_path / "axon_notebooks"
-    folder.mkdir()
-    if kind == "folder":
-        (folder / ROOTS).mkdir()
-    else:
-        (folder / ROOTS).symlink_to(tmp_path / "victim")
-    storage = StateStorage(tmp_path / "root", data_folder=folder)
-    assert read_state(storage, write_state(storage).path) == b"weights"
-    assert str(folder / "states") in former_roots(folder)
-    assert not (tmp_path / "victim").exists()

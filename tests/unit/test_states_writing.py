@@ -382,8 +382,8 @@ def test_a_size_that_no_disk_has_is_refused_at_once(storage: StateStorage, root:
     ("code", "error", "text"),
     [
         (errno.EDQUOT, NoSpace, "quota is used up"),
-        (errno.EROFS, StateError, "read-only"),
-        (errno.EACCES, StateError, "permission denied"),
+        (errno.EROFS, StateError, "Read-only"),
+        (errno.EACCES, StateError, "Permission denied"),
         (errno.EIO, StateError, "Input/output error"),
     ],
 )
