@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import click
 from rich.text import Text
 
-from ..alignment import align
 from ..metrics import format_number
 from ..printable import printable
 from ..provenance import (
@@ -180,48 +180,11 @@ def _cell_diff(change: CellChange) -> Text:
     text = Text("\n").append(f"cell {printable(change.cell_id)}: {change.change}", style="bold")
     if change.change != "moved":
         before, after = ((one or "").splitlines() for one in (change.before, change.after))
-        for line in _unified_diff(before, after):
+        diff = difflib.unified_diff(before, after, lineterm="")
+        for line in islice(diff, 2, None):  # without the names of files
             style = _DIFF_STYLES.get(line[:1])
             text.append("\n" + printable(line, keep="\t"), style=style)
     return text
-
-
-class _AlignedMatcher(difflib.SequenceMatcher[str]):
-    """Matches lines in near-linear time, however similar they are."""
-
-    def __init__(self, before: Sequence[str], after: Sequence[str]) -> None:
-        super().__init__(None, before, after)
-        self._blocks: list[difflib.Match] = []
-        start_before = start_after = size = 0
-        for i, j in [*align(before, after), (-1, -1)]:
-            if (i, j) == (start_before + size, start_after + size):
-                size += 1
-                continue
-            if size:
-                self._blocks.append(difflib.Match(start_before, start_after, size))
-            start_before, start_after, size = i, j, 1
-        self._blocks.append(difflib.Match(len(before), len(after), 0))
-
-    def get_matching_blocks(self) -> list[difflib.Match]:
-        """Return the aligned lines, and an empty block for the end."""
-        return self._blocks
-
-
-def _unified_diff(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
-    for group in _AlignedMatcher(before, after).get_grouped_opcodes():
-        yield f"@@ -{_range(group[0][1], group[-1][2])} +{_range(group[0][3], group[-1][4])} @@"
-        for tag, i1, i2, j1, j2 in group:
-            if tag == "equal":
-                yield from (f" {line}" for line in before[i1:i2])
-            else:
-                yield from (f"-{line}" for line in before[i1:i2])
-                yield from (f"+{line}" for line in after[j1:j2])
-
-
-def _range(start: int, stop: int) -> str:
-    length = stop - start
-    first = start + 1 if length else start  # an empty range begins at the line before it
-    return str(first) if length == 1 else f"{first},{length}"
 
 
 def _metrics(changes: Sequence[MetricChange]) -> Any:

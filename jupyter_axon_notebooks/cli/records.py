@@ -60,8 +60,6 @@ from .session import Session, with_session
 _MAX_LISTED = 5
 _RANKED_BY = "loss"
 _MAX_PARAMETER = 60
-#: Repairs that are listed for one imported file.
-_MAX_REPAIRS = 3
 
 
 @click.command()
@@ -222,9 +220,6 @@ def _header(
     yield "file deleted", local_time(deleted_at(notebook))
     yield "versions", repository.versions.count(notebook.id)
     yield "checkpoints", repository.checkpoints.count(notebook.id)
-    notes = axon.get("notes")
-    for remark in notes if isinstance(notes, list) else []:
-        yield "note", remark
 
 
 def _cells(cells: Sequence[NotebookCell]) -> Any:
@@ -310,15 +305,13 @@ def _checkpoints(newest: Sequence[NotebookCheckpoint], best: NotebookCheckpoint 
     "--json",
     "as_json",
     is_flag=True,
-    help="Print a JSON array of {file, id}, with {repaired} if something was repaired, or "
-    "{file, error}.",
+    help="Print a JSON array of {file, id} or {file, error}.",
 )
 def import_files(session: Session, files: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """Create a record from each notebook file, with its outputs, and print its id.
 
-    The records are not bound to the files: later changes of a file do not change its record. Errors
-    in a notebook that Jupyter can open are repaired in the record, and reported. A file that is not
-    a notebook is reported, and the other files are imported.
+    The records are not bound to the files: later changes of a file do not change its record. A file
+    that is not a notebook is reported, and the other files are imported.
     """
     if name is not None and len(files) > 1:
         raise click.UsageError("--name can be used with a single file only")
@@ -333,10 +326,6 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
     if as_json:
         write_json(results)
     for result in results:
-        if repairs := result.get("repaired"):
-            more = f"; and {len(repairs) - _MAX_REPAIRS} more" if repairs[_MAX_REPAIRS:] else ""
-            listed = "; ".join(repairs[:_MAX_REPAIRS]) + more
-            note(f"{result['file']}: imported with repairs: {listed}")
         if "id" in result and not as_json:
             write_line(result["id"] if len(files) == 1 else f"{result['id']}  {result['file']}")
     failed = [result for result in results if "error" in result]
@@ -359,8 +348,7 @@ def _import_file(
         metadata=mapped.metadata,
         status=mapped.status,
     )
-    repaired = {"repaired": mapped.notes} if mapped.notes else {}
-    return {"id": repository.create(new).id, **repaired}
+    return {"id": repository.create(new).id}
 
 
 def _import_error(error: AxonError | OSError) -> str:

@@ -57,7 +57,7 @@ class _ExportQuery(Record):
 
 
 def import_notebook(context: RequestContext) -> Response:
-    """Create a record; what is invalid in the notebook is repaired and noted in the record."""
+    """Create a record; what is invalid in the notebook is repaired in the record."""
     body = _Import.from_json(context.parse_body())
     try:
         mapped = map_notebook(read_for_import(body.content))

@@ -11,7 +11,6 @@ trusted after it, and no others.
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -21,7 +20,7 @@ from msgspec.structs import replace
 from tornado.web import HTTPError
 
 from ..errors import Conflict, InvalidData, NoSpace, NotFound, Stale
-from ..mapping import carry_trust, export_notebook, read_notebook
+from ..mapping import carry_trust, export_notebook, find_fault
 from ..records import (
     NewNotebook,
     NotebookCell,
@@ -207,10 +206,8 @@ def _new_content(context: RequestContext, new: NewNotebook) -> dict[str, Any]:
         new.cells or starter_cells(context.server.config.starter_templates()),
         new.metadata or starter_metadata(),
     )
-    try:
-        read_notebook(json.dumps(content), strict=True)
-    except InvalidData as error:
-        raise InvalidData("$.metadata.extra.nbformat", f"not a valid notebook: {error}") from None
+    if (fault := find_fault(content)) is not None:
+        raise InvalidData("$.metadata.extra.nbformat", f"not a valid notebook: {fault}")
     return content
 
 

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from .cell_ids import has_own_ids, is_valid_id
 from .cells import cell_status, notebook_status
-from .files import notebook_file_name, notebook_name, notebook_text, read_for_import, read_notebook
+from .files import (
+    find_fault,
+    notebook_file_name,
+    notebook_name,
+    notebook_text,
+    read_for_import,
+    read_notebook,
+)
 from .json_values import carry_trust, copy_json, is_same_json
 from .notebooks import MappedNotebook, detect_framework, export_notebook, map_notebook
 
@@ -21,6 +28,7 @@ __all__ = [
     "copy_json",
     "detect_framework",
     "export_notebook",
+    "find_fault",
     "has_own_ids",
     "is_same_json",
     "is_valid_id",

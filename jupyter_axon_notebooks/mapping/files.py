@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
 from ..errors import InvalidData, Unreadable
-from .cell_ids import derived_id
-from .json_values import MAX_DEPTH, canonical, copy_json
+from .cell_ids import derived_id, has_own_ids
+from .json_values import copy_json
 
 _NEWEST = 4
-
+#: The first minor version in which cells have ids.
+_FIRST_WITH_IDS = 5
 
 #: The most values in a file that is parsed: ``{},`` takes 25 times its length in memory.
 MAX_VALUES = 20_000_000
@@ -62,24 +62,16 @@ def notebook_name(path: str) -> str:
     return PurePath(path).stem
 
 
-def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
+def read_notebook(text: str | bytes) -> dict[str, Any]:
     """Return the version 4 content of a notebook file; older versions are upgraded.
 
     Minor versions of 4 are kept. The cells of an upgraded notebook get derived ids, the same each
     time.
 
-    Parameters
-    ----------
-    text : str or bytes
-        The file's text.
-    strict : bool
-        Accept only valid notebooks whose texts have no NUL and no half surrogate pairs, unrepaired.
-
     Raises
     ------
     InvalidData
-        If ``text`` is not JSON, not a notebook, or an old one that cannot be upgraded; with
-        ``strict``, for any invalid notebook. The error has the location.
+        If ``text`` is not JSON, not a notebook, or an old one that cannot be upgraded.
     Unreadable
         If it has more than :data:`MAX_VALUES` values, or more than :data:`MAX_PARTS` cells and
         outputs.
@@ -97,17 +89,9 @@ def read_notebook(text: str | bytes, *, strict: bool = False) -> dict[str, Any]:
     if not content.keys() & {"cells", "worksheets", "nbformat"}:
         raise InvalidData("$", "not a notebook: it has neither cells nor a format version")
     _check_parts(content)
-    if strict:
-        _check_texts(content)
-    # A notebook without a version is of version 1, which had no metadata, or a damaged newer one.
-    if "nbformat" in content or not content.keys() & {"metadata", "nbformat_minor"}:
-        major = content.get("nbformat", 1)
-        if type(major) is int and 1 <= major < _NEWEST:
-            content = _upgrade(content if strict else _fill_defaults(content), major)
-    if strict:
-        content, _ = canonical(content)
-        _check_ids(content)
-        _check_schema(content)
+    major = content.get("nbformat")
+    if type(major) is int and 1 <= major < _NEWEST:
+        content = _upgrade(_fill_defaults(content), major)
     return dict(content)
 
 
@@ -172,16 +156,13 @@ def _upgrade(content: dict[str, Any], major: int) -> dict[str, Any]:
     minor = content.get("nbformat_minor", 0)
     if type(minor) is not int:
         raise InvalidData("$.nbformat_minor", "expected a whole number")
-    if major == 1 and not _has_known_cells(content):
-        raise InvalidData(
-            "$.cells", "cannot be upgraded from version 1: a cell is neither code nor text"
-        )
     try:
         notebook = nbformat.versions[major].to_notebook_json(content, minor=minor)
         upgraded: dict[str, Any] = copy_json(nbformat.convert(notebook, _NEWEST))
     except (
         AttributeError,
         KeyError,
+        NameError,
         RecursionError,
         TypeError,
         ValueError,
@@ -197,98 +178,25 @@ def _upgrade(content: dict[str, Any], major: int) -> dict[str, Any]:
     return upgraded
 
 
-def _has_known_cells(content: dict[str, Any]) -> bool:
-    """Return whether nbformat can upgrade these version 1 cells; it drops unknown ones."""
-    cells = content.get("cells")
-    return isinstance(cells, list) and all(
-        isinstance(cell, dict) and cell.get("cell_type") in ("code", "text") for cell in cells
-    )
-
-
-def _check_texts(content: dict[str, Any]) -> None:
-    """Refuse text that stores and encoders cannot carry."""
-    waiting: list[tuple[Any, str, int]] = [(content, "$", 1)]
-    while waiting:
-        value, place, depth = waiting.pop()
-        if isinstance(value, str):
-            if "\0" in value:
-                raise InvalidData(place, "holds a NUL character")
-            if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-                raise InvalidData(place, "holds half a surrogate pair")
-        elif isinstance(value, (dict, list)):
-            if depth > MAX_DEPTH:
-                raise InvalidData(place[:_LONGEST_REASON], f"nested deeper than {MAX_DEPTH} levels")
-            waiting.extend(_iter_values(value, place, depth + 1))
-
-
-def _iter_values(
-    value: dict[str, Any] | list[Any], place: str, depth: int
-) -> Iterator[tuple[Any, str, int]]:
-    if isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield inner, f"{place}[{index}]"[:_LONGEST_REASON], depth
-    else:
-        for key, inner in value.items():
-            yield key, f"{place} (a key)", depth
-            yield inner, f"{place}.{key[:_LONGEST_REASON]}"[:_LONGEST_REASON], depth
-
-
-def _check_ids(content: dict[str, Any]) -> None:
-    """Refuse missing and repeated ids, which nbformat's validation would repair in place."""
-    version = content.get("nbformat"), content.get("nbformat_minor")
-    if version[0] != _NEWEST or type(version[1]) is not int or version[1] < 5:
-        return
-    cells = content.get("cells")
-    seen: dict[str, int] = {}
-    for index, cell in enumerate(cells if isinstance(cells, list) else []):
-        if not isinstance(cell, dict):
-            continue  # refused by the schema
-        if "id" not in cell:
-            raise InvalidData(f"$.cells[{index}].id", "required, but missing")
-        cell_id = cell["id"]
-        if isinstance(cell_id, str) and seen.setdefault(cell_id, index) != index:
-            reason = f"{cell_id[:80]!r} is already the id of cell {seen[cell_id]}"
-            raise InvalidData(f"$.cells[{index}].id", reason)
-
-
-def _check_schema(content: dict[str, Any]) -> None:
+def find_fault(content: dict[str, Any]) -> str | None:
+    """Return why version 4 content is not a valid notebook, with the location; None if it is."""
     from nbformat.validator import ValidationError, get_validator
 
-    major, minor = content.get("nbformat"), content.get("nbformat_minor")
-    if type(major) is not int or major != _NEWEST:
-        raise InvalidData("$.nbformat", f"expected a whole number from 1 to {_NEWEST}")
-    if type(minor) is not int or minor < 0:
-        raise InvalidData("$.nbformat_minor", "expected a whole number of at least 0")
+    minor = content.get("nbformat_minor")
+    if content.get("nbformat") != _NEWEST or type(minor) is not int or minor < 0:
+        return "$.nbformat: expected version 4"
+    if minor >= _FIRST_WITH_IDS and not has_own_ids(content):
+        return "$.cells: an id is missing, invalid or repeated"
     try:
-        get_validator(major, minor).validate(content)
-    except ValidationError:
-        raise _find_schema_error(content, minor) from None
-
-
-def _find_schema_error(content: dict[str, Any], minor: int) -> InvalidData:
-    """Return the first schema error with its location, which the fast validator lacks."""
-    from nbformat.validator import get_validator
-
-    validator = get_validator(_NEWEST, minor, name="jsonschema")
-    error: Any = next(validator.iter_errors(content), None)
-    if error is None:
-        return InvalidData("$", "not a valid notebook")
-    while error.validator == "oneOf" and error.context:
-        error = _pick_error(error.context)
-    place = "$" + "".join(
-        f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path
-    )
-    return InvalidData(place[:_LONGEST_REASON], error.message[:_LONGEST_REASON])
-
-
-def _pick_error(errors: list[Any]) -> Any:
-    """Return one of the errors of the alternative that the value's type names."""
-    others = {
-        error.schema_path[0]
-        for error in errors
-        if error.path and error.path[-1] in ("cell_type", "output_type")
-    }
-    return next((error for error in errors if error.schema_path[0] not in others), errors[0])
+        json.dumps(content, ensure_ascii=False).encode()
+        get_validator(_NEWEST, minor).validate(content)
+    except UnicodeEncodeError:
+        return "$: a text holds half a surrogate pair"
+    except ValidationError:  # from the fast validator, without the location
+        validator = get_validator(_NEWEST, minor, name="jsonschema")
+        error: Any = next(validator.iter_errors(content))
+        return f"{error.json_path}: {error.message}"[:_LONGEST_REASON]
+    return None
 
 
 def _json_kind(value: Any) -> str:

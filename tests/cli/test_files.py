@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -57,32 +56,6 @@ def test_a_file_that_is_no_notebook_is_named_and_the_others_are_imported(
     assert f"{files[1]}: not a valid notebook: not JSON" in ran.stderr
     assert f"{files[2]}: No such file or directory\n2 of 4 files were not imported." in ran.stderr
     assert {one["name"] for one in axon("list", "--json").json} == {"a", "b"}
-
-
-_CODE = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": [], "execution_count": None}
-
-
-@pytest.mark.parametrize(
-    ("cells", "repaired"),
-    [
-        ([_CODE], "$.cells: no id in cell 0; recorded with made ids"),
-        ([{**_CODE, "id": "a"}] * 2, "$.cells[1].id: 'a' is already the id of cell 0; recorded as"),
-        ([{**_CODE, "id": "a b"}], "$.cells[0].id: 'a b' is not a valid cell id; recorded as"),
-        ([{**_CODE, "id": "a", "outputs": 1}], "$.cells[0].outputs: not a list; recorded as empty"),
-    ],
-)
-def test_what_jupyter_opens_is_imported_and_its_repairs_are_said_in_one_line(
-    axon: Axon, tmp_path: Path, cells: list[Any], repaired: str
-) -> None:
-    file = write(tmp_path / "a.ipynb", cells=cells)
-    ran = axon("import", file)
-    assert ran.exit_code == 0
-    [line] = ran.stderr.splitlines()
-    assert line.startswith(f"{file}: imported with repairs: {repaired}")
-    record = axon("show", ran.stdout.strip(), "--json").json
-    assert [cell["source"] for cell in record["cells"]] == [cell["source"] for cell in cells]
-    [result] = axon("import", file, "--json").json
-    assert result["repaired"][0].startswith(repaired)
 
 
 def test_an_import_belongs_to_whoever_imports_and_is_bound_to_no_file(

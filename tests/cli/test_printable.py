@@ -32,7 +32,6 @@ def ids(records: NotebookRepository, tmp_path: Path) -> tuple[str, str, str]:
                 kernel=HOSTILE,
                 framework=HOSTILE,
                 tags=[HOSTILE],
-                extra={"axon": {"notes": [HOSTILE]}},
             ),
             model_id=HOSTILE,
         )

@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 import pytest
 
-from jupyter_axon_notebooks.alignment import align
 from jupyter_axon_notebooks.cli.provenance import _cell_diff as source_diff
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.handlers.requests import Page, parse_object, parse_query
 from jupyter_axon_notebooks.mapping import (
     detect_framework,
     export_notebook,
+    find_fault,
     map_notebook,
     notebook_file_name,
     notebook_text,
@@ -38,6 +38,7 @@ from jupyter_axon_notebooks.records import (
     CellStatus,
     Moment,
     NotebookCell,
+    NotebookMetadata,
 )
 from jupyter_axon_notebooks.repository.diff import diff_cells, match_ids
 from jupyter_axon_notebooks.repository.flags import SavedCells, find_flags
@@ -115,7 +116,6 @@ def check_notebook(text: str) -> None:
     mapped = map_notebook(content)
     again = map_notebook(content, previous=mapped.cells)
     assert [one.id for one in again.cells] == [one.id for one in mapped.cells]
-    assert sum(map(len, mapped.notes)) < 5000
     assert export_notebook(mapped.cells, mapped.metadata)["cells"][0]["id"] == text
 
 
@@ -127,7 +127,8 @@ def check_file(text: str) -> None:
     ):
         for written in (json.dumps(content), notebook_text(content)):
             with contextlib.suppress(InvalidData):
-                read_notebook(written, strict=True)
+                read_notebook(written)
+    find_fault(export_notebook([NotebookCell(id="a", source=text)], NotebookMetadata()))
     with contextlib.suppress(InvalidData):
         read_notebook(text)
 
@@ -150,8 +151,6 @@ def check_diff(text: str) -> None:
     one, other = NotebookCell(id="a", source=text), NotebookCell(id="b", source=text + "\n")
     changes = diff_cells(match_ids([one], [other]), [other])
     assert [change.change for change in changes] == ["changed"]
-    lines = text[:LENGTH].splitlines()
-    assert len(align(lines, lines[::-1])) <= len(lines)
     source_diff(
         CellChange(cell_id=text, change="changed", before=text[:LENGTH], after=text[5:LENGTH])
     )

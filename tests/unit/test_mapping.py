@@ -19,6 +19,7 @@ from jupyter_axon_notebooks.mapping import (
     MappedNotebook,
     detect_framework,
     export_notebook,
+    find_fault,
     has_own_ids,
     map_notebook,
     notebook_status,
@@ -165,7 +166,6 @@ def test_a_code_cell_becomes_a_record_with_its_outputs() -> None:
             ],
         )
     ]
-    assert mapped.notes == []
     assert mapped.status is NotebookStatus.FAILED
 
 
@@ -194,18 +194,14 @@ def test_a_cell_of_another_type_is_recorded_as_markdown_and_exported_unchanged(
     mapped = map_notebook(content)
     [cell] = mapped.cells
     assert (cell.cell_type, cell.nbformat_type, cell.source) == (CellType.MARKDOWN, cell_type, "a")
-    assert mapped.notes == []
     assert round_trip(content) == content
 
 
-def test_a_too_large_execution_count_is_noted_and_exported_unchanged() -> None:
+def test_a_too_large_execution_count_is_exported_unchanged() -> None:
     content = notebook(code(id="a", execution_count=2**32))
     mapped = map_notebook(content)
     assert mapped.cells[0].execution_count is None
     assert mapped.cells[0].status is CellStatus.COMPLETED
-    assert mapped.notes == [
-        "$.cells[0].execution_count: not a whole number from 0 to 4294967295; left out"
-    ]
     assert round_trip(content) == content
 
 
@@ -327,7 +323,6 @@ def test_generated_ids_are_stable_and_not_exported() -> None:
     mapped = map_notebook(content)
     assert cell_ids(mapped) == cell_ids(map_notebook(content))
     assert len(set(cell_ids(mapped))) == 4
-    assert mapped.notes == []
     assert round_trip(content) == content
     assert is_valid(export_notebook(mapped.cells, NotebookMetadata()))
 
@@ -347,7 +342,6 @@ def sources(*texts: str) -> dict[str, Any]:
         ("a b c", "a x c", "0 1 2"),
         ("a b c", "x b y", "0 1 2"),
         ("a b c", "a #x y c", "0 - 1 2"),
-        ("a b c", "a #x c", "0 1 2"),
         ("a a a", "a a", "0 1"),
         ("a b", "x y b z", "0 - 1 -"),
         ("a b c d", "a x y d", "0 1 2 3"),
@@ -374,13 +368,11 @@ def test_kept_ids_are_unique_and_stable(before: list[str], after: list[str]) -> 
     assert cell_ids(map_notebook(sources(*after), previous=current.cells)) == cell_ids(current)
 
 
-def test_a_missing_id_is_noted_and_exported_as_missing() -> None:
+def test_a_missing_id_is_exported_as_missing() -> None:
     content = notebook(code(id="a"), code(), code("y"))
     mapped = map_notebook(content)
     assert cell_ids(mapped)[0] == "a"
     assert len(set(cell_ids(mapped))) == 3
-    assert mapped.notes == ["$.cells: no id in cell 1, 2; recorded with made ids"]
-    assert mapped.metadata.extra["axon"] == {"notes": mapped.notes}
     assert round_trip(content) == content
 
 
@@ -389,9 +381,6 @@ def test_the_first_of_two_cells_with_one_id_keeps_it() -> None:
     mapped = map_notebook(content)
     assert cell_ids(mapped)[0] == "a"
     assert cell_ids(mapped)[1] != "a"
-    assert mapped.notes == [
-        f"$.cells[1].id: 'a' is already the id of cell 0; recorded as {cell_ids(mapped)[1]!r}"
-    ]
     again = map_notebook(notebook(code("x", id="a"), code("z", id="a")), previous=mapped.cells)
     assert cell_ids(again) == cell_ids(mapped)
     assert round_trip(content) == content
@@ -424,23 +413,17 @@ def test_any_notebook_can_be_recorded(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "note"),
+    "content",
     [
-        (notebook("text"), "$.cells[0]: not an object; recorded as a raw cell"),
-        (notebook(markdown(metadata=[])), "$.cells[0].metadata: not an object; recorded as empty"),
-        (notebook(code(outputs={})), "$.cells[0].outputs: not a list; recorded as empty"),
-        (
-            notebook(code(outputs=["a"])),
-            "$.cells[0].outputs[0]: not an object; recorded as an output of unknown type",
-        ),
-        (notebook(minor=None), "$.nbformat_minor: not a number; cells are taken to have no ids"),
-        ({**notebook(), "cells": {"a": 1}}, "$.cells: not a list; recorded as empty"),
+        notebook("text"),
+        notebook(markdown(metadata=[])),
+        notebook(code(outputs={})),
+        notebook(code(outputs=["a"])),
+        notebook(minor=None),
+        {**notebook(), "cells": {"a": 1}},
     ],
 )
-def test_invalid_parts_are_noted_and_exported_unchanged(content: dict[str, Any], note: str) -> None:
-    mapped = map_notebook(content)
-    assert note in mapped.notes
-    assert mapped.metadata.extra["axon"]["notes"] == mapped.notes
+def test_invalid_parts_are_exported_unchanged(content: dict[str, Any]) -> None:
     assert round_trip(content) == content
 
 
@@ -451,15 +434,14 @@ def nested(depth: int) -> Any:
     return value
 
 
-def test_too_deep_nesting_is_cut_and_noted() -> None:
+def test_too_deep_nesting_is_cut() -> None:
     lists: Any = []
     for _ in range(100_000):
         lists = [lists]
     for deep in (nested(100_000), lists):
         mapped = map_notebook(notebook(metadata={"deep": deep}))
-        assert mapped.notes == ["$: what is nested deeper than 200 levels is recorded as null"]
+        assert len(json.dumps(mapped.metadata.to_json())) < 2000
     deep = notebook(metadata={"deep": nested(198)})
-    assert map_notebook(deep).notes == []
     assert round_trip(deep) == deep
 
 
@@ -471,7 +453,6 @@ def test_a_file_is_read_from_text_and_from_bytes() -> None:
     assert read_notebook(text) == read_notebook(text.encode()) == json.loads(text)
 
 
-@pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -486,76 +467,51 @@ def test_a_file_is_read_from_text_and_from_bytes() -> None:
         ('{"cells": [], "nbformat": ' + "1" * 5000 + "}", "not JSON"),
     ],
 )
-def test_text_that_is_not_a_notebook_is_rejected(
-    text: str | bytes, reason: str, strict: bool
-) -> None:
+def test_text_that_is_not_a_notebook_is_rejected(text: str | bytes, reason: str) -> None:
     with pytest.raises(InvalidData) as raised:
-        read_notebook(text, strict=strict)
+        read_notebook(text)
     assert raised.value.path == "$"
     assert raised.value.reason.startswith(reason)
 
 
 @pytest.mark.parametrize(
-    ("content", "path", "reason"),
+    ("content", "fault"),
     [
-        (notebook(code(id="a"), code()), "$.cells[1].id", "required, but missing"),
-        (notebook(code(id="a"), code(id="a")), "$.cells[1].id", "'a' is already the id of cell 0"),
-        (notebook(code(id="a/b")), "$.cells[0].id", "does not match"),
-        (notebook(markdown("\0", id="a")), "$.cells[0].source", "holds a NUL character"),
-        (notebook(metadata={"\ud800": 1}), "$.metadata (a key)", "holds half a surrogate pair"),
-        (
-            notebook(code(id="a", execution_count=-1)),
-            "$.cells[0].execution_count",
-            "-1 is less than the minimum",
-        ),
-        (notebook(markdown(id="a", new=1)), "$.cells[0]", "Additional properties are not allowed"),
-        (notebook(minor="5"), "$.nbformat_minor", "expected a whole number"),
-        ({**notebook(), "nbformat": 5}, "$.nbformat", "expected a whole number from 1 to 4"),
-        ({**notebook(), "cells": None}, "$.cells", "None is not of type 'array'"),
-        (notebook(metadata={"deep": nested(250)}), None, "nested deeper than 200 levels"),
+        (notebook(code(id="a"), code()), "$.cells: an id is missing, invalid or repeated"),
+        (notebook(code(id="a"), code(id="a")), "$.cells: an id is missing, invalid or repeated"),
+        (notebook(metadata={"\ud800": 1}), "$: a text holds half a surrogate pair"),
+        (notebook(code(id="a", execution_count=-1)), "$.cells[0]: {"),
+        (notebook(markdown(id="a", new=1)), "$.cells[0]: {"),
+        (notebook(minor="5"), "$.nbformat: expected version 4"),
+        ({**notebook(), "nbformat": 5}, "$.nbformat: expected version 4"),
+        ({**notebook(minor=4), "cells": None}, "$.cells: None is not of type 'array'"),
     ],
 )
-def test_strict_reading_names_the_invalid_part(content: Any, path: str, reason: str) -> None:
-    with pytest.raises(InvalidData) as raised:
-        read_notebook(json.dumps(content), strict=True)
-    if path is not None:
-        assert raised.value.path == path
-    assert reason in raised.value.reason
-    assert len(str(raised.value)) < 500
-    assert isinstance(map_notebook(read_notebook(json.dumps(content))), MappedNotebook)
+def test_the_fault_of_an_invalid_notebook_is_named(content: Any, fault: str) -> None:
+    assert find_fault(content).startswith(fault)
 
 
 @given(broken_notebooks | valid_notebooks())
-def test_strict_reading_accepts_only_valid_notebooks(content: dict[str, Any]) -> None:
-    text = json.dumps(content)
-    try:
-        read = read_notebook(text, strict=True)
-    except InvalidData:
-        return
-    assert is_valid(read)
-    if content.get("nbformat") == 4:
-        assert exactly(read) == exactly(nbformat.reads(text, as_version=4))
+def test_a_notebook_without_a_fault_is_valid(content: dict[str, Any]) -> None:
+    assert find_fault(content) is not None or is_valid(content)
 
 
 @pytest.mark.parametrize("name", ["test2", "test3", "test3_no_min_version"])
 def test_an_old_notebook_is_upgraded_as_nbformat_does(name: str) -> None:
     text = corpus_text(f"nbformat/{name}.ipynb")
     content = read_notebook(text)
-    assert content == read_notebook(text, strict=True) | {"metadata": content["metadata"]}
     assert is_valid(content)
     reference = nbformat.reads(text, as_version=4)
     for cell, upgraded in zip(content["cells"], reference["cells"], strict=True):
         assert {**cell, "id": ""} == {**upgraded, "id": ""}
 
 
-@given(broken_notebooks, st.integers(1, 3), st.booleans())
-def test_any_old_notebook_is_upgraded_or_rejected(
-    content: dict[str, Any], version: int, strict: bool
-) -> None:
+@given(broken_notebooks, st.integers(1, 3))
+def test_any_old_notebook_is_upgraded_or_rejected(content: dict[str, Any], version: int) -> None:
     cells = content.get("cells")
     text = json.dumps({**content, "nbformat": version, "worksheets": [{"cells": cells}]})
     try:
-        read = read_notebook(text, strict=strict)
+        read = read_notebook(text)
     except InvalidData:
         return
     assert isinstance(map_notebook(read), MappedNotebook)
