@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.engines import ENGINES, new_url, store, store_url
+from support.engines import ON_DISK, new_url, store, store_url
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
@@ -19,7 +19,7 @@ def repository(store: Store) -> NotebookRepository:
     return NotebookRepository(store)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ON_DISK)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store to load into."""
     (tmp_path / "target").mkdir()

@@ -15,6 +15,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states.notes import write_note
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
+from jupyter_axon_notebooks.store.sqlite import health
 
 from .conftest import USER, Axon, repository, tree
 
@@ -177,7 +178,10 @@ def test_start_over_moves_a_damaged_store_aside_and_creates_a_new_one(
 
 
 @pytest.mark.parametrize("how", ["a lock", "a folder"])
-def test_start_over_leaves_what_it_cannot_examine(axon: Axon, db: Path, how: str) -> None:
+def test_start_over_leaves_what_it_cannot_examine(
+    axon: Axon, db: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(health, "_TIMEOUT", 0.1)
     with repository(db) as records:
         records.create(new_notebook(name="train"))
     with closing(sqlite3.connect(db, isolation_level=None)) as other:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engines import ENGINES, new_url, store, store_url
+from support.engines import ENGINES, new_url, store
 
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.schema import COLLECTIONS, Collection, Field
 
-__all__ = ["store", "store_url"]  # fixtures
+__all__ = ["store"]  # a fixture
 
 THINGS = Collection(
     "things",
@@ -35,6 +35,11 @@ def things_store(
     store = Store(url, (*COLLECTIONS, THINGS, OTHERS))
     yield store
     store.close()
+
+
+@pytest.fixture(params=ENGINES)
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return new_url(request.param, tmp_path, empty=False)
 
 
 @pytest.fixture

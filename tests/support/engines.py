@@ -1,7 +1,8 @@
 """The engines that stores are tested on.
 
-Tests with the fixtures ``store`` or ``store_url`` run on all of :data:`ENGINES`. The PostgreSQL
-server is started for the first test that needs it and removed after the last.
+Tests with the fixtures ``store`` or ``store_url`` run on :data:`ON_DISK`, and those of
+``tests/store`` on all of :data:`ENGINES`. The PostgreSQL server is started for the first test that
+needs it and removed after the last.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def new_url(engine: str, folder: Path, *, empty: bool = True) -> str:
     return "memory://" if engine == "memory" else f"sqlite:///{folder}/axon.db"
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ON_DISK)
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return new_url(request.param, tmp_path, empty=False)
 

@@ -48,14 +48,26 @@ LOG = logging.getLogger("test")
 DIGEST = "0" * 64
 
 
+@pytest.fixture
+def trained(repository_of: OpenRepository) -> tuple[str, str]:
+    """The ids of a notebook of alice and one of bob, each with a run and a checkpoint."""
+    return (
+        create_trained_notebook(repository_of("alice"), "alice")[0],
+        create_trained_notebook(repository_of("bob_role"), "bob")[0],
+    )
+
+
+def rejected() -> Any:
+    """Expect that row-level security rejects a statement."""
+    return pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
+
+
 def test_a_role_sees_the_records_of_its_user_and_an_admin_all(
     repository_of: OpenRepository,
+    trained: tuple[str, str],
 ) -> None:
     alice, bob, boss = repository_of("alice"), repository_of("bob_role"), repository_of("boss")
-    of_alice, of_bob = (
-        create_trained_notebook(alice, "alice")[0],
-        create_trained_notebook(bob, "bob")[0],
-    )
+    of_alice, of_bob = trained
     assert [n.id for n in alice.list_all()] == [of_alice]
     assert [n.id for n in bob.list_all()] == [of_bob]
     assert {n.id for n in boss.list_all()} == {of_alice, of_bob}
@@ -83,12 +95,9 @@ def test_records_of_others_are_not_found(repository_of: OpenRepository) -> None:
     assert alice.get_checkpoint(checkpoint_id) is not None
 
 
-def test_provenance_is_not_shared(repository_of: OpenRepository) -> None:
+def test_provenance_is_not_shared(repository_of: OpenRepository, trained: tuple[str, str]) -> None:
     alice, bob = repository_of("alice"), repository_of("bob_role")
-    (notebook_id, _), (of_bob, _) = (
-        create_trained_notebook(alice, "alice"),
-        create_trained_notebook(bob, "bob"),
-    )
+    notebook_id, of_bob = trained
     executed, environment = [ExecutedCell(source="secret = 1")], Environment(python="3.11")
     provenance_id = alice.provenance.add(notebook_id, executed, environment)
     made = alice.create_checkpoint(
@@ -114,10 +123,9 @@ def test_a_user_cannot_create_a_record_for_another(repository_of: OpenRepository
 
 @pytest.mark.parametrize("table", ["axonml_notebooks", *NOTEBOOK_TABLES])
 def test_sql_neither_reads_nor_changes_rows_of_others(
-    shared: SharedDatabase, repository_of: OpenRepository, table: str
+    shared: SharedDatabase, trained: tuple[str, str], table: str
 ) -> None:
-    notebook_id, _ = create_trained_notebook(repository_of("alice"), "alice")
-    of_bob, _ = create_trained_notebook(repository_of("bob_role"), "bob")
+    notebook_id, of_bob = trained
     key = "id" if table == "axonml_notebooks" else "notebook_id"
     with closing(shared.sql("postgres")) as owner, closing(shared.sql("bob_role")) as bob:
         if table == "axonml_provenance":
@@ -149,12 +157,9 @@ def test_sql_neither_reads_nor_changes_rows_of_others(
 
 @pytest.mark.parametrize("table", NOTEBOOK_TABLES)
 def test_rows_cannot_be_added_to_a_notebook_of_another(
-    shared: SharedDatabase, repository_of: OpenRepository, table: str
+    shared: SharedDatabase, trained: tuple[str, str], table: str
 ) -> None:
-    of_alice, of_bob = (
-        create_trained_notebook(repository_of("alice"), "alice")[0],
-        create_trained_notebook(repository_of("bob_role"), "bob")[0],
-    )
+    of_alice, of_bob = trained
     values: dict[str, Any] = {"id": f"{of_bob}/{DIGEST}", "document": "{}", "notebook_id": of_alice}
     if table == "axonml_metrics":
         values = {
@@ -166,11 +171,11 @@ def test_rows_cannot_be_added_to_a_notebook_of_another(
         }
     names, holes = ", ".join(values), ", ".join(f"%({name})s" for name in values)
     with closing(shared.sql("bob_role")) as bob:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        with rejected():
             bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", values)
         own = {**values, "notebook_id": of_bob, "document": document_in(of_bob)}
         bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", own)
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        with rejected():
             bob.execute(f"UPDATE {table} SET notebook_id = %s", [of_alice])
 
 
@@ -192,11 +197,11 @@ def test_a_notebook_document_must_agree_with_its_columns(
 ) -> None:
     insert = "INSERT INTO axonml_notebooks (id, document, user_id) VALUES ('forged', %s, 'bob')"
     with closing(shared.sql("bob_role")) as bob:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        with rejected():
             bob.execute(insert, [encode(document)])
         # Readers use the last of two fields of the same name.
         bob.execute(insert, ['{"user_id":"alice","id":"forged","user_id":"bob"}'])
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        with rejected():
             bob.execute("UPDATE axonml_notebooks SET document = %s", [encode(document)])
     with closing(shared.sql("postgres")) as owner:
         [stored] = owner.execute("SELECT document FROM axonml_notebooks").fetchone() or ()
@@ -214,16 +219,13 @@ def test_a_notebook_document_must_agree_with_its_columns(
     ],
 )
 def test_a_document_must_name_its_notebook(
-    shared: SharedDatabase, repository_of: OpenRepository, table: str
+    shared: SharedDatabase, trained: tuple[str, str], table: str
 ) -> None:
-    of_alice, of_bob = (
-        create_trained_notebook(repository_of("alice"), "alice")[0],
-        create_trained_notebook(repository_of("bob_role"), "bob")[0],
-    )
+    of_alice, of_bob = trained
     insert = f"INSERT INTO {table} (id, document, notebook_id) VALUES (%s, %s, %s)"
     with closing(shared.sql("bob_role")) as bob:
         for forged in (document_in(of_alice), document_in(of_bob)[:-1], "}", ""):
-            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            with rejected():
                 bob.execute(insert, [f"{of_bob}/{DIGEST}", forged, of_bob])
         bob.execute(insert, [f"{of_bob}/{DIGEST}", document_in(of_bob), of_bob])
 
@@ -254,50 +256,43 @@ def test_a_record_cannot_be_given_to_another_user(
     shared: SharedDatabase, repository_of: OpenRepository
 ) -> None:
     create_trained_notebook(repository_of("bob_role"), "bob")
-    handing_over = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
-    with closing(shared.sql("bob_role")) as bob, handing_over:
+    with closing(shared.sql("bob_role")) as bob, rejected():
         bob.execute("UPDATE axonml_notebooks SET user_id = 'alice'")
 
 
 def test_predictable_ids_of_contents_cannot_be_occupied(
-    shared: SharedDatabase, repository_of: OpenRepository
+    shared: SharedDatabase, repository_of: OpenRepository, trained: tuple[str, str]
 ) -> None:
-    alice, bob_repository = repository_of("alice"), repository_of("bob_role")
-    notebook_id, _ = create_trained_notebook(alice, "alice")
-    own, _ = create_trained_notebook(bob_repository, "bob")
+    alice = repository_of("alice")
+    notebook_id, own = trained
     cells = [NotebookCell(id="c", source="import torch")]
-    rejected = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
     with closing(shared.sql("bob_role")) as bob:
         for digest in split(cells, NotebookMetadata()).contents:
             row = [content_id(notebook_id, digest), own]
-            with rejected:
+            with rejected():
                 bob.execute(
                     "INSERT INTO axonml_contents (id, document, notebook_id) VALUES (%s, '{}', %s)",
                     row,
                 )
-            with rejected:
+            with rejected():
                 bob.execute("UPDATE axonml_contents SET id = %s WHERE notebook_id = %s", row)
     assert alice.update(notebook_id, UpdateNotebook(cells=cells)).cells == cells
 
 
 def test_runs_of_two_users_may_share_an_id(
-    shared: SharedDatabase, repository_of: OpenRepository
+    shared: SharedDatabase, repository_of: OpenRepository, trained: tuple[str, str]
 ) -> None:
     alice, bob = repository_of("alice"), repository_of("bob_role")
-    (of_alice, _), (of_bob, _) = (
-        create_trained_notebook(alice, "alice"),
-        create_trained_notebook(bob, "bob"),
-    )
+    of_alice, of_bob = trained
     row = [run_key(of_alice, "baseline"), document_in(of_bob), of_bob]
-    rejected = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
     with closing(shared.sql("bob_role")) as sql:
-        with rejected:
+        with rejected():
             sql.execute(
                 "INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", row
             )
         # Neither with a notebook whose id is a prefix of hers.
         bob.create(NewNotebook(id=of_alice[:8], user_id="bob", name="near"))
-        with rejected:
+        with rejected():
             row[1:] = document_in(of_alice[:8]), of_alice[:8]
             sql.execute(
                 "INSERT INTO axonml_runs (id, document, notebook_id) VALUES (%s, %s, %s)", row
