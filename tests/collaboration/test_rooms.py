@@ -12,10 +12,8 @@ from typing import Any
 import nbformat
 import pytest
 from support.collaboration import (
-    NORMAL_ACTIONS,
     Rooms,
     append_cell,
-    get_embedded_id,
     get_sources,
     wait_until,
 )
@@ -55,28 +53,6 @@ async def test_cells_of_an_open_notebook_are_not_changed_by_rest(
         assert file.read_bytes() == before
         assert get_sources(document) == ["one"]
         assert (await axon.get(path)).json["cells"] == notebook["cells"]
-
-
-async def test_fields_outside_the_file_are_changed_while_it_is_open(
-    axon: Client, rooms: Rooms, write_notebook: Write
-) -> None:
-    file = write_notebook("n.ipynb", "one")
-    path = f"/notebooks/{(await sync(axon, 'n.ipynb'))['id']}"
-    async with rooms.join("n.ipynb"):
-        before = file.read_bytes()
-        fields = {
-            "name": "renamed",
-            "description": "described",
-            "status": "stopped",
-            "model_id": "model",
-            "dataset_id": "dataset",
-            "tags": ["tag"],
-        }
-        assert (await axon.put(path, fields)).status == 200
-        stored = (await axon.get(path)).json
-        stored["tags"] = stored["metadata"]["tags"]
-        assert {name: stored[name] for name in fields} == fields
-        assert file.read_bytes() == before
 
 
 async def test_cells_are_changed_after_the_room_is_deleted(
@@ -157,36 +133,6 @@ async def test_concurrent_edits_of_two_users_are_all_recorded(
             == get_sources(ada)
             == get_sources(bob)
         )
-    assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
-
-
-async def test_the_embedded_id_is_kept_and_the_room_sees_no_foreign_changes(
-    axon: Client, rooms: Rooms, write_notebook: Write
-) -> None:
-    file = write_notebook("n.ipynb", "start")
-    id = (await sync(axon, "n.ipynb"))["id"]
-    expected = ["start"]
-    embedded_ids = set()
-    async with AsyncExitStack() as users:
-        ada, bob = [await users.enter_async_context(rooms.join("n.ipynb")) for _ in range(2)]
-        for n in range(8):
-            document = (ada, bob)[n % 2]
-            save = rooms.next_save()
-            append_cell(document, str(n))
-            expected.append(str(n))
-            await save
-            assert (await recorded_sources(axon, id)) == expected == saved_sources(file)
-            embedded_ids.add(get_embedded_id(file))
-
-            async def is_same() -> bool:
-                await axon.get(f"/notebooks/{id}")
-                return get_sources(ada) == get_sources(bob)
-
-            await wait_until(is_same)
-    assert len(embedded_ids) == 1
-    assert None not in embedded_ids
-    assert {event.get("action") for event in rooms.events} <= NORMAL_ACTIONS
-    assert {event["level"] for event in rooms.events} == {"INFO"}
     assert (await axon.get("/notebooks")).headers["X-Total-Count"] == "1"
 
 

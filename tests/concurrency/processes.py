@@ -15,7 +15,6 @@ from support.sites import OpenSite, Site
 
 from .workload import (
     COUNTERS,
-    ORIGIN,
     SAVED,
     SHARED,
     SLOW,
@@ -100,7 +99,6 @@ def check(site: Site, logs: Sequence[Log]) -> None:
         _check_shared(opened, logs)
         _check_saved(opened, logs)
         _check_checkpoints(opened, logs)
-        _check_notebooks(opened, logs)
 
 
 def _merge(logs: Sequence[Log], name: str) -> dict[str, Any]:
@@ -151,11 +149,3 @@ def _check_checkpoints(opened: OpenSite, logs: Sequence[Log]) -> None:
         file.parent.name: file.read_bytes() for file in root.glob("*/*/*") if file.name[0] != "."
     }
     assert {id: hashlib.sha256(content).hexdigest() for id, content in files.items()} == digests
-
-
-def _check_notebooks(opened: OpenSite, logs: Sequence[Log]) -> None:
-    created = [id for log in logs for id in log.notebooks]
-    listed = [summary.id for summary in opened.repository.list_all()]
-    assert sorted(listed) == sorted([SHARED, *SAVED, SLOW, *created])
-    paths = [binding.path for binding in opened.repository.bindings.list(ORIGIN)]
-    assert len(paths) == len(set(paths))

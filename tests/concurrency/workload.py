@@ -31,13 +31,11 @@ SLOW = "saved-slowly"
 #: Cells of the shared notebook that hold a number. The first is incremented atomically, the second
 #: with optimistic locking.
 COUNTERS = ("count", "checked")
-#: The run to which all workers add checkpoints, and the paths to which all bind their notebooks.
+#: The run to which all workers add checkpoints.
 RUN = "the run"
-ORIGIN = "an origin"
-PATHS = [f"/{number}.ipynb" for number in range(8)]
 #: The number of versions that the collector keeps of each notebook.
 VERSIONS = 5
-#: A worker keeps at most so many cells, checkpoints and notebooks of its own.
+#: A worker keeps at most so many cells and checkpoints of its own.
 _KEPT = 4
 _LARGE_OUTPUT = 1500
 
@@ -62,42 +60,24 @@ class Save:
 
 @dataclass
 class Log:
-    """The acknowledged operations of one process.
+    """The acknowledged operations of one process, and the duration of its work."""
 
-    Attributes
-    ----------
-    operations : int
-        The number of calls that returned, refusals included.
-    seconds, longest : float
-        The duration of the work and of its longest call.
-    increments : Counter
-        The number of increments by cell of the shared notebook.
-    cells : dict
-        The sources of cells that it added to the shared notebook and did not delete, by id.
-    losses, digests : dict
-        The loss of each of its checkpoints, and the SHA-256 of their model states, by id.
-    epochs : list of int
-        The epochs of the shared run for which its checkpoint was accepted.
-    saves : dict
-        Its last save of each saved notebook.
-    notebooks : list of str
-        The notebooks that it created and did not delete.
-    removed : Counter
-        What the collector removed: versions, contents, staged contents, and folders of state files.
-    errors : list of str
-        Unexpected errors.
-    """
-
+    #: The number of calls that returned, refusals included.
     operations: int = 0
     seconds: float = 0.0
     longest: float = 0.0
+    #: The number of increments by cell of the shared notebook.
     increments: Counter[str] = field(default_factory=Counter)
+    #: The sources of the cells that it added to the shared notebook and did not delete, by id.
     cells: dict[str, str] = field(default_factory=dict)
+    #: The loss of each of its checkpoints, and the SHA-256 of their model states, by id.
     losses: dict[str, float] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    #: The epochs of the shared run for which its checkpoint was accepted.
     epochs: list[int] = field(default_factory=list)
+    #: Its last save of each saved notebook.
     saves: dict[str, Save] = field(default_factory=dict)
-    notebooks: list[str] = field(default_factory=list)
+    #: What the collector removed: versions, contents, staged contents, and folders of state files.
     removed: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
 
@@ -147,9 +127,6 @@ class Worker:
             self._add_to_the_run: 3,
             self._attach_state: 3,
             self._delete_checkpoint: 2,
-            self._create: 2,
-            self._bind: 3,
-            self._delete: 1,
             self._leave_orphan: 1,
         }
         began = time.perf_counter()
@@ -246,30 +223,6 @@ class Worker:
             del self._log.losses[id]
             self._log.digests.pop(id, None)
 
-    def _create(self) -> None:
-        if len(self._log.notebooks) < _KEPT:
-            id = self._new_id()
-            path = self._dice.choice([None, *PATHS])
-            with contextlib.suppress(Conflict):
-                self._repository.create(
-                    new_notebook(code("c", id), id=id, origin=ORIGIN, path=path)
-                )
-                self._log.notebooks.append(id)
-
-    def _bind(self) -> None:
-        if self._log.notebooks:
-            id = self._dice.choice(self._log.notebooks)
-            if self._dice.random() < 0.3:
-                self._repository.bindings.unbind(id)
-            else:
-                self._repository.bindings.bind(id, self._dice.choice(PATHS))
-
-    def _delete(self) -> None:
-        if self._log.notebooks:
-            id = self._dice.choice(self._log.notebooks)
-            self._repository.delete(id)
-            self._log.notebooks.remove(id)
-
     def _leave_orphan(self) -> None:
         """Leave an old state file without a record, for the collector."""
         with self._states.open_writer("unknown", self._new_id(), "model") as writer:
@@ -314,8 +267,6 @@ def _read(site: OpenSite, log: Log, stop: Event) -> None:
         lowest = int(cells["count"])
         best = repository.checkpoints.list_best(SHARED, "loss", True, 3)
         assert [one.metrics["loss"] for one in best] == sorted(one.metrics["loss"] for one in best)
-        paths = [summary.path for summary in repository.list_all() if summary.path is not None]
-        assert len(paths) == len(set(paths)), paths
         log.operations += 1
 
 

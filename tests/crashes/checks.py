@@ -21,17 +21,10 @@ def check_kill(
     kill: Kill,
     before: Observation,
     after: Observation,
-    *,
-    complete: bool = True,
 ) -> Outcome:
     """Kill a process in an operation and check the store.
 
-    Parameters
-    ----------
-    before, after : dict
-        The content of the store before the operation and after it.
-    complete : bool
-        Execute the operation again if it did not take effect.
+    ``before`` and ``after`` are the content of the store before the operation and after it.
     """
     outcome = execute_and_kill(site, operation, kill)
     with site.open() as opened:
@@ -46,7 +39,7 @@ def check_kill(
             assert _find(opened.repository, kind, record) == record
         # Staged contents of the notebook may remain until its next version.
         assert find_unlisted(opened.store) <= {operation.arguments["id"]}
-        if complete and not outcome.took_effect:
+        if not outcome.took_effect:
             execute(opened, operation)
             problem = difference(after, observe(opened))
             assert not problem, f"{kill}: {operation}, executed again\n{problem}"

@@ -34,58 +34,36 @@ for _url in ("sqlite://", "postgresql+psycopg://"):
 
 @dataclass(frozen=True)
 class Kill:
-    """The moment at which a process is killed; none if no attribute is set.
+    """The moment at which a process is killed; none if no attribute is set."""
 
-    Attributes
-    ----------
-    call : int or None
-        Before this call, of all calls that change something outside the process.
-    after : float or None
-        After so many seconds, from outside.
-    file_size : int or None
-        In the middle of the write that makes any file longer than so many bytes.
-    server : bool
-        Kill and restart the database server instead; the process goes on.
-    """
-
+    #: Before this call, of all calls that change something outside the process.
     call: int | None = None
+    #: After so many seconds, from outside.
     after: float | None = None
+    #: In the middle of the write that makes any file longer than so many bytes.
     file_size: int | None = None
+    #: Kill and restart the database server instead; the process goes on.
     server: bool = False
 
 
 @dataclass
 class Outcome:
-    """The end of a process.
+    """The end of a process."""
 
-    Attributes
-    ----------
-    signal : int or None
-        The signal that ended it; None if it finished.
-    has_returned : bool
-        Whether the operation returned, so that it was acknowledged.
-    record : object or None
-        The acknowledged record as JSON.
-    killed_at : str or None
-        The counted call before which the process or the server was killed.
-    calls : list of str
-        All counted calls, if the process finished.
-    refused : str or None
-        The error of this project that the operation raised.
-    seconds : float
-        How long the process lived.
-    took_effect : bool
-        Whether the store has the result of the operation. Set by the check.
-    """
-
+    #: The signal that ended it; None if it finished.
     signal: int | None = None
+    #: Whether the operation returned, so that it was acknowledged, and its record as JSON.
     has_returned: bool = False
     record: Any = None
+    #: The counted call before which the process or the server was killed.
     killed_at: str | None = None
+    #: All counted calls, if the process finished.
     calls: list[str] = field(default_factory=list)
+    #: The error of this project that the operation raised, and any other one.
     refused: str | None = None
     error: str | None = None
     seconds: float = 0.0
+    #: Whether the store has the result of the operation. Set by the check.
     took_effect: bool = False
 
 

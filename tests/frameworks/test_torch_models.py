@@ -153,22 +153,6 @@ def test_tied_tensors_are_stored_once_and_tied_again(tmp_path: Path) -> None:
     assert all(are_equal(one, model) for one in (other, theirs, untied))
 
 
-def test_files_with_tensors_that_others_tied_are_restored(tmp_path: Path) -> None:
-    model, other = Tied(), Tied()
-    safetensors.torch.save_model(model, str(tmp_path / "theirs"))
-    restore_model(str(tmp_path / "theirs"), other)
-    assert are_equal(other, model)
-
-
-def test_overlapping_views_are_restored_apart(tmp_path: Path) -> None:
-    whole = torch.arange(10.0)
-    views = {"whole": whole, "first": whole[:6], "last": whole[4:]}
-    views |= {"matrix": whole.view(2, 5), "transposed": whole.view(5, 2).t()}
-    restored = restore_model(save_state(encode_model(views), tmp_path), None)
-    assert are_equal(restored, views)
-    assert len({tensor.data_ptr() for tensor in restored.values()}) == len(views)
-
-
 # Names
 
 
@@ -250,31 +234,6 @@ def test_tensors_without_plain_memory_are_refused(tensor: Any, reason: str) -> N
 
 
 # Other modules
-
-
-class Remembering(nn.Linear):
-    """A module with more than tensors in its state."""
-
-    def __init__(self) -> None:
-        super().__init__(1, 1)
-        self.seen: Any = {"batches": 0, "weight": torch.zeros(2)}
-
-    def get_extra_state(self) -> Any:
-        return self.seen
-
-    def set_extra_state(self, state: Any) -> None:
-        self.seen = state
-
-
-def test_extra_state_of_modules_is_restored(tmp_path: Path) -> None:
-    model, other = nn.Sequential(Remembering()), nn.Sequential(Remembering())
-    model[0].seen = {"batches": 3, "weight": torch.ones(2), "names": ("a",)}
-    path = Path(save_state(encode_model(model), tmp_path))
-    restore_model(str(path), other)
-    with path.open("r+b") as file:
-        file.write(bytes(path.stat().st_size))
-    assert other[0].seen["weight"].tolist() == [1, 1]  # not a view of the file
-    assert (other[0].seen["batches"], other[0].seen["names"]) == (3, ("a",))
 
 
 def test_several_modules_are_one_model(tmp_path: Path) -> None:

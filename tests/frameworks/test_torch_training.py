@@ -106,17 +106,6 @@ def test_a_training_continues_with_the_same_losses(name: str, tmp_path: Path) ->
     assert are_equal(fresh.state_dict(), optimizer.state_dict())
 
 
-def test_a_restored_state_is_not_a_view_of_the_file(tmp_path: Path) -> None:
-    model = network(1)
-    optimizer, fresh = (OPTIMIZERS["Adam"](model.parameters()) for _ in range(2))
-    train(model, optimizer, 2)
-    path = Path(save_state(encode_training(optimizer, None), tmp_path))
-    restore_training(str(path), fresh, None, rng=False)
-    with path.open("r+b") as file:
-        file.write(bytes(path.stat().st_size))
-    assert are_equal(fresh.state_dict(), optimizer.state_dict())
-
-
 def test_several_optimizers_are_restored(tmp_path: Path) -> None:
     models = {"Adam": network(1), "SGD": network(2)}
     optimizers, fresh = (
@@ -164,23 +153,6 @@ def test_an_optimizer_that_does_not_fit_is_refused_and_nothing_changes(
     assert are_equal(target.state_dict(), before)
     assert ema.tolist() == [0]
     assert random.getstate() == generator
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        1,
-        {"state": {}},
-        {"state": {0: 1}, "param_groups": [{"params": [0]}]},
-        {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"params": [0]}]},
-    ],
-)
-def test_invalid_states_of_an_optimizer_are_refused(state: Any, tmp_path: Path) -> None:
-    path = save_state(encode_training(state, None), tmp_path)
-    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
-    with pytest.raises(InvalidData, match=r"optimizer: "):
-        restore_training(path, optimizer, None, rng=False)
-    assert optimizer.param_groups[0]["lr"] == 0.5
 
 
 # Other objects

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -118,23 +117,6 @@ def test_papermill_executes_its_output_file(execute: Execute, train: Path, tmp_p
     assert first == record_id("0.1") != record_id("0.2")
 
 
-def test_papermill_as_a_library_executes_its_output_file(
-    execute: Execute, train: Path, tmp_path: Path
-) -> None:
-    for folder in ("deep", "elsewhere"):
-        (tmp_path / folder).mkdir()
-    execute("papermill", "train.ipynb", "earlier.ipynb")  # equal, but executed before
-    options = {"cwd": "elsewhere", "parameters": {"rate": 0.1}, "progress_bar": False}
-    call = f"papermill.execute_notebook('train.ipynb', 'deep/out.ipynb', **{options})"
-    (summary,) = execute("python", "-c", f"import papermill; {call}")
-    assert summary["location"]["path"] == str(tmp_path / "deep" / "out.ipynb")
-    assert executed_from(summary) == {
-        "program": "papermill",
-        "path": str(train),
-        "parameters": {"rate": 0.1},
-    }
-
-
 def test_the_output_of_papermill_is_linked_to_its_input(
     execute: Execute, train: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -187,14 +169,6 @@ def test_an_unidentified_notebook_is_reported_once(
     assert MESSAGE not in output
 
 
-def test_a_prompt_is_reported_and_a_script_is_not(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    assert python("-c", TRAINING, cwd=tmp_path, **environment).stdout.count(MESSAGE) == 1
-    (tmp_path / "train.py").write_text(TRAINING)
-    assert MESSAGE not in python("train.py", cwd=tmp_path, **environment).stdout
-
-
 # Scripts
 
 
@@ -216,24 +190,6 @@ def test_a_script_is_identified_by_its_file(environment: dict[str, str], tmp_pat
     edited = json.loads(python(script, cwd=tmp_path.parent, **environment).stdout)["record"]
     assert edited["id"] == record["id"]
     assert edited["version_id"] != record["version_id"]
-
-
-def test_a_module_is_identified_by_its_file(environment: dict[str, str], tmp_path: Path) -> None:
-    script = tmp_path / "project" / "train.py"
-    script.parent.mkdir()
-    script.write_text(querying_script())
-    summary = json.loads(python("-m", "project.train", cwd=tmp_path, **environment).stdout)
-    assert summary["location"]["path"] == str(script)
-
-
-def test_a_tool_is_not_a_script(environment: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(querying_script())
-    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
-    command = ("-m", "timeit", "-n1", "-r1", "import train")
-    output = python(*command, cwd=tmp_path, **environment).stdout
-    summary = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
-    location = summary["location"]
-    assert (location["kind"], location["source"]) == ("unknown", "nothing")
 
 
 # jupyter-scheduler

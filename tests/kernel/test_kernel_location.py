@@ -112,30 +112,19 @@ def test_a_request_to_a_server_has_its_token(
     assert http_server.requests == [("/base/api/sessions", f"token {SECRET}")]
 
 
-def test_a_request_to_the_server_of_a_hub_has_the_token_of_the_hub(
+@pytest.mark.parametrize("is_own", [True, False])
+def test_only_a_request_to_its_own_server_has_the_token_of_the_hub(
     kernel: str,
     write_server_file: WriteServerFile,
     http_server: Any,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "the hub's")
-    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
-    write_server_file(http_server.server_port, token="")
-    find_location()
-    assert http_server.requests == [("/api/sessions", "token the hub's")]
-
-
-def test_a_request_to_another_server_does_not_have_the_token_of_the_hub(
-    kernel: str,
-    write_server_file: WriteServerFile,
-    http_server: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    is_own: bool,
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_TOKEN", SECRET)
-    monkeypatch.setenv("JPY_PARENT_PID", str(os.getppid()))
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid() if is_own else os.getppid()))
     write_server_file(http_server.server_port, token="")
     find_location()
-    assert http_server.requests == [("/api/sessions", None)]
+    assert http_server.requests == [("/api/sessions", f"token {SECRET}" if is_own else None)]
 
 
 @pytest.mark.parametrize(
@@ -233,22 +222,16 @@ def test_the_choice_of_the_user_comes_first(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JPY_SESSION_NAME", str(write(tmp_path / "started.ipynb", notebook("x"))))
     monkeypatch.setenv("AXON_NOTEBOOK", "named.ipynb")
-    assert find_location() == NotebookLocation(
-        "notebook", "AXON_NOTEBOOK", str(tmp_path / "named.ipynb")
-    )
+    named = NotebookLocation("notebook", "AXON_NOTEBOOK", str(tmp_path / "named.ipynb"))
+    assert find_location() == named
     id = new_id()
     monkeypatch.setenv("AXON_NOTEBOOK", id)
     assert find_location() == NotebookLocation("notebook", "AXON_NOTEBOOK", record_id=id)
     (tmp_path / "train.py").write_text("")
-    assert (
-        use("train.py")
-        == find_location()
-        == NotebookLocation("script", "use", str(tmp_path / "train.py"))
-    )
-    use(Path("started.ipynb"))
-    assert find_location() == NotebookLocation("notebook", "use", str(tmp_path / "started.ipynb"))
+    script = NotebookLocation("script", "use", str(tmp_path / "train.py"))
+    assert use("train.py") == find_location() == script
     with pytest.raises(NotFound, match=r"typo\.ipynb"):
         use("typo.ipynb")
-    assert find_location().path == str(tmp_path / "started.ipynb")
+    assert find_location() == script
     use(None)
     assert find_location().record_id == id

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.kernel import running_kernel
-from support.server_kernels import SessionKernel, python, restarted_kernel
+from support.server_kernels import SessionKernel, restarted_kernel
 from support.server_processes import Server, notebook, write
 
 StartSession = Callable[..., SessionKernel]
@@ -91,28 +90,6 @@ def test_a_new_notebook_with_the_old_name_does_not_get_the_training(
     assert train(kernel, 0)[0] == first[0]
 
 
-def test_a_run_continues_after_a_checkout_of_a_branch_without_the_notebook(
-    server: Server, start_session: StartSession, path: str
-) -> None:
-    def git(*command: str) -> None:
-        author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-        subprocess.run(["git", *author, *command], cwd=folder, check=True, capture_output=True)
-
-    folder = server.root / "repository"
-    folder.mkdir()
-    git("init", "--initial-branch=main")
-    git("commit", "--allow-empty", "-m", "empty")
-    git("checkout", "-b", "with")
-    kernel = start_session(server, f"repository/{path}")
-    git("add", path)
-    git("commit", "-m", "notebook")
-    first = train(kernel, 0)
-    git("checkout", "main")
-    assert train(kernel, 1) == first
-    git("checkout", "with")
-    assert train(kernel, 2) == first
-
-
 def test_a_deleted_record_is_not_used(
     server: Server, start_session: StartSession, path: str
 ) -> None:
@@ -122,18 +99,6 @@ def test_a_deleted_record_is_not_used(
     new_record, new_run = train(kernel, 1)
     assert new_record != record
     assert new_run != run
-
-
-def test_use_begins_a_run_in_another_notebook(
-    server: Server, start_session: StartSession, path: str
-) -> None:
-    kernel = start_session(server, path)
-    first = train(kernel, 0)
-    other = write(server.root / f"other-{path}", notebook("train()"))
-    kernel.execute(f"axon.use({str(other)!r})")
-    after = train(kernel, 1)
-    assert after[0] == server.sync(other.name)["id"] != first[0]
-    assert after[1] != first[1]
 
 
 # Folders
@@ -157,28 +122,3 @@ def test_a_relative_path_is_relative_to_the_start_folder_of_the_kernel(
         assert kernel.evaluate("axon.notebook().path") == str(
             tmp_path / "elsewhere" / "train.ipynb"
         )
-
-
-SCRIPT = """
-import os
-if __name__ == "__main__":
-    os.chdir("elsewhere")
-from jupyter_axon_notebooks.training.discovery.location import find_location
-def child():
-    print(find_location().path)
-if __name__ == "__main__":
-    child()
-    import multiprocessing
-    process = multiprocessing.get_context("spawn").Process(target=child)
-    process.start(); process.join()
-"""
-
-
-def test_a_script_that_changes_its_folder_is_found(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "train.py").write_text(SCRIPT)
-    out = python("train.py", cwd=tmp_path, **environment).stdout
-    paths = [line for line in out.splitlines() if line.startswith("/")]
-    assert paths == [str(tmp_path / "train.py")] * 2

@@ -68,15 +68,6 @@ def test_a_renamed_notebook_keeps_its_record(server: Server, start_session: Star
     assert (summary["record"]["id"], summary["record"]["name"]) == (record["id"], "after")
 
 
-def test_a_restarted_kernel_has_the_same_notebook(
-    server: Server, start_session: StartSession
-) -> None:
-    kernel = start_session(server, "restarted.ipynb")
-    summary = kernel.evaluate("summary()")
-    with restarted_kernel(server, kernel) as restarted:
-        assert restarted.evaluate("summary()") == summary
-
-
 def test_a_script_that_a_notebook_starts_has_its_own_record(
     server: Server, start_session: StartSession, tmp_path: Path
 ) -> None:
@@ -127,15 +118,6 @@ def test_a_kernel_records_for_the_user_who_started_its_session(
         assert restarted.evaluate("find_settings().user_id") == "bob"
 
 
-def test_a_store_in_memory_is_reported_as_unreachable(
-    start_server: StartServer, start_session: StartSession
-) -> None:
-    server = start_server(config={"AxonNotebooks": {"store_url": "memory://"}})
-    kernel = start_session(server, "forgotten.ipynb")
-    assert "in memory" in kernel.evaluate("find_settings().unreachable_reason")
-    assert not (server.data / "axon_notebooks" / "kernels.json").exists()
-
-
 def test_equal_relative_paths_on_two_servers_are_two_notebooks(
     start_server: StartServer, start_session: StartSession, tmp_path: Path
 ) -> None:
@@ -149,15 +131,6 @@ def test_equal_relative_paths_on_two_servers_are_two_notebooks(
         assert kernel.evaluate("location()")["path"] == str(server.root / "train.ipynb")
     first, second = (kernel.evaluate("record()")["id"] for kernel in kernels)
     assert first != second
-
-
-def test_a_server_with_a_base_url_is_found(
-    start_server: StartServer, start_session: StartSession
-) -> None:
-    base_url = "/user/ada%20lovelace/"
-    server = start_server(config={"ServerApp": {"base_url": base_url}})
-    kernel = start_session(server, "train.ipynb", base_url=base_url)
-    assert kernel.evaluate("location()")["source"] == "session"
 
 
 def test_a_server_updates_the_records_of_changed_scripts(

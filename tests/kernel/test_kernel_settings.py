@@ -125,15 +125,3 @@ def test_a_file_that_other_users_may_write_is_ignored(
             os.mkfifo(file)
     with pytest.warns(RuntimeWarning, match="is ignored"):
         assert find_settings() == defaults(data_folder)
-
-
-def test_relative_paths_are_ignored(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in [
-        ("AXON_STORE_URL", "sqlite:///axon.db"),
-        ("AXON_STATES_ROOT", "states"),
-        ("AXON_DATA_DIR", "data"),
-    ]:
-        monkeypatch.setenv(name, value)
-    with pytest.warns(RuntimeWarning, match="relative path") as warned:
-        assert find_settings() == defaults(data_folder)
-    assert len(warned) == 3

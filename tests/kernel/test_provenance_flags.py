@@ -77,21 +77,26 @@ class Notebook:
         return self._repository.provenance.get(checkpoint_id or self.checkpoint()).flags
 
 
+#: Runs a test with a front end that sends ids, and one that doesn't.
+both = pytest.mark.parametrize("notebook", [True, False], indirect=True)
+
+
 def file_state() -> dict[str, int]:
     return {"size": 1, "mtime": time.time_ns()}
 
 
-@pytest.fixture(params=[True, False], ids=["with ids", "without ids"])
+@pytest.fixture
 def notebook(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notebook]:
-    """A notebook whose front end sends the ids of cells, or does not."""
+    """A notebook whose front end sends the ids of cells, unless a test passes False."""
     store = open_store("memory://")
     with running_kernel(tmp_path) as kernel:
         notebook = Notebook(kernel, NotebookRepository(store))
-        notebook.sends_ids = request.param
+        notebook.sends_ids = getattr(request, "param", True)
         yield notebook
     store.close()
 
 
+@both
 def test_a_notebook_that_ran_once_from_top_to_bottom_has_no_flag(notebook: Notebook) -> None:
     notebook.run(*IN_ORDER)
     checkpoint = notebook.checkpoint()
@@ -101,6 +106,7 @@ def test_a_notebook_that_ran_once_from_top_to_bottom_has_no_flag(notebook: Noteb
     assert notebook.flags(checkpoint) == []
 
 
+@both
 def test_cells_that_are_written_and_run_one_by_one_have_no_flag(notebook: Notebook) -> None:
     # As in an editor that has not yet saved the cells that run.
     notebook.edit("data", "data = [4]")
@@ -141,6 +147,7 @@ def test_a_cell_that_changes_after_the_checkpoint_has_drifted(notebook: Notebook
     assert notebook.flags(checkpoint) == []
 
 
+@both
 def test_a_cell_that_was_edited_but_not_run_is_flagged(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model")
     notebook.edit("data", "data = [100]")
@@ -163,6 +170,7 @@ def test_a_training_cell_that_ran_twice_is_flagged(notebook: Notebook) -> None:
     assert notebook.flags() == [("rerun", "train", [4, 5])]
 
 
+@both
 def test_a_cell_that_ran_with_another_source_is_flagged(notebook: Notebook) -> None:
     notebook.edit("data", "data = [7]; extra = 1")
     notebook.run("imports", "data")

@@ -25,18 +25,6 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
     model["w"] += 1
     axon.checkpoint(model, epoch=epoch)
 """
-FOLDS = """
-for fold in range(3):
-    model = {"w": np.full(2, 100.0 * fold)}
-    resumed = axon.resume(model, KEY)
-    print("fold", fold, "first epoch", resumed.epoch + 1 if resumed else 0)
-    for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
-        if (fold, epoch) == STOPS_AT:
-            raise MemoryError
-        model["w"] += 1
-        axon.checkpoint(model, epoch=epoch)
-    assert model["w"][0] == 100.0 * fold + 4
-"""
 #: A cell that resumes, and a loop for the next cell.
 RESUME = """
 model = {"w": np.zeros(2)}
@@ -53,10 +41,6 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
 
 def train(base: int, stops_at: int | None = None) -> str:
     return TRAIN.replace("BASE", str(base)).replace("STOPS_AT", str(stops_at))
-
-
-def train_folds(key: str = "", stops_at: tuple[int, int] | None = None) -> str:
-    return FOLDS.replace(", KEY", key).replace("STOPS_AT", str(stops_at))
 
 
 def loop(stops_at: int | None = None) -> str:
@@ -129,36 +113,6 @@ def test_resume_and_its_loop_may_be_in_two_cells(
     assert kernel.execute(RESUME, "resume").text.splitlines()[-1] == "2"
     kernel.execute(loop(), "loop")
     assert list_statuses(records) == [COMPLETED, FAILED, COMPLETED]
-
-
-def test_folds_with_keys_resume_their_runs(
-    start_kernel: StartKernel, records: NotebookRepository
-) -> None:
-    key = ', key=f"fold {fold}"'
-    kernel = start_kernel()
-    execute_failing(kernel, train_folds(key, stops_at=(2, 1)), "cv")
-    assert list_statuses(records) == [COMPLETED, COMPLETED, FAILED]
-    kernel.kill()
-    kernel = start_kernel()
-    output = kernel.execute(train_folds(key), "cv").text
-    assert [line for line in output.splitlines() if line.startswith("fold")] == [
-        "fold 0 first epoch 0",
-        "fold 1 first epoch 0",
-        "fold 2 first epoch 1",
-    ]
-
-
-def test_folds_without_keys_begin_new_runs(
-    start_kernel: StartKernel, records: NotebookRepository
-) -> None:
-    kernel = start_kernel()
-    for _ in range(2):
-        execute_failing(kernel, train_folds(stops_at=(2, 1)), "cv")
-    output = kernel.execute(train_folds(), "cv").text
-    assert "To resume it, name the run" in output
-    assert "Resumed" not in output
-    completed = [status is COMPLETED for status in list_statuses(records)]
-    assert completed == [True, True, False] * 2 + [True] * 3
 
 
 def test_a_cell_does_not_resume_the_run_of_an_existing_cell(

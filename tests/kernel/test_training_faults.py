@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,6 +11,7 @@ from typing import Any
 
 from support import disks
 from support.engines import eventually
+from support.server_kernels import isolated_environment, run
 from support.training_script import assert_equals_uninterrupted, train
 
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -43,36 +42,12 @@ print(json.dumps({"before": before, "during": during, "warned": warned,
 """
 
 
-def run_script(
-    tmp_path: Path,
-    body: str,
-    *,
-    store: Path,
-    wrapper: Sequence[str] = (),
-    environment: dict[str, str] | None = None,
-) -> Any:
+def run_script(tmp_path: Path, body: str, *, store: Path, wrapper: Sequence[str] = ()) -> Any:
     """Run a training script; return its report, the JSON in its last line of output."""
     script = tmp_path / "train.py"
     script.write_text(SCRIPT + body + REPORT)
-    done = subprocess.run(
-        [*wrapper, sys.executable, str(script)],
-        env={
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("JUPYTER", "JPY", "AXON"))
-            },
-            "JUPYTER_DATA_DIR": str(tmp_path / "data"),
-            "AXON_STORE_URL": f"sqlite:///{store}",
-            **(environment or {}),
-        },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    environment = {**isolated_environment(tmp_path), "AXON_STORE_URL": f"sqlite:///{store}"}
+    done = run([*wrapper, sys.executable, str(script)], tmp_path, environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -103,23 +78,6 @@ filler.unlink()
     report = run_script(tmp_path, body, store=disk / "axon.db", wrapper=wrapper)
     assert_nothing_lost(report)
     assert "full" in report["warned"][0]
-
-
-def test_a_read_only_disk_of_the_store_loses_nothing(tmp_path):
-    disk = tmp_path / "disk"
-    wrapper = disks.small_disk(disk, "4m")
-    body = f"""
-def mount(how):
-    subprocess.run(["mount", "-o", "remount," + how, {str(disk)!r}], check=True)
-
-before = train(0, 2)
-from jupyter_axon_notebooks.training.session import current_session
-current_session().tracker.close()  # an open file prevents a remount
-mount("ro")
-during = train(2, 5)
-mount("rw")
-"""
-    assert_nothing_lost(run_script(tmp_path, body, store=disk / "axon.db", wrapper=wrapper))
 
 
 def test_a_locked_store_loses_nothing(tmp_path):

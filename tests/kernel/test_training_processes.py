@@ -114,18 +114,6 @@ train(); wait()
     assert statuses(records) == ["stopped"]
 
 
-def test_a_training_that_continues_after_sigterm_is_completed(script, records, tmp_path):
-    process = script("""
-signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("continue").touch())
-train(); wait()
-axon.checkpoint({"w": np.zeros(2)}, epoch=2)
-""")
-    eventually((tmp_path / "waiting").exists)
-    process.terminate()
-    wait_for(process)
-    assert statuses(records) == ["completed"]
-
-
 def test_a_training_whose_handler_saves_and_exits_is_stopped(script, records, tmp_path):
     process = script("""
 def save_and_exit(*_):
@@ -138,57 +126,6 @@ train(); wait()
     eventually((tmp_path / "waiting").exists)
     process.terminate()
     wait_for(process)
-    assert statuses(records) == ["stopped"]
-
-
-@pytest.mark.parametrize("at", range(2))
-def test_sigterm_during_a_checkpoint_keeps_the_checkpoint(script, records, at):
-    process = script(f"""
-from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.training import session
-
-def terminated(function):
-    def call(*args, **kwargs):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return function(*args, **kwargs)
-    return call
-
-train()
-where = [
-    (NotebookRepository, "create_checkpoint"), (session, "write_states"),
-][{at}]
-setattr(*where, terminated(getattr(*where)))
-try:
-    axon.checkpoint({{"w": np.zeros(2)}}, epoch=2)
-    axon.checkpoint({{"w": np.zeros(2)}}, epoch=0)  # in a run of its own
-    wait()
-except BaseException as error:
-    print(type(error), flush=True)
-""")
-    process.wait(30)
-    _, err = process.communicate()
-    assert process.returncode == -signal.SIGTERM, err
-    assert set(statuses(records)) <= {"stopped", "completed"}
-    assert statuses(records)[-1] == "stopped"
-    checkpoints = records.list_checkpoints(list_runs(records)[0].notebook_id)
-    assert [one.epoch for one in checkpoints][-3:] == [2, 1, 0]
-
-
-def test_a_handler_that_calls_the_previous_one_is_called_once(script, records, tmp_path):
-    process = script("""
-train()
-previous = signal.getsignal(signal.SIGTERM)
-def handle(*args):
-    print("handled", flush=True)
-    previous(*args)
-signal.signal(signal.SIGTERM, handle)
-axon.checkpoint({"w": np.zeros(2)}, epoch=2)
-wait()
-""")
-    eventually((tmp_path / "waiting").exists)
-    process.terminate()
-    out, _ = process.communicate(timeout=30)
-    assert (process.returncode, out) == (-signal.SIGTERM, "handled\n")
     assert statuses(records) == ["stopped"]
 
 
@@ -308,19 +245,6 @@ if __name__ == "__main__":
     assert statuses(records) == ["completed", "failed", "completed"]
 
 
-def test_a_task_of_a_terminated_pool_is_stopped(script, records, tmp_path):
-    process = script("""
-if __name__ == "__main__":
-    with multiprocessing.get_context("fork").Pool(1) as p:
-        p.apply(train)
-        p.apply_async(train_and_wait, (1,))
-        while not pathlib.Path("waiting").exists():
-            time.sleep(0.01)
-""")
-    wait_for(process)
-    assert statuses(records) == ["completed", "stopped"]
-
-
 def test_a_terminated_process_is_stopped(script, records):
     wait_for(
         script("""
@@ -335,17 +259,3 @@ if __name__ == "__main__":
 """)
     )
     assert statuses(records) == ["stopped"]
-
-
-@pytest.mark.parametrize(("end", "status"), [("", "completed"), ("raise MemoryError", "failed")])
-def test_a_run_that_threads_save_ends_with_the_script(script, records, end, status):
-    process = script(f"""
-model = {{"w": np.zeros(2)}}
-pool = concurrent.futures.ThreadPoolExecutor(2)
-def save(epoch): axon.checkpoint(model, epoch=epoch)
-for epoch in range(3):
-    pool.submit(save, epoch).result()
-{end}
-""")
-    process.communicate(timeout=60)
-    assert statuses(records) == [status]

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -19,9 +18,6 @@ from support.rest_client import Client
 
 #: Seconds after which something counts as never happening.
 TIMEOUT = 20.0
-
-#: The actions of a room while all is well. If it takes a file for changed by others, it "overwrites".
-NORMAL_ACTIONS = {"initialize", "load", "save", "clean"}
 
 
 class Channel:
@@ -69,10 +65,6 @@ class Rooms:
         self._waiting.append((action, message, future))
         return asyncio.wait_for(future, TIMEOUT)
 
-    def next_save(self) -> Awaitable[None]:
-        """Return an awaitable for the next save of a room."""
-        return self.next_event("save", "Content saved.")
-
     @asynccontextmanager
     async def join(
         self, path: str, format: str = "json", type: str = "notebook"
@@ -117,9 +109,3 @@ def get_sources(document: YNotebook) -> list[str]:
 
 def append_cell(document: YNotebook, source: str) -> None:
     document.append_cell(dict(nbformat.v4.new_code_cell(source)))
-
-
-def get_embedded_id(file: Path) -> str | None:
-    """Return the notebook id in the metadata of a file."""
-    axon = json.loads(file.read_text())["metadata"].get("axon", {})
-    return axon.get("notebook_id")

@@ -97,9 +97,6 @@ class LabServer:
         found: list[Any] = self.request("GET", f"/notebooks/{notebook_id}/checkpoints{query}")
         return found
 
-    def update_checkpoint(self, notebook_id: str, checkpoint_id: str, **fields: Any) -> None:
-        self.request("PUT", f"/notebooks/{notebook_id}/checkpoints/{checkpoint_id}", fields)
-
     def delete_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
         self.request("DELETE", f"/notebooks/{notebook_id}/checkpoints/{checkpoint_id}")
 

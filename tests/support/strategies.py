@@ -62,29 +62,8 @@ _outputs = st.one_of(
         }
     ),
 )
-_new_outputs = st.builds(
-    lambda extra, output_type: {**extra, "output_type": output_type},
-    st.dictionaries(
-        st.sampled_from(["text", "data", "name", "ename", "traceback", "new"]), values | lines
-    ),
-    st.sampled_from(["widget", "update_display_data", ""]),
-).filter(lambda output: "text" not in output or _joins(output["text"]))
-_restricted = frozenset(
-    [
-        "name",
-        "tags",
-        "jupyter",
-        "collapsed",
-        "scrolled",
-        "execution",
-        "format",
-        "kernelspec",
-        "language_info",
-        "orig_nbformat",
-        "title",
-        "authors",
-    ]
-)
+_restricted = ["name", "tags", "jupyter", "collapsed", "scrolled", "execution", "format"]
+_restricted += ["kernelspec", "language_info", "orig_nbformat", "title", "authors"]
 _free_metadata = objects.map(
     lambda free: {key: value for key, value in free.items() if key not in _restricted}
 )
@@ -123,19 +102,14 @@ _notebook_metadata = st.builds(
 )
 
 
-def _joins(text: Any) -> bool:
-    return not isinstance(text, list) or all(isinstance(line, str) for line in text)
-
-
 @st.composite
-def valid_notebooks(draw: Any, newest: int = 7) -> dict[str, Any]:
-    """Draw valid version 4 notebooks; minor versions over 5 have unknown cells and outputs."""
-    minor = draw(st.integers(0, newest))
-    future = minor > 5
+def valid_notebooks(draw: Any) -> dict[str, Any]:
+    """Draw valid notebooks of version 4."""
+    minor = draw(st.integers(0, 5))
     ids = draw(st.lists(valid_ids, unique=True, max_size=5))
     cells = []
     for cell_id in ids:
-        kind = draw(st.sampled_from(["code", "markdown", "raw", *(["sql"] if future else [])]))
+        kind = draw(st.sampled_from(["code", "markdown", "raw"]))
         cell: dict[str, Any] = {
             "cell_type": kind,
             "metadata": draw(_cell_metadata),
@@ -145,63 +119,32 @@ def valid_notebooks(draw: Any, newest: int = 7) -> dict[str, Any]:
             cell["id"] = cell_id
         if kind == "code":
             cell["execution_count"] = draw(_counts)
-            cell["outputs"] = draw(
-                st.lists(_outputs | _new_outputs if future else _outputs, max_size=3)
-            )
+            cell["outputs"] = draw(st.lists(_outputs, max_size=3))
         elif minor >= 1 and draw(st.booleans()):
             cell["attachments"] = draw(_attachments)
-        if kind == "sql":
-            cell.update(
-                draw(st.dictionaries(st.sampled_from(["outputs", "query"]), values, max_size=2))
-            )
-        if future:
-            cell.update(draw(st.dictionaries(st.sampled_from(["new", "x"]), values, max_size=1)))
         cells.append(cell)
-    notebook = {
+    return {
         "nbformat": 4,
         "nbformat_minor": minor,
         "metadata": draw(_notebook_metadata),
         "cells": cells,
     }
-    if future:
-        notebook.update(draw(st.dictionaries(st.sampled_from(["new", "y"]), values, max_size=1)))
-    return notebook
 
 
-_format_keys = st.sampled_from(
-    [
-        "nbformat",
-        "nbformat_minor",
-        "metadata",
-        "cells",
-        "cell_type",
-        "id",
-        "source",
-        "outputs",
-        "execution_count",
-        "attachments",
-        "output_type",
-        "text",
-        "data",
-        "name",
-        "ename",
-        "traceback",
-        "kernelspec",
-        "language_info",
-        "tags",
-        "trusted",
-    ]
-)
+_format_keys = ["nbformat", "nbformat_minor", "metadata", "cells", "cell_type", "id", "source"]
+_format_keys += ["outputs", "execution_count", "attachments", "output_type", "text", "data", "name"]
+_format_keys += ["ename", "traceback", "kernelspec", "language_info", "tags", "trusted"]
+_format_names = st.sampled_from(_format_keys)
 _format_values = st.sampled_from(
     ["code", "markdown", "raw", "stream", "error", "display_data", "a", 4, 5, None, ""]
 )
 _broken = st.recursive(
     _format_values | scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_format_keys, inner, max_size=6),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_format_names, inner, max_size=6),
     max_leaves=15,
 )
 #: Broken notebooks and other JSON objects.
-broken_notebooks = st.dictionaries(_format_keys, _broken, max_size=5) | st.fixed_dictionaries(
+broken_notebooks = st.dictionaries(_format_names, _broken, max_size=5) | st.fixed_dictionaries(
     {
         "nbformat": st.just(4),
         "nbformat_minor": st.sampled_from([4, 5, 5.0, True, "5", None]),

@@ -40,10 +40,6 @@ def run(curves: Locator, number: int) -> Locator:
     return curves.get_by_role("row", name=f"run {number}")
 
 
-def legend(lab: LabPage) -> Locator:
-    return lab.panel.locator(".axon-Legend tbody tr")
-
-
 def test_each_run_has_a_curve_and_a_row_of_numbers(curves: Locator) -> None:
     expect(run(curves, 1).get_by_role("cell")).to_have_text(["10", "NaN", "0.1"])
     expect(run(curves, 2).get_by_role("cell")).to_have_text(["10", "0.05", "0.05"])
@@ -79,26 +75,3 @@ def test_keys_move_the_cursor_and_zoom(lab: LabPage, curves: Locator) -> None:
     expect(curves.get_by_role("button", name="Show all")).to_be_visible()
     lab.page.keyboard.press("0")
     expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
-
-
-def test_the_newest_and_the_best_of_many_runs_are_drawn_at_first(lab: LabPage, path: str) -> None:
-    notebook_id = lab.server.create_record(path)
-    checkpoints = (
-        {
-            "run_id": f"{notebook_id}-{run}",
-            "epoch": epoch,
-            "step": epoch,
-            "metrics": {"loss": 0 if run == 7 else 1 / (1 + epoch)},
-        }
-        for run in range(200)
-        for epoch in range(3)
-    )
-    lab.server.add_checkpoints(notebook_id, checkpoints)
-    panel = lab.show(path)
-    expect(panel).to_contain_text("600 checkpoints")
-    expect(legend(lab)).to_have_count(31)
-    expect(legend(lab).first).to_contain_text("run 8")
-    expect(legend(lab).first).to_contain_text("best")
-    for button, count in (("Show all 200 runs", 200), ("Show the newest runs", 31)):
-        panel.get_by_role("button", name=button).click()
-        expect(legend(lab)).to_have_count(count)

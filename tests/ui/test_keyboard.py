@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from playwright.sync_api import Page, expect
-from support.page import LabPage, wait_for
+from support.page import LabPage
 
 #: Number of key presses by which the focus must be where it is expected.
 MAX_PRESSES = 60
@@ -50,31 +50,3 @@ def test_checkpoints_and_versions_are_reached_from_the_notebook(lab: LabPage, pa
     press_until_focused(page, "Tab", open_button)
     page.keyboard.press("Enter")
     expect(page.locator(".axon-Version .jp-CodeCell")).to_have_count(1)
-
-
-def test_keys_select_pin_restore_and_delete_checkpoints(lab: LabPage, path: str) -> None:
-    notebook_id = lab.server.create_record(path)
-    _, second, third = (
-        lab.server.add_checkpoint(notebook_id, epoch, epoch, model_state_base64="bW9kZWw=")["id"]
-        for epoch in range(3)
-    )
-    lab.show(path, checkpoints=3)
-    page = lab.page
-    lab.grid.focus()
-    expect(lab.row(third)).to_have_class(ACTIVE)
-    for key in ("Space", "ArrowDown", "Space"):
-        page.keyboard.press(key)
-    for checkpoint_id in (second, third):
-        expect(lab.row(checkpoint_id)).to_have_attribute("aria-selected", "true")
-    page.keyboard.press("p")
-    expect(lab.panel.get_by_role("button", name="Unpin")).to_have_count(2)
-    page.keyboard.press("Escape")
-    expect(lab.panel.locator("[aria-selected=true]")).to_have_count(0)
-    page.keyboard.press("Enter")
-    expect(lab.menu_item("Insert Restore Code")).to_be_visible()
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    wait_for(lambda: "restore(model)" in lab.active_cell(), True)
-    lab.grid.focus()
-    page.keyboard.press("Delete")
-    expect(lab.dialog).to_contain_text("permanently deleted")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
@@ -37,25 +36,6 @@ def test_a_server_without_the_extension_is_reported(lab: LabPage, path: str) -> 
     panel.get_by_role("button", name="Refresh").click()
     expect(panel).to_contain_text("No checkpoints yet")
     expect(panel).not_to_contain_text("Restart the server")
-
-
-@pytest.mark.parametrize(
-    ("response", "notice"),
-    [
-        ({"status": 503, "json": {"message": "busy"}}, "The server could not answer: busy"),
-        ({"status": 200, "body": "<h1>Log in</h1>"}, "The response is not from this server"),
-    ],
-)
-def test_an_error_response_is_shown_until_the_next_answer(
-    response: dict[str, Any], notice: str, lab: LabPage, notebook: str
-) -> None:
-    lab.page.route(ALL_REQUESTS, lambda route: route.fulfill(**response))
-    lab.panel.get_by_role("button", name="Refresh").click()
-    expect(lab.panel).to_contain_text(notice)
-    expect(lab.rows).to_have_count(1)
-    lab.page.unroute(ALL_REQUESTS)
-    lab.panel.get_by_role("button", name="Refresh").click()
-    expect(lab.panel).not_to_contain_text(notice)
 
 
 def test_a_refused_change_is_reported_and_the_field_keeps_its_value(

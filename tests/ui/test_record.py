@@ -132,20 +132,3 @@ def test_a_notebook_without_a_record_gets_one_on_request(lab: LabPage, path: str
     panel.get_by_role("button", name="Save and start recording").click()
     expect(lab.header).to_contain_text("Draft")
     expect(panel).to_contain_text("No checkpoints yet")
-
-
-def test_a_deleted_record_is_created_again_by_the_next_save(lab: LabPage, notebook: str) -> None:
-    lab.server.request("DELETE", f"/notebooks/{notebook}")
-    expect(lab.panel).to_contain_text("no record yet")
-    expect(lab.rows).to_have_count(0)
-    lab.save()
-    expect(lab.header).to_contain_text("Draft")
-    expect(lab.panel).to_contain_text("No checkpoints yet")
-
-
-def test_without_a_notebook_the_panel_asks_for_one(lab: LabPage) -> None:
-    lab.execute("axon:toggle-panel")
-    expect(lab.panel).to_have_attribute(
-        "data-empty-text", "Open a notebook to see its training record here."
-    )
-    expect(lab.panel.locator(".lm-AccordionPanel")).to_be_hidden()

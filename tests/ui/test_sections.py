@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
 from playwright.sync_api import Page, expect
 from support.page import LabPage
 
@@ -28,40 +25,10 @@ def heights(page: Page) -> dict[str, int]:
     return found
 
 
-def drag_border(page: Page, offset: int) -> None:
-    """Move the border between curves and checkpoints."""
-    handle = page.locator("#axon-panel .lm-SplitPanel-handle:visible").nth(1)
-    handle.hover()
-    box = handle.bounding_box()
-    assert box is not None
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2 + offset, steps=4)
-    page.mouse.up()
-
-
-def approximately(expected: dict[str, int]) -> Any:
-    return pytest.approx(expected, abs=3)
-
-
 def show_notice(lab: LabPage, path: str) -> None:
     """Change the code of the notebook, which adds a notice to the header."""
     lab.server.create_record(path, "x = 2")
     expect(lab.panel.locator(".axon-Reproducibility")).to_be_visible()
-
-
-def test_sections_keep_dragged_sizes_when_others_open_and_close(
-    lab: LabPage, notebook: str
-) -> None:
-    before = heights(lab.page)
-    drag_border(lab.page, -60)
-    dragged = heights(lab.page)
-    assert dragged["curves"] == pytest.approx(before["curves"] - 60, abs=5)
-    lab.section("Cells").click()
-    smaller = heights(lab.page)
-    assert smaller["cells"] > 0
-    assert smaller["checkpoints"] < dragged["checkpoints"]
-    lab.section("Cells").click()
-    assert heights(lab.page) == approximately(dragged)
 
 
 def test_all_sections_are_usable_in_a_small_window(lab: LabPage, notebook: str, path: str) -> None:

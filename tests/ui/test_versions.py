@@ -65,22 +65,6 @@ def test_changed_code_is_reported_for_the_newest_checkpoint(lab: LabPage, path: 
     expect(added).to_contain_text("train(lr / 2)")
 
 
-def test_changed_code_is_reported_for_the_selected_checkpoint(lab: LabPage, path: str) -> None:
-    first, _ = (
-        lab.server.add_checkpoint(
-            lab.server.create_record(path, f"lr = {rate}", "train(lr)"), epoch, epoch
-        )
-        for epoch, rate in enumerate(["0.1", "0.2"])
-    )
-    lab.show(path, checkpoints=2)
-    expect(reproducibility(lab)).to_have_count(0)
-    lab.select(first["id"])
-    expect(reproducibility(lab)).to_contain_text("The selected checkpoint (no run, epoch 0)")
-    expect(reproducibility(lab).get_by_role("button", name="Cell 1")).to_be_visible()
-    lab.panel.get_by_role("button", name="Select none").click()
-    expect(reproducibility(lab)).to_have_count(0)
-
-
 def test_scripts_in_outputs_of_a_version_do_not_run(lab: LabPage, path: str) -> None:
     scripts = {
         "text/html": "<b>shown</b><img src=x onerror='window.hacked = 1'>"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,15 +29,9 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("has_links", [True, False])
 def test_an_existing_file_is_kept_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+    tmp_path: Path,
 ) -> None:
-    def refuse(*args: Any, **options: Any) -> None:
-        raise OSError(errno.EPERM, "no hard links")
-
-    if not has_links:
-        monkeypatch.setattr(os, "link", refuse)
     path = tmp_path / "file"
     write_atomic(path, b"first", overwrite=False)
     with pytest.raises(FileExistsError):
@@ -66,12 +58,6 @@ def test_permissions_are_private_or_those_of_the_replaced_file(tmp_path: Path) -
     finally:
         os.umask(mask)
     assert mode("new") == 0o640
-
-
-def test_an_error_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError) as missing:
-        write_atomic(tmp_path / "folder" / "file", b"")
-    assert missing.value.filename == str(tmp_path / "folder" / "file")
 
 
 def test_a_lock_is_exclusive(tmp_path: Path) -> None:

@@ -159,15 +159,3 @@ def test_an_unrecorded_part_of_a_recorded_checkpoint_is_removed(
     report = sweep(storage, lambda n, c: {"model.bin"})
     assert (report.temporaries, report.freed) == ([lost.path], 5)
     assert list_files(root / "n/c") == ["model.bin"]
-
-
-def test_the_size_of_all_files_is_measured(
-    storage: StateStorage, root: Path, tmp_path: Path
-) -> None:
-    assert storage.measure() == 0
-    write_state(storage, bytes(1000))
-    write_state(storage, bytes(234), part="optimizer")
-    (tmp_path / "big").write_bytes(bytes(5000))
-    (root / "n/c/link").symlink_to(tmp_path / "big")
-    (root / "n/link").symlink_to(tmp_path)
-    assert storage.measure() == 1234 + (root / "n/c/.store").stat().st_size

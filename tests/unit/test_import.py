@@ -101,22 +101,11 @@ def test_the_import_changes_no_hooks_of_a_shell(tmp_path: Path) -> None:
     assert output.splitlines() == ["['_axon_recorder']", "[1, 1]"]
 
 
-def real_shell(change: str = "") -> str:
-    """Return code that creates an IPython shell and changes it."""
-    return (
-        "from IPython.core.interactiveshell import InteractiveShell\n"
-        "shell = type('Shell', (InteractiveShell,), {}).instance()\n"
-        f"{change}"
-    )
-
-
 #: Objects in place of IPython's shell, as in editors, other kernels and tests.
 SHELLS = {
     "no IPython": "sys.modules['IPython'] = None",
     "None": "replace(lambda: None)",
     "a mock": "import unittest.mock; replace(unittest.mock.MagicMock())",
-    "a real shell without history": real_shell("shell.history_manager = None"),
-    "a real shell whose get_parent raises": real_shell("type(shell).get_parent = lambda _: 1 / 0"),
 }
 
 SCRIPT = """

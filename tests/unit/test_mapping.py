@@ -20,7 +20,6 @@ from jupyter_axon_notebooks.mapping import (
     detect_framework,
     export_notebook,
     find_fault,
-    has_own_ids,
     map_notebook,
     notebook_status,
     read_notebook,
@@ -95,16 +94,6 @@ def test_a_valid_notebook_survives_a_round_trip(content: dict[str, Any]) -> None
     mapped = map_notebook(content)
     assert exactly(export(mapped)) == exactly(read)
     assert exactly(export_notebook(*pass_through_json(mapped))) == exactly(read)
-
-
-@given(valid_notebooks())
-def test_a_file_and_a_contents_model_map_to_the_same_record(content: dict[str, Any]) -> None:
-    model = nbformat.reads(json.dumps(content), as_version=nbformat.NO_CONVERT)
-    from_model, from_file = map_notebook(model), map_notebook(content)
-    assert exactly([cell.to_json() for cell in from_model.cells]) == exactly(
-        [cell.to_json() for cell in from_file.cells]
-    )
-    assert exactly(from_model.metadata.to_json()) == exactly(from_file.metadata.to_json())
 
 
 @pytest.mark.parametrize("name", corpus())
@@ -386,21 +375,6 @@ def test_the_first_of_two_cells_with_one_id_keeps_it() -> None:
     assert round_trip(content) == content
 
 
-@pytest.mark.parametrize("id", ["my cell", "x" * 65, "", "ä", "a\n", 7, None, ["a"]])
-def test_a_cell_with_an_invalid_id_keeps_its_generated_id(id: Any) -> None:
-    def build(*texts: str) -> dict[str, Any]:
-        return notebook(*(code(text, id=id if text[0] == "b" else text[0]) for text in texts))
-
-    mapped = map_notebook(build("a", "b", "c"))
-    expected = cell_ids(mapped)[1]
-    for sources in (["a", "b1", "c"], ["a", "b2", "c1"], ["d", "a", "b2", "c"]):
-        assert not has_own_ids(build(*sources))
-        again = map_notebook(build(*sources), previous=mapped.cells)
-        [edited] = [source for source in sources if source[0] == "b"]
-        assert cell_ids(again)[sources.index(edited)] == expected
-        mapped = map_notebook(build("a", edited, "c"), previous=again.cells)
-
-
 # Invalid notebooks
 
 
@@ -573,19 +547,7 @@ def test_the_framework_is_that_of_the_first_known_import(
     )
 
 
-@pytest.mark.parametrize(
-    ("begin", "repeated", "end", "limit"),
-    [
-        ('{"nbformat": 4, "cells": [', "1,", "1]}", "cells and outputs"),
-        ('{"nbformat": 4, "cells": [{"outputs": [', "{},", "{}]}]}", "cells and outputs"),
-        ('{"nbformat": 3, "worksheets": [{"cells": [', "1,", "1]}]}", "cells and outputs"),
-        ('{"nbformat": 4, "cells": [], "metadata": {"a": [', "[],", "1]}}", "values"),
-    ],
-    ids=["cells", "outputs", "cells of version 3", "values"],
-)
-def test_text_that_needs_too_much_memory_is_rejected(
-    begin: str, repeated: str, end: str, limit: str
-) -> None:
-    count = 11_000_000 if limit == "values" else 600_000
-    with pytest.raises(Unreadable, match=f"more than [0-9,]+ {limit}"):
-        read_notebook((begin + repeated * count + end).encode())
+def test_text_that_needs_too_much_memory_is_rejected() -> None:
+    text = '{"nbformat": 4, "cells": [{"outputs": [' + "{}," * 600_000 + "{}]}]}"
+    with pytest.raises(Unreadable, match=r"more than [0-9,]+ cells and outputs"):
+        read_notebook(text.encode())

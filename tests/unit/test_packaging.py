@@ -32,11 +32,6 @@ def test_the_lock_file_has_digests_and_no_hosts() -> None:
     assert [name for name, package in packages.items() if not package.get("integrity")] == []
 
 
-def test_the_extension_names_the_package_to_uninstall() -> None:
-    names = read_frontend("install.json")["packageName"], read_frontend("package.json")["name"]
-    assert names == ("jupyter-axon-notebooks", "jupyter-axon-notebooks")
-
-
 def test_the_settings_and_their_schema_have_the_same_sections() -> None:
     schema = read_frontend("schema/panel.json")["properties"]["sections"]["properties"]
     source = (ROOT / "frontend" / "src" / "settings.ts").read_text()

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.provenance import Environment, ExecutedCell, GitState
 from jupyter_axon_notebooks.records import CellStatus
 from jupyter_axon_notebooks.repository.cell_matching import match_cells
-from jupyter_axon_notebooks.repository.provenance import provenance_ids
 from jupyter_axon_notebooks.repository.script import export_script
 from jupyter_axon_notebooks.training.execution import environment as environment_module
 from jupyter_axon_notebooks.training.execution.environment import (
@@ -54,22 +52,6 @@ def test_a_script_has_the_cells_in_their_order() -> None:
         "# Checkpoint c\n\n# In [2]\nx = 1\n\n# In [3], which failed\n1 / 0\n\n# In [7]\n# !ls\n"
     )
     assert export_script([cell("x = 1\n", count=None)]) == "x = 1\n"
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"kind": "source", "source": 1},
-        {"kind": "environment", "environment": {"packages": {}}},
-        {"kind": "environment", "environment": {"python": "3", "git": "c0ffee"}},
-        {"kind": "execution", "environment": "e", "cells": [[1, "s", None, "done", None]]},
-        {"kind": "execution", "environment": "e", "cells": [[-1, "s", None, None, None]]},
-        {"kind": "execution", "environment": "e", "cells": [["s"]]},
-    ],
-)
-def test_an_invalid_document_is_rejected(document: dict[str, object]) -> None:
-    with pytest.raises(InvalidData):
-        provenance_ids({**document, "notebook_id": "nb"})
 
 
 def run_git(folder: Path, *arguments: str) -> str:

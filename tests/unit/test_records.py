@@ -19,7 +19,6 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookCheckpoint,
     NotebookMetadata,
-    NotebookSummary,
     Record,
     TrainingNotebook,
     UpdateNotebook,
@@ -106,12 +105,6 @@ def test_missing_fields_get_defaults_and_unknown_fields_are_ignored() -> None:
     assert TrainingNotebook.from_json(document).to_json() == NOTEBOOK
     cell = NotebookCell.from_json({"id": "c", "source": ""})
     assert cell == NotebookCell(id="c", source="")
-
-
-def test_a_summary_has_the_number_of_cells_instead_of_the_cells() -> None:
-    header = {key: value for key, value in NOTEBOOK.items() if key != "cells"}
-    document = {**header, "cell_count": 3}
-    assert NotebookSummary.from_json(document).to_json() == document
 
 
 @given(objects, values, objects)

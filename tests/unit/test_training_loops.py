@@ -202,20 +202,6 @@ def test_each_configuration_of_a_search_in_one_cell_is_a_run(axon, records, caps
     assert capsys.readouterr().out.count("A new run begins") == 5
 
 
-def test_each_of_two_alternating_models_has_its_own_run(axon, records):
-    generator, critic = Net(), Net()
-    critic.w += 100
-    for step in range(4):
-        for net, tag in ((generator, "generator"), (critic, "critic")):
-            net.w += 1
-            axon.checkpoint(net, epoch=0, step=step, tags=tag)
-    runs = list_runs(records)
-    assert [list_epochs(records, run) for run in runs] == [[0] * 4] * 2
-    for run in runs:
-        found = records.list_checkpoints(run.notebook_id, run_id=run.id)
-        assert len({tuple(one.tags) for one in found}) == 1
-
-
 # Resuming
 
 
@@ -311,24 +297,6 @@ def test_each_future_that_trains_has_its_own_run(axon, records, resumes):
     assert sorted(map(list, values)) == [[0], [1], [2], [3]]
     if resumes:
         assert [{run.key} for run in runs] == [{f"trial {trial}"} for (trial,) in values]
-
-
-def test_a_thread_continues_what_was_resumed_for_it(axon, restart, records):
-    train(axon, 0)
-    restart(RunStatus.FAILED)
-    model = make_model()
-    resumed = axon.resume(model)
-
-    def continue_training():
-        for epoch in range(resumed.epoch + 1, 6):
-            axon.checkpoint(model, epoch=epoch)
-
-    thread = threading.Thread(target=continue_training)
-    thread.start()
-    thread.join()
-    first, second = list_runs(records)
-    assert (list_epochs(records, first), list_epochs(records, second)) == ([0, 1, 2], [3, 4, 5])
-    assert second.parent_checkpoint_id == resumed.id
 
 
 def test_futures_that_resume_at_the_same_time_keep_their_runs(axon, restart, records):

@@ -65,14 +65,6 @@ def test_a_run_resumes_in_the_middle_of_an_epoch():
     assert position.compare(3, None, NEXT_CELL) == "before"
 
 
-def test_omitted_values_follow_from_the_position():
-    assert position_after().next(None, None) == (0, 0)
-    assert position_after().next(7, None) == (7, 0)
-    assert position_after((2, 5)).next(None, None) == (2, 6)
-    assert position_after((2, 5)).next(3, None) == (3, 6)
-    assert position_after((2, 5)).next(None, 9) == (2, 9)
-
-
 def run(status: RunStatus = RunStatus.RUNNING, **fields: object) -> TrainingRun:
     return TrainingRun(id="r", notebook_id="n", started_at=now(), status=status, **fields)
 
@@ -122,11 +114,3 @@ def test_the_lease_decides_for_runs_on_other_hosts():
     remote = RunProcess(host="elsewhere", pid=1, started_at=now())
     assert is_alive(run(process=remote, lease_until=now() + timedelta(minutes=1)))
     assert not is_alive(run(process=remote, lease_until=now() - timedelta(seconds=1)))
-
-
-@pytest.mark.parametrize(
-    ("status", "unfinished"),
-    [(RunStatus.COMPLETED, False), (RunStatus.FAILED, True), (RunStatus.STOPPED, True)],
-)
-def test_failed_and_stopped_runs_are_unfinished(status, unfinished):
-    assert is_unfinished(run(status)) is unfinished

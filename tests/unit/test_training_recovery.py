@@ -256,7 +256,6 @@ def nested(levels):
 
 
 LAST, FIRST = "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"
-PROCESS = {"host": "h", "pid": 1, "started_at": "2026-01-01T00:00:00Z"}
 #: Values with which a note is rejected.
 INVALID = {
     "time after year 9999": {"made_at": "9999-12-31T23:59:59-14:00"},
@@ -319,10 +318,9 @@ def test_a_note_with_unusual_values_is_recorded(records, states, write_note, val
     repr(Checkpoint(checkpoint, states))
 
 
-@pytest.mark.parametrize("owner", ["ada", "eve"])
 @pytest.mark.parametrize("link", ["folder", "record_id", "file", "checkpoint"])
 def test_a_note_does_not_change_the_notebook_of_another_user(
-    records, states, write_note, notebook_file, link, owner
+    records, states, write_note, notebook_file, link
 ):
     id = NOTEBOOK if link == "folder" else OTHER_NOTEBOOK
     records.create(
@@ -339,22 +337,13 @@ def test_a_note_does_not_change_the_notebook_of_another_user(
         return records.list_checkpoints(id), records.runs.list(id), records.find_by_id(id)
 
     before = read_notebook()
-    change(write_note("a", status=RunStatus.FAILED), states, owner=owner, **values)
+    change(write_note("a", status=RunStatus.FAILED), states, owner="eve", **values)
     (result,) = recover_all(records, states)
     assert read_notebook() == before
     if link in ("folder", "checkpoint"):
         assert result.error is not None
     else:
-        assert records.find_summary(result.checkpoint.notebook_id).user_id == owner
-
-
-def test_a_note_does_not_end_a_run_of_another_notebook(records, states, write_note):
-    records.create(NewNotebook(id="bobs", user_id="bob", name="bobs"))
-    records.runs.start("bobs", id="bobs-run")
-    note = write_note("a", status=RunStatus.FAILED)
-    change(note, states, run__id="bobs-run", checkpoint__run_id="bobs-run")
-    recover_all(records, states)
-    assert records.runs.list("bobs")[0].status is RunStatus.RUNNING
+        assert records.find_summary(result.checkpoint.notebook_id).user_id == "eve"
 
 
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero", f"../good/{NOTE}", "huge", "half"])
@@ -429,22 +418,13 @@ def run_pass(background):
     ]
 
 
-@pytest.mark.parametrize(
-    ("saved", "recorded_by_kernel", "message"),
-    [
-        ("a", "", "recorded 1 checkpoint made while"),
-        ("abc", "a", "recorded 2 checkpoints made while"),
-        ("ab", "ab", None),
-    ],
-)
 def test_a_server_logs_how_many_checkpoints_it_recorded(
-    saved, recorded_by_kernel, message, records, background, states, write_note, caplog
+    records, background, states, write_note, caplog
 ):
     caplog.set_level(logging.INFO)
-    notes = [write_note(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate(saved)]
-    list(recover(records, states, ORIGIN, notes[: len(recorded_by_kernel)]))
-    for note in notes:  # as if the kernel had been killed before it removed its notes
-        note.write(states)
+    notes = [write_note(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate("abc")]
+    list(recover(records, states, ORIGIN, notes[:1]))
+    notes[0].write(states)  # as if the kernel had been killed before it removed its note
     log = logging.getLogger("test_recovery")
     collector = GarbageCollector(records, states, log)
     server = BackgroundWork(records, collector, log, recovery=background)
@@ -453,10 +433,9 @@ def test_a_server_logs_how_many_checkpoints_it_recorded(
         eventually(lambda: not list(find_unrecorded(states)))
     finally:
         assert server.stop()
-    assert records.checkpoints.count(NOTEBOOK) == len(saved)
-    messages = [text for text in caplog.messages if "recorded" in text]
-    assert len(messages) == (message is not None)
-    assert message is None or message in messages[0]
+    assert records.checkpoints.count(NOTEBOOK) == 3
+    (message,) = [text for text in caplog.messages if "recorded" in text]
+    assert "recorded 2 checkpoints made while" in message
 
 
 def test_a_running_process_records_its_own_checkpoints(background, states, write_note):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from jupyter_axon_notebooks.userfiles import (
     FileTooLarge,
     NotRegular,
     read_regular,
-    real_path,
 )
 
 MIB = 1 << 20
@@ -35,21 +33,13 @@ def write(path: Path, content: bytes) -> Path:
 
 def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name, target in (("zero", "/dev/zero"), ("tty", "/dev/tty"), ("to-pipe", "pipe")):
+    for name, target in (("zero", "/dev/zero"), ("to-pipe", "pipe")):
         (tmp_path / name).symlink_to(target)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(tmp_path / "socket"))
-        kinds = {
-            "pipe": "a pipe",
-            "to-pipe": "a pipe",
-            "zero": "a device",
-            "socket": "a socket",
-            ".": "a folder",
-        }
-        for name, kind in kinds.items():
-            with pytest.raises(NotRegular, match=f"{kind}, not a regular file") as refused:
-                read_regular(tmp_path / name, MIB)
-            assert refused.value.filename == str(tmp_path / name)
+    kinds = {"pipe": "a pipe", "to-pipe": "a pipe", "zero": "a device", ".": "a folder"}
+    for name, kind in kinds.items():
+        with pytest.raises(NotRegular, match=f"{kind}, not a regular file") as refused:
+            read_regular(tmp_path / name, MIB)
+        assert refused.value.filename == str(tmp_path / name)
 
 
 def test_huge_and_endless_files_stop_at_the_limit(
@@ -63,30 +53,3 @@ def test_huge_and_endless_files_stop_at_the_limit(
     with pytest.raises(FileTooLarge):
         read_regular("/proc/self/smaps", 100)
     assert b"VmRSS" in read_regular("/proc/self/status", MIB)
-
-
-def test_a_real_path_follows_links_to_files_only(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "a").write_text("a")
-    (tmp_path / "folder").symlink_to("real")
-    for name, target in (
-        ("a", "real/a"),
-        ("gone", "real/gone"),
-        ("zero", "/dev/zero"),
-        ("loop", "loop"),
-    ):
-        (tmp_path / name).symlink_to(target)
-    os.mkfifo(tmp_path / "real" / "pipe")
-    (tmp_path / "pipe").symlink_to("real/pipe")
-    real = os.path.realpath(tmp_path)
-    assert (
-        real_path(str(tmp_path / "folder" / "a"))
-        == real_path(str(tmp_path / "a"))
-        == f"{real}/real/a"
-    )
-    assert real_path(str(tmp_path / "gone")) == f"{real}/real/gone"
-    names = ("zero", "loop", "pipe", "folder")
-    assert [real_path(str(tmp_path / name)) for name in names] == [
-        f"{real}/{name}" for name in names
-    ]
-    assert real_path(str(tmp_path / "folder" / "pipe")) == f"{real}/real/pipe"
