@@ -29,13 +29,6 @@ def printable(text: str, *, keep: str = "") -> str:
     return _UNPRINTABLE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
 
-def printable_json(text: str) -> str:
-    r"""Return the JSON document ``text`` with unprintable characters as ``\uXXXX``."""
-    return _UNPRINTABLE.sub(
-        lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text
-    )
-
-
 def shorten(text: str, length: int) -> str:
     """Return ``text`` cut to ``length`` characters, with an ellipsis if it is cut."""
     return text if len(text) <= length else text[: length - 1] + "…"

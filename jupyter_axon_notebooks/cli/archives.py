@@ -24,7 +24,7 @@ from . import options
 from .files import new_file
 from .group import FAILED
 from .lookup import find_checkpoint, find_notebook_id, find_run
-from .output import counter, note, numeric, progress, table, write, write_json, write_line
+from .output import counter, note, progress, table, write, write_json, write_line
 from .session import Session, with_session
 
 
@@ -89,8 +89,8 @@ def dump(
     if as_json:
         write_json({"file": file, **msgspec.to_builtins(summary)})
     elif file != "-":
-        rows = [[name, one.count] for name, one in summary.manifest.tables.items()]
-        write(table(["table", numeric("documents")], rows))
+        tables = summary.manifest.tables.items()
+        write(table([{"table": name, "documents": one.count} for name, one in tables]))
     if summary.state_files and not with_states:
         note(
             f"State files that are not in the archive: {summary.state_files}. --with-states "
@@ -178,8 +178,7 @@ def _print_report(archive: ArchiveReader, report: LoadReport, as_json: bool) -> 
             }
         )
     else:
-        columns = ["table", *map(numeric, ("in file", *results))]
-        write(table(columns, [[name, *counts.values()] for name, counts in tables.items()]))
+        write(table([{"table": name, **counts} for name, counts in tables.items()]))
     for name in archive.ignored_tables:
         note(
             f"The table {name} was not loaded: this version does not use it, or cannot load it "

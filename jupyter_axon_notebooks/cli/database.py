@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import AxonError, OutcomeUnknown, StoreError
+from ..errors import OutcomeUnknown, StoreError
 from ..store import open_store
 from ..store.urls import shown_url
-from .group import FAILED
+from . import options
 from .output import note, plural, table, write, write_json
 from .session import Session, with_session
 
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     "not their records.",
 )
 @click.option("--yes", is_flag=True, help="With --remove: remove them.")
-@click.option("--json", "as_json", is_flag=True, help="Print the roles as a JSON array.")
+@options.as_json
 def init_db(
     session: Session,
     users: tuple[str, ...],
@@ -135,56 +135,41 @@ def _separate_users(
         try:
             separation = store.separate_users(roles, *([] if passfiles is None else [passfiles]))
         except BaseException as error:
-            if passfiles is None:
-                raise
-            if isinstance(error, AxonError | OSError) and not isinstance(error, OutcomeUnknown):
+            if passfiles is not None:
                 passfiles.discard()
-                raise
-            for name, file in passfiles.keep().items():  # the passwords may have been set
-                note(
-                    f"{file} was kept. If {name} cannot log in with it, remove it and run "
-                    f"init-db with --rotate {name}."
-                )
+                if isinstance(error, OutcomeUnknown | KeyboardInterrupt):
+                    note("Passwords may have been set that are in no file; --rotate sets new ones.")
             raise
         written = {} if passfiles is None else passfiles.publish()
-    kept = [role.name for role in roles if role.name not in written]
-    missing, wrong = ([], []) if passfiles is None else passfiles.find_problems(kept)
     _report_separation(separation, written, as_json)
-    for text in [*missing, *wrong]:
-        note(text)
-    if wrong:
-        raise click.exceptions.Exit(FAILED)
+    if passfiles is not None:
+        for role in roles:
+            if role.name not in written and not (file := passfiles.path(role.name)).exists():
+                note(
+                    f"The role {role.name} existed and keeps its password, but its passfile "
+                    f"{file} is missing. --rotate {role.name} sets a new password."
+                )
 
 
 def _report_separation(separation: Separation, written: dict[str, Path], as_json: bool) -> None:
     made = separation.created
-    if as_json:
-        write_json(
-            [
-                {
-                    "role": role.name,
-                    "user_id": role.user_id,
-                    "admin": role.admin,
-                    "made": role.name in made,
-                    "passfile": str(written[role.name]) if role.name in written else None,
-                }
-                for role in separation.roles
-            ]
-        )
-    else:
-        rows = [
-            [role.name, role.user_id, "everybody's records" if role.admin else "their own"]
-            for role in separation.roles
-        ]
-        write(table(["role", "user", "may see"], rows))
+    rows = [
+        {
+            "role": role.name,
+            "user_id": role.user_id,
+            "admin": role.admin,
+            "made": role.name in made,
+            "passfile": str(written[role.name]) if role.name in written else None,
+        }
+        for role in separation.roles
+    ]
+    _write_rows(rows, as_json)
     users = {role.name: role.user_id for role in separation.roles}
     for was in separation.reassigned:
         note(
             f"The role {was.name} belonged to the user {was.user_id} and belongs to "
-            f"{users[was.name]} now: a server that "
-            f"logs in with it no longer sees the records of {was.user_id}. Restart it. Whoever "
-            f"has the role's passfile "
-            f"can read the records of {users[was.name]}: --rotate {was.name} changes the password."
+            f"{users[was.name]} now. Restart the servers that log in with it, and change its "
+            f"password with --rotate {was.name}."
         )
     for name in separation.missing:
         note(
@@ -202,6 +187,14 @@ def _report_separation(separation: Separation, written: dict[str, Path], as_json
         note(f"Wrote {file}. {refused}Only its owner's server needs it.")
 
 
+def _write_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print rows with the same keys as JSON, or as a table."""
+    if as_json:
+        write_json(rows)
+    elif rows:
+        write(table(rows))
+
+
 def _remove_users(
     session: Session, names: tuple[str, ...], folder: Path | None, yes: bool, as_json: bool
 ) -> None:
@@ -210,45 +203,25 @@ def _remove_users(
     with session.open() as opened:
         store = opened.store
         departures = store.remove_users(names) if yes else store.plan_removal(names)
-    files: dict[str, Path] = {}
     passfiles = None if folder is None else Passfiles(folder, session.url)
-    for departure in departures:
-        if passfiles is None:
-            break
-        file = passfiles.path(departure.role.name)
-        if not departure.kept and file.exists():
-            files[departure.role.name] = file
-            if yes:
-                file.unlink(missing_ok=True)
-    if as_json:
-        write_json(
-            [
-                {
-                    "role": one.role.name,
-                    "user_id": one.role.user_id,
-                    "removed": yes,
-                    "dropped": not one.kept,
-                    "kept_because": one.kept or None,
-                    "records": one.records,
-                    "sessions": one.sessions,
-                    "passfile": str(files[one.role.name]) if one.role.name in files else None,
-                }
-                for one in departures
-            ]
+    rows = []
+    for one in departures:
+        file = None if passfiles is None or one.kept else passfiles.path(one.role.name)
+        rows.append(
+            {
+                "role": one.role.name,
+                "user_id": one.role.user_id,
+                "removed": yes,
+                "dropped": not one.kept,
+                "kept_because": one.kept or None,
+                "records": one.records,
+                "sessions": one.sessions,
+                "passfile": str(file) if file is not None and file.exists() else None,
+            }
         )
-    elif departures:
-        rows = [
-            [
-                one.role.name,
-                one.role.user_id,
-                one.records,
-                f"stays: {one.kept}" if one.kept else "is dropped",
-                files.get(one.role.name, ""),
-            ]
-            for one in departures
-        ]
-        columns = ["role", "user", "records, which stay", "the role itself", "passfile"]
-        write(table(columns, rows))
+        if yes and file is not None:
+            file.unlink(missing_ok=True)
+    _write_rows(rows, as_json)
     _report_removal(names, departures, yes)
 
 
@@ -258,25 +231,20 @@ def _report_removal(names: Sequence[str], departures: Sequence[RemovedRole], yes
     for name in names:
         if name not in known:
             note(f"There is no role for a user {name}, and nothing to remove.")
-    if not departures:
-        return
     for user_id, records in users.items():
         if records:
             note(
                 f"{plural(records, 'record')} of {user_id} remain. Whoever logs in with a role "
-                f"of `init-db --user "
-                f"{user_id}=ROLE` owns them; an administrator lists them with `jupyter axon "
-                f"list --user {user_id}` and "
-                "deletes them over REST."
+                f"of `init-db --user {user_id}=ROLE` owns them."
             )
     for one in departures:
         if one.sessions and yes:
             note(
-                f"{one.role.name} is still connected ({one.sessions} times), because ending "
-                f"sessions of others needs the "
-                "role pg_signal_backend. It no longer sees the store; stop the user's server."
+                f"{one.role.name} is still connected ({one.sessions} times), and no longer sees "
+                "the store; stop the user's server."
             )
         elif one.sessions:
             note(f"{one.role.name} is connected ({one.sessions} times), and would be disconnected.")
-    roles = plural(len(departures), "role")
-    note(f"Removed {roles}." if yes else f"Would remove {roles}. Add --yes to remove them.")
+    if departures:
+        roles = plural(len(departures), "role")
+        note(f"Removed {roles}." if yes else f"Would remove {roles}. Add --yes to remove them.")

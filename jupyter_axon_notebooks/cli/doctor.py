@@ -17,6 +17,7 @@ from ..store.sqlite.files import move_aside
 from ..store.sqlite.health import examine_file
 from ..store.urls import file_of
 from ..sync.origin import find_other_origins, origin_created_at
+from . import options
 from .checks import Diagnosis, diagnose
 from .group import FAILED
 from .output import fields, note, plural, progress, write, write_json
@@ -43,7 +44,7 @@ from .session import Session, with_session
     is_flag=True,
     help="First move a damaged SQLite store aside, and create a new one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print facts and problems as a JSON object.")
+@options.as_json
 def doctor(
     session: Session, rebind: bool, origins: tuple[str, ...], start_over: bool, as_json: bool
 ) -> None:

@@ -15,12 +15,14 @@ from .output import note
 
 _MAX_CANDIDATES = 5
 _MAX_KEYS = 8
-#: Help text of options that name a run.
-RUN_HELP = "its id, its key (the newest run with it), or the beginning of its id."
 
 
 def choose(ids: Sequence[str], kind: str, name: str) -> str:
-    """Return the only one of the ``ids`` that ``name`` stands for; raises NotFound."""
+    """Return the one of the ``ids`` that ``name`` is or uniquely begins; raises NotFound."""
+    if not name:
+        raise NotFound(kind, name, f"an empty name; give the id of a {kind}, or its beginning")
+    if name in ids:
+        return name
     if not ids:
         raise NotFound(kind, name)
     if len(ids) > 1:
@@ -48,29 +50,19 @@ def find_notebook_id(repository: NotebookRepository, which: str) -> str:
     NotFound
         If there is none, or more than one.
     """
-    if not which:
-        message = (
-            "an empty name; give an id, the beginning of an id, or the path of a notebook file"
-        )
-        raise NotFound("notebook", which, message)
     ids = repository.find_ids(which)
-    if which in ids:
-        return which
     is_path = which.endswith(".ipynb") or os.sep in which or (os.altsep or os.sep) in which
-    if is_path or Path(which).is_file():
-        ids = _ids_at(repository, which)
-    if not ids and Path(which).is_dir():
-        raise NotFound("notebook", which, f"{which} is a folder, not a notebook")
+    if which not in ids and which and (is_path or Path(which).is_file()):
+        ids = _find_ids_at(repository, real_path(which))
     return choose(ids, "notebook", which)
 
 
-def _ids_at(repository: NotebookRepository, which: str) -> list[str]:
-    path = real_path(which)
+def _find_ids_at(repository: NotebookRepository, path: str) -> list[str]:
     if bound := repository.list_all(path=path):
         return [summary.id for summary in bound]
     deleted = repository.list_deleted(path)
-    if not deleted and not Path(path).is_dir():
-        raise NotFound("notebook", which, f"no record is bound to the file {path}")
+    if not deleted:
+        raise NotFound("notebook", path, f"no record is bound to the file {path}")
     if len(deleted) == 1:
         note(f"The file {path} was deleted. This is its record.")
     return [summary.id for summary in deleted]
@@ -78,11 +70,7 @@ def _ids_at(repository: NotebookRepository, which: str) -> list[str]:
 
 def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheckpoint:
     """Return the checkpoint that an id or a unique beginning of one names; raises NotFound."""
-    if not which:
-        message = "an empty name; give the id of a checkpoint, or the beginning of it"
-        raise NotFound("checkpoint", which, message)
-    ids = repository.checkpoints.find_ids(which)
-    id = which if which in ids else choose(ids, "checkpoint", which)
+    id = choose(repository.checkpoints.find_ids(which), "checkpoint", which)
     found = repository.get_checkpoint(id)
     if found is None:  # deleted meanwhile
         raise NotFound("checkpoint", which)
@@ -110,6 +98,14 @@ def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> Tr
         raise NotFound("run", which, f"the record {notebook_id} has no run {which!r}{known}")
     id = choose([run.id for run in found], "run", which)
     return next(run for run in found if run.id == id)
+
+
+def find_notebook_and_run(
+    repository: NotebookRepository, which: str, run: str | None
+) -> tuple[str, str | None]:
+    """Return the ids of a record and of one of its runs, if one is named; raises NotFound."""
+    id = find_notebook_id(repository, which)
+    return id, None if run is None else find_run(repository, id, run).id
 
 
 def deleted_at(notebook: NotebookHeader) -> datetime | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -16,12 +16,12 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from .. import printable as texts
-from ..printable import printable, printable_json
+from ..printable import printable
 
 #: The width of output that does not go to a terminal.
 _UNLIMITED = 100_000
@@ -30,8 +30,19 @@ _SHORTEST_ID = 8
 #: document.
 _PROGRESS_STEP = 100
 
-#: A column: its heading, perhaps with options for rich.
-Column = str | tuple[str, dict[str, Any]]
+#: Columns that are wrapped on a narrow terminal, and those that are cut.
+_WRAPPED = {
+    "path",
+    "notebook",
+    "metrics",
+    "tags",
+    "outputs",
+    "meaning",
+    "before",
+    "after",
+    "passfile",
+}
+_CUT = {"name", "source"}
 
 _STATUS_STYLES = {
     "completed": "green",
@@ -40,16 +51,6 @@ _STATUS_STYLES = {
     "error": "red",
     "stopped": "yellow",
 }
-
-
-def numeric(heading: str) -> Column:
-    """Return a column of numbers."""
-    return heading, {"justify": "right", "no_wrap": True}
-
-
-def single_line(heading: str) -> Column:
-    """Return a column that is not wrapped."""
-    return heading, {"no_wrap": True}
 
 
 def first_line(text: str, length: int = 100) -> str:
@@ -78,14 +79,19 @@ def status_text(status: str) -> Text:
     return Text(status, style=_STATUS_STYLES.get(status, ""))
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> Table:
-    """Return a table whose cells are Text, or anything that ``str`` takes."""
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of rows, whose keys are the headings; all rows have the same ones."""
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
-    for column in columns:
-        heading, options = (column, {}) if isinstance(column, str) else column
-        result.add_column(heading, **{"overflow": "fold", **options})
+    for heading in rows[0] if rows else ():
+        is_number = all(isinstance(row[heading], int) or row[heading] == "" for row in rows)
+        result.add_column(
+            heading,
+            justify="right" if is_number else "left",
+            no_wrap=heading not in _WRAPPED,
+            overflow="ellipsis" if heading in _CUT else "fold",
+        )
     for row in rows:
-        result.add_row(*(_cell(value) for value in row))
+        result.add_row(*map(_cell, row.values()))
     return result
 
 
@@ -119,13 +125,8 @@ def write(*renderables: RenderableType) -> None:
 
 
 def write_json(value: Any) -> None:
-    """Print ``value`` as JSON to standard output, with control characters escaped."""
-    text = printable_json(json.dumps(value, ensure_ascii=False, indent=2))
-    try:
-        octets = text.encode(_encoding())
-    except UnicodeEncodeError:
-        octets = json.dumps(value, indent=2).encode()
-    click.echo(octets)
+    """Print ``value`` as JSON, in ASCII without control characters, to standard output."""
+    click.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
 
 
 def write_line(text: str) -> None:
@@ -145,12 +146,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def progress(description: str, *, in_bytes: bool = False) -> Progress:
+def progress(description: str) -> Progress:
     """Return a progress bar on standard error, which is silent unless that is a terminal."""
     console = _console(sys.stderr)
     console.quiet = not console.is_terminal  # `disable` leaves an empty line there before rich 14.3
-    counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn(printable(description), markup=False), BarColumn(), counted)
+    columns = (TextColumn(description, markup=False), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, console=console, transient=True)
 
 

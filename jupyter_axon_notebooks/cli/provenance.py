@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -22,15 +22,13 @@ from ..provenance import (
     ResumedFrom,
 )
 from ..records import CellChange, NotebookCheckpoint
+from . import options
 from .lookup import find_checkpoint
 from .output import (
-    Column,
     fields,
     first_line,
     local_time,
-    numeric,
     short_ids,
-    single_line,
     status_text,
     table,
     write,
@@ -44,12 +42,7 @@ _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 @click.command()
 @with_session
 @click.argument("checkpoint")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print everything as JSON, packages and sources included.",
-)
+@options.as_json
 def provenance(session: Session, checkpoint: str, as_json: bool) -> None:
     """Show code and environment of a checkpoint, and why it may not be reproducible.
 
@@ -78,19 +71,15 @@ def _provenance_report(
         yield Text("The executed code is not known: the checkpoint was not created in a kernel.")
         return
     if found.flags:
-        rows = [
-            [Text(flag.kind.value.replace("_", " "), style="yellow"), flag.message]
-            for flag in found.flags
-        ]
-        yield table(["flag", "meaning"], rows)
+        names = [flag.kind.value.replace("_", " ") for flag in found.flags]
+        flags = zip(names, found.flags, strict=True)
+        yield table([{"flag": name, "meaning": flag.message} for name, flag in flags])
     else:
         yield Text(
             "No reproducibility problems: the cells were executed in order and have not changed."
         )
     yield ""
-    source: Column = ("source", {"overflow": "ellipsis", "no_wrap": True})
-    columns = [numeric("run"), single_line("status"), source]
-    yield table(columns, map(_executed, found.executed))
+    yield table([_executed(cell) for cell in found.executed])
 
 
 def _header(
@@ -120,17 +109,19 @@ def _resumed_from(resumed: ResumedFrom) -> Iterator[Text]:
         yield Text(printable(f"the code was changed in between: `{command}` shows the changes"))
 
 
-def _executed(cell: ExecutedCell) -> list[Any]:
-    status = "" if cell.status is None else cell.status.value
-    count = "" if cell.execution_count is None else cell.execution_count
-    return [count, status_text(status), first_line(cell.source)]
+def _executed(cell: ExecutedCell) -> dict[str, Any]:
+    return {
+        "run": "" if cell.execution_count is None else cell.execution_count,
+        "status": status_text("" if cell.status is None else cell.status.value),
+        "source": first_line(cell.source),
+    }
 
 
 @click.command()
 @with_session
 @click.argument("before")
 @click.argument("after")
-@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+@options.as_json
 def diff(session: Session, before: str, after: str, as_json: bool) -> None:
     """Compare the code, the metrics and the environment of two checkpoints.
 
@@ -150,12 +141,17 @@ def _diff_report(
     changes: CheckpointDiff, pair: tuple[NotebookCheckpoint, NotebookCheckpoint]
 ) -> Iterator[Any]:
     short = short_ids([one.id for one in pair])
-    columns = ["", single_line("checkpoint"), numeric("epoch"), numeric("step"), "created"]
     rows = [
-        [side, short[one.id], one.epoch, one.step, local_time(one.created_at)]
+        {
+            "": side,
+            "checkpoint": short[one.id],
+            "epoch": one.epoch,
+            "step": one.step,
+            "created": local_time(one.created_at),
+        }
         for side, one in zip(("before", "after"), pair, strict=True)
     ]
-    yield table(columns, rows)
+    yield table(rows)
     compared = "executed cells" if changes.executed else "the saved notebooks"
     if changes.sources:
         yield Text(f"\nCode ({compared})", style="bold")
@@ -165,12 +161,14 @@ def _diff_report(
         yield Text(f"\nThe code is the same ({compared}).")
     if changes.metrics:
         yield ""
-        yield _metrics(changes.metrics)
+        yield table(
+            [{"metric": one.name, **_sides(one), "change": _delta(one)} for one in changes.metrics]
+        )
     if changes.environment is None:
         yield Text("\nThe environments cannot be compared: they are not known for both.")
     elif changed := [*changes.environment.values, *changes.environment.packages]:
         yield ""
-        yield table(["environment", "before", "after"], map(_change, changed))
+        yield table([{"environment": one.name, **_sides(one)} for one in changed])
     else:
         yield Text("\nThe environment is the same.")
 
@@ -187,16 +185,12 @@ def _cell_diff(change: CellChange) -> Text:
     return text
 
 
-def _metrics(changes: Sequence[MetricChange]) -> Any:
-    rows = [
-        [*_change(change), "" if change.delta is None else format_number(change.delta, "+")]
-        for change in changes
-    ]
-    return table(["metric", numeric("before"), numeric("after"), numeric("change")], rows)
+def _delta(change: MetricChange) -> str:
+    return "" if change.delta is None else format_number(change.delta, "+")
 
 
-def _change(change: Change) -> list[str]:
-    return [change.name, _value(change.before), _value(change.after)]
+def _sides(change: Change) -> dict[str, str]:
+    return {"before": _value(change.before), "after": _value(change.after)}
 
 
 def _value(value: Any) -> str:

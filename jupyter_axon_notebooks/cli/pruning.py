@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
-from rich.table import Table
 
-from ..repository import NotebookRepository, Prunable, PrunePlan
+from ..repository import NotebookRepository, Prunable
 from ..repository.retention import Best, Every, Newest, Rule, Tagged, has_state
 from ..states.folders import format_size
-from .checkpoints import format_metrics, is_minimized
+from . import options
+from .checkpoints import checkpoint_table, is_minimized
 from .lookup import find_notebook_id
-from .output import (
-    local_time,
-    note,
-    numeric,
-    progress,
-    short_ids,
-    single_line,
-    table,
-    write,
-    write_json,
-)
+from .output import note, progress, write, write_json
 from .session import Session, with_session
 
 _COUNT = click.IntRange(min=1)
@@ -44,7 +32,7 @@ _COUNT = click.IntRange(min=1)
 )
 @click.option("--keep-tagged", is_flag=True, help="Keep those that have a tag.")
 @click.option("--yes", is_flag=True, help="Remove the files. Without it, they are only listed.")
-@click.option("--json", "as_json", is_flag=True, help="Print the checkpoints as a JSON object.")
+@options.as_json
 def prune(
     session: Session,
     which: tuple[str, ...],
@@ -67,13 +55,12 @@ def prune(
     """
     if bool(which) == everything:
         raise click.UsageError("name records, or give --all")
-    parsed = [*map(_parse_best, keep_best)]
     rules: list[Rule] = [
         *([Newest(keep_newest)] if keep_newest is not None else []),
         *([Every(keep_every)] if keep_every is not None else []),
         *([Tagged()] if keep_tagged else []),
     ]
-    if not (rules or parsed):
+    if not (rules or keep_best):
         raise click.UsageError(
             "give at least one of --keep-newest, --keep-best, --keep-every and --keep-tagged"
         )
@@ -83,35 +70,42 @@ def prune(
             ids = [summary.id for summary in owned]
         else:
             ids = list(dict.fromkeys(find_notebook_id(repository, one) for one in which))
-        best = [
-            Best(
-                metric,
-                is_minimized(repository, ids, metric, mode, f"`{metric}:min` or `{metric}:max`"),
-                count,
-            )
-            for metric, mode, count in parsed
-        ]
-        skipped = _without_metric(repository, ids, best)
+        best = [_parse_best(repository, ids, text) for text in keep_best]
+        skipped = [id for id in ids if _lacks_metric(repository, id, best)]
         rules += best
-        with progress("Looking") as bar:
-            plans = [
-                repository.retention.plan(id, rules) for id in bar.track(ids) if id not in skipped
-            ]
-        removed = [one for plan in plans for one in plan.prunable]
-        if yes:
-            removed = _prune(repository, plans, rules)
+        removed: list[Prunable] = []
+        planned = kept = 0
+        with progress("Pruning" if yes else "Looking") as bar:
+            for id in bar.track([id for id in ids if id not in skipped]):
+                plan = repository.retention.plan(id, rules)
+                planned += len(plan.prunable)
+                kept += plan.kept
+                if yes and plan.prunable:
+                    removed += repository.retention.prune(id, rules)
+                elif not yes:
+                    removed += plan.prunable
+    kept += planned - len(removed)
+    size = sum(one.size for one in removed)
     if as_json:
-        size = sum(one.size for one in removed)
         listed = [_prunable_json(one) for one in removed]
         write_json({"pruned": yes, "bytes": size, "checkpoints": listed, "left_alone": skipped})
         return
     if removed:
-        write(_table(removed))
-    _note_result(plans, removed, yes)
+        write(checkpoint_table([one.checkpoint for one in removed], with_record=True))
+    files = f"the state files of {len(removed)} checkpoints, {format_size(size)}"
+    if not planned:
+        note(f"Nothing to remove: {kept} checkpoints keep their state files.")
+    elif yes:
+        note(f"Removed {files}. Checkpoints that keep their state files: {kept}.")
+    else:
+        note(
+            f"Would remove {files}. Checkpoints that would keep their state files: {kept}. "
+            "Add --yes to remove the files."
+        )
 
 
-def _parse_best(text: str) -> tuple[str, str | None, int]:
-    """Return the metric, the direction if it is given, and the number of checkpoints to keep."""
+def _parse_best(repository: NotebookRepository, ids: list[str], text: str) -> Best:
+    """Return the rule that METRIC[:min|max][:K] describes."""
     metric, count, mode = text, 1, None
     head, _, tail = metric.rpartition(":")
     if head and tail.isascii() and tail.isdigit():
@@ -121,91 +115,17 @@ def _parse_best(text: str) -> tuple[str, str | None, int]:
         metric, mode = head, tail
     if not count:
         raise click.UsageError(f"--keep-best {text} keeps none; give a K of at least 1")
-    return metric, mode, count
+    choices = f"`{metric}:min` or `{metric}:max`"
+    return Best(metric, is_minimized(repository, ids, metric, mode, choices), count)
 
 
-def _without_metric(
-    repository: NotebookRepository, ids: Sequence[str], best: Sequence[Best]
-) -> list[str]:
-    """Return, and report, the records in which no checkpoint has one of the metrics."""
-    skipped = []
-    for id in ids if best else ():
-        stored = [one for one in repository.list_checkpoints(id) if has_state(one)]
-        missing = [rule.metric for rule in best if not rule(stored)]
-        if stored and missing:
-            skipped.append(id)
-            summary = repository.find_summary(id)
-            name = id if summary is None else f"{id} ({summary.name})"
-            note(
-                f"Skipped: {name}, where no checkpoint with state files has a number "
-                f"{missing[0]!r}."
-            )
-    return skipped
-
-
-def _prune(
-    repository: NotebookRepository, plans: Sequence[PrunePlan], rules: Sequence[Rule]
-) -> list[Prunable]:
-    pruned: list[Prunable] = []
-    with progress("Pruning") as bar:
-        task = bar.add_task("", total=sum(len(plan.prunable) for plan in plans))
-        try:
-            for plan in plans:
-                if plan.prunable:
-                    before = len(pruned)
-                    pruned += repository.retention.prune(
-                        plan.notebook_id,
-                        rules,
-                        lambda done, _total: bar.update(task, completed=before + done),  # noqa: B023
-                    )
-        except KeyboardInterrupt:
-            note("Some files were removed already. Run the command again to continue.")
-            raise
-    return pruned
-
-
-def _table(removed: Sequence[Prunable]) -> Table:
-    found = [one.checkpoint for one in removed]
-    short = short_ids([one.id for one in found])
-    notebooks = short_ids([one.notebook_id for one in found])
-    columns = [
-        single_line("record"),
-        numeric("epoch"),
-        numeric("step"),
-        "metrics",
-        numeric("size"),
-        single_line("created"),
-        single_line("checkpoint"),
-    ]
-    rows = [
-        [
-            notebooks[one.checkpoint.notebook_id],
-            one.checkpoint.epoch,
-            one.checkpoint.step,
-            format_metrics(one.checkpoint.metrics),
-            format_size(one.size),
-            local_time(one.checkpoint.created_at),
-            short[one.checkpoint.id],
-        ]
-        for one in removed
-    ]
-    return table(columns, rows)
-
-
-def _note_result(plans: Sequence[PrunePlan], removed: Sequence[Prunable], yes: bool) -> None:
-    size = format_size(sum(one.size for one in removed))
-    files = f"the state files of {len(removed)} checkpoints, {size}"
-    planned = sum(len(plan.prunable) for plan in plans)
-    kept = sum(plan.kept for plan in plans) + planned - len(removed)
-    if yes and planned:
-        note(f"Removed {files}. Checkpoints that keep their state files: {kept}.")
-    elif removed:
-        note(
-            f"Would remove {files}. Checkpoints that would keep their state files: {kept}. "
-            "Add --yes to remove the files."
-        )
-    else:
-        note(f"Nothing to remove: {kept} checkpoints keep their state files.")
+def _lacks_metric(repository: NotebookRepository, id: str, best: list[Best]) -> bool:
+    """Return, and report, whether no checkpoint of a record has one of the metrics."""
+    stored = [one for one in repository.list_checkpoints(id) if has_state(one)] if best else []
+    missing = [rule.metric for rule in best if stored and not rule(stored)]
+    if missing:
+        note(f"Skipped: {id}, where no checkpoint with state files has a number {missing[0]!r}.")
+    return bool(missing)
 
 
 def _prunable_json(one: Prunable) -> dict[str, object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,34 +18,30 @@ from ..mapping import (
     notebook_text,
     read_for_import,
 )
-from ..printable import shorten
 from ..records import (
     CellType,
     NewNotebook,
     NotebookCell,
-    NotebookCheckpoint,
     NotebookStatus,
     NotebookSummary,
     NotebookVersion,
     TrainingNotebook,
-    VersionSummary,
 )
 from ..repository import NotebookRepository
 from ..sync.files import MAX_NOTEBOOK
-from .checkpoints import format_metrics
-from .files import new_file, read_file
+from ..userfiles import read_regular
+from . import options
+from .checkpoints import checkpoint_table
+from .files import new_file
 from .group import FAILED
 from .lookup import choose, deleted_at, find_checkpoint, find_notebook
 from .output import (
-    Column,
     fields,
     first_line,
     local_time,
     note,
-    numeric,
     progress,
     short_ids,
-    single_line,
     status_text,
     table,
     write,
@@ -56,10 +50,8 @@ from .output import (
 )
 from .session import Session, with_session
 
-#: Versions and checkpoints that `show` lists, and the metric by which it shows the best.
+#: Versions and checkpoints that `show` lists.
 _MAX_LISTED = 5
-_RANKED_BY = "loss"
-_MAX_PARAMETER = 60
 
 
 @click.command()
@@ -75,16 +67,8 @@ _MAX_PARAMETER = 60
 @click.option(
     "--search", metavar="TEXT", help="Only records with this text in their name or description."
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="The maximum number of records.",
-)
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the records, without cells, as a JSON array."
-)
+@options.limit
+@options.as_json
 def list_records(
     session: Session,
     all_users: bool,
@@ -105,64 +89,41 @@ def list_records(
             found = repository.list_all(limit, status=wanted, tag=tag, text=search)
         else:
             found = repository.list_by_user(owner, limit, status=wanted, tag=tag, text=search)
-        total = len(found)
-        if total == limit:
-            total = repository.count(owner, status=wanted, tag=tag, text=search)
+        total = repository.count(owner, status=wanted, tag=tag, text=search)
     if as_json:
         write_json([summary.to_json() for summary in found])
     elif found:
         _write_records(found, all_users)
     else:
-        conditions = [
-            *([f"the status {status}"] if status is not None else []),
-            *([f"the tag {tag}"] if tag is not None else []),
-            *([f"{search!r} in its name or description"] if search is not None else []),
-        ]
-        of_owner = "" if owner is None else f" of {owner}"
-        has = f" has {' and '.join(conditions)}" if conditions else ""
-        note(f"No record{of_owner}{has}." if conditions else f"No records{of_owner}.")
+        is_narrowed = (status, tag, search) != (None, None, None)
+        note(f"No {'such ' if is_narrowed else ''}records{f' of {owner}' if owner else ''}.")
     if total > len(found):
         note(f"{len(found)} of {total}; --limit shows more.")
 
 
 def _write_records(found: Sequence[NotebookSummary], with_owner: bool) -> None:
     short = short_ids([summary.id for summary in found])
-    columns: list[Column] = [
-        ("name", {"overflow": "ellipsis"}),
-        *(["owner"] if with_owner else []),
-        single_line("status"),
-        numeric("cells"),
-        single_line("updated"),
-        single_line("id"),
-        "path",
-    ]
     rows = []
     for summary in found:
         deleted = deleted_at(summary)
-        path = summary.path or (f"deleted {local_time(deleted)}" if deleted is not None else "")
         rows.append(
-            [
-                summary.name,
-                *([summary.user_id] if with_owner else []),
-                status_text(summary.status.value),
-                summary.cell_count,
-                local_time(summary.updated_at),
-                short[summary.id],
-                path,
-            ]
+            {
+                "name": summary.name,
+                **({"owner": summary.user_id} if with_owner else {}),
+                "status": status_text(summary.status.value),
+                "cells": summary.cell_count,
+                "updated": local_time(summary.updated_at),
+                "id": short[summary.id],
+                "path": summary.path or (f"deleted {local_time(deleted)}" if deleted else ""),
+            }
         )
-    write(table(columns, rows))
+    write(table(rows))
 
 
 @click.command()
 @with_session
 @click.argument("which")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the record as JSON, cells and outputs included.",
-)
+@options.as_json
 def show(session: Session, which: str, as_json: bool) -> None:
     """Show one record.
 
@@ -174,15 +135,19 @@ def show(session: Session, which: str, as_json: bool) -> None:
             write_json(notebook.to_json())
             return
         newest = repository.list_checkpoints(notebook.id, _MAX_LISTED)
-        best = repository.get_best_checkpoint(notebook.id, _RANKED_BY, True)
         versions = repository.versions.list(notebook.id, _MAX_LISTED)
         write(fields(_header(notebook, repository)))
     if notebook.cells:
-        write("", _cells(notebook.cells))
+        cells = enumerate(notebook.cells, 1)
+        write("", table([_cell_row(number, cell) for number, cell in cells]))
     if len(versions) > 1:
-        write("", _versions(versions))
+        rows = [
+            {"version": one.id, "cells": one.cell_count, "created": local_time(one.created_at)}
+            for one in versions
+        ]
+        write("", table(rows))
     if newest:
-        write("", _checkpoints(newest, best))
+        write("", checkpoint_table(newest))
 
 
 def _header(
@@ -200,113 +165,37 @@ def _header(
     yield "language", metadata.language
     yield "framework", metadata.framework
     yield "tags", ", ".join(metadata.tags)
-    yield "model", notebook.model_id
-    yield "dataset", notebook.dataset_id
     yield "path", notebook.path
     yield "created", local_time(notebook.created_at)
     yield "updated", local_time(notebook.updated_at)
     yield "last sync", local_time(notebook.synced_at)
     if isinstance(source := axon.get("executed_from"), dict):
-        parameters = source.get("parameters")
-        values = parameters.items() if isinstance(parameters, dict) else ()
-        texts = (f"{name}={shorten(json.dumps(one), _MAX_PARAMETER)}" for name, one in values)
         yield "executed by", source.get("program")
         yield "input", source.get("path")
-        yield "input record", source.get("notebook_id")
-        yield "parameters", ", ".join(texts)
-    yield "copied from", axon.get("copied_from")
-    yield "other record", axon.get("other_record")
-    yield "replaced by", axon.get("replaced_by")
+        yield "parameters", source.get("parameters")
+    for name in ("copied_from", "other_record", "replaced_by"):
+        yield name.replace("_", " "), axon.get(name)
     yield "file deleted", local_time(deleted_at(notebook))
     yield "versions", repository.versions.count(notebook.id)
     yield "checkpoints", repository.checkpoints.count(notebook.id)
 
 
-def _cells(cells: Sequence[NotebookCell]) -> Any:
-    source: Column = ("source", {"overflow": "ellipsis", "no_wrap": True})
-    columns: list[Column] = [
-        numeric("cell"),
-        "type",
-        single_line("status"),
-        numeric("run"),
-        source,
-        "outputs",
-    ]
-    rows = [
-        [
-            number,
-            cell.nbformat_type or cell.cell_type.value,
-            status_text(cell.status.value) if cell.cell_type is CellType.CODE else "",
-            "" if cell.execution_count is None else cell.execution_count,
-            first_line(cell.source),
-            summarize_outputs(cell),
-        ]
-        for number, cell in enumerate(cells, 1)
-    ]
-    return table(columns, rows)
-
-
-def summarize_outputs(cell: NotebookCell) -> str:
-    """Return the kinds of a cell's outputs: ``2 stream, image/png, ValueError``."""
-    kinds: Counter[str] = Counter()
-    for output in cell.outputs:
-        if output.output_type == "error":
-            kinds[output.error_name or "error"] += 1
-        elif isinstance(output.data, dict) and output.data:
-            rich = (kind for kind in output.data if not kind.startswith("text/plain"))
-            kinds[next(rich, "text/plain")] += 1
-        else:
-            kinds[output.name or output.output_type] += 1
-    return ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in kinds.items())
-
-
-def _versions(newest: Sequence[VersionSummary]) -> Any:
-    short = short_ids([one.id for one in newest])
-    rows = [
-        ["" if index else "newest", one.cell_count, local_time(one.created_at), short[one.id]]
-        for index, one in enumerate(newest)
-    ]
-    columns = [single_line("version"), numeric("cells"), single_line("created"), single_line("id")]
-    return table(columns, rows)
-
-
-def _checkpoints(newest: Sequence[NotebookCheckpoint], best: NotebookCheckpoint | None) -> Any:
-    labelled = [("" if index else "newest", one) for index, one in enumerate(newest)]
-    if best is not None:
-        labelled.append((f"best {_RANKED_BY}", best))
-    short = short_ids([one.id for _, one in labelled])
-    columns = [
-        single_line("checkpoint"),
-        numeric("epoch"),
-        numeric("step"),
-        "metrics",
-        single_line("created"),
-        single_line("id"),
-    ]
-    rows = [
-        [
-            label,
-            one.epoch,
-            one.step,
-            format_metrics(one.metrics),
-            local_time(one.created_at),
-            short[one.id],
-        ]
-        for label, one in labelled
-    ]
-    return table(columns, rows)
+def _cell_row(number: int, cell: NotebookCell) -> dict[str, Any]:
+    return {
+        "cell": number,
+        "type": cell.nbformat_type or cell.cell_type.value,
+        "status": status_text(cell.status.value) if cell.cell_type is CellType.CODE else "",
+        "run": "" if cell.execution_count is None else cell.execution_count,
+        "source": first_line(cell.source),
+        "outputs": len(cell.outputs) or "",
+    }
 
 
 @click.command()
 @with_session
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--name", help="The record's name, by default the file's. For a single file only.")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print a JSON array of {file, id} or {file, error}.",
-)
+@options.as_json
 def import_files(session: Session, files: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """Create a record from each notebook file, with its outputs, and print its id.
 
@@ -326,21 +215,18 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
     if as_json:
         write_json(results)
     for result in results:
-        if "id" in result and not as_json:
+        if "error" in result:
+            note(f"{result['file']}: {result['error']}")
+        elif not as_json:
             write_line(result["id"] if len(files) == 1 else f"{result['id']}  {result['file']}")
-    failed = [result for result in results if "error" in result]
-    for result in failed:
-        note(f"{result['file']}: {result['error']}")
-    if failed:
-        if len(files) > 1:
-            note(f"{len(failed)} of {len(files)} files were not imported.")
+    if any("error" in result for result in results):
         raise click.exceptions.Exit(FAILED)
 
 
 def _import_file(
     repository: NotebookRepository, session: Session, file: str, name: str | None
 ) -> dict[str, Any]:
-    mapped = map_notebook(read_for_import(read_file(file, MAX_NOTEBOOK)))
+    mapped = map_notebook(read_for_import(read_regular(file, MAX_NOTEBOOK)))
     new = NewNotebook(
         user_id=session.settings.user_id,
         name=name if name is not None else notebook_name(file),
@@ -353,8 +239,7 @@ def _import_file(
 
 def _import_error(error: AxonError | OSError) -> str:
     if isinstance(error, InvalidData):
-        reason = error.reason if error.path == "$" else str(error)
-        return f"not a valid notebook: {reason.removeprefix('not a notebook: ')}"
+        return f"not a valid notebook: {error}"
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
@@ -385,7 +270,7 @@ def _import_error(error: AxonError | OSError) -> str:
     is_flag=True,
     help="With --checkpoint: export the code that was executed before it, in that order.",
 )
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@options.force
 def export_record(
     session: Session,
     which: str | None,
@@ -453,11 +338,9 @@ def _find_version(
     repository: NotebookRepository, notebook_id: str, version: str
 ) -> NotebookVersion:
     """Return the version whose id is, or uniquely begins with, ``version``; raises NotFound."""
-    ids = [one.id for one in repository.versions.list(notebook_id)]
-    matching = [version] if version in ids else [id for id in ids if id.startswith(version)]
-    found = repository.versions.get(
-        notebook_id, choose(matching if version else [], "version", version)
-    )
+    listed = repository.versions.list(notebook_id)
+    matching = [one.id for one in listed if one.id.startswith(version)]
+    found = repository.versions.get(notebook_id, choose(matching, "version", version))
     if found is None:  # removed meanwhile
         raise NotFound("version", version)
     return found

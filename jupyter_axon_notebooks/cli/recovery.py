@@ -9,8 +9,9 @@ import click
 from ..store.urls import shown_url
 from ..training.recovery import RecoveryResult, UnrecordedCheckpoint, find_unrecorded
 from ..training.recovery import recover as recover_checkpoints
+from . import options
 from .group import FAILED
-from .output import local_time, note, numeric, plural, progress, table, write, write_json
+from .output import local_time, note, plural, progress, table, write, write_json
 from .session import Session, with_session
 
 
@@ -21,7 +22,7 @@ from .session import Session, with_session
     "--any-store", is_flag=True, help="Include checkpoints that were meant for another store."
 )
 @click.option("--all-users", is_flag=True, help="Include checkpoints of other users.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@options.as_json
 def recover(
     session: Session, dry_run: bool, any_store: bool, all_users: bool, as_json: bool
 ) -> None:
@@ -74,17 +75,16 @@ def _list(pending: list[UnrecordedCheckpoint], *, as_json: bool) -> None:
         note("There is nothing to record.")
         return
     rows = [
-        [
-            str(one.checkpoint.id),
-            one.path or "",
-            one.checkpoint.epoch,
-            one.checkpoint.step,
-            local_time(one.made_at),
-        ]
+        {
+            "checkpoint": one.checkpoint.id,
+            "notebook": one.path or "",
+            "epoch": one.checkpoint.epoch,
+            "step": one.checkpoint.step,
+            "created": local_time(one.made_at),
+        }
         for one in pending
     ]
-    columns = ["checkpoint", "notebook", numeric("epoch"), numeric("step"), "created"]
-    write(table(columns, rows))
+    write(table(rows))
 
 
 def _pending_json(one: UnrecordedCheckpoint) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..config import AxonNotebooks
 from ..errors import NotFound, StoreError
 from ..repository import NotebookRepository
 from ..states import StateStorage
-from ..store import READ_TIMEOUT, Store
+from ..store import READ_TIMEOUT
 from ..stores import OpenStore, find_settings, open_store_at
 from ..sync import read_origin
 from .output import note
@@ -32,10 +32,8 @@ class Session:
 
     Attributes
     ----------
-    files : Config
-        The content of Jupyter's configuration files.
     config : AxonNotebooks
-        The configuration of a server with these files.
+        The configuration of a server with the user's configuration files.
     settings : StoreSettings
         The store, the state files and the user.
     user : str or None
@@ -43,9 +41,8 @@ class Session:
     """
 
     def __init__(self, store_url: str | None = None) -> None:
-        self.files = _read_configuration_files()
         try:
-            self.config = AxonNotebooks(config=self.files)
+            self.config = AxonNotebooks(config=_read_configuration_files())
             configured = {
                 name: getattr(self.config, name)
                 for name in ("store_url", "states_root", "user_id")
@@ -131,12 +128,6 @@ class Session:
         """Open the records and the state files; raises as :meth:`open` does."""
         with self.open(create=create) as opened:
             yield opened.repository, opened.states
-
-    @contextmanager
-    def store(self, *, create: bool = False) -> Iterator[Store]:
-        """Open the store alone; raises as :meth:`open` does."""
-        with self.open(create=create) as opened:
-            yield opened.store
 
 
 def _warn(message: str) -> None:

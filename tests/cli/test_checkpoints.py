@@ -129,32 +129,6 @@ def test_checkpoints_are_listed_newest_first(
     assert axon("checkpoints", notebook_id, "--run", "run").exit_code == 3
 
 
-def test_checkpoints_are_sorted_by_a_metric(
-    axon: Axon, make: Make, notebook_id: str, series: list[NotebookCheckpoint]
-) -> None:
-    make(notebook_id, 9, {"val": {"loss": 1.5}}, run_id="r")
-    make(notebook_id, 10, {"val": {"loss": 0.5}}, run_id="r")
-
-    def sort(*options: str) -> list[int]:
-        return epochs(axon("checkpoints", notebook_id, "--json", "--sort", *options).json)
-
-    assert sort("val.loss") == [2, 10, 1, 3, 9, 0, 4]
-    assert sort("acc", "--limit", "2") == [4, 3]
-    assert sort("odd", "--min") == [0, 1, 2, 3, 4]
-    assert sort("val.loss", "--run", "r") == [10, 9]
-    assert axon("checkpoints", notebook_id, "--sort", "odd").exit_code == 2
-    assert (
-        "None of 7 checkpoints has a number 'auc'; "
-        in axon("checkpoints", notebook_id, "--sort", "auc").stderr
-    )
-    misspelt = axon("checkpoints", notebook_id, "--sort", "val.los")
-    assert misspelt.stderr.startswith(
-        "None of 7 checkpoints has a number 'val.los'; did you mean val.loss"
-    )
-    assert axon("checkpoints", notebook_id, "--sort", "acc").stderr == "acc: higher is better.\n"
-    assert axon("checkpoints", notebook_id, "--sort", "acc", "--max").stderr == ""
-
-
 @pytest.fixture
 def folds(repository: NotebookRepository, make: Make, notebook_id: str) -> dict[int, str]:
     """Runs with keys, one of them twice, by the epoch of their only checkpoint."""
@@ -182,7 +156,7 @@ def test_a_run_is_named_by_its_key_its_id_or_the_beginning(
     missing = axon("best", notebook_id, "own", "--max", "--run", "fold 1")
     assert (missing.exit_code, missing.stderr) == (
         3,
-        f"Error: no checkpoint of the run {folds[2]} has a finite number 'own'; there are loss\n",
+        f"Error: no checkpoint of the run {folds[2]} has a finite number 'own'\n",
     )
     missing = axon("restore", notebook_id, "--best", "own", "--max", "--run", "fold 1")
     assert (missing.exit_code, folds[2] in missing.stderr) == (3, True)

@@ -68,7 +68,6 @@ def ids(records: NotebookRepository, tmp_path: Path) -> tuple[str, str, str]:
         ["show", "NOTEBOOK"],
         ["show", HOSTILE],
         ["checkpoints", "NOTEBOOK"],
-        ["checkpoints", "NOTEBOOK", "--sort", HOSTILE, "--min"],
         ["best", "NOTEBOOK", HOSTILE, "--max"],
         ["best", "NOTEBOOK", f"x{SIGNS}", "--max"],
         ["diff", "BEFORE", "AFTER"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreError
-from jupyter_axon_notebooks.printable import PRINTABLE_LOG, printable, printable_json
+from jupyter_axon_notebooks.printable import PRINTABLE_LOG, printable
 from jupyter_axon_notebooks.records import NotebookCheckpoint, now
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint, CheckpointList
@@ -58,14 +57,6 @@ def test_ordinary_text_of_any_language_stays_as_it_is() -> None:
     text = "naïve Größe 学習 שלום مرحبا 👩‍🔬 ½ — “x”"
     assert printable(text) == text
     assert printable("two\nlines", keep="\n") == "two\nlines"
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_printable_json_has_the_same_value(name: str) -> None:
-    value = {f"k{HOSTILE[name]}": [HOSTILE[name]]}
-    text = printable_json(json.dumps(value, ensure_ascii=False, indent=2))
-    assert_harmless(text, lines=True)
-    assert json.loads(text) == value
 
 
 def record(**given: Any) -> NotebookCheckpoint:
