@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from jupyter_core.paths import jupyter_data_dir
@@ -134,7 +133,7 @@ def find_settings(
             "remove it and start a server, which writes a new one"
         )
     environment = {
-        "store_url": _url_variable(warn),
+        "store_url": _absolute_variable(STORE_URL, warn),
         "states_root": _absolute_variable(STATES_ROOT, warn),
         "user_id": os.environ.get(USER),
     }
@@ -160,20 +159,18 @@ def find_settings(
     return StoreSettings(**found, data_dir=data_dir, sources=sources, config_error=config_error)
 
 
-def _url_variable(warn: Callable[[str], object]) -> str | None:
-    url = os.environ.get(STORE_URL)
-    if not url or is_absolute_url(url):
-        return url
-    warn(f"{STORE_URL} is ignored: {shown_url(url)} is a relative path; set an absolute path")
-    return None
-
-
 def _absolute_variable(name: str, warn: Callable[[str], object]) -> str | None:
-    path = os.path.expanduser(os.environ.get(name, ""))
-    if not path or os.path.isabs(path):
-        return path or None
-    warn(f"{name} is ignored: {path} is a relative path; set an absolute path")
-    return None
+    """Return the path or URL in a variable; None, with a warning, if it is relative."""
+    value = os.environ.get(name, "")
+    if name == STORE_URL:
+        is_absolute = is_absolute_url(value)
+    else:
+        value = os.path.expanduser(value)
+        is_absolute = os.path.isabs(value)
+    if value and not is_absolute:
+        warn(f"{name} is ignored: {shown_url(value)} is a relative path; set an absolute path")
+        return None
+    return value or None
 
 
 @dataclass(frozen=True)
@@ -198,12 +195,7 @@ class OpenStore:
     def __enter__(self) -> OpenStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -216,7 +208,6 @@ def open_store_at(
     read_timeout: float | None = None,
     check_user: bool = True,
     other_roots: Sequence[Path] = (),
-    starter_cells: Sequence[tuple[str, str]] | None = None,
     warn: Callable[[str], object] = _warn_once,
 ) -> OpenStore:
     """Open the store that ``settings`` name.
@@ -234,8 +225,6 @@ def open_store_at(
         Check that the database shows this user's records.
     other_roots : sequence of Path
         Further folders with state files.
-    starter_cells : sequence, optional
-        The cells of a notebook that is created without any; by default the standard ones.
     warn : callable
         Called with a sentence about an origin that was replaced.
 
@@ -250,7 +239,9 @@ def open_store_at(
         raise StoreError(settings.unreachable_reason)
     read_only = read_only and not _is_writable(settings.store_url)
     if not create and not _exists(settings.store_url, read_only, read_timeout):
-        raise _NoStore(shown_url(settings.store_url))
+        url = shown_url(settings.store_url)
+        message = f"there is no store at {url} yet: nothing has been recorded there"
+        raise NotFound("store", url, message)
     store = Store(
         settings.store_url,
         busy_timeout=busy_timeout,
@@ -261,18 +252,12 @@ def open_store_at(
         if check_user:
             store.check_user(settings.user_id)
         states = settings.state_files(store.mark_id, other_roots)
-        cells = {} if starter_cells is None else {"starter_cells": starter_cells}
-        repository = NotebookRepository(store, states=states, **cells)
+        # A record that is created without cells stays without them.
+        repository = NotebookRepository(store, states=states, starter_cells=())
         return OpenStore(settings, store, repository, states, warn)
     except BaseException:
         store.close()
         raise
-
-
-class _NoStore(NotFound):
-    def __init__(self, url: str) -> None:
-        super().__init__("store", url)
-        self.args = (f"there is no store at {url} yet: nothing has been recorded there",)
 
 
 def _exists(url: str, read_only: bool, read_timeout: float | None) -> bool:

@@ -100,7 +100,6 @@ class Session:
                 read_only=not (create or for_writing),
                 check_user=self.user is not None,
                 other_roots=self._other_roots,
-                starter_cells=(),  # an imported notebook without cells stays without them
                 warn=_warn,
                 **options,
             )

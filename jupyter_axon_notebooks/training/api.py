@@ -7,12 +7,18 @@ nbconvert, papermill and plain scripts, with or without a server.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
+from ..metrics import describe_direction, direction
+from ..printable import printable
 from ..records import TrainingNotebook
 from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
+from .distributed import print_once
 from .session import current_session
+from .tracker import Tracker
+from .validation import validate_limit, validate_run_name, validate_string
 
 
 def checkpoint(
@@ -107,7 +113,7 @@ def resume(
     The newest run with a checkpoint is resumed if it failed, was stopped, or lost its process: its
     latest checkpoint is restored into the given objects and the random number generators, and a new
     run begins that branches off there. Runs that completed, that are alive in another process, or
-    that this process trained in the same execution of a cell are left alone. A run on another host
+    that this process trained in the same execution of a cell are not resumed. A run on another host
     may be alive for two minutes after its last sign of life, which this waits for.
 
     Without ``key``, the first training of a cell resumes the first training of the same cell. In a
@@ -116,8 +122,8 @@ def resume(
 
         resume(model, optimizer, key=f"fold {fold}")
 
-    If the store is unavailable, there is a warning and training begins anew; existing runs are left
-    alone.
+    If the store is unavailable, there is a warning and training starts from the beginning. Existing
+    runs are not changed; ``run`` resumes one later.
 
     In distributed training, call it in all processes, after
     ``torch.distributed.init_process_group()``. All resume from the checkpoint that rank 0 finds.
@@ -151,7 +157,7 @@ def resume(
     -------
     Checkpoint or None
         The checkpoint, with ``epoch``, ``step``, ``model``, ``optimizer`` and ``extra``. None if
-        training begins anew.
+        training starts from the beginning.
 
     Raises
     ------
@@ -168,14 +174,16 @@ def resume(
     RanksDisagree
         In distributed training, if not all processes can resume.
     """
+    if run is not None and checkpoint is not None:
+        raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
     resumed = current_session().resume(
         model,
         optimizer,
         extra,
         force=force,
-        run=run,
-        key=key,
-        checkpoint=checkpoint,
+        run=validate_run_name(run, "run"),
+        key=validate_run_name(key, "key"),
+        checkpoint_id=None if checkpoint is None else _checkpoint_id(checkpoint),
         in_place=in_place,
         trusted=trusted,
     )
@@ -210,12 +218,26 @@ def best(
     NotFound
         If no checkpoint has a finite number there. The message names similar metrics.
     """
-    return current_session().best(metric, mode, run)
+    run = validate_run_name(run, "run")
+    metric = validate_string(metric, "metric")
+    if mode not in (None, "min", "max"):
+        raise ValueError(f'mode is {mode!r}; expected "min" or "max"')
+    known = mode or direction(metric)
+    with _locked_tracker() as tracker:
+        found = tracker.best_checkpoint(metric, known or "max", run)
+    if known is None:
+        raise ValueError(
+            f"cannot tell whether lower or higher values of {printable(metric)} are better; "
+            'pass mode="min" or mode="max"'
+        )
+    if mode is None:
+        print_once(f"The best {metric}: {describe_direction(known)}.")
+    return found
 
 
 def latest() -> Checkpoint | None:
     """Return the newest checkpoint of this notebook; None if there is none."""
-    found = current_session().checkpoints(1, None)
+    found = checkpoints(1)
     return found[0] if found else None
 
 
@@ -230,7 +252,9 @@ def checkpoints(limit: int | None = None, *, run: str | float | None = None) -> 
         Only those of this run, given by its key, its id or the beginning of its id, and what it was
         resumed from.
     """
-    return current_session().checkpoints(limit, run)
+    limit, run = validate_limit(limit), validate_run_name(run, "run")
+    with _locked_tracker() as tracker:
+        return CheckpointList(tracker.list_checkpoints(limit, run))
 
 
 def get(id: str) -> Checkpoint:
@@ -243,7 +267,9 @@ def get(id: str) -> Checkpoint:
     ValueError
         If the beginning matches several.
     """
-    return current_session().get(id)
+    id = validate_string(id, "id")
+    with _locked_tracker() as tracker:
+        return Checkpoint(tracker.find_checkpoint(id), tracker.states)
 
 
 def pin(checkpoint: str | Checkpoint, pinned: bool = True) -> Checkpoint:
@@ -254,7 +280,10 @@ def pin(checkpoint: str | Checkpoint, pinned: bool = True) -> Checkpoint:
     NotFound, ValueError
         As from :func:`get`.
     """
-    return current_session().pin(checkpoint, pinned=pinned)
+    id = _checkpoint_id(checkpoint)
+    with _locked_tracker() as tracker:
+        id = tracker.find_checkpoint(id).id
+        return Checkpoint(tracker.pin(id, pinned=pinned), tracker.states)
 
 
 def notebook() -> TrainingNotebook:
@@ -265,7 +294,8 @@ def notebook() -> TrainingNotebook:
     StoreError
         If the store is unavailable.
     """
-    return current_session().notebook()
+    with _locked_tracker() as tracker:
+        return tracker.notebook()
 
 
 def use(path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
@@ -280,4 +310,17 @@ def use(path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
     InvalidData, StoreError
         If the file is no notebook, or the store is unavailable. Nothing changes after an error.
     """
-    return current_session().use(path_or_id)
+    return current_session().use(validate_string(os.fspath(path_or_id), "path_or_id"))
+
+
+@contextmanager
+def _locked_tracker() -> Iterator[Tracker]:
+    tracker = current_session().tracker
+    with tracker.lock:
+        yield tracker
+
+
+def _checkpoint_id(checkpoint: str | Checkpoint) -> str:
+    if isinstance(checkpoint, Checkpoint):
+        return checkpoint.id
+    return validate_string(checkpoint, "checkpoint")

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, flatten_metrics
-from ..records import NotebookCheckpoint
+from ..records import NewCheckpoint, NotebookCheckpoint
 from ..states import StateStorage, StateWriter, StoredState
 from .display import (
-    checkpoint_html,
     checkpoint_text,
     checkpoints_html,
     checkpoints_text,
@@ -172,43 +171,36 @@ class Checkpoint:
         InvalidData
             If the states do not fit, or are not trusted. The message says where, and what to do.
         """
-        from .formats import leave_inference_mode
-
-        with leave_inference_mode():
-            return self._restore(model, optimizer, extra, rng=rng, trusted=trusted)
-
-    def _restore(
-        self, model: Any, optimizer: Any, extra: Any, *, rng: bool, trusted: bool
-    ) -> tuple[Any, Any]:
-        from .formats import prepare_model, prepare_training
+        from .formats import leave_inference_mode, prepare_model, prepare_training
 
         record = self._located()
         wants_all = model is None and optimizer is None and extra is None
+        wants_training = wants_all or optimizer is not None or extra is not None or rng
         has_model, has_training = bool(record.model_state_path), bool(record.optimizer_state_path)
         if not has_model and (model is not None or (wants_all and not has_training)):
             raise NotFound("state", f"of checkpoint {self.id}{self._pruned()}")
         if not has_training and (optimizer is not None or extra is not None):
             raise NotFound("optimizer's state", f"of checkpoint {self.id}{self._pruned()}")
-        wants_training = wants_all or optimizer is not None or extra is not None or rng
-        prepared_model = prepared_training = None
-        with ExitStack() as opened:
-            # Both files are verified before either is decoded.
-            model_file = training_file = None
-            if has_model and (wants_all or model is not None):
-                model_file = self._open_verified("model", opened)
-            if has_training and wants_training:
-                training_file = self._open_verified("optimizer", opened)
-            if training_file is not None:
-                prepared_training = prepare_training(training_file, optimizer, extra, rng=rng)
-            if model_file is not None:
-                prepared_model = prepare_model(model_file, model, trusted=trusted)
-        for prepared in (prepared_model, prepared_training):
-            if prepared is not None:
-                prepared.begin()
-        if prepared_model is not None:
-            self.model = prepared_model.finish()
-        if prepared_training is not None:  # last, since it sets the random number generators
-            self.optimizer, self.extra = prepared_training.finish()
+        with leave_inference_mode():
+            prepared_model = prepared_training = None
+            with ExitStack() as opened:
+                # Both files are verified before either is decoded.
+                model_file = training_file = None
+                if has_model and (wants_all or model is not None):
+                    model_file = self._open_verified("model", opened)
+                if has_training and wants_training:
+                    training_file = self._open_verified("optimizer", opened)
+                if training_file is not None:
+                    prepared_training = prepare_training(training_file, optimizer, extra, rng=rng)
+                if model_file is not None:
+                    prepared_model = prepare_model(model_file, model, trusted=trusted)
+            for prepared in (prepared_model, prepared_training):
+                if prepared is not None:
+                    prepared.begin()
+            if prepared_model is not None:
+                self.model = prepared_model.finish()
+            if prepared_training is not None:  # last, since it sets the random number generators
+                self.optimizer, self.extra = prepared_training.finish()
         return self.model, self.optimizer
 
     def resume_into(
@@ -270,9 +262,6 @@ class Checkpoint:
     def __repr__(self) -> str:
         return checkpoint_text(self._record, is_recorded=self._is_recorded)
 
-    def _repr_html_(self) -> str:
-        return checkpoint_html(self._record, is_recorded=self._is_recorded)
-
 
 class CheckpointList(list[Checkpoint]):
     """A list of checkpoints, newest first, that is displayed as a table."""
@@ -306,17 +295,11 @@ class CheckpointList(list[Checkpoint]):
 
 
 def write_states(
-    states: StateStorage,
-    notebook_id: str,
-    checkpoint_id: str,
-    parts: Mapping[Part, EncodedState],
-) -> dict[Part, StoredState]:
-    """Write the state files of a checkpoint, all or none. They are durable when this returns.
+    states: StateStorage, new: NewCheckpoint, parts: Mapping[Part, EncodedState]
+) -> None:
+    """Write the state files of a checkpoint, all or none, and set their paths and digests.
 
-    Raises
-    ------
-    NoSpace, StateError
-        If they cannot be written.
+    They are durable when this returns. Raises NoSpace or StateError if they cannot be written.
     """
     total = sum(encoded.size for encoded in parts.values())
     written = 0
@@ -325,10 +308,11 @@ def write_states(
         with ExitStack() as opened, progress_bar("Writing the checkpoint") as progress:
             writers: dict[Part, StateWriter] = {}
             for part, encoded in parts.items():
+                new.format = new.format or encoded.format
                 writer = writers[part] = opened.enter_context(
                     states.open_writer(
-                        notebook_id,
-                        checkpoint_id,
+                        new.notebook_id,
+                        str(new.id),
                         part,
                         format=encoded.format,
                         expected_size=total - written,  # of all that follow: one may fill the disk
@@ -346,9 +330,12 @@ def write_states(
                 stored[part] = writer.commit()
     except BaseException:
         if stored:
-            states.remove_checkpoint(notebook_id, checkpoint_id)
+            states.remove_checkpoint(new.notebook_id, str(new.id))
         raise
-    return stored
+    for part, state in stored.items():
+        setattr(new, f"{part}_state_path", state.path)
+    new.digests = {part: state.digest for part, state in stored.items()} or None
+    new.sizes = {part: state.size for part, state in stored.items()} or None
 
 
 def warn_of_immutable(model: Any, optimizer: Any, extra: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final, Literal
@@ -349,10 +349,10 @@ def start_run(
         key=run.key,
         cell=run.cell,
         ordinal=run.ordinal,
-        skipped_run_id=run.skipped_run_id,
     )
 
 
+@dataclass
 class BackgroundRecovery:
     """Records, in a server, what trainings could not record.
 
@@ -370,22 +370,14 @@ class BackgroundRecovery:
         The user whose notes are recorded; all users' by default.
     """
 
-    def __init__(
-        self,
-        repository: NotebookRepository,
-        states: StateStorage,
-        origin: str,
-        store_url: str,
-        owner: str | None,
-    ) -> None:
-        self._repository = repository
-        self._states = states
-        self._origin = origin
-        self._store_url = store_url
-        self._owner = owner
-        self._root_time: int | None = None
-        self._is_training = False
-        self._reported: set[tuple[str, str]] = set()
+    repository: NotebookRepository
+    states: StateStorage
+    origin: str
+    store_url: str
+    owner: str | None
+    _root_time: int | None = None
+    _is_training: bool = False
+    _reported: set[tuple[str, str]] = field(default_factory=set)
 
     def run_once(self) -> Iterator[RecoveryResult]:
         """Record what there is to record. What cannot be recorded is reported once.
@@ -395,12 +387,12 @@ class BackgroundRecovery:
         StoreError
             If the store is unavailable; the next pass continues there.
         """
-        changed_at = root_time(self._states.root)
+        changed_at = root_time(self.states.root)
         if changed_at == self._root_time and not self._is_training:
             return
         failed: list[RecoveryResult] = []
         notes: list[UnrecordedCheckpoint] = []
-        for found in find_unrecorded(self._states):
+        for found in find_unrecorded(self.states):
             if isinstance(found, RecoveryResult):
                 failed.append(found)
             elif self._is_ours(found):
@@ -408,7 +400,7 @@ class BackgroundRecovery:
         last = {note.checkpoint.run_id: note for note in notes}
         training = {run_id for run_id, note in last.items() if _is_training(note)}
         ended = [note for note in notes if note.checkpoint.run_id not in training]
-        recorded = recover(self._repository, self._states, self._origin, ended)
+        recorded = recover(self.repository, self.states, self.origin, ended)
         for result in chain(failed, recorded):
             if result.error is not None:
                 if (result.folder, result.error) in self._reported:
@@ -419,9 +411,9 @@ class BackgroundRecovery:
 
     def _is_ours(self, note: UnrecordedCheckpoint) -> bool:
         return (
-            note.store_url == self._store_url
-            and note.origin in (None, self._origin)
-            and self._owner in (None, note.owner)
+            note.store_url == self.store_url
+            and note.origin in (None, self.origin)
+            and self.owner in (None, note.owner)
         )
 
 

@@ -148,9 +148,8 @@ def damage_key(key: Path, damage: str, tmp_path: Path) -> None:
 
 #: Messages about unusable keys, on writing and on reading.
 UNUSABLE = {
-    "readable by others": r"others than its owner have access to it \(mode 640\)\. "
-    r"Run `chmod 600 .*signing\.key`",
-    "truncated": "is damaged: it does not have 32 bytes",
+    "readable by others": r"others than its owner have access to it \(mode 640\)\. Remove it",
+    "truncated": "it does not have 32 bytes",
     "a link": "it is a link, not a regular file",
 }
 

@@ -16,7 +16,7 @@ from jupyter_axon_notebooks.training.processes import (
     is_unfinished,
     this_process,
 )
-from jupyter_axon_notebooks.training.run import RunPosition
+from jupyter_axon_notebooks.training.runs import RunPosition
 
 CELL, NEXT_CELL = "execution 1", "execution 2"
 

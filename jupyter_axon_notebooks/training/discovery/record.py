@@ -101,27 +101,6 @@ def find_or_create_record(
     return _get_missing(repository, location, origin, owner)
 
 
-def find_record(
-    repository: NotebookRepository,
-    location: NotebookLocation,
-    origin: str,
-    owner: str,
-    previous: PreviousRecord | None = None,
-) -> NotebookSummary | None:
-    """Return the record of a location as it is; None if there is none. Nothing is written.
-
-    Parameters and errors are those of :func:`find_or_create_record`.
-    """
-    if location.record_id is not None:
-        return _get_named(repository, location.record_id, owner)
-    if previous is not None and location.path in (None, previous.location.path):
-        return repository.find_summary(previous.id)
-    if location.path is None:
-        return repository.find_summary(_UNBOUND_ID)
-    binding = repository.bindings.find_by_path(origin, location.path)
-    return None if binding is None else repository.find_summary(binding.id)
-
-
 def has_record(
     repository: NotebookRepository, location: NotebookLocation, origin: str, owner: str
 ) -> bool:

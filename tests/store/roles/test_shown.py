@@ -41,7 +41,7 @@ from jupyter_axon_notebooks.store.schema import COLLECTIONS
 from jupyter_axon_notebooks.stores import find_settings
 from jupyter_axon_notebooks.sync import NotebookSync
 from jupyter_axon_notebooks.training.messages import AxonWarning
-from jupyter_axon_notebooks.training.store_connection import StoreConnection, TrackingUnavailable
+from jupyter_axon_notebooks.training.tracker import StoreConnection, TrackingUnavailable
 
 LOG = logging.getLogger("test")
 #: Run ids end with a digest of this length.
