@@ -31,7 +31,6 @@ from .files import (
     fingerprint,
     is_notebook_file,
     read_file,
-    read_stable,
     resolve_path,
 )
 from .queue import Delete, Event, EventQueue, OpenStore, Rename, Save
@@ -41,8 +40,6 @@ from .recorder import NotebookRecorder
 DRAIN_TIMEOUT: Final = 30.0
 #: Seconds between a save and its processing, unless a request waits for the record.
 _SAVE_DELAY: Final = 0.2
-#: Seconds before an unchanged file that could not be read is read again without a request.
-_UNREADABLE_DELAY: Final = 60.0
 #: Seconds before a failed event is tried again; the last value repeats.
 _RETRY_DELAYS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -107,7 +104,8 @@ class NotebookSync(Generic[_Session]):
         self._was_open = False
         self._queue = EventQueue(_SAVE_DELAY)
         self._queue.put(OpenStore(self._url))
-        self._unreadable = _UnreadableFiles()
+        #: The states of files that could not be read, by path.
+        self._unreadable: dict[str, tuple[int, ...]] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="axon-sync", daemon=True)
 
@@ -216,8 +214,8 @@ class NotebookSync(Generic[_Session]):
             binding
             for binding in bindings
             if binding.origin == self.origin
-            and not self._unreadable.contains(str(binding.path))
             and _is_changed(binding)
+            and self._unreadable.get(str(binding.path)) != file_state(str(binding.path))
         ]
         for binding in changed:
             self._queue.put(Save(str(binding.path), binding.user_id))
@@ -240,8 +238,10 @@ class NotebookSync(Generic[_Session]):
             except (StoreError, NoSpace) as error:
                 self._retry(event, error)
             except InvalidData as error:
-                if self._unreadable.add(event.path, error):
+                state = file_state(event.path)
+                if self._unreadable.get(event.path) != state:
                     self._give_up(event, error)
+                self._unreadable[event.path] = state
                 event.fail(error)
             except AxonError as error:
                 self._give_up(event, error)
@@ -261,7 +261,7 @@ class NotebookSync(Generic[_Session]):
                     previous=event.previous,
                 )
                 event.finish(summary)
-                self._unreadable.remove(event.path)
+                self._unreadable.pop(event.path, None)
             case Rename():
                 self._put_saves(self._recorder.rename(event.path, event.new_path), event)
             case Delete():
@@ -322,7 +322,7 @@ class NotebookSync(Generic[_Session]):
             session.repository,
             session.origin,
             partial(self._log.warning, "axon: %s"),
-            read=lambda path: read_stable(path, self._read, self._stopping.wait),
+            read=self._read,
             ids=self._ids,
         )
         self._recorder.owners |= owners | recorded
@@ -353,32 +353,3 @@ def _is_changed(binding: Binding) -> bool:
         return False
     found = fingerprint(binding.path)
     return bool(found) and found != binding.file
-
-
-class _UnreadableFiles:
-    """Files that could not be read; each is reported once and not read again for a while.
-
-    The worker adds and removes files; any thread may query.
-    """
-
-    def __init__(self) -> None:
-        self._files: dict[str, tuple[type[InvalidData], tuple[int, ...], float]] = {}
-
-    def add(self, path: str, error: InvalidData) -> bool:
-        """Add a file; return whether this kind of error is new for it."""
-        before = self._files.get(path)
-        self._files[path] = type(error), file_state(path), time.monotonic()
-        return before is None or before[0] is not type(error)
-
-    def remove(self, path: str) -> None:
-        """Remove a file that could be read."""
-        self._files.pop(path, None)
-
-    def contains(self, path: str) -> bool:
-        """Return whether a file could not be read recently and has not changed since."""
-        found = self._files.get(path)
-        return (
-            found is not None
-            and found[1] == file_state(path)
-            and time.monotonic() < found[2] + _UNREADABLE_DELAY
-        )

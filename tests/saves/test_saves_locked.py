@@ -149,10 +149,7 @@ def test_a_stale_response_has_no_tag(kept: Kept) -> None:
             assert (answer.status, "Etag" in answer.headers) == (200, False)
             assert answer.headers["Cache-Control"] == "no-store"
     server.got(metrics)
-    answer = server.axon(
-        "GET", metrics, headers={"Authorization": "token a-token", "If-None-Match": tag}
-    )
-    assert answer.status == 304
+    assert server.axon("GET", metrics).headers["Etag"] != tag
 
 
 def test_reads_fail_soon_if_the_store_cannot_be_read(servers: Servers) -> None:

@@ -12,7 +12,7 @@ from ...mapping import map_notebook, notebook_name
 from ...records import NewNotebook, NotebookSummary, new_id
 from ...repository import Binding, NotebookRepository
 from ...sync import NotebookRecorder
-from ...sync.files import embedded_id, fingerprint, read_stable
+from ...sync.files import embedded_id, fingerprint, read_file
 from ...sync.identity import ExistingRecord, ObservedFile, identify
 from ..messages import print_message, warn
 from .kernel import executed_sources, launcher
@@ -113,7 +113,7 @@ def has_record(
         return True
     try:
         file = fingerprint(location.path)
-        content = read_stable(location.path)
+        content = read_file(location.path)
     except InvalidData:
         return False
     except NotFound:  # renamed, or deleted
