@@ -106,6 +106,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
                 Path(self.states_root),
                 other_roots=[Path(root) for root in self.extra_states_roots],
                 store_id=store.mark_id,
+                data_folder=data_folder(),
             )
             repository = NotebookRepository(
                 store, states=states, starter_cells=self.starter_templates()

@@ -101,7 +101,12 @@ class StoreSettings:
 
     def state_files(self, store_id: str = "", other_roots: Sequence[Path] = ()) -> StateStorage:
         """Return the state files of the store with this id; without an id they can only be read."""
-        return StateStorage(Path(self.states_root), other_roots=other_roots, store_id=store_id)
+        return StateStorage(
+            Path(self.states_root),
+            other_roots=other_roots,
+            store_id=store_id,
+            data_folder=self.data_folder,
+        )
 
 
 def find_settings(

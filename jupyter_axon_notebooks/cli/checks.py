@@ -447,7 +447,8 @@ def _compare_files(found: Diagnosis, session: Session, content: _Content) -> Non
             if size is not None and now != size:
                 altered.append(f"{present} has {now} bytes instead of {size}")
         except NotFound:
-            missing.append(full)
+            former = states.find_former_root(path, notebook_id)
+            missing.append(full if former is None else f"{full}, which is now below {former}")
         except (AxonError, OSError) as error:
             refused.append(f"{full} ({error})")
     found.add_files("missing-state-files", missing, "missing", root=states.root)

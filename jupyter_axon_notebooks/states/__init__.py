@@ -13,6 +13,7 @@ written or removed.
 * :mod:`.writer`: writing one state file
 * :mod:`.storage`: the storage of all state files
 * :mod:`.notes`: checkpoints that the store has not recorded yet
+* :mod:`.roots`: the roots that were used before
 """
 
 from .layout import Part

@@ -23,6 +23,7 @@ from .layout import (
     split_state_path,
     state_name,
 )
+from .roots import add_known_root, former_roots
 from .writer import StateWriter, remove_if_empty, write_mark
 
 #: Bytes that must stay free: the store, which may be on the same disk, must record the checkpoint.
@@ -51,6 +52,8 @@ class StateStorage(States):
     store_id : str
         The ``mark_id`` of the store that records the checkpoints. Garbage collection removes only
         folders with this mark, so that stores and users can share a root.
+    data_folder : Path, optional
+        The folder of this package in Jupyter's data folder, where the roots in use are listed.
     """
 
     def __init__(
@@ -59,9 +62,12 @@ class StateStorage(States):
         *,
         other_roots: Sequence[Path] = (),
         store_id: str = "",
+        data_folder: Path | None = None,
     ) -> None:
         self._root = os.path.abspath(root)
         self._other_roots = [os.path.abspath(other) for other in other_roots]
+        self._data_folder = data_folder
+        self._is_listed = data_folder is None
         #: The store whose marked folders garbage collection may remove.
         self.store_id = store_id
 
@@ -92,6 +98,17 @@ class StateStorage(States):
         if not recorded or os.path.isabs(recorded):
             return recorded
         return os.path.join(self._root, *recorded.split("/"))
+
+    def find_former_root(self, path: str, notebook_id: str) -> str | None:
+        """Return a root that was used before and has the state file at ``path``, or None.
+
+        This is for messages; nothing is read from there.
+        """
+        names = split_state_path(path)
+        if self._data_folder is None or names is None or names[0] != notebook_id:
+            return None
+        roots = (root for root in former_roots(self._data_folder) if root != self._root)
+        return next((root for root in roots if os.path.isfile(os.path.join(root, *names))), None)
 
     # Writing
 
@@ -126,6 +143,9 @@ class StateStorage(States):
         check_id(notebook_id, "$.notebook_id")
         check_id(checkpoint_id, "$.checkpoint_id")
         state_name(part, format)
+        if self._data_folder is not None and not self._is_listed:
+            self._is_listed = True
+            add_known_root(self._data_folder, self._root)
         expected = expected_size or 0
         with convert_os_errors("write", self._root):
             make_folders(self._root)

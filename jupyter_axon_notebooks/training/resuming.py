@@ -176,19 +176,29 @@ class ResumeSearch:
         if not self.request.wants_state:
             return newest
         states, is_reported = self.opened.states, False
+        elsewhere: str | None = None
         for found in self.opened.repository.list_checkpoints(
             newest.notebook_id, run_id=newest.run_id
         ):
             path = found.model_state_path
             if states.can_read(path, found.notebook_id):
                 return found
+            former = states.find_former_root(path, found.notebook_id)
+            if former is not None and elsewhere is None:
+                elsewhere, is_reported = former, True
+                print_message(
+                    f"The state of {format_checkpoint(found)} is in {former}, which is not the "
+                    f"current folder of state files. Set states_root or {STATES_ROOT} to that "
+                    f"folder, or move its content to {states.root}."
+                )
             if (path or found.pruned_at is not None) and not is_reported:
                 is_reported = True
                 print_message(f"The state of {format_checkpoint(found)} no longer exists.")
+        where = (
+            "exists" if elsewhere is None else f"is in {states.root}, but some are in {elsewhere}"
+        )
         print_message(
-            f"Run {str(newest.run_id)[:8]} cannot be resumed: no state of its checkpoints exists "
-            f"in {states.root}. If they are in another folder, set states_root or {STATES_ROOT} "
-            "to it."
+            f"Run {str(newest.run_id)[:8]} cannot be resumed: no state of its checkpoints {where}."
         )
         return None
 

@@ -157,6 +157,7 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
     found = problems(axon)
     told = found["missing-state-files"]
     assert "3 recorded state files missing" in told["message"]
+    assert told["message"].endswith(f"which is now below {root}")
     assert f"copy the files back into {tmp_path / 'new'}" in told["advice"]
     root.rename(tmp_path / "new")
     assert problems(axon) == {}

@@ -332,3 +332,24 @@ def test_no_path_leads_to_another_notebook(moved: StateStorage, path: str) -> No
     with pytest.raises(InvalidData):
         moved.open(path, "n")
     assert not moved.owns(path, "n", "c")
+
+
+def test_other_roots_are_searched(root: Path, tmp_path: Path) -> None:
+    write_state(StateStorage(root))
+    write_state(StateStorage(root), notebook="theirs")
+    storage = StateStorage(tmp_path / "empty", other_roots=[root])
+    for path in ("n/c/model.bin", f"{root}/n/c/model.bin"):
+        assert read_state(storage, path) == b"weights"
+    assert not storage.owns("n/c/optimizer.bin", "theirs", "c")
+    assert not storage.can_read("theirs/c/model.bin", "n")
+
+
+def test_a_state_below_a_former_root_is_found_but_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "axon_notebooks"
+    for name in ("old", "new"):
+        write_state(StateStorage(tmp_path / name, data_folder=folder), notebook=name)
+    storage = StateStorage(tmp_path / "new", data_folder=folder)
+    assert storage.find_former_root("old/c/model.bin", "old") == str(tmp_path / "old")
+    assert storage.find_former_root("old/c/model.bin", "another") is None
+    assert storage.find_former_root("new/c/model.bin", "new") is None
+    assert not storage.can_read("old/c/model.bin", "old")

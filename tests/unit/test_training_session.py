@@ -311,6 +311,32 @@ def test_resume_skips_a_checkpoint_without_its_state(axon, restart, capsys):
     assert "no longer exists" in capsys.readouterr().out
 
 
+def test_resume_prints_where_states_of_another_root_are(
+    axon, restart, capsys, monkeypatch, tmp_path, states
+):
+    root, scratch = Path(states.root), tmp_path / "scratch"
+    monkeypatch.setenv("AXON_STATES_ROOT", str(scratch))
+    older = axon.checkpoint(make_model(1), epoch=0)
+    newest = axon.checkpoint(make_model(2), epoch=1)
+    restart(RunStatus.FAILED)
+    monkeypatch.delenv("AXON_STATES_ROOT")
+    assert axon.resume(make_model()) is None
+    output = capsys.readouterr().out
+    where = f"The state of checkpoint {newest.id[:8]} (epoch 1) is in {scratch}"
+    assert where in output
+    assert "Set states_root or AXON_STATES_ROOT to that folder" in output
+    assert f"move its content to {root}." in output
+    assert f"no state of its checkpoints is in {root}, but some are in {scratch}." in output
+    assert "no longer exists" not in output
+    restart()
+    notebook_id = newest.record.notebook_id
+    (root / notebook_id).mkdir(parents=True)
+    (scratch / notebook_id / older.id).rename(root / notebook_id / older.id)
+    assert axon.resume(make_model()).id == older.id
+    assert where in capsys.readouterr().out
+    assert (scratch / notebook_id / newest.id).is_dir()
+
+
 def test_a_training_resumes_in_a_moved_data_folder(axon, restart, tmp_path, monkeypatch):
     axon.checkpoint(make_model(1), {"m": np.ones(2)}, epoch=0)
     restart()
