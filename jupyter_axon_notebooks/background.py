@@ -17,8 +17,6 @@ from .training.recovery import BackgroundRecovery
 #: be recorded.
 _INTERVAL = 3600.0
 _RECOVERY_INTERVAL = 2.0
-#: The maximum number of errors to log for one search; the others are counted.
-_LOGGED_ERRORS = 10
 
 
 class BackgroundWork:
@@ -107,23 +105,15 @@ class BackgroundWork:
             self._stopping.wait(_RECOVERY_INTERVAL)
 
     def _record_checkpoints(self, recovery: BackgroundRecovery) -> None:
-        recorded = errors = 0
+        recorded = 0
         for result in Pace(self._stopping).steps(recovery.run_once()):
-            if result.error is not None:
-                errors += 1
-                if errors <= _LOGGED_ERRORS:
-                    self._log.warning(
-                        "axon: cannot record a checkpoint in %s: %s", result.folder, result.error
-                    )
-            recorded += result.is_new
+            if result is not None and result.error is not None:
+                self._log.warning(
+                    "axon: cannot record a checkpoint in %s: %s", result.folder, result.error
+                )
+            recorded += result is not None and result.is_new
             if self._repository.store.is_lost:
                 break
-        if errors > _LOGGED_ERRORS:
-            self._log.warning(
-                "axon: cannot record %d more checkpoints; `jupyter axon recover --dry-run` lists "
-                "the reasons",
-                errors - _LOGGED_ERRORS,
-            )
         if recorded:
             count = "1 checkpoint" if recorded == 1 else f"{recorded} checkpoints"
             self._log.info("axon: recorded %s made while the store was unavailable", count)

@@ -108,9 +108,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
                 store_id=store.mark_id,
                 data_folder=data_folder(),
             )
-            repository = NotebookRepository(
-                store, states=states, starter_cells=self.starter_templates()
-            )
+            repository = NotebookRepository(store, states=states)
             user_id = None if self.identity_from_request else self.user_id
             url = shown_url(self.store_url)
             recovery = None

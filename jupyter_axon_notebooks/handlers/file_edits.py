@@ -196,14 +196,14 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
         for exists in (manager.file_exists, manager.dir_exists):
             if await ensure_async(exists(path)):
                 raise Conflict(f"the file {path} exists already")
-        content = await handler.run(partial(_new_content, handler.context, new))
+        content = await handler.run(partial(_new_content, new))
         await _save(handler, path, content)
         return await handler.run(partial(_record_new, handler.context, path, new))
 
 
-def _new_content(context: RequestContext, new: NewNotebook) -> dict[str, Any]:
+def _new_content(new: NewNotebook) -> dict[str, Any]:
     content = export_notebook(
-        new.cells or starter_cells(context.server.config.starter_templates()),
+        new.cells or starter_cells(),
         new.metadata or starter_metadata(),
     )
     if (fault := find_fault(content)) is not None:

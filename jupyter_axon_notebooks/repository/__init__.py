@@ -9,13 +9,12 @@ from __future__ import annotations
 from .bindings import Binding
 from .checkpoints import StatePart
 from .garbage import Removal
-from .notebooks import STARTER_CELLS, NotebookRepository, SavedNotebook
+from .notebooks import NotebookRepository, SavedNotebook
 from .retention import Prunable, PrunePlan
 from .series import RunSeries
 from .states import States
 
 __all__ = [
-    "STARTER_CELLS",
     "Binding",
     "NotebookRepository",
     "Prunable",

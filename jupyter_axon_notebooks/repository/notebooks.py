@@ -594,7 +594,7 @@ class NotebookRepository:
         self.checkpoints.delete(id)
 
 
-def starter_cells(templates: Sequence[tuple[str, str]]) -> list[NotebookCell]:
+def starter_cells(templates: Sequence[tuple[str, str]] = STARTER_CELLS) -> list[NotebookCell]:
     """Return new cells from pairs of type and source."""
     return [NotebookCell(cell_type=CellType(kind), source=source) for kind, source in templates]
 
