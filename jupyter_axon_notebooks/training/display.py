@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from ..metrics import column_names, format_number, resolve
+from ..metrics import column_names, flatten_metrics, format_number
 from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
 from ..states.folders import format_size
@@ -23,7 +23,6 @@ _MAX_ROWS: Final = 30
 _MAX_METRICS: Final = 8
 #: The longest tag, or name of a metric, that is shown whole.
 _MAX_LENGTH: Final = 60
-_MAX_DEPTH: Final = 20
 
 
 def format_checkpoint(record: NotebookCheckpoint) -> str:
@@ -96,21 +95,11 @@ def _table(records: Sequence[NotebookCheckpoint]) -> list[list[str]]:
 def _metrics(record: NotebookCheckpoint) -> dict[str, str]:
     """Return the metrics that are numbers as texts, under their dotted names."""
     found: dict[str, str] = {}
-    for name in _metric_names(record.metrics):
-        value = resolve(record.metrics, name)
+    for name, value in flatten_metrics(record.metrics).items():
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             is_short = isinstance(value, int) and abs(value) < 10**15
             found[_shorten(name)] = str(value) if is_short else format_number(value)
     return found
-
-
-def _metric_names(metrics: Any, prefix: str = "", depth: int = 0) -> Iterator[str]:
-    if isinstance(metrics, dict) and depth < _MAX_DEPTH:
-        for key, value in metrics.items():
-            if isinstance(value, dict):
-                yield from _metric_names(value, f"{prefix}{key}.", depth + 1)
-            else:
-                yield f"{prefix}{key}"
 
 
 def _shorten(text: str) -> str:
