@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -49,6 +50,9 @@ from .processes import LEASE, is_alive, is_running, this_host
 _ATTEMPTS: Final = 3
 #: How long a run on another host counts as running after its last note.
 _UNSEEN_RUN_TIMEOUT: Final = timedelta(hours=1)
+#: A server that reads notes for more than this many seconds rests for a multiple of that time.
+_LONG_PASS: Final = 0.5
+_REST_FACTOR: Final = 10
 
 
 class UnrecordedCheckpoint(Record, kw_only=True):
@@ -377,6 +381,7 @@ class BackgroundRecovery:
     owner: str | None
     _root_time: int | None = None
     _is_training: bool = False
+    _rest_until: float = 0.0
     _reported: set[tuple[str, str]] = field(default_factory=set)
 
     def run_once(self) -> Iterator[RecoveryResult]:
@@ -388,7 +393,9 @@ class BackgroundRecovery:
             If the store is unavailable; the next pass continues there.
         """
         changed_at = root_time(self.states.root)
-        if changed_at == self._root_time and not self._is_training:
+        began = time.monotonic()
+        is_unchanged = changed_at == self._root_time and not self._is_training
+        if is_unchanged or began < self._rest_until:
             return
         failed: list[RecoveryResult] = []
         notes: list[UnrecordedCheckpoint] = []
@@ -397,6 +404,8 @@ class BackgroundRecovery:
                 failed.append(found)
             elif self._is_ours(found):
                 notes.append(found)
+        if (took := time.monotonic() - began) > _LONG_PASS:
+            self._rest_until = began + _REST_FACTOR * took
         last = {note.checkpoint.run_id: note for note in notes}
         training = {run_id for run_id, note in last.items() if _is_training(note)}
         ended = [note for note in notes if note.checkpoint.run_id not in training]
