@@ -21,8 +21,7 @@ from jupyter_axon_notebooks.records import (
     new_id,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store, document, open_store
-from jupyter_axon_notebooks.store.codec import encode
+from jupyter_axon_notebooks.store import Document, Store, document, open_store
 from jupyter_axon_notebooks.store.schema import CHECKPOINTS, CollectionTable
 
 #: The owner of the notebooks.
@@ -85,7 +84,7 @@ def _load_checkpoints(
     index = table.metric_index
     assert index is not None
 
-    def made(epoch: int) -> tuple[str, dict[str, Any]]:
+    def made(epoch: int) -> Document:
         checkpoint = NotebookCheckpoint(
             id=new_id(),
             notebook_id=notebook_id,
@@ -97,12 +96,12 @@ def _load_checkpoints(
             model_state_path=state_path(notebook_id, epoch),
             created_at=_EPOCH + timedelta(seconds=epoch),
         )
-        return checkpoint.id, checkpoint.to_json()
+        return document(checkpoint.id, checkpoint.to_json())
 
     epochs = iter(range(count))
     while batch := [made(epoch) for epoch in islice(epochs, _BATCH)]:
-        rows = [table.row(doc_id, fields, encode(fields)) for doc_id, fields in batch]
-        ranks = [rank for doc_id, fields in batch for rank in index.rows(doc_id, fields)]
+        rows = [table.make_row(str(one.doc_id), one) for one in batch]
+        ranks = [rank._asdict() for rank in index.make_rows(batch)]
         for name, many in ((table.sql.name, rows), (index.sql.name, ranks)):
             databases.load(url, name, list(many[0]), (tuple(row.values()) for row in many))
 
@@ -116,7 +115,7 @@ def new_store_of_notebooks(
         template = store.notebooks.get(doc_id=new_notebook(NotebookRepository(store)))
         store.notebooks.remove(doc_ids=[template["id"]])
         notebooks = (_copy(template, number, users, root) for number in range(count))
-        store.notebooks.insert_multiple(document(fields["id"], fields) for fields in notebooks)
+        store.notebooks.insert(*(document(fields["id"], fields) for fields in notebooks))
     databases.settle(url)
     return url
 

@@ -317,7 +317,7 @@ class _Loader:
         if table == CHECKPOINTS.name:
             self._set_state_paths(new)
         if new:
-            rows.insert_new(*(document(id, one) for id, one in new.items()))
+            rows.insert(*(document(id, one) for id, one in new.items()))
             self.report.counts[table, "added"] += len(new)
         for id, one in stored.items():
             if _comparable_text(one) == _comparable_text(documents[id]):

@@ -147,7 +147,7 @@ class _RecordsWriter:
         if ids is None:
             return rows.iterate_json()
         if table == NOTEBOOKS.name:
-            return rows.iterate_json(doc_ids=ids)
+            return iter(rows.get_json(ids))
         return chain.from_iterable(rows.iterate_json(where("notebook_id") == id) for id in ids)
 
     def _document(

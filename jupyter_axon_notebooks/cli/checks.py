@@ -239,8 +239,6 @@ def _add_health(found: Diagnosis, health: FileHealth | ServerHealth, **facts: ob
         **facts,
         **health.counts,
     }
-    if health.sizes:
-        found.facts["sizes"] = dict(health.sizes)
     if not health.exists:
         found.facts["store"]["nothing yet"] = _NO_STORE
     if (health.schema_version or 0) > SCHEMA_VERSION:

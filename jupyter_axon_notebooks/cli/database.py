@@ -202,7 +202,7 @@ def _remove_users(
 
     with session.open() as opened:
         store = opened.store
-        departures = store.remove_users(names) if yes else store.plan_removal(names)
+        departures = store.remove_users(names, dry_run=not yes)
     passfiles = None if folder is None else Passfiles(folder, session.url)
     rows = []
     for one in departures:
@@ -215,7 +215,7 @@ def _remove_users(
                 "dropped": not one.kept,
                 "kept_because": one.kept or None,
                 "records": one.records,
-                "sessions": one.sessions,
+                "sessions": len(one.sessions),
                 "passfile": str(file) if file is not None and file.exists() else None,
             }
         )
@@ -238,13 +238,11 @@ def _report_removal(names: Sequence[str], departures: Sequence[RemovedRole], yes
                 f"of `init-db --user {user_id}=ROLE` owns them."
             )
     for one in departures:
+        connected = f"{one.role.name} is connected ({len(one.sessions)} times), and"
         if one.sessions and yes:
-            note(
-                f"{one.role.name} is still connected ({one.sessions} times), and no longer sees "
-                "the store; stop the user's server."
-            )
+            note(f"{connected} no longer sees the store; stop the user's server.")
         elif one.sessions:
-            note(f"{one.role.name} is connected ({one.sessions} times), and would be disconnected.")
+            note(f"{connected} would be disconnected.")
     if departures:
         roles = plural(len(departures), "role")
         note(f"Removed {roles}." if yes else f"Would remove {roles}. Add --yes to remove them.")

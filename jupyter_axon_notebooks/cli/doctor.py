@@ -78,7 +78,7 @@ def doctor(
 def _report(found: Diagnosis) -> None:
     for section, facts in found.facts.items():
         pairs = (
-            (f"  {name}", format_size(fact) if _is_size(section, name, fact) else fact)
+            (f"  {name}", format_size(fact) if _is_size(name, fact) else fact)
             for name, fact in facts.items()
         )
         write(Text(section, style="bold"), fields(pairs))
@@ -89,8 +89,8 @@ def _report(found: Diagnosis) -> None:
         write("", title, fields([("  do", problem.advice)]))
 
 
-def _is_size(section: str, name: str, fact: object) -> bool:
-    return isinstance(fact, int) and (section == "sizes" or name in ("size", "free"))
+def _is_size(name: str, fact: object) -> bool:
+    return isinstance(fact, int) and name in ("size", "free")
 
 
 def _start_over(session: Session) -> str:

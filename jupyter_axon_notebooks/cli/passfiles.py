@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ..atomic_files import flush_folder, locked_folder, write_atomic
 from ..errors import NotFound
 from ..records import new_id
-from ..store.postgresql.passfile import parse_lines, pass_lines, read_lines
+from ..store.postgresql.passfile import pass_lines, read_lines
 from ..store.postgresql.removal import roles_named
 from ..store.postgresql.roles import Separation, new_password
 
@@ -71,12 +71,12 @@ class Passfiles:
 
     def _write_draft(self, role: str) -> None:
         file = self.path(role)
-        text = pass_lines(self._url, role, self._passwords[role])
-        replaced = {line[:4] for line in parse_lines(text)}
+        lines = pass_lines(self._url, role, self._passwords[role])
+        replaced = {line[:4] for line in lines}
         with suppress(FileNotFoundError):  # keep the lines for other databases and roles
-            text += "".join(f"{one}\n" for one in read_lines(file) if one[:4] not in replaced)
+            lines += [line for line in read_lines(file) if line[:4] not in replaced]
         draft = self._drafts.setdefault(role, self.folder / f".{file.name}.{new_id()}")
-        write_atomic(draft, text.encode())
+        write_atomic(draft, "".join(f"{line}\n" for line in lines).encode())
         with suppress(OSError):  # a hub gives the file to its user
             before = os.stat(file)
             os.chown(draft, before.st_uid, before.st_gid)

@@ -22,7 +22,7 @@ from ..records import (
     new_id,
     now_after,
 )
-from ..store import Document, Store, document, retried
+from ..store import Store, document, retried
 from .damage import check_damage
 from .runs import RunRepository
 from .states import States, files_remain
@@ -116,16 +116,13 @@ class CheckpointRepository:
                     stored[name] = self._states.recorded_path(path, checkpoint.notebook_id)
                     setattr(checkpoint, name, self._states.full_path(stored[name]))
             try:
-                if new.id is None:
-                    self._store.checkpoints.insert_new(stored)
-                else:
-                    self._store.checkpoints.insert(stored)
-            except ValueError:
-                raise Conflict(f"checkpoint {checkpoint.id} exists already") from None
+                self._store.checkpoints.insert(stored)
             except Conflict as error:
-                if ".run_id" not in str(error):  # another index than that on (run, epoch, step)
-                    raise
-                raise Conflict(f"{_describe(checkpoint)} already") from None
+                is_position = ".run_id" in str(error)  # the index on (run, epoch, step)
+                known = (
+                    _describe(checkpoint) if is_position else f"checkpoint {checkpoint.id} exists"
+                )
+                raise Conflict(f"{known} already") from None
         return checkpoint, replaced
 
     def _replace(self, checkpoint: NotebookCheckpoint) -> str | None:
@@ -263,7 +260,7 @@ class CheckpointRepository:
             # A poll for new checkpoints must return it.
             checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))
             stored = document(id, checkpoint.to_json())
-            self._replace_document(stored)
+            self._store.checkpoints.replace(stored)
             return self.read(stored)
 
     def attach_state(
@@ -325,15 +322,8 @@ class CheckpointRepository:
             if stored is None:
                 raise NotFound("checkpoint", id)
             apply(stored)
-            self._replace_document(stored)
+            self._store.checkpoints.replace(stored)
             return self.read(stored)
-
-    def _replace_document(self, stored: Document) -> None:
-        def replace(document: dict[str, Any]) -> None:
-            document.clear()
-            document.update(stored)
-
-        self._store.checkpoints.update(replace, doc_ids=[stored.doc_id])
 
     def delete(self, id: str) -> None:
         """Remove a checkpoint and its state files.

@@ -85,8 +85,8 @@ class GarbageRepository:
                 if version_id == record["version_id"]:
                     continue
                 unlisted = [id for id in history.forget(version_id) if not history.lists(id)]
-                self._store.versions.remove_ids([version_id])
-                self._store.contents.remove_ids(unlisted)
+                self._store.versions.remove([version_id])
+                self._store.contents.remove(unlisted)
                 versions, contents = versions + 1, contents + len(unlisted)
                 if time.monotonic() >= deadline:
                     break
@@ -104,7 +104,7 @@ class GarbageRepository:
             if not history.is_current(record):
                 return None
             unlisted = [id for id in content_ids if not history.lists(id)]
-            self._store.contents.remove_ids(unlisted)
+            self._store.contents.remove(unlisted)
         return Removal(contents=len(unlisted))
 
     def list_staged(self) -> set[str]:
@@ -131,7 +131,7 @@ class GarbageRepository:
                 if self._store.notebooks.contains(doc_id=id):
                     return Removal()
             staged = self._store.garbage.unlisted_contents(id, limit=_PAGE)
-            self._store.contents.remove_ids(staged)
+            self._store.contents.remove(staged)
         return Removal(contents=len(staged))
 
 

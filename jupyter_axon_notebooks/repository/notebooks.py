@@ -233,7 +233,7 @@ class NotebookRepository:
     @retried
     def discard_staged(self, id: str) -> None:
         """Remove the contents that were staged for a record, unless the record exists."""
-        if not self._store.contents.exists(notebook_id=id):
+        if self._store.contents.find_one(notebook_id=id) is None:
             return  # without waiting for the lock
         with self._store.transaction():
             self._store.lock(f"notebook {id}")

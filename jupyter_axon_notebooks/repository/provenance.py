@@ -72,7 +72,7 @@ class ProvenanceRepository:
             present = self._store.provenance.existing_ids(documents)
             missing = [one for id, one in documents.items() if id not in present]
             if missing:
-                self._store.provenance.insert_new(*missing)
+                self._store.provenance.insert(*missing)
 
     @retried
     def get(self, checkpoint_id: str) -> CheckpointProvenance:

@@ -128,7 +128,7 @@ class RunRepository:
                 raise NotFound("checkpoint", run.parent_checkpoint_id)
         try:
             self._store.runs.insert(_document(run))
-        except ValueError:
+        except Conflict:
             raise Conflict(f"notebook {run.notebook_id} has a run {run.id} already") from None
         if _is_active(run):
             self._set_notebook_status(notebook, NotebookStatus.RUNNING)

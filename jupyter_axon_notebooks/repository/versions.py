@@ -104,25 +104,25 @@ class VersionRepository:
                 return str(current["id"])
             known = decode_parts(current).digests()
             if self._is_replaced(current, parts):
-                self._store.versions.remove_ids([str(current_id)])
+                self._store.versions.remove([str(current_id)])
         ordinal = _next_ordinal(current)
         # Staged contents, and those that only the replaced version listed.
         listed = {content_id(notebook_id, digest) for digest in parts.digests()}
         unlisted = self._store.garbage.contents_since(notebook_id, ordinal) - listed
         if unlisted:
-            self._store.contents.remove_ids(unlisted)
+            self._store.contents.remove(unlisted)
         # Garbage collection may have removed staged contents.
         missing = self._missing(notebook_id, parts.contents.keys() - known)
         self._insert(notebook_id, parts, missing, ordinal)
         version_id = version_id or new_id()
         version = version_document(version_id, notebook_id, parts, ordinal, format_time(now()))
-        self._store.versions.insert_new(version)
+        self._store.versions.insert(version)
         return version_id
 
     def _is_replaced(self, current: Document, parts: Parts) -> bool:
         sources = [[entry.cell_id, entry.source] for entry in parts.entries]
         is_same_code = [entry[:2] for entry in current["cells"]] == sources
-        return is_same_code and not self._store.checkpoints.exists(version_id=current["id"])
+        return is_same_code and self._store.checkpoints.find_one(version_id=current["id"]) is None
 
     def _missing(self, notebook_id: str, digests: Iterable[str]) -> builtins.list[str]:
         ids = {content_id(notebook_id, digest): digest for digest in digests}
@@ -134,7 +134,7 @@ class VersionRepository:
             content_document(notebook_id, digest, parts.contents[digest], ordinal)
             for digest in digests
         )
-        self._store.contents.insert_new(*documents)
+        self._store.contents.insert(*documents)
 
     def content_ids(self, version_ids: Iterable[str]) -> dict[str, set[str]]:
         """Return the ids of the contents that versions list, by version."""

@@ -75,6 +75,9 @@ def _create_engine(
 class Database:
     """The connections of the current process to a database.
 
+    It can be used from any number of threads. A forked child can use its copy, unless the process
+    was forked in the middle of a transaction.
+
     Parameters
     ----------
     url : str
@@ -104,7 +107,8 @@ class Database:
         version: int = SCHEMA_VERSION,
         read_only: bool = False,
     ) -> None:
-        self.url = shown_url(url)
+        self.url = url
+        self._name = shown_url(url)
         self._read_only = read_only
         self._busy_timeout = busy_timeout
         self._read_timeout = (
@@ -134,15 +138,14 @@ class Database:
         """True if the files were removed or replaced, so that commits may be lost."""
         return self._engine.is_lost
 
-    @property
-    def locks_rows(self) -> bool:
-        """True if writers lock rows; otherwise a transaction excludes all other writers."""
-        return not self._engine.one_writer
+    def __str__(self) -> str:
+        """Return the URL without secrets."""
+        return self._name
 
     @property
-    def filters_first(self) -> bool:
-        """True if rows should be filtered before they are sorted."""
-        return self._engine.filters_first
+    def on_server(self) -> bool:
+        """True if writers lock rows; otherwise a transaction excludes all other writers."""
+        return self._engine.on_server
 
     @property
     def engine(self) -> sa.Engine:
@@ -159,7 +162,7 @@ class Database:
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise StoreError(
-                f"the store {self.url} was in use when this process was forked, so it cannot be "
+                f"the store {self} was in use when this process was forked, so it cannot be "
                 "used here; fork outside of transactions"
             )
 
@@ -169,19 +172,18 @@ class Database:
             self._engine.close()
 
     def change_marker(self) -> str:
-        """Return a text that changes with every commit of any process and is never reused."""
+        """Return a text that changes with every commit of any process and is never reused.
 
-        def once() -> str:
-            with self.reading() as connection:
-                return self._engine.change_marker(connection)
-
-        return self.retry(once, reads=True)
+        Get it before reading: while it stays the same, the result of the read is up to date. It
+        costs one short statement.
+        """
+        return self.read(self._engine.change_marker)
 
     # Forks.
 
     def before_fork(self) -> None:
         """Wait for other threads to finish, then close what the child must not inherit."""
-        if self._engine.survives_forks:
+        if self._engine.on_server:
             return
         own = 0 if self._work.connection is None else 1
         with self._quiet:
@@ -199,7 +201,7 @@ class Database:
     def after_fork_in_child(self) -> None:
         """Prepare for new connections, unless one was inherited while it was in use."""
         connection = self._work.connection
-        if connection is None and (self._in_use == 0 or self._engine.survives_forks):
+        if connection is None and (self._in_use == 0 or self._engine.on_server):
             self._engine.after_fork_in_child()
             self._reset()
         else:
@@ -223,12 +225,12 @@ class Database:
         return self._busy_timeout if limit is None else min(limit, self._busy_timeout)
 
     def retry(self, work: Callable[[], _T], *, reads: bool = False) -> _T:
-        """Return the result of ``work``, which is retried when the database aborts it.
+        """Return the result of ``work``, a transaction that is retried when it is aborted.
 
         Reasons are deadlocks, lost connections and restarts of the server. The time limit is that
-        of waiting for other writers or, if ``work`` only ``reads``, for a read. ``work`` must not
-        have committed anything when it fails. Inside a transaction it runs once, since only the
-        whole transaction can be retried.
+        of waiting for other writers or, if ``work`` only ``reads``, for a read. ``work`` ends with
+        its commit, and its other effects must be safe to repeat. Inside a transaction it runs once,
+        since only the whole transaction can be retried.
         """
         state = self._work
         if state.connection is not None:
@@ -278,7 +280,7 @@ class Database:
             connection = self._engine.sql.connect()
         except sa.exc.TimeoutError as error:
             raise StoreBusy(
-                f"the store {self.url}: timed out waiting for a free connection; try again"
+                f"the store {self}: timed out waiting for a free connection; try again"
             ) from error
         try:
             begin(connection)
@@ -290,6 +292,9 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Open a transaction, whose writes are committed durably and together, or not at all.
+
+        Other writers may be active. Read a document that a decision depends on with
+        :meth:`.DocumentTable.get_for_update`, or lock the record that it belongs to.
 
         Raises
         ------
@@ -303,7 +308,7 @@ class Database:
         """
         self._check_process()
         if self._read_only:
-            raise StoreError(f"the store {self.url} was opened read-only")
+            raise StoreError(f"the store {self} was opened read-only")
         work = self._work
         if work.connection is not None:
             with self._join():
@@ -376,6 +381,24 @@ class Database:
         ):
             yield connection
 
+    def read(self, work: Callable[[sa.Connection], _T]) -> _T:
+        """Return the result of ``work``, which reads; retried when the database aborts it."""
+
+        def once() -> _T:
+            with self.reading() as connection:
+                return work(connection)
+
+        return self.retry(once, reads=True)
+
+    def write(self, work: Callable[[sa.Connection], _T]) -> _T:
+        """Return the result of ``work`` in a transaction; retried when the database aborts it."""
+
+        def once() -> _T:
+            with self.transaction() as connection:
+                return work(connection)
+
+        return self.retry(once)
+
     def prepare(self) -> None:
         """Create the engine's own tables; only one process at a time does so."""
         with self.transaction() as connection:
@@ -392,11 +415,6 @@ class Database:
         with self.transaction() as connection:
             self._engine.lock(connection, name)
 
-    def lock_table(self, table: sa.Table) -> None:
-        """Exclude other writers from a table for the rest of the transaction."""
-        with self.transaction() as connection:
-            self._engine.lock_table(connection, table)
-
     def mark_written(self) -> None:
         """Record that the open transaction has changed something."""
         self._work.writes += 1
@@ -404,13 +422,13 @@ class Database:
     @contextmanager
     def _thread_lock(self, timeout: float) -> Iterator[float]:
         """Exclude other writing threads, where needed; yield the rest of ``timeout``."""
-        if not self._engine.one_writer:
+        if self._engine.on_server:
             yield timeout
             return
         writers, ends = self._writers, time.monotonic() + timeout
         if not writers.acquire(timeout=timeout):
             raise StoreBusy(
-                f"the store {self.url} is locked by other threads of this process (waited "
+                f"the store {self} is locked by other threads of this process (waited "
                 f"{timeout:g} s); try again"
             )
         try:

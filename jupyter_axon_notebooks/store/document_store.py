@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
 from tinydb import where
@@ -33,7 +32,7 @@ from .schema import (
 )
 from .sqlite.files import identity
 from .sqlite.vacuum import vacuum
-from .tables import Document, DocumentDB, DocumentTable, SqlStorage, decode_document
+from .tables import Document, DocumentTable, decode_document
 from .urls import file_of
 
 if TYPE_CHECKING:
@@ -47,11 +46,8 @@ _P = ParamSpec("_P")
 _S = TypeVar("_S", bound="_HasStore")
 
 
-class Store:
+class Store(Database):
     """An open store.
-
-    It can be used from any number of threads. A forked child can use its copy, unless the process
-    was forked in the middle of a transaction.
 
     Attributes
     ----------
@@ -82,50 +78,51 @@ class Store:
         read_timeout: float | None = None,
         read_only: bool = False,
     ) -> None:
-        self.url = url
-        self._schema = Schema(collections)
-        self._file = file_of(url)
-        self._database = Database(
+        super().__init__(
             url, busy_timeout, read_timeout, version=SCHEMA_VERSION, read_only=read_only
         )
+        self._schema = Schema(collections)
+        self._file = file_of(url)
         try:
-            self.id = self._database.retry(lambda: self._prepare(read_only))
+            self.id = self.retry(lambda: self._prepare(read_only))
         except BaseException:
-            self._database.close()
+            self.close()
             raise
-        self.documents = DocumentDB(self._database, self._schema, storage=SqlStorage)
+        self._tables = {
+            name: DocumentTable(self, table) for name, table in self._schema.tables.items()
+        }
         self.notebooks = self.table(NOTEBOOKS.name)
         self.checkpoints = self.table(CHECKPOINTS.name)
         self.runs = self.table(RUNS.name)
         self.versions = self.table(VERSIONS.name)
         self.contents = self.table(CONTENTS.name)
         self.provenance = self.table(PROVENANCE.name)
-        self.garbage = GarbageQueries(self._database, self._schema)
+        self.garbage = GarbageQueries(self, self._schema)
 
     def _prepare(self, read_only: bool) -> str:
         """Create the tables of a new store or migrate an old one; return the store's id."""
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             properties = self._read_properties(connection)
         if properties.get("schema_version") != str(SCHEMA_VERSION):
             if properties:
                 self._check_version(properties)
             if read_only:
                 raise StoreError(
-                    f"the store {self.url} has the schema of an older version of this package and "
+                    f"the store {self} has the schema of an older version of this package and "
                     "is read-only, so it cannot be migrated: copy it to a writable folder"
                 )
-            with self._database.transaction() as connection:
+            with self.transaction() as connection:
                 properties = self._create_or_migrate(connection)
         if "store_id" not in properties:
             raise StoreDamaged(f"the store {self} is damaged: its id is missing; {_RUN_DOCTOR}")
         return properties["store_id"]
 
     def _create_or_migrate(self, connection: sa.Connection) -> dict[str, str]:
-        self._database.prepare()
+        super().prepare()
         properties = self._read_properties(connection)
         if properties:
             migrate(connection, self._check_version(properties), SCHEMA_VERSION)
-            self._database.outdate(SCHEMA_VERSION)
+            self.outdate(SCHEMA_VERSION)
         elif self._schema.tables.keys() & sa.inspect(connection).get_table_names():
             raise StoreDamaged(
                 f"the store {self} is damaged: its properties are missing; {_RUN_DOCTOR}"
@@ -157,10 +154,6 @@ class Store:
             return {}
         return {row.name: row.value for row in connection.execute(sa.select(properties))}
 
-    def __str__(self) -> str:
-        """Return the URL without secrets."""
-        return self._database.url
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
 
@@ -168,46 +161,11 @@ class Store:
 
     def table(self, name: str) -> DocumentTable:
         """Return the table ``name``; raises KeyError if there is none."""
-        return cast(DocumentTable, self.documents.table(name))
-
-    # Transactions.
-
-    def transaction(self) -> AbstractContextManager[sa.Connection]:
-        """Open a transaction, which all table operations inside are part of.
-
-        Other writers may be active. Read a document that a decision depends on with
-        :meth:`.DocumentTable.get_for_update`, or lock the record that it belongs to. See
-        :meth:`.Database.transaction`.
-        """
-        return self._database.transaction()
-
-    def snapshot(self) -> AbstractContextManager[sa.Connection]:
-        """Open a read-only transaction in which all reads see the same state."""
-        return self._database.snapshot()
-
-    def retry(self, work: Callable[[], _T]) -> _T:
-        """Return the result of ``work``, a transaction that is retried when it is aborted.
-
-        ``work`` opens the transaction and ends with its commit. Its other effects must be safe to
-        repeat. Within an open transaction ``work`` runs once. See :meth:`.Database.retry`.
-        """
-        return self._database.retry(work)
-
-    def limit_wait(self, seconds: float) -> AbstractContextManager[None]:
-        """Limit how long this thread's transactions wait for other writers."""
-        return self._database.limit_wait(seconds)
+        return self._tables[name]
 
     def change_marker(self) -> str:
-        """Return a text that changes with every commit of any process and is never reused.
-
-        Get it before reading: while it stays the same, the result of the read is up to date. It
-        costs one short statement.
-        """
-        return f"{self.id} {self._database.change_marker()}"
-
-    def lock(self, name: str) -> None:
-        """Lock ``name``, which stands for a row that does not exist yet, for the transaction."""
-        self._database.lock(name)
+        """Return a text that no other store returns; see :meth:`.Database.change_marker`."""
+        return f"{self.id} {super().change_marker()}"
 
     # Metrics.
 
@@ -219,12 +177,8 @@ class Store:
 
     def metric_names(self, notebook_id: str) -> set[str]:
         """Return the names of the indexed metrics of a notebook's checkpoints."""
-
-        def read() -> set[str]:
-            with self._database.reading() as connection:
-                return self._metric_index.list_names(connection, notebook_id)
-
-        return self.retry(read)
+        index = self._metric_index
+        return self.read(lambda connection: index.list_names(connection, notebook_id))
 
     def best(
         self, notebook_id: str, name: str, *, minimize: bool, limit: int = 1
@@ -246,17 +200,12 @@ class Store:
                 fields=lambda found: (found.get("metrics"), found["created_at"], found["id"]),
             )[:limit]
 
-        def read() -> list[tuple[str, str | None]]:
-            # A snapshot costs another round trip on PostgreSQL.
-            one_statement = minimize or limit == 1
-            database = self._database
-            with database.reading() if one_statement else database.snapshot() as connection:
-                return self._metric_index.find_best(
-                    connection, notebook_id, name, minimize=minimize, limit=limit
-                )
-
-        best = []
-        for checkpoint_id, text in self.retry(read):
+        index, best = self._metric_index, []
+        for checkpoint_id, text in self.read(
+            lambda connection: index.find_best(
+                connection, notebook_id, name, minimize=minimize, limit=limit
+            )
+        ):
             if text is None:
                 raise RecordDamaged(f"checkpoint {checkpoint_id} is missing from the store")
             best.append(decode_document((checkpoint_id, text)))
@@ -276,53 +225,43 @@ class Store:
         self._check_has_roles()
         from .postgresql.roles import separate
 
-        def once() -> Separation:
-            with self.transaction() as connection:
-                self.lock("schema")
-                self._database.mark_written()
-                return separate(connection, self._schema, roles, passwords)
+        def separate_all(connection: sa.Connection) -> Separation:
+            self.lock("schema")
+            self.mark_written()
+            return separate(connection, self._schema, roles, passwords)
 
-        return self.retry(once)
+        return self.write(separate_all)
 
-    def plan_removal(self, names: Sequence[str]) -> list[RemovedRole]:
-        """Return what :meth:`remove_users` would remove, without changing anything.
-
-        Raises StoreError if the store is not on PostgreSQL, or not opened by the owner of its
-        tables.
-        """
-        self._check_has_roles()
-        from .postgresql.removal import plan_removal
-
-        def once() -> list[RemovedRole]:
-            with self.snapshot() as connection:
-                return plan_removal(connection, names)
-
-        return self.retry(once)
-
-    def remove_users(self, names: Sequence[str]) -> list[RemovedRole]:
+    def remove_users(self, names: Sequence[str], *, dry_run: bool = False) -> list[RemovedRole]:
         """Remove users, or single roles, but not their records; see :func:`.removal.remove`.
 
-        Raises StoreError as :meth:`plan_removal` does, and OutcomeUnknown if the connection was
-        lost during the commit.
+        With ``dry_run``, return what would be removed, and change nothing. Raises StoreError if the
+        store is not on PostgreSQL, or not opened by the owner of its tables, and OutcomeUnknown if
+        the connection was lost during the commit.
         """
         self._check_has_roles()
         from .postgresql.removal import end_sessions, remove
 
-        def once() -> list[RemovedRole]:
-            with self.transaction() as connection:
-                self.lock("schema")
-                self._database.mark_written()
-                return remove(connection, names)
+        def remove_all(connection: sa.Connection) -> list[RemovedRole]:
+            self.lock("schema")
+            if not dry_run:
+                self.mark_written()
+            connection.exec_driver_sql("SAVEPOINT axon_removal")
+            removed = remove(connection, names)
+            if dry_run:
+                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT axon_removal")
+            return removed
 
-        removed = self.retry(once)
+        removed = self.write(remove_all)
+        if dry_run:
+            return removed
         try:
-            with self._database.reading() as connection:
-                return end_sessions(connection, removed)
+            return self.read(lambda connection: end_sessions(connection, removed))
         except StoreError:  # the users are removed, but reported as still connected
             return removed
 
     def _check_has_roles(self) -> None:
-        if not self._database.locks_rows:
+        if not self.on_server:
             raise StoreError(
                 f"the store {self} is a file, which belongs to its owner; only PostgreSQL has roles"
             )
@@ -333,15 +272,11 @@ class Store:
 
         It is ``""`` if the role belongs to no user, and None if all records are shown.
         """
-        if not self._database.locks_rows:
+        if not self.on_server:
             return None
         from .postgresql.roles import shown_user
 
-        def once() -> str | None:
-            with self._database.reading() as connection:
-                return shown_user(connection)
-
-        return self.retry(once)
+        return self.read(shown_user)
 
     def check_user(self, user_id: str | None) -> None:
         """Raise WrongUser unless the database shows the records of ``user_id`` to this role.
@@ -351,7 +286,7 @@ class Store:
         shown = self.shown_user
         if shown is None or (shown and (user_id is None or shown == column_text(user_id))):
             return
-        with self._database.reading() as connection:
+        with self.reading() as connection:
             role = connection.scalar(sa.text("SELECT current_user::text"))
         if not shown:
             raise WrongUser(
@@ -388,20 +323,11 @@ class Store:
     @property
     def admits_one_writer(self) -> bool:
         """True if a transaction blocks all other writers, so that it has to be short."""
-        return not self._database.locks_rows
+        return not self.on_server
 
     def vacuum(self) -> Iterator[int]:
         """Return unused space to the disk; yield the bytes that each short step freed."""
-        return iter(()) if self._file is None else vacuum(self._database, self._file)
-
-    @property
-    def is_lost(self) -> bool:
-        """True if the files were removed or replaced: open the store again before writing."""
-        return self._database.is_lost
-
-    def close(self) -> None:
-        """Close the connections. A store in memory is gone afterwards."""
-        self.documents.close()
+        return iter(()) if self._file is None else vacuum(self)
 
 
 _RUN_DOCTOR = "run `jupyter axon doctor`"

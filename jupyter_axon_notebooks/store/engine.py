@@ -14,23 +14,17 @@ class Engine:
     ----------
     sql : sqlalchemy.Engine
         Creates the connections.
-    one_writer : bool
-        Whether the database admits one writer at a time. The writers of this process then queue
-        before they reach it, and no rows need to be locked.
+    on_server : bool
+        Whether the database is on a server: it admits many writers, which lock rows, and its
+        connections may be in use while the process forks. Otherwise there is one writer at a time,
+        and the writers of this process queue before they reach the database.
     one_connection : bool
         Whether there is a single connection, for which readers queue as well.
-    filters_first : bool
-        Whether rows should be filtered before they are sorted. A planner that relies on estimates
-        may otherwise scan the table in the order of insertion until a page is full.
-    survives_forks : bool
-        Whether connections may be open, and in use, while the process forks.
     """
 
     sql: sa.Engine
-    one_writer: bool
+    on_server: bool
     one_connection: bool
-    filters_first: bool
-    survives_forks: bool
 
     @property
     def is_lost(self) -> bool:
@@ -75,9 +69,6 @@ class Engine:
 
     def lock(self, connection: sa.Connection, name: str) -> None:
         """Lock ``name``, which stands for a row that does not exist yet, for the transaction."""
-
-    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Exclude other writers from a table for the rest of the transaction."""
 
     def change_marker(self, connection: sa.Connection) -> str:
         """Return a text that changes with every commit of any process and is never reused."""

@@ -116,9 +116,6 @@ class GarbageQueries:
             name: column_text(value) if isinstance(value, str) else value
             for name, value in values.items()
         }
-
-        def once() -> Sequence[Any]:
-            with self._database.reading() as connection:
-                return connection.execute(statement, parameters).all()
-
-        return self._database.retry(once, reads=True)
+        return self._database.read(
+            lambda connection: connection.execute(statement, parameters).all()
+        )

@@ -1,27 +1,25 @@
 """Translation of TinyDB conditions to SQL.
 
 A TinyDB condition is a function with a hashable description (for TinyDB's query cache). The parts
-of the description that refer to promoted fields are translated to SQL. TinyDB then tests every
-document that SQL returns, so SQL may return too many documents, but never too few.
+of the description that refer to promoted fields are translated to SQL. The condition then tests
+every document that SQL returns, so SQL may return too many documents, but never too few.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from tinydb.queries import QueryInstance, QueryLike
 
 from .codec import column_text
-from .schema import CollectionTable, Field
+from .schema import INT64, CollectionTable, Field
 
-#: Limits on the values and terms of a clause, and on its nesting.
-_MAX_TERMS = 500
-_MAX_DEPTH = 50
+#: The largest number of values of ``one_of`` that is translated.
+_MAX_VALUES = 10_000
 
-_INT64 = range(-(2**63), 2**63)
 _RANGES: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -41,99 +39,67 @@ class Narrowing(NamedTuple):
 
 
 _UNKNOWN = Narrowing(None, exact=False)
-_EVERYTHING = Narrowing(None, exact=True)
 
 
 def narrow(condition: QueryLike, table: CollectionTable) -> Narrowing:
     """Return the clause of ``condition`` on ``table``."""
-    return _Translator(table).translate(condition)
+    if type(condition) is not QueryInstance:
+        return _UNKNOWN
+    # `_hash` is private to TinyDB: the dependency is limited to one major version, and
+    # tests/store/test_table_contract.py compares the results of all kinds of conditions.
+    return _translate(condition._hash, table)
 
 
-def narrow_any(conditions: Sequence[QueryLike], table: CollectionTable) -> Narrowing:
-    """Return the clause of rows that match any of ``conditions``."""
-    translator = _Translator(table)
-    return _any_of([translator.translate(condition) for condition in conditions])
+def _translate(description: Any, table: CollectionTable) -> Narrowing:
+    match description:
+        case ():
+            return Narrowing(None, exact=True)
+        case ("and", frozenset() as parts):
+            return _all_of([_translate(part, table) for part in parts])
+        case ("or", frozenset() as parts):
+            return _any_of([_translate(part, table) for part in parts])
+        case ("==", (str() as name,), value):
+            return _equality(name, (value,), table)
+        case ("one_of", (str() as name,), tuple() as values):
+            return _equality(name, values, table)
+        case (("<" | "<=" | ">" | ">=") as sign, (str() as name,), str() as value):
+            field = _find_field(name, table)
+            if field is not None and _is_comparable(field, value):
+                clause = _RANGES[sign](table.sql.c[name], column_text(value))
+                return Narrowing(clause, exact=True)
+    return _UNKNOWN
 
 
-class _Translator:
-    def __init__(self, table: CollectionTable) -> None:
-        self._table = table
-        self._fields = {
-            (field.name,): field for field in table.collection.fields if field.large_field is None
-        }
-        self._terms_left = _MAX_TERMS
-        self._depth = 0
-
-    def translate(self, condition: QueryLike) -> Narrowing:
-        # `_hash` is private to TinyDB; see `tables`.
-        return self._translate(condition._hash) if type(condition) is QueryInstance else _UNKNOWN
-
-    def _translate(self, description: Any) -> Narrowing:
-        if self._terms_left <= 0 or self._depth >= _MAX_DEPTH:
-            return _UNKNOWN
-        self._depth += 1
-        try:
-            match description:
-                case ():
-                    return _EVERYTHING
-                case ("and", frozenset() as parts):
-                    return _all_of([self._translate(part) for part in parts])
-                case ("or", frozenset() as parts):
-                    return _any_of([self._translate(part) for part in parts])
-                case ("==", tuple() as path, value):
-                    return self._equality(path, (value,))
-                case ("one_of", tuple() as path, tuple() as values):
-                    return self._equality(path, values)
-                case (("<" | "<=" | ">" | ">=") as sign, tuple() as path, value):
-                    return self._range(sign, path, value)
-                case _:
-                    return _UNKNOWN
-        finally:
-            self._depth -= 1
-
-    def _equality(self, path: tuple[Any, ...], values: tuple[Any, ...]) -> Narrowing:
-        field = self._fields.get(path)
-        if field is None or len(values) > self._terms_left:
-            return _UNKNOWN
-        if not all(_is_comparable(field, value) for value in values):
-            return _UNKNOWN
-        self._terms_left -= max(1, len(values))
-        column = self._table.sql.c[field.name]
-        if len(values) == 1:
-            return Narrowing(column == _bind(values[0]), exact=True)
-        return Narrowing(column.in_([_bind(value) for value in values]), exact=True)
-
-    def _range(self, sign: str, path: tuple[Any, ...], value: Any) -> Narrowing:
-        field = self._fields.get(path)
-        if field is None or not _is_comparable(field, value):
-            return _UNKNOWN
-        self._terms_left -= 1
-        column = self._table.sql.c[field.name]
-        clause = _RANGES[sign](column, _bind(value))
-        if field.kind == "text":
-            return Narrowing(clause, exact=True)
-        # A number with a fraction is NULL in an integer column, but may be in the range.
-        return Narrowing(sa.or_(clause, column.is_(None)), exact=False)
+def _find_field(name: str, table: CollectionTable) -> Field | None:
+    fields = (field for field in table.collection.fields if field.large_field is None)
+    return next((field for field in fields if field.name == name), None)
 
 
-def _all_of(narrowings: Sequence[Narrowing]) -> Narrowing:
-    clauses = [n.clause for n in narrowings if n.clause is not None]
-    return Narrowing(sa.and_(*clauses) if clauses else None, all(n.exact for n in narrowings))
-
-
-def _any_of(narrowings: Sequence[Narrowing]) -> Narrowing:
-    if any(n.clause is None for n in narrowings):
-        return Narrowing(None, exact=any(n.clause is None and n.exact for n in narrowings))
-    clauses = [n.clause for n in narrowings if n.clause is not None]
-    return Narrowing(sa.or_(sa.false(), *clauses), exact=all(n.exact for n in narrowings))
+def _equality(name: str, values: tuple[Any, ...], table: CollectionTable) -> Narrowing:
+    field = _find_field(name, table)
+    if field is None or len(values) > _MAX_VALUES:
+        return _UNKNOWN
+    if not all(_is_comparable(field, value) for value in values):
+        return _UNKNOWN
+    column = table.sql.c[name]
+    bound = [column_text(value) if type(value) is str else value for value in values]
+    return Narrowing(column == bound[0] if len(bound) == 1 else column.in_(bound), exact=True)
 
 
 def _is_comparable(field: Field, value: Any) -> bool:
     # Not subclasses, which may define other comparisons.
     if field.kind == "text":
         return type(value) is str
-    return type(value) is int and value in _INT64
+    return type(value) is int and value in INT64
 
 
-def _bind(value: Any) -> Any:
-    return column_text(value) if type(value) is str else value
+def _all_of(narrowings: list[Narrowing]) -> Narrowing:
+    clauses = [n.clause for n in narrowings if n.clause is not None]
+    return Narrowing(sa.and_(*clauses) if clauses else None, all(n.exact for n in narrowings))
+
+
+def _any_of(narrowings: list[Narrowing]) -> Narrowing:
+    clauses = [n.clause for n in narrowings if n.clause is not None]
+    if len(clauses) < len(narrowings):
+        return Narrowing(None, exact=any(n.clause is None and n.exact for n in narrowings))
+    return Narrowing(sa.or_(*clauses), exact=all(n.exact for n in narrowings))

@@ -19,7 +19,7 @@ from .metric_index import MetricIndex
 #: Raise this when a column or an index is added or removed, or changes its meaning.
 SCHEMA_VERSION = 2
 
-_INT64 = range(-(2**63), 2**63)
+INT64 = range(-(2**63), 2**63)
 _MAX_U32 = 2**32 - 1
 
 
@@ -50,7 +50,7 @@ class Field:
             value = document.get(self.large_field, value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # 2.0 == 2 in Python
-        return int(value) if isinstance(value, int) and value in _INT64 else None
+        return int(value) if isinstance(value, int) and value in INT64 else None
 
 
 @dataclass(frozen=True)
@@ -163,43 +163,34 @@ class CollectionTable:
             self._add_index(names, unique=True)
         self.metric_index = MetricIndex(metadata, _text(), self.sql) if collection.ranked else None
         c, here = self.sql.c, self.sql.c.id == sa.bindparam("row_id")
-        values: dict[str, Any] = {
-            column.name: sa.bindparam(column.name)
-            for column in c
-            if column.name not in ("seq", "id")
-        }
-        self.select_text = sa.select(c.document).where(here)
-        self.select_locked = self.select_text.with_for_update()
-        self.select_one = sa.select(sa.literal(1)).where(here)
         any_of = c.id.in_(sa.bindparam("row_ids", expanding=True))
         self.select_ids = sa.select(c.id).where(any_of)
         self.select_some = sa.select(c.seq, c.id, c.document).where(any_of)
+        # Always in the order of ids, to prevent deadlocks.
+        self.select_locked = self.select_some.order_by(c.id).with_for_update()
         self.insert_row = sa.insert(self.sql)
+        changed = ("document", *(field.name for field in collection.fields))
+        values: dict[str, Any] = {name: sa.bindparam(name) for name in changed}
         self.update_row = sa.update(self.sql).where(here).values(values)
         self.delete_row = sa.delete(self.sql).where(here)
-        self._selects: dict[tuple[Any, ...], sa.Select[Any]] = {}
+        self._selects: dict[tuple[str, ...], sa.Select[Any]] = {}
 
-    def select_by_fields(
-        self, columns: tuple[str, ...], names: tuple[str, ...], limit: int | None
-    ) -> sa.Select[Any]:
-        """Return a query for columns of the rows whose fields have the parameters of that name."""
-        key = (columns, names, limit)
-        if key not in self._selects:
+    def select_by_fields(self, names: tuple[str, ...]) -> sa.Select[Any]:
+        """Return a query for the id and JSON of a row whose fields have these parameters."""
+        if (key := ("=", *names)) not in self._selects:
             c = self.sql.c
             conditions = (c[name] == sa.bindparam(name) for name in names)
-            self._selects[key] = (
-                sa.select(*(c[column] for column in columns)).where(*conditions).limit(limit)
-            )
+            self._selects[key] = sa.select(c.id, c.document).where(*conditions).limit(1)
         return self._selects[key]
 
     def select_max(self, name: str, of: str) -> sa.Select[Any]:
         """Return a query for the maximum of a field where ``of`` equals the parameter ``value``."""
-        if (name, of) not in self._selects:
+        if (key := ("max", name, of)) not in self._selects:
             c = self.sql.c
-            self._selects[name, of] = sa.select(sa.func.max(c[name])).where(
+            self._selects[key] = sa.select(sa.func.max(c[name])).where(
                 c[of] == sa.bindparam("value")
             )
-        return self._selects[name, of]
+        return self._selects[key]
 
     def _add_index(self, names: tuple[str, ...], *, unique: bool) -> None:
         label = "_".join(("uq" if unique else "ix", self.collection.name, *names))
@@ -216,16 +207,13 @@ class CollectionTable:
                     f"px_{self.collection.name}_{column.name}", column, postgresql_using="spgist"
                 ).ddl_if(dialect="postgresql")
 
-    def encode(self, document: Mapping[str, Any]) -> str:
-        """Return a document as JSON; raises as :func:`.codec.encode` does."""
-        return encode_ending(document, self.collection.ending)
-
-    def make_row(self, doc_id: str, document: Mapping[str, Any], text: str) -> dict[str, Any]:
-        """Return the row of a document whose JSON is ``text``."""
-        row: dict[str, Any] = {"id": column_text(doc_id), "document": text}
-        for field in self.collection.fields:
-            row[field.name] = field.column_value(document)
-        return row
+    def make_row(self, doc_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the row of a document; raises as :func:`.codec.encode` does."""
+        return {
+            "id": column_text(doc_id),
+            "document": encode_ending(document, self.collection.ending),
+            **{field.name: field.column_value(document) for field in self.collection.fields},
+        }
 
 
 def _hash_text(column: sa.Column[Any]) -> sa.ColumnElement[Any]:

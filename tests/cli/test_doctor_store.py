@@ -66,15 +66,15 @@ def test_a_version_that_cannot_be_put_together_is_told(
 ) -> None:
     history(records)
     [newest, *_] = records.versions.list("nb")
-    store.contents.remove_ids([min(store.contents.ids(where("notebook_id") == "nb"))])
+    store.contents.remove([min(store.contents.ids(where("notebook_id") == "nb"))])
     assert "missing-contents" in report(axon, store)[1]
-    store.versions.remove_ids([newest.id])
+    store.versions.remove([newest.id])
     assert "incomplete in the store" in report(axon, store)[1]["missing-contents"]["message"]
 
 
 def test_a_damaged_document_is_told(axon: Axon, store: Store, records: NotebookRepository) -> None:
     history(records, 2)
-    version = min(found.doc_id for found in store.versions)
+    version = min(found.doc_id for found in store.versions.all())
     with store.transaction() as connection:
         connection.exec_driver_sql(
             f"UPDATE axonml_versions SET document = 'no document' WHERE id = '{version}'"

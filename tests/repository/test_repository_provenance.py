@@ -114,7 +114,7 @@ def test_damaged_provenance_is_named(
 ) -> None:
     checkpoint_id = create_checkpoint(repository, execute("a"))
     provenance_id = repository.get_checkpoint(checkpoint_id).provenance_id
-    store.provenance.remove_ids(
+    store.provenance.remove(
         [id for id in store.provenance.ids_with_prefix("nb/") if id != provenance_id]
     )
     with pytest.raises(RecordDamaged, match=f"provenance {provenance_id} is damaged.*missing"):

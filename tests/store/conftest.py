@@ -23,7 +23,6 @@ THINGS = Collection(
     fields=(Field("t"), Field("u"), Field("n", "integer"), Field("m", "integer")),
     indexes=(("t",), ("n",)),
 )
-OTHERS = Collection("others")
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -32,7 +31,7 @@ def things_store(
 ) -> Iterator[Store]:
     """A shared store with collections for tests, which clear what they use."""
     url = new_url(request.param, tmp_path_factory.mktemp("things"))
-    store = Store(url, (*COLLECTIONS, THINGS, OTHERS))
+    store = Store(url, (*COLLECTIONS, THINGS))
     yield store
     store.close()
 

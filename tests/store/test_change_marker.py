@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from support.engines import ON_DISK, new_url
 
-from jupyter_axon_notebooks.store import Store
+from jupyter_axon_notebooks.store import Document, Store
 
 
 def test_every_commit_changes_the_marker_to_a_new_one(store: Store) -> None:
     markers = [store.change_marker()]
     for change in (
-        lambda: store.runs.insert({"notebook_id": "n", "id": "r"}),
-        lambda: store.runs.update({"status": "failed"}),
-        lambda: store.runs.update({"status": "running"}),
+        lambda: store.runs.insert(Document({"notebook_id": "n"}, "r")),
+        lambda: store.runs.update({"status": "failed"}, ["r"]),
+        lambda: store.runs.update({"status": "running"}, ["r"]),
         lambda: store.checkpoints.insert({"notebook_id": "n"}),
-        lambda: store.runs.truncate(),
+        lambda: store.runs.remove(["r"]),
     ):
         change()
         markers.append(store.change_marker())

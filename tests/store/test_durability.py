@@ -46,7 +46,7 @@ def test_concurrent_processes_lose_no_change(file_url: str, process: Script) -> 
         acknowledged = [line for writer in writers for line in finish(writer)]
     store = Store(file_url)
     assert store.runs.get(doc_id="counter")["n"] == 40 * PROCESSES
-    stored = [d.doc_id for d in store.checkpoints]
+    stored = [d.doc_id for d in store.checkpoints.all()]
     assert len(stored) == len(set(stored)) == 40 * PROCESSES
     assert set(stored) == set(acknowledged)
     best = store.best("n", "loss", minimize=False, limit=5)

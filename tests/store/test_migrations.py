@@ -104,9 +104,9 @@ def test_processes_of_the_old_version_can_still_read_but_not_write(
         with pytest.raises(StoreTooNew, match="upgrade jupyter-axon-notebooks"):
             old.runs.insert({"n": 4})
         with pytest.raises(StoreTooNew), old.transaction():
-            old.runs.update({"n": 5})
+            old.runs.update({"n": 5}, [run.doc_id for run in old.runs.all()])
         new.runs.insert({"n": 6})
-        assert [dict(run) for run in old.runs] == [{"n": 2}, {"n": 6}]
+        assert [dict(run) for run in old.runs.all()] == [{"n": 2}, {"n": 6}]
         new.close()
     old.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import sqlite3
 import stat
@@ -135,7 +134,7 @@ def test_a_store_without_its_properties_is_damaged(
 
 def test_damage_in_an_open_store_is_reported_where_it_is_read(file_url: str) -> None:
     store = Store(file_url)
-    store.runs.insert_multiple(Document({"notes": "x" * 10_000}, f"r{n}") for n in range(100))
+    store.runs.insert(*(Document({"notes": "x" * 10_000}, f"r{n}") for n in range(100)))
     store.close()
     content = path_of(file_url).read_bytes()
     half = len(content) // 2
@@ -159,7 +158,7 @@ def test_a_store_that_was_moved_aside_keeps_its_content(file_url: str) -> None:
     for opened in (store, new):
         opened.close()
     kept = Store(f"sqlite:///{moved}")
-    assert [dict(run) for run in kept.runs] == [{"n": 1}]
+    assert [dict(run) for run in kept.runs.all()] == [{"n": 1}]
     kept.close()
 
 
@@ -263,18 +262,6 @@ MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 )
 def test_the_file_system_of_a_path_is_that_of_its_mount(path: str, kind: str) -> None:
     assert file_system(Path(path), MOUNTS) == kind
-
-
-def test_a_network_file_system_without_locks_is_refused(
-    file_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_arguments: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(engine, "NETWORK_FILE_SYSTEMS", {file_system(path_of(file_url))})
-    monkeypatch.setattr("fcntl.lockf", refuse)
-    with pytest.raises(StoreError, match=r"without locks; set AxonNotebooks\.store_url to a local"):
-        Store(file_url)
 
 
 def test_on_a_network_file_system_there_is_a_warning_and_no_log(

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tinydb import Query
 
 from jupyter_axon_notebooks.metrics import finite_number, resolve
 from jupyter_axon_notebooks.store import Document, Store
@@ -49,7 +50,7 @@ def checkpoint(
 
 def expected_ids(store: Store, notebook_id: str, name: str, *, minimize: bool) -> list[str]:
     ranked = []
-    for found in store.checkpoints:
+    for found in store.checkpoints.all():
         value = finite_number(resolve(found["metrics"], name))
         if found["notebook_id"] == notebook_id and value is not None:
             ranked.append((value if minimize else -value, found["created_at"], found["id"]))
@@ -74,8 +75,8 @@ def test_the_index_agrees_with_the_documents(
     things_store: Store, inserted: list[Any], updated: list[Any], removed: set[int]
 ) -> None:
     store = things_store
-    store.checkpoints.truncate()
-    store.checkpoints.insert_multiple([checkpoint(i, *one) for i, one in enumerate(inserted)])
+    store.checkpoints.remove(store.checkpoints.ids(Query().noop()))
+    store.checkpoints.insert(*(checkpoint(i, *one) for i, one in enumerate(inserted)))
     check_all_rankings(store)
     for i, (_, changed, created_at) in enumerate(updated):
         changes = {"metrics": changed, "created_at": created_at}

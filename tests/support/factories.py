@@ -180,7 +180,7 @@ class RecordedStates(States):
         self._marked: tuple[str, str | None] | None = None
 
     def mark_unrecorded(self, notebook_id: str, checkpoint_id: str | None = None) -> None:
-        assert self._store._database._work.connection is not None, "marked outside a transaction"
+        assert self._store._work.connection is not None, "marked outside a transaction"
         self._marked = notebook_id, checkpoint_id
 
     def remove_checkpoint(self, notebook_id: str, checkpoint_id: str) -> None:
@@ -194,7 +194,7 @@ class RecordedStates(States):
         self._record(notebook_id)
 
     def _record(self, *ids: str) -> None:
-        assert self._store._database._work.connection is None, "removed before the commit"
+        assert self._store._work.connection is None, "removed before the commit"
         self.removed.append(ids)
 
 

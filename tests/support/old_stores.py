@@ -54,7 +54,7 @@ def export_store(store: Store) -> dict[str, Any]:
             }
         )
     bindings = sorted(binding.id for binding in repository.bindings.list("0123456789abcdef"))
-    provenance = [{"id": found.doc_id, **found} for found in store.provenance]
+    provenance = [{"id": found.doc_id, **found} for found in store.provenance.all()]
     return {"notebooks": notebooks, "bound": bindings, "provenance": provenance}
 
 

@@ -26,7 +26,7 @@ from ..error_mapping import Interrupted, map_errors
 from ..schema import SCHEMA_VERSION
 from ..urls import has_secret, shown_url
 from .error_mapping import translate_error
-from .passfile import check_can_be_opened, explain_refusal
+from .passfile import explain_refusal
 
 #: The table of commit marks, one row per connection.
 MARKS = "axon_commits"
@@ -99,10 +99,8 @@ class PostgresqlEngine(Engine):
         When the URL has a password, or the driver is not installed.
     """
 
-    one_writer = False
+    on_server = True  # a forked child does not affect sockets that it does not use
     one_connection = False
-    filters_first = True
-    survives_forks = True  # a child does not affect sockets that it does not use
 
     def __init__(
         self,
@@ -153,7 +151,6 @@ class PostgresqlEngine(Engine):
                 f"the store {self._shown_url} needs psycopg: "
                 f"pip install 'jupyter-axon-notebooks[postgresql]' ({error})"
             ) from error
-        check_can_be_opened(url)
         map_errors(
             engine,
             lambda error, connected: translate_error(
@@ -256,11 +253,6 @@ class PostgresqlEngine(Engine):
         digest = hashlib.sha256(f"axon {name}".encode(errors="surrogatepass")).digest()
         key = int.from_bytes(digest[:8], "big", signed=True)
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))
-
-    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Exclude other writers, but not readers."""
-        name = connection.dialect.identifier_preparer.format_table(table)
-        connection.exec_driver_sql(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
 
     def change_marker(self, connection: sa.Connection) -> str:
         """Return the ids of visible transactions, and the start time of the server.

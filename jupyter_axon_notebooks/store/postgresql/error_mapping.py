@@ -24,28 +24,23 @@ _REFUSED = (
 _NO_DATABASE = "the database does not exist; create it first"
 _NO_CONNECTION = "the database has no free connection; try again"
 _LOST = "the connection to the database was lost; try again"
+_READ_ONLY = "it is read-only: the database is a standby, or default_transaction_read_only is on"
+_NO_RIGHTS = (
+    "the database role lacks rights; have its owner grant them, or run `jupyter axon init-db` as "
+    "the owner"
+)
 
 # The beginning of an SQLSTATE, the error that it becomes, and the explanation.
 _ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
     ("23514", StoreTooNew, OUTDATED),  # the only check constraint, see `engine`
-    ("40001", Interrupted, "another transaction changed the same rows; try again"),
-    ("40P01", Interrupted, "the transaction was in a deadlock with another one; try again"),
+    ("40", Interrupted, "another transaction changed the same rows; try again"),
     ("55P03", StoreBusy, "it is locked by another process; try again"),
     ("57014", StoreBusy, "a statement took longer than the database allows; try again"),
     ("25P03", Interrupted, "the database closed an idle connection; try again"),
     ("53300", Interrupted, _NO_CONNECTION),
     ("53100", NoSpace, "the disk of the database is full; free some space and try again"),
-    (
-        "25006",
-        StoreError,
-        "it is read-only: the database is a standby, or default_transaction_read_only is on",
-    ),
-    (
-        "42501",
-        StoreError,
-        "the database role lacks rights; have its owner grant them, or run `jupyter axon init-db` "
-        "as the owner",
-    ),
+    ("25006", StoreError, _READ_ONLY),
+    ("42501", StoreError, _NO_RIGHTS),
     ("42P01", StoreError, "its tables are missing; open the store again, or restore a backup"),
     ("54000", RecordDamaged, "a value is larger than PostgreSQL supports"),
     ("28", StoreError, _REFUSED),
@@ -58,21 +53,13 @@ _ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
 _CONNECTION_ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
     (r"password|authentication|no pg_hba\.conf entry|role .* does not exist", StoreError, _REFUSED),
     (r"database .* does not exist", StoreError, _NO_DATABASE),
+    (r"too many (clients|connections)|remaining connection slots", Interrupted, _NO_CONNECTION),
+    # "unexpected eof" means that the server is being restarted. Other errors are of the settings.
     (
-        r"too many (clients|connections)|remaining connection slots",
-        Interrupted,
-        _NO_CONNECTION,
-    ),
-    (
-        # "unexpected eof" means that the server is being restarted.
-        r"certificate|private key|does not support SSL|SSL error: (?!unexpected eof)",
+        r"certificate|private key|SSL(?! error: unexpected eof)"
+        r"|invalid (connection option|.* value|integer)",
         StoreError,
-        "no encrypted connection to the database could be made",
-    ),
-    (
-        r"invalid (connection option|.* value|integer)",
-        StoreError,
-        "a parameter in store_url is invalid",
+        "the connection cannot be made; check the parameters in store_url",
     ),
 )
 
@@ -95,14 +82,8 @@ def translate_error(
 ) -> AxonError:
     """Return the error to raise for an error of the driver.
 
-    Parameters
-    ----------
-    url : str
-        The URL of the store, without secrets.
-    connected : bool
-        Whether a connection had been made before.
-    explain_refusal : callable
-        Return why a login was refused, given libpq's message; None if unknown.
+    ``connected`` tells whether a connection had been made before. ``explain_refusal`` returns why a
+    login was refused, given libpq's message; None if unknown.
     """
     state = getattr(error, "sqlstate", None) or ""
     message = " ".join(str(error).split())
@@ -140,14 +121,5 @@ def _violated_columns(error: BaseException) -> str:
     """Return ``table.column, table.column`` of a violated unique constraint, as SQLite does."""
     diagnosis = getattr(error, "diag", None)
     table = getattr(diagnosis, "table_name", None) or "the store"
-    detail = getattr(diagnosis, "message_detail", None) or ""
-    columns: tuple[str, ...] | list[str]
-    if detail:
-        # Key (origin, lower(path))=(…) already exists. Take the column of each expression.
-        match = re.search(r"\((.*?)\)=\(", detail, re.DOTALL)
-        expressions = re.split(r",\s*(?![^(]*\))", match[1]) if match else []
-        names = (re.search(r"\b[a-z_]+\b(?!\()", expression) for expression in expressions)
-        columns = [name[0] for name in names if name]
-    else:  # row-level security applies, and the other row may belong to another user
-        columns = _UNIQUE.get(getattr(diagnosis, "constraint_name", None) or "", ())
-    return ", ".join(f"{table}.{column}" for column in columns) or str(table)
+    columns = _UNIQUE.get(getattr(diagnosis, "constraint_name", None) or "", ("id",))
+    return ", ".join(f"{table}.{column}" for column in columns)

@@ -35,8 +35,6 @@ class ServerHealth:
         Documents by collection.
     size : int
         Bytes in the tables and their indexes.
-    sizes : dict
-        The same by table.
     """
 
     server: str
@@ -49,7 +47,6 @@ class ServerHealth:
     shown_user: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
     size: int = 0
-    sizes: dict[str, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -96,13 +93,8 @@ def examine_server(connection: sa.Connection) -> ServerHealth:
         if name != properties.name
         for change in ("INSERT", "UPDATE", "DELETE")
     ) and all(_check(connection, sequence, name) for name in tables if name in schema.tables)
-    sizes = {name: _size(connection, name) for name in tables}
-    health.size = sum(sizes.values())
-    health.sizes = {
-        name.removeprefix("axonml_"): size
-        for name, size in sizes.items()
-        if name.startswith("axonml_")
-    }
+    total = "SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name"
+    health.size = int(connection.exec_driver_sql(total, (tables,)).scalar_one())
     if health.may_read:
         health.shown_user = shown_user(connection)
         version = str(
@@ -119,8 +111,3 @@ def examine_server(connection: sa.Connection) -> ServerHealth:
 
 def _check(connection: sa.Connection, query: str, *values: str) -> bool:
     return bool(connection.exec_driver_sql(query, values).scalar_one())
-
-
-def _size(connection: sa.Connection, table: str) -> int:
-    query = "SELECT pg_total_relation_size(%s::regclass)"
-    return int(connection.exec_driver_sql(query, (table,)).scalar_one())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -26,16 +24,19 @@ from .error_mapping import translate_error
 from .files import (
     INCREMENTAL,
     NETWORK_FILE_SYSTEMS,
-    OpenedFiles,
     beside,
     check_files,
     file_system,
+    identity,
+    read_only_uri,
     rename_files,
     size,
 )
 
 #: Bytes of the smallest possible database.
 _SMALLEST_PAGE = 512
+#: Bytes to which a longer log is truncated when it is reused.
+_LONG_LOG = 16 * 1024 * 1024
 #: Seconds to wait for other processes that create a store in the same folder.
 _LOCK_TIMEOUT = 10.0
 
@@ -47,9 +48,7 @@ class SqliteEngine(Engine):
     to it. A missing file is created with its folder. Without a path the database is in memory.
     """
 
-    one_writer = True
-    filters_first = False
-    survives_forks = False
+    on_server = False
 
     def __init__(
         self,
@@ -75,12 +74,13 @@ class SqliteEngine(Engine):
         self._marker_connection: sa.Connection | None = None
         self._marker_id = ""
         self._marker_lock = threading.Lock()
-        self._files = None if path is None else OpenedFiles(self.sql, path)
+        self._link = path
+        self._identity = None if path is None else identity(path)
 
     @property
     def is_lost(self) -> bool:
-        """True if the files were removed or replaced, so that commits would be lost."""
-        return self._files is not None and self._files.are_lost
+        """True if the file was removed or replaced, so that commits would be lost."""
+        return self._link is not None and identity(self._link) != self._identity
 
     def outdate(self, connection: sa.Connection, version: int) -> None:
         """Write the version to the header of the file, which every writer reads."""
@@ -156,12 +156,6 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
     """
     _create_file(path)
     is_network = file_system(path) in NETWORK_FILE_SYSTEMS
-    if is_network and not _has_locks(path.parent):
-        # SQLite would wait for the lock, and then report that another process has it.
-        raise StoreError(
-            f"the store {path} is on a network file system without locks; "
-            "set AxonNotebooks.store_url to a local file"
-        )
     if is_network:
         warnings.warn(
             f"the store {path} is on a network file system, where it is slow and only one process "
@@ -188,6 +182,8 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
         make_durable(connection, journal, busy_timeout)
         # Some builds overwrite deleted data by default, which takes 0.5 s for 50 MB.
         connection.execute("PRAGMA secure_delete=FAST")
+        # Otherwise the log stays as long as it has become while a reader was active.
+        connection.execute(f"PRAGMA journal_size_limit={_LONG_LOG}")
 
     _on_connect(engine, prepare)
     return engine
@@ -202,17 +198,14 @@ def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
     if not path.is_file():
         raise StoreError(f"the store {path}: there is no such file")
     _check_regular(path)
-    query = {"mode": "ro"}
     log, index = beside(path, "-wal"), beside(path, "-shm")
     if log.exists() and not index.exists():
         raise StoreError(
             f"the store {path}: its log, {log.name}, cannot be read where nothing can be written; "
             "copy both to a writable folder"
         )
-    if not log.exists() and not beside(path, "-journal").exists():
-        query = {"immutable": "1"}  # otherwise even a reader creates the log
     engine = sa.create_engine(
-        sa.URL.create("sqlite", database=path.as_uri(), query={**query, "uri": "true"}),
+        f"sqlite:///{read_only_uri(path)}&uri=true",
         connect_args=_connect_arguments(read_timeout),
     )
     _on_connect(engine, lambda connection: _check_owner(connection, path))
@@ -284,23 +277,6 @@ def _check_regular(path: Path) -> None:
         raise StoreError(
             f"the store {error.filename} cannot be opened: {error.strerror}; move it aside"
         ) from None
-
-
-def _has_locks(folder: Path) -> bool:
-    """Return whether files in ``folder`` can be locked.
-
-    This uses a temporary file, since closing the database file would release its locks.
-    """
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-    return True
 
 
 def make_durable(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:

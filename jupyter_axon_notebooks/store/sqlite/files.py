@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import threading
+from contextlib import suppress
 from pathlib import Path
-
-import sqlalchemy as sa
 
 from ...errors import StoreError
 from ...records import now
-from ...userfiles import check_regular
+from ...userfiles import check_regular, open_regular
 
 #: Files beside the database that may hold changes that it lacks.
 LOGS = ("-wal", "-journal")
@@ -61,49 +59,17 @@ def identity(path: Path) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-class OpenedFiles:
-    """The identities of the files that an engine has open, to detect removal and replacement.
+def read_only_uri(path: Path) -> str:
+    """Return the URI that opens the database for reading, without creating any file.
 
-    A removed file can be read and written as long as it is open, but then its content is lost.
-    The log and its index exist as long as there are connections.
+    To read a database in WAL mode, SQLite creates the index of the log if it is missing. If there
+    is no log, no process has the database open, so it can be treated as immutable.
     """
-
-    def __init__(self, engine: sa.Engine, path: Path) -> None:
-        self._path = path
-        self._file = identity(path)
-        real = Path(os.path.realpath(path))
-        self._log_paths = (beside(real, "-wal"), beside(real, "-shm"))
-        self._logs: dict[Path, Identity] = {}
-        self._connections = 0
-        self._lock = threading.Lock()
-        sa.event.listen(engine, "connect", self._on_connect)
-        sa.event.listen(engine, "close", self._on_close)
-
-    def _on_connect(self, *_: object) -> None:
-        with self._lock:
-            self._connections += 1
-            self._add_logs()
-
-    def _on_close(self, *_: object) -> None:
-        with self._lock:
-            self._connections -= 1
-            if self._connections == 0:
-                self._logs.clear()
-
-    def _add_logs(self) -> None:
-        for path in self._log_paths:
-            if path not in self._logs and (found := identity(path)) is not None:
-                self._logs[path] = found
-
-    @property
-    def are_lost(self) -> bool:
-        """True if a file was removed or replaced, so that commits would be lost."""
-        if identity(self._path) != self._file:
-            return True
-        with self._lock:
-            if self._connections:
-                self._add_logs()
-            return any(identity(path) != found for path, found in self._logs.items())
+    query = "mode=ro"
+    with suppress(OSError), open_regular(path) as file:  # opening the database will report it
+        if file.read(20)[18:] == b"\x02\x02" and not beside(path, "-wal").exists():
+            query = "immutable=1"
+    return f"{path.as_uri()}?{query}"
 
 
 def move_aside(path: Path) -> Path:

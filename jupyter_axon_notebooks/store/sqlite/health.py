@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from ...errors import StoreDamaged
-from ...userfiles import open_regular
 from ..schema import COLLECTIONS, SCHEMA_VERSION
 from .error_mapping import translate_error
-from .files import beside, check_files, size
+from .files import beside, check_files, read_only_uri, size
 
 #: Seconds to wait for a writer that has exclusive access.
 _TIMEOUT = 5.0
@@ -41,8 +40,6 @@ class FileHealth:
         None for an empty file, and for a database that is not a store.
     counts : dict
         Documents by collection (``notebooks``, ``checkpoints``, …).
-    sizes : dict
-        Bytes by table, including indexes; empty if this SQLite cannot tell.
     faults : list of str
         Messages of SQLite's integrity check, and missing parts of the store.
     obstacle : str
@@ -58,7 +55,6 @@ class FileHealth:
     writable: bool = False
     schema_version: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     obstacle: str = ""
 
@@ -113,16 +109,6 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
     for name in sorted(expected & tables):
         (count,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
         health.counts[name.removeprefix("axonml_")] = count
-    with suppress(sqlite3.OperationalError):  # dbstat is a compile-time option
-        health.sizes = {
-            name.removeprefix("axonml_"): length for name, length in connection.execute(_SIZES)
-        }
-
-
-_SIZES = """
-    SELECT tbl_name, sum(pgsize) FROM dbstat JOIN sqlite_master USING (name)
-    WHERE aggregate = TRUE AND tbl_name LIKE 'axonml_%' GROUP BY tbl_name
-"""
 
 
 def _schema_version(connection: sqlite3.Connection) -> int | None:
@@ -139,12 +125,7 @@ def _schema_version(connection: sqlite3.Connection) -> int | None:
 
 @contextmanager
 def _connect_read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    # To read a database in WAL mode, SQLite creates the index of the log if it is missing. If there
-    # is no log, no process has the database open, so it can be treated as immutable.
-    unused = _is_in_wal_mode(path) and not beside(path, "-wal").exists()
-    query = "immutable=1" if unused else "mode=ro"
-    uri = f"{path.as_uri()}?{query}"
-    with closing(sqlite3.connect(uri, uri=True, timeout=_TIMEOUT)) as connection:
+    with closing(sqlite3.connect(read_only_uri(path), uri=True, timeout=_TIMEOUT)) as connection:
         yield connection
 
 
@@ -159,12 +140,3 @@ def connect_to_file(path: Path) -> Iterator[sa.Connection]:
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN")
             yield connection
-
-
-def _is_in_wal_mode(path: Path) -> bool:
-    # From the header of the file: `PRAGMA journal_mode` of an immutable database is "delete".
-    try:
-        with open_regular(path) as file:
-            return file.read(20)[18:] == b"\x02\x02"
-    except OSError:  # opening the database will report it
-        return False

@@ -60,14 +60,14 @@ def test_a_commit_that_arrives_late_has_no_effect(store: Store, url: str) -> Non
 
     try:
         proxied.retry(insert)
-        assert [d["n"] for d in store.runs] == [2]
+        assert [d["n"] for d in store.runs.all()] == [2]
     finally:
         os.kill(wire.backend, signal.SIGCONT)
     with contextlib.closing(postgresql().connect()) as observer:
         alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
         eventually(lambda: observer.execute(alive, [wire.backend]).fetchone() == (0,))
     assert len(attempts) == 2
-    assert [d["n"] for d in store.runs] == [2]
+    assert [d["n"] for d in store.runs.all()] == [2]
     proxied.close()
     wire.close()
 

@@ -22,7 +22,7 @@ def test_a_conflict_names_the_columns(store: Store) -> None:
     ):
         store.notebooks.insert(Document(dict(one), "other"))
     with pytest.raises(Conflict, match=r"^axonml_notebooks\.id exists already$"):
-        store.notebooks.insert_new(Document({}, "one"))
+        store.notebooks.insert(Document({}, "one"))
 
 
 def test_a_role_that_may_not_write(url: str) -> None:

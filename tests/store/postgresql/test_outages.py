@@ -124,7 +124,7 @@ def test_a_transaction_that_the_server_aborts_is_retried(store: Store, state: st
 
 
 def test_a_deadlock_is_resolved_by_a_retry(store: Store) -> None:
-    store.runs.insert_multiple([run_document("a", n=0), run_document("b", n=0)])
+    store.runs.insert(run_document("a", n=0), run_document("b", n=0))
     both_hold = threading.Barrier(2)
     first = threading.local()
 

@@ -68,17 +68,19 @@ def test_texts_are_sorted_by_code_point_in_any_locale(words: PostgresqlServer) -
         )
     store = Store(words.url("words"))
     ids = ["B", "a", "_", "Z", "é", "e", "😀", "\uffff", "-", "ab", "a b"]
-    store.notebooks.insert_multiple(
-        Document({"user_id": "u", "updated_at": id, "origin": "o", "path": id}, id) for id in ids
+    store.notebooks.insert(
+        *(Document({"user_id": "u", "updated_at": id, "origin": "o", "path": id}, id) for id in ids)
     )
     found = store.notebooks.search(where("user_id") == "u", sort=["updated_at", "id"])
     assert [d.doc_id for d in found] == sorted(ids)
     for bound in ids:
         smaller = store.notebooks.search(where("path") < bound)
         assert {d.doc_id for d in smaller} == {id for id in ids if id < bound}
-    store.checkpoints.insert_multiple(
-        Document({"notebook_id": "n", "created_at": "2026", "metrics": {"loss": 1}}, id)
-        for id in ids
+    store.checkpoints.insert(
+        *(
+            Document({"notebook_id": "n", "created_at": "2026", "metrics": {"loss": 1}}, id)
+            for id in ids
+        )
     )
     assert [d.doc_id for d in store.best("n", "loss", minimize=True, limit=99)] == sorted(ids)
     store.close()

@@ -29,7 +29,7 @@ def test_a_conflict_names_the_columns_despite_row_level_security(
     ):
         alice.create_checkpoint(again)
     with pytest.raises(Conflict, match=r"^axonml_checkpoints\.id exists already$"):
-        store.checkpoints.insert_new(
+        store.checkpoints.insert(
             document(checkpoint_id, {"id": checkpoint_id, "notebook_id": notebook_id})
         )
 
