@@ -12,14 +12,13 @@ and child open their own afterwards.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -334,7 +333,7 @@ class Database:
 
     def _roll_back(self, connection: sa.Connection) -> None:
         if os.getpid() == self._pid:
-            with contextlib.suppress(Interrupted):  # then the server has rolled back
+            with suppress(Interrupted):  # then the server has rolled back
                 connection.rollback()
 
     @contextmanager
@@ -352,15 +351,11 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
         """Open a read-only transaction in which all reads see the same state."""
-        self._check_process()
         work = self._work
-        if work.connection is not None:
-            yield work.connection
-            return
-        with (
-            self._reader_lock(),
-            self._connected(self._engine.begin_snapshot, reads=True) as connection,
-        ):
+        with self._reading(self._engine.begin_snapshot) as connection:
+            if work.connection is not None:
+                yield connection
+                return
             work.connection = connection
             try:
                 yield connection
@@ -368,16 +363,21 @@ class Database:
                 work.connection = None
                 self._roll_back(connection)
 
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """Open a connection for one read: that of the open transaction, if there is one."""
+        return self._reading(self._engine.begin_read)
+
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        """Yield a connection for one read: that of the open transaction, if there is one."""
+    def _reading(self, begin: Callable[[sa.Connection], None]) -> Iterator[sa.Connection]:
         self._check_process()
         if self._work.connection is not None:
             yield self._work.connection
             return
+        # Readers queue for a single connection.
+        one_connection = self._engine.one_connection
         with (
-            self._reader_lock(),
-            self._connected(self._engine.begin_read, reads=True) as connection,
+            self._thread_lock(self._read_timeout) if one_connection else nullcontext(),
+            self._connected(begin, reads=True) as connection,
         ):
             yield connection
 
@@ -435,14 +435,6 @@ class Database:
             yield max(0.0, ends - time.monotonic())
         finally:
             writers.release()
-
-    @contextmanager
-    def _reader_lock(self) -> Iterator[None]:
-        if not self._engine.one_connection:
-            yield
-            return
-        with self._thread_lock(self._read_timeout):
-            yield
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -77,24 +77,10 @@ def examine_server(connection: sa.Connection) -> ServerHealth:
     tables = sorted(set(sa.inspect(connection).get_table_names()) & set(names))
     health.exists = properties.name in tables
     if not health.exists:
-        health.may_read = health.may_write = _check(
-            connection,
-            "SELECT has_schema_privilege(current_schema(), 'CREATE') "
-            "AND has_schema_privilege(current_schema(), 'USAGE')",
-        )
+        health.may_read = health.may_write = bool(connection.scalar(_MAY_CREATE))
         return health
-    privilege = "SELECT has_table_privilege(%s, %s)"
-    sequence = "SELECT has_sequence_privilege(pg_get_serial_sequence(%s, 'seq'), 'USAGE')"
-    health.may_read = all(_check(connection, privilege, name, "SELECT") for name in tables)
-    # The properties are only written when the tables are created or migrated.
-    health.may_write = all(
-        _check(connection, privilege, name, change)
-        for name in tables
-        if name != properties.name
-        for change in ("INSERT", "UPDATE", "DELETE")
-    ) and all(_check(connection, sequence, name) for name in tables if name in schema.tables)
-    total = "SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name"
-    health.size = int(connection.exec_driver_sql(total, (tables,)).scalar_one())
+    rights = {"tables": tables, "data": [name for name in tables if name in schema.tables]}
+    health.may_read, health.may_write, health.size = connection.execute(_RIGHTS, rights).one()
     if health.may_read:
         health.shown_user = shown_user(connection)
         version = str(
@@ -109,5 +95,14 @@ def examine_server(connection: sa.Connection) -> ServerHealth:
     return health
 
 
-def _check(connection: sa.Connection, query: str, *values: str) -> bool:
-    return bool(connection.exec_driver_sql(query, values).scalar_one())
+_MAY_CREATE = sa.text(
+    "SELECT has_schema_privilege(current_schema(), 'CREATE') "
+    "AND has_schema_privilege(current_schema(), 'USAGE')"
+)
+_RIGHTS = sa.text(
+    "SELECT bool_and(has_table_privilege(name, 'SELECT')), "
+    "bool_and(name <> ALL (:data) OR has_table_privilege(name, 'INSERT') "
+    "AND has_table_privilege(name, 'UPDATE') AND has_table_privilege(name, 'DELETE') "
+    "AND has_sequence_privilege(pg_get_serial_sequence(name, 'seq'), 'USAGE')), "
+    "sum(pg_total_relation_size(name::regclass))::bigint FROM unnest(CAST(:tables AS text[])) name"
+)

@@ -234,36 +234,18 @@ def _check_limits(connection: sa.Connection) -> None:
 
 def _check_schema(connection: sa.Connection, members: str) -> None:
     """Raise StoreError if rights on the schema must change, and only its owner can do that."""
-    name, owner, me, usable = connection.execute(
-        sa.text(
-            "SELECT nspname::text, pg_get_userbyid(nspowner)::text, current_user::text, "
-            "has_schema_privilege(:members, oid, 'USAGE') "
-            "FROM pg_namespace WHERE nspname = current_schema()"
-        ),
-        {"members": members},
-    ).one()
-    creators = connection.scalars(
-        sa.text(
-            "SELECT rolname::text FROM pg_roles "  # noqa: S608
-            "WHERE has_schema_privilege(oid, current_schema(), 'CREATE') "
-            f"AND (rolname = :members OR rolname IN (SELECT role FROM {ROLES})) ORDER BY 1"
-        ),
-        {"members": members},
-    ).all()
-    name = quote_name(connection, name)
-    needed = []
-    if not usable:
-        needed.append(
-            f"GRANT USAGE ON SCHEMA {name} TO {quote_name(connection, me)} WITH GRANT OPTION"
-        )
-    if creators:
-        roles = ", ".join(quote_name(connection, creator) for creator in creators)
-        whom = "PUBLIC" if members in creators else roles
-        needed.append(f"REVOKE CREATE ON SCHEMA {name} FROM {whom}")
-    if needed:
+    query = (
+        "SELECT has_schema_privilege(:members, current_schema(), 'USAGE') AND NOT EXISTS ("  # noqa: S608
+        "SELECT 1 FROM pg_roles WHERE has_schema_privilege(oid, current_schema(), 'CREATE') "
+        f"AND (rolname = :members OR rolname IN (SELECT role FROM {ROLES})))"
+    )
+    if not connection.scalar(sa.text(query), {"members": members}):
+        schema = connection.scalar(sa.text("SELECT quote_ident(current_schema())"))
+        me = connection.scalar(sa.text("SELECT quote_ident(current_user)"))
         raise StoreError(
-            f"the schema {name} belongs to {owner}, who has to run first: {'; '.join(needed)} "
-            "(others could call functions that a user creates beside the tables)"
+            f"the owner of the schema {schema} has to run first: GRANT USAGE ON SCHEMA {schema} "
+            f"TO {me} WITH GRANT OPTION; REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC, and from "
+            "every role of a user (others could call functions that a user creates there)"
         )
 
 

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from ...atomic_files import locked_folder
 from ...errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
 from ...records import new_id
-from ...userfiles import NotRegular
 from ..engine import Engine
 from ..error_mapping import OUTDATED, map_errors
 from .error_mapping import translate_error
@@ -25,7 +24,6 @@ from .files import (
     INCREMENTAL,
     NETWORK_FILE_SYSTEMS,
     beside,
-    check_files,
     file_system,
     identity,
     read_only_uri,
@@ -190,20 +188,9 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
 
 
 def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
-    """Create an engine that only reads the file at ``path``, which may not be writable.
-
-    Raises StoreError if there is no such file, or its log cannot be read without writing to the
-    folder.
-    """
+    """Create an engine that only reads the file at ``path``; raises StoreError if there is none."""
     if not path.is_file():
         raise StoreError(f"the store {path}: there is no such file")
-    _check_regular(path)
-    log, index = beside(path, "-wal"), beside(path, "-shm")
-    if log.exists() and not index.exists():
-        raise StoreError(
-            f"the store {path}: its log, {log.name}, cannot be read where nothing can be written; "
-            "copy both to a writable folder"
-        )
     engine = sa.create_engine(
         f"sqlite:///{read_only_uri(path)}&uri=true",
         connect_args=_connect_arguments(read_timeout),
@@ -244,7 +231,6 @@ def _create_file(path: Path) -> None:
                 f"the store {path}: the file is empty, but {path.name}-wal beside it is not; "
                 "run `jupyter axon doctor`"
             )
-        _check_regular(path)
         length = path.stat().st_size
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
@@ -268,15 +254,6 @@ def _create_empty(path: Path) -> None:
             rename_files(path)
             # Not by SQLite, so that other users cannot read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-
-
-def _check_regular(path: Path) -> None:
-    try:
-        check_files(path)
-    except NotRegular as error:
-        raise StoreError(
-            f"the store {error.filename} cannot be opened: {error.strerror}; move it aside"
-        ) from None
 
 
 def make_durable(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:

@@ -18,34 +18,25 @@ from ...errors import (
     StoreError,
 )
 
+_READ_ONLY = "it is read-only; check the permissions of its file and folder"
+_NOT_OPENED = "it cannot be opened; check that its folder exists and is writable"
+_DAMAGED = "it is damaged; run `jupyter axon doctor`"
+_OTHER_VERSION = (
+    f"it is damaged, or has definitions that SQLite {sqlite3.sqlite_version} is too old for; run "
+    "`jupyter axon doctor`"
+)
+
 # A part of SQLite's message, the error that it becomes, and the explanation.
 _ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
     ("database is locked", StoreBusy, "it is locked by another process; try again"),
     ("database or disk is full", NoSpace, "the disk is full; free some space and try again"),
-    (
-        "readonly database",
-        StoreError,
-        "it is read-only; check the permissions of its file and folder",
-    ),
-    (
-        "unable to open database file",
-        StoreError,
-        "it cannot be opened; check that its folder exists and is writable",
-    ),
+    ("readonly database", StoreError, _READ_ONLY),
+    ("unable to open database file", StoreError, _NOT_OPENED),
     ("disk I/O error", StoreError, "the disk reported an I/O error"),
     ("string or blob too big", RecordDamaged, "a value is larger than SQLite supports"),
-    (
-        "malformed database schema",
-        StoreDamaged,
-        f"it is damaged, or has definitions that SQLite {sqlite3.sqlite_version} is too old for; "
-        "run `jupyter axon doctor`",
-    ),
-    ("malformed", StoreDamaged, "it is damaged; run `jupyter axon doctor`"),
-    (
-        "file is not a database",
-        StoreDamaged,
-        "the file is not a database; run `jupyter axon doctor`",
-    ),
+    ("malformed database schema", StoreDamaged, _OTHER_VERSION),
+    ("malformed", StoreDamaged, _DAMAGED),
+    ("not a database", StoreDamaged, "the file is not a database; run `jupyter axon doctor`"),
 )
 _UNIQUE = "UNIQUE constraint failed: "
 
@@ -58,7 +49,7 @@ _PROBE_SIZE = 64 * 1024
 def translate_error(name: str, path: Path | None, error: BaseException) -> AxonError | None:
     """Return the error to raise for an error of the driver, from the store ``name`` at ``path``."""
     if isinstance(error, UnicodeDecodeError):  # in a message that quotes damaged text
-        return StoreDamaged(f"the store {name}: it is damaged; run `jupyter axon doctor`")
+        return StoreDamaged(f"the store {name}: {_DAMAGED}")
     message = str(error)
     if message.startswith(_UNIQUE):
         return Conflict(f"{message.removeprefix(_UNIQUE)} exists already")

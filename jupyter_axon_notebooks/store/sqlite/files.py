@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import StoreError
 from ...records import now
-from ...userfiles import check_regular, open_regular
+from ...userfiles import open_regular
 
 #: Files beside the database that may hold changes that it lacks.
 LOGS = ("-wal", "-journal")
@@ -34,20 +34,6 @@ def size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def check_files(path: Path) -> None:
-    """Check that the database and its logs, if they exist, are regular files.
-
-    SQLite would wait forever for a pipe. Raises NotRegular for the first one that is not.
-    """
-    for suffix in ("", *LOGS):
-        file = beside(path, suffix)
-        try:
-            status = file.stat()
-        except OSError:
-            continue
-        check_regular(file, status)
 
 
 def identity(path: Path) -> Identity | None:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ...errors import StoreDamaged
 from ..schema import COLLECTIONS, SCHEMA_VERSION
 from .error_mapping import translate_error
-from .files import beside, check_files, read_only_uri, size
+from .files import beside, read_only_uri, size
 
 #: Seconds to wait for a writer that has exclusive access.
 _TIMEOUT = 5.0
@@ -68,14 +68,6 @@ def examine_file(path: Path) -> FileHealth:
     except OSError:
         return health
     health.exists = True
-    try:
-        check_files(path)
-    except OSError as error:
-        health.readable = health.writable = True
-        is_log = str(error.filename) != str(path)
-        name = f"{os.path.basename(error.filename)}: " if is_log else ""
-        health.obstacle = f"{name}{error.strerror}"
-        return health
     health.mode = status.st_mode & 0o777
     health.size = status.st_size + size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
@@ -96,11 +88,14 @@ def examine_file(path: Path) -> FileHealth:
 
 def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None:
     health.faults = [line for (line,) in connection.execute("PRAGMA quick_check") if line != "ok"]
-    health.schema_version = _schema_version(connection)
     tables = {
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     }
+    if "axon_properties" in tables:
+        version = "SELECT value FROM axon_properties WHERE name = 'schema_version'"
+        for (value,) in connection.execute(version):
+            health.schema_version = int(value) if str(value).isdecimal() else None
     expected = {collection.name for collection in COLLECTIONS}
     if expected & tables and health.schema_version is None:
         health.faults.append("the schema version is missing")
@@ -109,18 +104,6 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
     for name in sorted(expected & tables):
         (count,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
         health.counts[name.removeprefix("axonml_")] = count
-
-
-def _schema_version(connection: sqlite3.Connection) -> int | None:
-    try:
-        row = connection.execute(
-            "SELECT value FROM axon_properties WHERE name = 'schema_version'"
-        ).fetchone()
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-        return None
-    return int(row[0]) if row is not None and str(row[0]).isdecimal() else None
 
 
 @contextmanager
