@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
-from tinydb import where
 
 from ..defaults import default_url
 from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, WrongUser
-from ..metrics import rank
 from ..records import new_id
 from .codec import column_text
 from .database import BUSY_TIMEOUT, Database
 from .garbage_queries import GarbageQueries
-from .metric_index import INDEXED_NAME_LENGTH, MetricIndex
+from .metric_index import MetricIndex
 from .migrations import migrate
 from .schema import (
     CHECKPOINTS,
@@ -185,21 +183,12 @@ class Store(Database):
     ) -> list[Document]:
         """Return the checkpoints of a notebook with the best values of a metric, best first.
 
-        Ties are sorted by age (``created_at``, then id), oldest first. This uses the metric index,
-        except for metrics whose names are too long for it.
+        Ties are sorted by age (``created_at``, then id), oldest first. Metrics whose names are too
+        long for the metric index are not ranked.
         """
         limit = min(limit, _MAX_LIMIT)
         if limit < 1:
             return []
-        if len(name) > INDEXED_NAME_LENGTH:
-            in_notebook = self.checkpoints.search(where("notebook_id") == notebook_id)
-            return rank(
-                in_notebook,
-                name,
-                minimize=minimize,
-                fields=lambda found: (found.get("metrics"), found["created_at"], found["id"]),
-            )[:limit]
-
         index, best = self._metric_index, []
         for checkpoint_id, text in self.read(
             lambda connection: index.find_best(

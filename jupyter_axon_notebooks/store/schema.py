@@ -173,24 +173,6 @@ class CollectionTable:
         values: dict[str, Any] = {name: sa.bindparam(name) for name in changed}
         self.update_row = sa.update(self.sql).where(here).values(values)
         self.delete_row = sa.delete(self.sql).where(here)
-        self._selects: dict[tuple[str, ...], sa.Select[Any]] = {}
-
-    def select_by_fields(self, names: tuple[str, ...]) -> sa.Select[Any]:
-        """Return a query for the id and JSON of a row whose fields have these parameters."""
-        if (key := ("=", *names)) not in self._selects:
-            c = self.sql.c
-            conditions = (c[name] == sa.bindparam(name) for name in names)
-            self._selects[key] = sa.select(c.id, c.document).where(*conditions).limit(1)
-        return self._selects[key]
-
-    def select_max(self, name: str, of: str) -> sa.Select[Any]:
-        """Return a query for the maximum of a field where ``of`` equals the parameter ``value``."""
-        if (key := ("max", name, of)) not in self._selects:
-            c = self.sql.c
-            self._selects[key] = sa.select(sa.func.max(c[name])).where(
-                c[of] == sa.bindparam("value")
-            )
-        return self._selects[key]
 
     def _add_index(self, names: tuple[str, ...], *, unique: bool) -> None:
         label = "_".join(("uq" if unique else "ix", self.collection.name, *names))

@@ -6,6 +6,7 @@ changes the speed of a query, never its meaning.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
@@ -189,13 +190,13 @@ class DocumentTable:
 
         This avoids the translation of a condition, which takes longer than the query.
         """
-        statement = self._table.select_by_fields(tuple(fields))
+        statement = _select_by_fields(self._table.sql, tuple(fields))
         found = self._fetch_texts(statement, {name: _value(fields[name]) for name in fields})
         return decode_document(found[0]) if found else None
 
     def max_value(self, name: str, *, of: str, value: str) -> Any:
         """Return the maximum of a promoted field where field ``of`` is ``value``, or None."""
-        statement, values = self._table.select_max(name, of), {"value": column_text(value)}
+        statement, values = _select_max(self._table.sql, name, of), {"value": column_text(value)}
         return self._database.read(lambda connection: connection.scalar(statement, values))
 
     # Changes.
@@ -336,6 +337,17 @@ class DocumentTable:
             return rows
 
         return self._database.read(read)
+
+
+@functools.cache
+def _select_by_fields(table: sa.Table, names: tuple[str, ...]) -> sa.Select[Any]:
+    conditions = (table.c[name] == sa.bindparam(name) for name in names)
+    return sa.select(table.c.id, table.c.document).where(*conditions).limit(1)
+
+
+@functools.cache
+def _select_max(table: sa.Table, name: str, of: str) -> sa.Select[Any]:
+    return sa.select(sa.func.max(table.c[name])).where(table.c[of] == sa.bindparam("value"))
 
 
 def _filter(statement: sa.Select[Any], clause: sa.ColumnElement[bool] | None) -> sa.Select[Any]:

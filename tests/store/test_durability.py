@@ -80,7 +80,9 @@ def test_a_killed_process_loses_no_acknowledged_write(file_url: str, process: Sc
             writer.kill()
             acknowledged.update(line.strip() for line in writer.stdout if line.endswith("\n"))
     store = Store(file_url)
-    checkpoints, runs = ({d.doc_id: d for d in table} for table in (store.checkpoints, store.runs))
+    checkpoints, runs = (
+        {d.doc_id: d for d in table.all()} for table in (store.checkpoints, store.runs)
+    )
     assert acknowledged <= set(runs)
     assert all(runs[id]["again"] for id in acknowledged)
     assert set(checkpoints) == set(runs)  # from the same transactions

@@ -59,7 +59,7 @@ _CONNECTION_ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
         r"certificate|private key|SSL(?! error: unexpected eof)"
         r"|invalid (connection option|.* value|integer)",
         StoreError,
-        "the connection cannot be made; check the parameters in store_url",
+        "store_url, or a certificate that it names, is invalid",
     ),
 )
 

@@ -62,7 +62,9 @@ class SqliteEngine(Engine):
         self._read_timeout = read_timeout
         self.one_connection = path is None
         if real is None:
-            self.sql = _create_memory_engine()
+            self.sql = sa.create_engine(
+                "sqlite://", poolclass=sa.StaticPool, connect_args=_connect_arguments(read_timeout)
+            )
         elif read_only:
             self.sql = _create_reader(real, read_timeout)
         else:
@@ -140,11 +142,6 @@ class SqliteEngine(Engine):
             self.close()
 
 
-def _create_memory_engine() -> sa.Engine:
-    arguments = {"isolation_level": None, "check_same_thread": False}
-    return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args=arguments)
-
-
 def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.Engine:
     """Create an engine for the file at ``path``, and the file if it is missing.
 
@@ -177,7 +174,10 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
             # This can only be set while the file is empty.
             connection.execute(f"PRAGMA auto_vacuum={INCREMENTAL}")
         _check_owner(connection, path)
-        make_durable(connection, journal, busy_timeout)
+        mode = _set_journal(connection, journal, busy_timeout)
+        # Without a log, the removal of the journal is the commit, which EXTRA makes durable.
+        connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+        connection.execute("PRAGMA fullfsync=ON")  # macOS: flush the cache of the disk, too
         # Some builds overwrite deleted data by default, which takes 0.5 s for 50 MB.
         connection.execute("PRAGMA secure_delete=FAST")
         # Otherwise the log stays as long as it has become while a reader was active.
@@ -256,15 +256,8 @@ def _create_empty(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
-def make_durable(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> None:
-    """Make commits durable; set the journal mode if the file system supports it."""
-    mode = _set_journal(connection, journal, busy_timeout)
-    # Without a write-ahead log, the removal of the journal is the commit; EXTRA makes it durable.
-    connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
-    connection.execute("PRAGMA fullfsync=ON")  # macOS: flush the cache of the disk, too
-
-
 def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> str:
+    """Set the journal mode if the file system supports it; return the mode."""
     # Switching needs exclusive access, and SQLite does not apply its busy timeout to it.
     deadline = time.monotonic() + busy_timeout
     while True:
