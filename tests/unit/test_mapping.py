@@ -480,6 +480,7 @@ def test_an_old_notebook_is_upgraded_as_nbformat_does(name: str) -> None:
         assert {**cell, "id": ""} == {**upgraded, "id": ""}
 
 
+@pytest.mark.filterwarnings("ignore::nbformat.warnings.DuplicateCellId")
 @given(broken_notebooks, st.integers(1, 3))
 def test_any_old_notebook_is_upgraded_or_rejected(content: dict[str, Any], version: int) -> None:
     cells = content.get("cells")
