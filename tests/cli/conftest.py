@@ -78,6 +78,12 @@ def db(jupyter: Path) -> Path:
 
 
 @pytest.fixture
+def root(jupyter: Path) -> Path:
+    """Return the default folder of state files."""
+    return jupyter / "data" / "axon_notebooks" / "states"
+
+
+@pytest.fixture
 def axon() -> Axon:
     def run(*arguments: object) -> Ran:
         result = CliRunner().invoke(

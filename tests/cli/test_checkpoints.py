@@ -57,12 +57,6 @@ def _make(
 
 
 @pytest.fixture
-def root(jupyter: Path) -> Path:
-    """Return the default folder of state files."""
-    return jupyter / "data" / "axon_notebooks" / "states"
-
-
-@pytest.fixture
 def trained(db: Path, root: Path) -> Iterator[tuple[NotebookRepository, Make]]:
     with training(f"sqlite:///{db}", root) as opened:
         yield opened

@@ -22,11 +22,6 @@ from .conftest import USER, Axon, repository, tree
 ORIGIN = "0b7e6c52-7d6c-4c5e-9a55-2f3f0d0f9a11"
 
 
-@pytest.fixture
-def root(jupyter: Path) -> Path:
-    return jupyter / "data" / "axon_notebooks" / "states"
-
-
 def problems(axon: Axon) -> dict[str, dict[str, str]]:
     ran = axon("doctor", "--json")
     assert ran.exit_code == (1 if ran.json["problems"] else 0)

@@ -20,12 +20,6 @@ from .conftest import Axon
 IDS = ("first", "second", "third")
 
 
-@pytest.fixture
-def root(jupyter: Path) -> Path:
-    """Return the default folder of state files."""
-    return jupyter / "data" / "axon_notebooks" / "states"
-
-
 @pytest.fixture(params=["relative", "absolute"])
 def trained(request: Any, db: Path, root: Path) -> str:
     """The id of a record with three checkpoints, with relative or absolute paths."""

@@ -20,11 +20,6 @@ from .conftest import USER, Axon
 NOTEBOOK = "11111111-1111-4111-8111-111111111111"
 
 
-@pytest.fixture
-def root(jupyter: Path) -> Path:
-    return jupyter / "data" / "axon_notebooks" / "states"
-
-
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch, db: Path) -> None:
     monkeypatch.setenv("AXON_STORE_URL", f"sqlite:///{db}")
