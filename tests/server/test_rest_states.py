@@ -165,10 +165,10 @@ async def test_a_lost_state_can_be_uploaded_again(axon: Client) -> None:
     [
         ("{outside}", "must lie inside one of the configured folders"),
         ("other/{id}/model.bin", "lies in the folder of another notebook"),
-        ("../axon.db", "must not contain `..`"),
-        ("{root}/../axon.db", "must not contain `..`"),
+        ("../axon.db", "must lie inside"),
+        ("{root}/../axon.db", "must lie inside"),
         ("{root}/other/{id}/model.bin", "lies in the folder of another notebook"),
-        ("{root}/{notebook}/{id}/link/model.bin", "symbolic link"),
+        ("{root}/{notebook}/{id}/link/model.bin", "lies in the folder of another notebook"),
         ("{root}/model.bin", "lies in no notebook's folder"),
         ("half \ud800", "got text that is not a valid path"),
     ],
