@@ -15,11 +15,8 @@ import msgspec
 
 from ..errors import InvalidData
 from ..records import (
-    U32,
-    Moment,
     NotebookCheckpoint,
     NotebookHeader,
-    NotebookMetadata,
     Record,
     TrainingNotebook,
     TrainingRun,
@@ -41,24 +38,11 @@ _NAMESPACE = uuid.UUID("0d5b1f8e-6a0f-4a36-8f0b-5e1c1f0a7d21")
 _Ordinal = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
-class _Version(Record, kw_only=True):
-    id: str
-    notebook_id: str
-    created_at: Moment
-    ordinal: _Ordinal
-    cells: list[tuple[str, str, str | None, U32 | None]]
-    metadata: NotebookMetadata
-    failed: list[str] | None = None
+class _Historic(Record, kw_only=True):
+    """What versions and contents have in common; assembling the notebook checks the rest."""
 
-
-class _Content(Record, kw_only=True):
     notebook_id: str
     ordinal: _Ordinal
-    content: dict[str, Any]
-
-
-class _Provenance(Record, kw_only=True):
-    notebook_id: str
 
 
 class _Additions(Binding, frozen=True, kw_only=True):
@@ -70,9 +54,8 @@ class _Additions(Binding, frozen=True, kw_only=True):
 _KINDS: dict[str, type[Record]] = {
     CHECKPOINTS.name: NotebookCheckpoint,
     RUNS.name: TrainingRun,
-    VERSIONS.name: _Version,
-    CONTENTS.name: _Content,
-    PROVENANCE.name: _Provenance,
+    VERSIONS.name: _Historic,
+    CONTENTS.name: _Historic,
 }
 #: The tables that plain documents may be in.
 PLAIN_TABLES = (NOTEBOOKS.name, CHECKPOINTS.name, RUNS.name)
@@ -108,15 +91,12 @@ def read_document(table: str, document: Any, *, is_plain: bool) -> tuple[str, di
         If it is not a valid document of its table.
     """
     doc_id, stored = split_document_id(document)
+    if table == PROVENANCE.name:
+        provenance_ids(stored)
+        return doc_id, stored
     kind = _KINDS[table]
     record = kind.from_json(stored)
-    if isinstance(record, _Provenance):
-        provenance_ids(stored)
-    if isinstance(record, _Version) and not isinstance(
-        record.metadata.extra.get(FILE_KEY, ""), str
-    ):
-        raise InvalidData(f"$.metadata.extra.{FILE_KEY}", "expected the hash of a content")
-    if isinstance(record, _Content) and not doc_id.startswith(content_id(record.notebook_id, "")):
+    if table == CONTENTS.name and not doc_id.startswith(content_id(stored["notebook_id"], "")):
         raise InvalidData("$.id", "expected the id of its notebook, and a hash")
     if isinstance(record, TrainingRun):
         doc_id = run_key(record.notebook_id, record.id)

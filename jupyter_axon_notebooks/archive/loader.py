@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from tinydb import where
 
@@ -33,7 +33,6 @@ from .documents import assemble_notebook, read_document, read_notebook, read_pla
 from .format import (
     CHUNK,
     DocumentProblem,
-    MemberDigest,
     Progress,
     no_progress,
     split_document_id,
@@ -205,9 +204,7 @@ class _Loader:
     def _add_problem(self, kind: Any, table: str, id: str, reason: str) -> None:
         self.report.problems.append(DocumentProblem(kind, table, id, reason))
 
-    def _reject(
-        self, kind: Literal["damaged", "conflict", "foreign"], table: str, id: str, reason: str
-    ) -> NoReturn:
+    def _reject(self, kind: Any, table: str, id: str, reason: str) -> NoReturn:
         self._add_problem(kind, table, id, reason)
         raise _Rejected
 
@@ -231,14 +228,7 @@ class _Loader:
         if not self.store.notebooks.contains(doc_id=id):
             self._bind(id, notebook)
         # First the notebook: row-level security rejects documents of notebooks of other users.
-        try:
-            self._add_documents(NOTEBOOKS.name, {id: notebook})
-        except ForeignRecord:
-            reason = (
-                f"it belongs to {notebook['user_id']}, whose records this user of the "
-                "database may not write"
-            )
-            self._reject("foreign", NOTEBOOKS.name, id, reason)
+        self._add_documents(NOTEBOOKS.name, {id: notebook})
         for table in _HISTORY_TABLES:
             if self._is_plain:
                 self._add_documents(table, derived[table])
@@ -314,8 +304,6 @@ class _Loader:
         rows = self.store.table(table)
         stored = {str(one.doc_id): one for one in rows.get(doc_ids=list(documents))}
         new = {id: one for id, one in documents.items() if id not in stored}
-        if table == CHECKPOINTS.name:
-            self._set_state_paths(new)
         if new:
             rows.insert(*(document(id, one) for id, one in new.items()))
             self.report.counts[table, "added"] += len(new)
@@ -328,25 +316,10 @@ class _Loader:
             if table == NOTEBOOKS.name:
                 raise _Rejected
 
-    # State files
-
-    def _archived_states(self, notebook_id: str) -> Iterator[tuple[str, Part, str, MemberDigest]]:
-        for checkpoint_id, name, expected in self.archive.states(notebook_id):
-            part: Part = "model" if name.startswith("model.") else "optimizer"
-            yield checkpoint_id, part, name, expected
-
-    def _set_state_paths(self, checkpoints: Mapping[str, dict[str, Any]]) -> None:
-        """Set the paths of archived state files that are not where they were recorded."""
-        for notebook_id in {one["notebook_id"] for one in checkpoints.values()}:
-            for checkpoint_id, part, name, _ in self._archived_states(notebook_id):
-                found = checkpoints.get(checkpoint_id)
-                path = found and found.get(f"{part}_state_path")
-                if found and path and self.states and not self.states.can_read(path, notebook_id):
-                    found[f"{part}_state_path"] = f"{notebook_id}/{checkpoint_id}/{name}"
-
     def _restore_states(self, states: StateStorage, notebook_id: str) -> None:
         """Restore the missing state files of the checkpoints that the store has."""
-        for checkpoint_id, part, name, expected in self._archived_states(notebook_id):
+        for checkpoint_id, name, expected in self.archive.states(notebook_id):
+            part: Part = "model" if name.startswith("model.") else "optimizer"
             stored = self.store.checkpoints.get(doc_id=checkpoint_id)
             if stored is None or stored["notebook_id"] != notebook_id:
                 continue

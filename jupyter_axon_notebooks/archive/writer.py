@@ -93,23 +93,23 @@ def write_archive(
         notebooks=None if notebook_ids is None else list(dict.fromkeys(notebook_ids)),
         runs=None if run_ids is None else list(dict.fromkeys(run_ids)),
     )
-    records = _RecordsWriter(store, ArchiveSummary(manifest), progress)
+    records = _RecordsWriter(store, ArchiveSummary(manifest), states is not None, progress)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
         with archive.open(RECORDS, "w", force_zip64=True) as member:
             manifest.members[RECORDS] = digest(records.lines(), member)
-        for name, (checkpoint, path) in records.states.items():
+        for name, (checkpoint_id, notebook_id, path) in records.states.items():
             if states is None:
                 break
             try:
                 with (
-                    states.open(path, checkpoint["notebook_id"]) as source,
+                    states.open(path, notebook_id) as source,
                     archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member,
                 ):
                     chunks = iter(partial(source.read, CHUNK), b"")
                     manifest.members[name] = digest(chunks, member)
             except AxonError as error:
                 reason = f"a state file was left out of the archive: {error}"
-                records.summary.add_problem(CHECKPOINTS.name, checkpoint["id"], reason)
+                records.summary.add_problem(CHECKPOINTS.name, checkpoint_id, reason)
         archive.writestr(MANIFEST, msgspec.json.encode(manifest))
     return records.summary
 
@@ -117,9 +117,12 @@ def write_archive(
 class _RecordsWriter:
     """Writes the records of an archive; ``states`` are its state files, by member name."""
 
-    def __init__(self, store: Store, summary: ArchiveSummary, progress: Progress) -> None:
+    def __init__(
+        self, store: Store, summary: ArchiveSummary, with_states: bool, progress: Progress
+    ) -> None:
         self.summary = summary
-        self.states: dict[str, tuple[dict[str, Any], str]] = {}
+        self._with_states = with_states
+        self.states: dict[str, tuple[str, str, str]] = {}
         self._store = store
         self._progress = progress
 
@@ -182,12 +185,17 @@ class _RecordsWriter:
         return add_document_id(own_id if isinstance(own_id, str) else doc_id, document)
 
     def _add_states(self, checkpoint_id: str, checkpoint: dict[str, Any]) -> None:
+        """Add the state files of a checkpoint, and change its paths to where they will be."""
+        notebook_id = checkpoint["notebook_id"]
         for part in PARTS:
             path = checkpoint.get(f"{part}_state_path")
-            if path and isinstance(path, str):
-                self.summary.state_files += 1
+            if not path or not isinstance(path, str):
+                continue
+            self.summary.state_files += 1
+            if self._with_states and can_name_folders(notebook_id, checkpoint_id):
                 name = f"{part}{os.path.splitext(path)[1]}"
                 name = name if name in STATE_NAMES else f"{part}.bin"
-                if can_name_folders(notebook_id := checkpoint["notebook_id"], checkpoint_id):
-                    member = f"{STATES}/{notebook_id}/{checkpoint_id}/{name}"
-                    self.states[member] = checkpoint, path
+                own = f"{notebook_id}/{checkpoint_id}/{name}"
+                self.states[f"{STATES}/{own}"] = checkpoint_id, notebook_id, path
+                if (checkpoint.get("digests") or {}).get(part):
+                    checkpoint[f"{part}_state_path"] = own

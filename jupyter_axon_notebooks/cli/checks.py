@@ -122,15 +122,16 @@ class Diagnosis:
 
     def add(self, code: str, message: str, items: Sequence[str] = (), **values: object) -> None:
         """Add a problem that concerns ``items``; ``values`` are inserted into its advice."""
-        first = f"; the first: {items[0]}" if items else ""
         advice = _ADVICE[code].format(**values)
-        self.problems.append(Problem(code, message + first, advice, list(items)))
+        self.problems.append(Problem(code, message, advice, list(items)))
 
-    def add_files(self, code: str, files: Sequence[str], fault: str, **values: object) -> None:
-        """Add a problem of recorded state files, if there are any."""
-        if files:
-            message = f"{plural(len(files), 'recorded state file')} {fault}"
-            self.add(code, message, files, **values)
+    def add_items(
+        self, code: str, noun: str, fault: str, items: Sequence[str], **values: object
+    ) -> None:
+        """Add a problem that concerns ``items``, if there are any."""
+        if items:
+            message = f"{plural(len(items), noun)} {fault}; the first: {items[0]}"
+            self.add(code, message, items, **values)
 
 
 class _StateFile(NamedTuple):
@@ -342,14 +343,10 @@ def _read_content(
                     content.state_files += _state_files(NotebookCheckpoint.from_json(decoded))
             except _INVALID:
                 damaged.append(f"{kind} {id}")
-    if damaged:
-        message = f"{plural(len(damaged), 'record')} damaged"
-        found.add("damaged-records", message, damaged)
-    if missing := [name for name, table, listed in references if not listed <= ids[table]]:
-        message = (
-            f"{plural(len(missing), 'version, notebook or checkpoint')} incomplete in the store"
-        )
-        found.add("missing-contents", message, missing)
+    found.add_items("damaged-records", "record", "damaged", damaged)
+    missing = [name for name, table, listed in references if not listed <= ids[table]]
+    noun = "version, notebook or checkpoint"
+    found.add_items("missing-contents", noun, "incomplete in the store", missing)
     return content
 
 
@@ -366,11 +363,8 @@ def _check_other_origins(found: Diagnosis, session: Session, bindings: list[Bind
     created_at = origin_created_at(session.settings.data_folder)
     for other in find_other_origins(elsewhere, here.get, created_at):
         if not other.in_use:
-            message = (
-                f"records of {plural(len(other.here), 'notebook')} here have the origin "
-                f"{other.origin}"
-            )
-            found.add("other-origin", message, [str(binding.path) for binding in other.here])
+            paths = [str(binding.path) for binding in other.here]
+            found.add_items("other-origin", "notebook", f"of the origin {other.origin} here", paths)
 
 
 # The state files
@@ -410,9 +404,8 @@ def _check_states(
     }
     if content is not None:
         _compare_files(found, session, content)
-    if unrecorded := [str(folder.path) for folder in folders if folder.has_note]:
-        message = f"{plural(len(unrecorded), 'checkpoint')} not recorded when created"
-        found.add("unrecorded-checkpoints", message, unrecorded)
+    unrecorded = [str(folder.path) for folder in folders if folder.has_note]
+    found.add_items("unrecorded-checkpoints", "checkpoint", "not recorded when created", unrecorded)
     if content is not None and content.is_complete:
         before = time.time() - _GRACE
         strays = [
@@ -422,9 +415,8 @@ def _check_states(
             and not folder.has_note
             and folder.changed < before
         ]
-        if strays:
-            message = f"{plural(len(strays), 'folder')} of state files without a record here"
-            found.add("folders-without-record", message, strays)
+        fault = "of state files without a record here"
+        found.add_items("folders-without-record", "folder", fault, strays)
     if root.is_dir() and not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         message = f"{root} cannot be read and written by this user, so checkpoints fail"
         found.add("no-permission", message, setting="states_root")
@@ -449,6 +441,7 @@ def _compare_files(found: Diagnosis, session: Session, content: _Content) -> Non
             missing.append(full if former is None else f"{full}, which is now below {former}")
         except (AxonError, OSError) as error:
             refused.append(f"{full} ({error})")
-    found.add_files("missing-state-files", missing, "missing", root=states.root)
-    found.add_files("state-files-out-of-reach", refused, "not readable")
-    found.add_files("altered-state-files", altered, "changed")
+    noun = "recorded state file"
+    found.add_items("missing-state-files", noun, "missing", missing, root=states.root)
+    found.add_items("state-files-out-of-reach", noun, "not readable", refused)
+    found.add_items("altered-state-files", noun, "changed", altered)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,7 @@ from ..errors import OutcomeUnknown, StoreError
 from ..store import open_store
 from ..store.urls import shown_url
 from . import options
-from .output import note, plural, table, write, write_json
+from .output import note, plural, write_rows
 from .session import Session, with_session
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _report_separation(separation: Separation, written: dict[str, Path], as_json
         }
         for role in separation.roles
     ]
-    _write_rows(rows, as_json)
+    write_rows(rows, as_json)
     users = {role.name: role.user_id for role in separation.roles}
     for was in separation.reassigned:
         note(
@@ -185,14 +185,6 @@ def _report_separation(separation: Separation, written: dict[str, Path], as_json
     for name, file in written.items():
         refused = "" if name in made else f"The former password of {name} is no longer accepted. "
         note(f"Wrote {file}. {refused}Only its owner's server needs it.")
-
-
-def _write_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print rows with the same keys as JSON, or as a table."""
-    if as_json:
-        write_json(rows)
-    elif rows:
-        write(table(rows))
 
 
 def _remove_users(
@@ -221,7 +213,7 @@ def _remove_users(
         )
         if yes and file is not None:
             file.unlink(missing_ok=True)
-    _write_rows(rows, as_json)
+    write_rows(rows, as_json)
     _report_removal(names, departures, yes)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from ..errors import AxonError, InvalidData, NotFound
+from ..errors import AxonError, NotFound
 from ..mapping import (
     export_notebook,
     map_notebook,
@@ -208,10 +208,19 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
     with session.open(create=True) as opened, progress("Importing") as bar:
         for file in bar.track(files):
             try:
-                imported = _import_file(opened.repository, session, file, name)
-                results.append({"file": file, **imported})
-            except (AxonError, OSError) as error:
-                results.append({"file": file, "error": _import_error(error)})
+                mapped = map_notebook(read_for_import(read_regular(file, MAX_NOTEBOOK)))
+                new = NewNotebook(
+                    user_id=session.settings.user_id,
+                    name=name if name is not None else notebook_name(file),
+                    cells=mapped.cells,
+                    metadata=mapped.metadata,
+                    status=mapped.status,
+                )
+                results.append({"file": file, "id": opened.repository.create(new).id})
+            except AxonError as error:
+                results.append({"file": file, "error": str(error)})
+            except OSError as error:
+                results.append({"file": file, "error": error.strerror or str(error)})
     if as_json:
         write_json(results)
     for result in results:
@@ -221,26 +230,6 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
             write_line(result["id"] if len(files) == 1 else f"{result['id']}  {result['file']}")
     if any("error" in result for result in results):
         raise click.exceptions.Exit(FAILED)
-
-
-def _import_file(
-    repository: NotebookRepository, session: Session, file: str, name: str | None
-) -> dict[str, Any]:
-    mapped = map_notebook(read_for_import(read_regular(file, MAX_NOTEBOOK)))
-    new = NewNotebook(
-        user_id=session.settings.user_id,
-        name=name if name is not None else notebook_name(file),
-        cells=mapped.cells,
-        metadata=mapped.metadata,
-        status=mapped.status,
-    )
-    return {"id": repository.create(new).id}
-
-
-def _import_error(error: AxonError | OSError) -> str:
-    if isinstance(error, InvalidData):
-        return f"not a valid notebook: {error}"
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 @click.command()
@@ -292,10 +281,20 @@ def export_record(
     if version is not None and checkpoint is not None:
         raise click.UsageError("--version and --checkpoint cannot be used together")
     with session.read() as repository:
-        if which is not None:
-            name, text = _export_notebook(repository, which, version)
-        else:
-            name, text = _export_checkpoint(repository, checkpoint or "", script)
+        made = None if checkpoint is None else find_checkpoint(repository, checkpoint)
+        notebook = find_notebook(repository, made.notebook_id if made is not None else which or "")
+        saved: TrainingNotebook | NotebookVersion = notebook
+        if version is not None:
+            saved = _find_version(repository, notebook.id, version)
+        elif made is not None:
+            saved = repository.provenance.get_notebook(made.id)
+        name = notebook_file_name(notebook.name)
+        text: str | None = notebook_text(export_notebook(saved.cells, saved.metadata))
+        if script and made is not None:
+            name = f"{name.removesuffix('.ipynb')}.py"
+            text = repository.provenance.get_script(made.id)
+    if text is None:
+        raise NotFound("code of checkpoint", checkpoint or "")
     octets = text.encode("utf-8", "backslashreplace")  # a script may quote half surrogate pairs
     if output == "-":
         click.echo(octets, nl=False)
@@ -304,34 +303,6 @@ def export_record(
     with new_file(path, force=force) as file:
         file.write(octets)
     write_line(str(path))
-
-
-def _export_notebook(
-    repository: NotebookRepository, which: str, version: str | None
-) -> tuple[str, str]:
-    """Return the name and the text of a notebook file."""
-    notebook = find_notebook(repository, which, outputs=version is None)
-    exported: TrainingNotebook | NotebookVersion = notebook
-    if version is not None:
-        exported = _find_version(repository, notebook.id, version)
-    text = notebook_text(export_notebook(exported.cells, exported.metadata))
-    return notebook_file_name(notebook.name), text
-
-
-def _export_checkpoint(repository: NotebookRepository, which: str, script: bool) -> tuple[str, str]:
-    """Return the name and the text of the notebook file of a checkpoint, or of its script."""
-    checkpoint = find_checkpoint(repository, which)
-    notebook = repository.find_summary(checkpoint.notebook_id)
-    if notebook is None:
-        raise NotFound("notebook", checkpoint.notebook_id)
-    name = notebook_file_name(notebook.name)
-    if not script:
-        saved = repository.provenance.get_notebook(checkpoint.id)
-        return name, notebook_text(export_notebook(saved.cells, saved.metadata))
-    text = repository.provenance.get_script(checkpoint.id)
-    if text is None:
-        raise NotFound("code of checkpoint", checkpoint.id)
-    return f"{name.removesuffix('.ipynb')}.py", text
 
 
 def _find_version(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from ..store.urls import shown_url
@@ -11,7 +9,7 @@ from ..training.recovery import RecoveryResult, UnrecordedCheckpoint, find_unrec
 from ..training.recovery import recover as recover_checkpoints
 from . import options
 from .group import FAILED
-from .output import local_time, note, plural, progress, table, write, write_json
+from .output import local_time, note, plural, progress, write, write_json, write_rows
 from .session import Session, with_session
 
 
@@ -45,7 +43,19 @@ def recover(
         else:
             pending.append(found)
     if dry_run:
-        _list(pending, as_json=as_json)
+        rows = [
+            {
+                "id": one.checkpoint.id,
+                "path": one.path or "",
+                "epoch": one.checkpoint.epoch,
+                "step": one.checkpoint.step,
+                "created": local_time(one.made_at),
+            }
+            for one in pending
+        ]
+        write_rows(rows, as_json)
+        if not (rows or as_json):
+            note("There is nothing to record.")
         for result in results:
             note(f"{result.folder}: {result.error}")
     else:
@@ -65,38 +75,6 @@ def recover(
         )
     if any(result.error is not None for result in results):
         raise click.exceptions.Exit(FAILED)
-
-
-def _list(pending: list[UnrecordedCheckpoint], *, as_json: bool) -> None:
-    if as_json:
-        write_json([_pending_json(one) for one in pending])
-        return
-    if not pending:
-        note("There is nothing to record.")
-        return
-    rows = [
-        {
-            "checkpoint": one.checkpoint.id,
-            "notebook": one.path or "",
-            "epoch": one.checkpoint.epoch,
-            "step": one.checkpoint.step,
-            "created": local_time(one.made_at),
-        }
-        for one in pending
-    ]
-    write(table(rows))
-
-
-def _pending_json(one: UnrecordedCheckpoint) -> dict[str, Any]:
-    return {
-        "id": one.checkpoint.id,
-        "path": one.path,
-        "epoch": one.checkpoint.epoch,
-        "step": one.checkpoint.step,
-        "metrics": one.checkpoint.to_json()["metrics"],
-        "made_at": one.to_json()["made_at"],
-        "store_url": shown_url(one.store_url),
-    }
 
 
 def _report(results: list[RecoveryResult], *, as_json: bool) -> None:

@@ -67,7 +67,7 @@ def test_a_lost_origin_is_told_and_its_records_are_bound_again(
     bobs = record(records, files[0], OTHER, user="bob")
     origin = read_origin(data)
     assert found(axon, url)["other-origin"].startswith(
-        f"records of 2 notebooks here have the origin {LOST}; the first: {tmp_path.resolve()}"
+        f"2 notebooks of the origin {LOST} here; the first: {tmp_path.resolve()}"
     )
     ran = axon("doctor", "--rebind", "--json", "--store-url", url)
     assert ran.exit_code == 0, ran.stderr
