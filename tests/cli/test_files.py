@@ -54,7 +54,7 @@ def test_a_file_that_is_no_notebook_is_named_and_the_others_are_imported(
         str(files[3]),
     ]
     assert f"{files[1]}: $: not JSON" in ran.stderr
-    assert f"{files[2]}: No such file or directory\n2 of 4 files were not imported." in ran.stderr
+    assert f"{files[2]}: No such file or directory\n" in ran.stderr
     assert {one["name"] for one in axon("list", "--json").json} == {"a", "b"}
 
 
