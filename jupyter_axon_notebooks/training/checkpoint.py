@@ -18,7 +18,7 @@ from .display import (
     checkpoints_text,
     progress_bar,
 )
-from .messages import print_message, warn
+from .messages import warn
 
 if TYPE_CHECKING:
     from ..states import Part
@@ -138,9 +138,9 @@ class Checkpoint:
         Modules, optimizers, estimators and mappings of arrays are set in place. What cannot be
         changed, such as tuples and arrays of JAX, is a template of what is returned. Everything is
         read and compared before anything changes. The exception are objects with their own
-        ``load_state_dict``, such as schedulers: they are set first, and if one of them refuses its
-        state, the ones before it have changed, but no module, optimizer, estimator, array or random
-        number generator.
+        ``load_state_dict``, such as optimizers and schedulers: they are set first, and if one of
+        them refuses its state, the ones before it have changed, but no module, estimator, array or
+        global random number generator.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class Checkpoint:
         InvalidData
             If the states do not fit, or are not trusted. The message says where, and what to do.
         """
-        from .formats import leave_inference_mode, prepare_model, prepare_training
+        from .formats import prepare_model, prepare_training
 
         record = self._located()
         wants_all = model is None and optimizer is None and extra is None
@@ -181,26 +181,25 @@ class Checkpoint:
             raise NotFound("state", f"of checkpoint {self.id}{self._pruned()}")
         if not has_training and (optimizer is not None or extra is not None):
             raise NotFound("optimizer's state", f"of checkpoint {self.id}{self._pruned()}")
-        with leave_inference_mode():
-            prepared_model = prepared_training = None
-            with ExitStack() as opened:
-                # Both files are verified before either is decoded.
-                model_file = training_file = None
-                if has_model and (wants_all or model is not None):
-                    model_file = self._open_verified("model", opened)
-                if has_training and wants_training:
-                    training_file = self._open_verified("optimizer", opened)
-                if training_file is not None:
-                    prepared_training = prepare_training(training_file, optimizer, extra, rng=rng)
-                if model_file is not None:
-                    prepared_model = prepare_model(model_file, model, trusted=trusted)
-            for prepared in (prepared_model, prepared_training):
-                if prepared is not None:
-                    prepared.begin()
-            if prepared_model is not None:
-                self.model = prepared_model.finish()
-            if prepared_training is not None:  # last, since it sets the random number generators
-                self.optimizer, self.extra = prepared_training.finish()
+        prepared_model = prepared_training = None
+        with ExitStack() as opened:
+            # Both files are verified before either is decoded.
+            model_file = training_file = None
+            if has_model and (wants_all or model is not None):
+                model_file = self._open_verified("model", opened)
+            if has_training and wants_training:
+                training_file = self._open_verified("optimizer", opened)
+            if training_file is not None:
+                prepared_training = prepare_training(training_file, optimizer, extra, rng=rng)
+            if model_file is not None:
+                prepared_model = prepare_model(model_file, model, trusted=trusted)
+        for prepared in (prepared_training, prepared_model):
+            if prepared is not None:
+                prepared.begin()
+        if prepared_model is not None:
+            self.model = prepared_model.finish()
+        if prepared_training is not None:  # last, since it sets the random number generators
+            self.optimizer, self.extra = prepared_training.finish()
         return self.model, self.optimizer
 
     def resume_into(
@@ -220,15 +219,13 @@ class Checkpoint:
             With ``in_place``, if something that is given cannot be set in place. Nothing has
             changed then.
         """
-        from .formats import explain_immutable, explain_replaced
+        from .formats import explain_immutable
 
         if in_place and (reason := explain_immutable(model, optimizer, extra)):
             raise TypeError(reason)
         rng = bool(self._record.optimizer_state_path)
         if rng or any(one is not None for one in (model, optimizer, extra)):
             self.restore(model, optimizer, extra, rng=rng, trusted=trusted)
-        if in_place and (replaced := explain_replaced(model, optimizer, extra)):
-            print_message(replaced)
 
     def _pruned(self) -> str:
         pruned_at = self._record.pruned_at

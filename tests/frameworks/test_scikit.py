@@ -238,14 +238,14 @@ def test_an_estimator_of_another_class_is_refused(tmp_path: Path) -> None:
     path = save_state(encode_model(LogisticRegression(max_iter=300).fit(X, Y > 4)), tmp_path)
     other = SGDClassifier(alpha=0.5)
     with pytest.raises(
-        InvalidData, match=r"is a .*SGDClassifier, in the checkpoint a .*LogisticRegression"
+        InvalidData, match=r"is a .*SGDClassifier here and a .*LogisticRegression in the"
     ):
         restore_model(path, other)
     assert vars(other) == vars(SGDClassifier(alpha=0.5))
 
 
 def test_a_lambda_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"skops cannot keep this .*FunctionTransformer"):
+    with pytest.raises(TypeError, match=r"skops cannot save this .*FunctionTransformer"):
         encode_model(FunctionTransformer(lambda x: x))
 
 
@@ -265,7 +265,7 @@ class Speed(enum.Enum):
 def test_values_that_would_change_are_refused(value: Any) -> None:
     model = Custom()
     model.kept_ = {"inner": [value]}
-    with pytest.raises(TypeError, match=r"skops cannot keep this .*Custom: .*kept_"):
+    with pytest.raises(TypeError, match=r"skops cannot save this .*Custom: "):
         encode_model(model)
 
 

@@ -20,7 +20,6 @@ from jupyter_axon_notebooks.training.formats.tensor_files import TensorFile
 TYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 TYPES += ["float16", "bfloat16", "float32", "float64", "complex64"]
 TYPES += ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"]
-PAIRS = "float4_e2m1fn_x2"
 
 
 def network(seed: int) -> nn.Sequential:
@@ -83,7 +82,7 @@ def test_without_a_model_the_state_dict_is_returned(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
-@pytest.mark.parametrize("name", [*TYPES, "complex128", "complex32", PAIRS])
+@pytest.mark.parametrize("name", [*TYPES, "complex128", "complex32"])
 def test_tensors_of_every_type_and_layout_are_restored(name: str, tmp_path: Path) -> None:
     dtype = getattr(torch, name)
     # All patterns of bits, including NaNs with a payload.
@@ -97,10 +96,9 @@ def test_tensors_of_every_type_and_layout_are_restored(name: str, tmp_path: Path
         "strided": whole[:, ::3],
         "empty": whole[:0],
         "no columns": whole[:, :0],
+        "0-d": whole[0, 0],
         "parameter": nn.Parameter(whole, requires_grad=dtype.is_floating_point),
     }
-    if name != PAIRS:
-        layouts["0-d"] = whole[0, 0]
     if dtype.is_complex:
         layouts |= {"conjugate": whole.conj(), "imaginary": whole.conj().imag}
     path = save_state(encode_model(layouts), tmp_path)
@@ -119,7 +117,7 @@ def test_tensors_of_every_type_and_layout_are_restored(name: str, tmp_path: Path
     assert are_equal(target, layouts)
 
 
-@pytest.mark.parametrize("name", [*TYPES, PAIRS])
+@pytest.mark.parametrize("name", TYPES)
 def test_files_equal_those_of_the_library(name: str) -> None:
     tensor = torch.arange(64, dtype=torch.uint8).remainder(2).view(getattr(torch, name)).view(2, -1)
     theirs = safetensors.torch.save({"a": tensor, "b": tensor[:0]}, {"format": "pt"})
@@ -189,10 +187,16 @@ def test_names_do_not_depend_on_wrappers(wrap: Callable[[Any], Any], tmp_path: P
     [
         (
             nn.Linear(2, 3),
-            ["weight is float32 (3, 2), in the checkpoint float32 (2, 2)", "bias is float32 (3,)"],
+            [
+                "weight is float32 (3, 2) here and float32 (2, 2) in the checkpoint",
+                "bias is float32 (3,)",
+            ],
         ),
         (nn.Linear(2, 2, bias=False), ["has bias, which the model does not have"]),
-        (nn.Linear(2, 2).double(), ["weight is float64 (2, 2), in the checkpoint float32 (2, 2)"]),
+        (
+            nn.Linear(2, 2).double(),
+            ["weight is float64 (2, 2) here and float32 (2, 2) in the checkpoint"],
+        ),
         (
             nn.ModuleDict({"0": nn.Linear(2, 2)}),
             ["missing 0.weight, 0.bias", "has weight, bias, which"],
@@ -222,15 +226,15 @@ def test_a_truncated_file_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [
-        (torch.ones(2, device="meta"), "on the meta device"),
-        (torch.eye(2).to_sparse(), "a sparse_coo tensor"),
+        (torch.ones(2, device="meta"), "device meta"),
+        (torch.eye(2).to_sparse(), "layout sparse_coo"),
         (torch.zeros(8, dtype=torch.uint8).view(torch.bits8), "type bits8"),
     ],
 )
 def test_tensors_without_plain_memory_are_refused(tensor: Any, reason: str) -> None:
     with pytest.raises(TypeError, match=reason) as refused:
         encode_model({"w": [tensor]})
-    assert 'model["w"][0]' in str(refused.value)
+    assert "w.0: " in str(refused.value)
 
 
 # Other modules

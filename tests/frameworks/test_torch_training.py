@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from support.state_files import OLD_STATES, restore_model, restore_training, round_trip, save_state
+from support.state_files import restore_model, restore_training, save_state
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
@@ -131,11 +130,11 @@ def test_states_more_precise_than_the_parameters_are_kept(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "create_parameters", "reason"),
     [
-        ("SGD", lambda: network(1).parameters(), r"SGD, in the checkpoint a .*\.Adam"),
+        ("SGD", lambda: network(1).parameters(), r"SGD here and a .*\.Adam in the checkpoint"),
         (
             "Adam",
-            lambda: [nn.Parameter(torch.zeros(2)) for _ in range(6)],
-            r"exp_avg of parameter 0 should be of shape \(2,\)",
+            lambda: nn.Linear(1, 1).parameters(),
+            "Adam refuses the state .* match the size of optimizer's group",
         ),
     ],
 )
@@ -198,15 +197,6 @@ def test_scalers_and_averages_are_restored(tmp_path: Path) -> None:
     assert target["epoch"] == 3
 
 
-def test_values_of_torch_are_restored(tmp_path: Path) -> None:
-    value = [torch.Size([1, 2]), torch.bfloat16, torch.device("cpu"), torch.device("cuda:1")]
-    value.append(nn.Parameter(torch.ones(1), False))
-    restored = round_trip(value, tmp_path)
-    assert restored == value
-    assert [type(one) for one in restored] == [type(one) for one in value]
-    assert not restored[4].requires_grad
-
-
 # Random generators and devices
 
 
@@ -244,26 +234,6 @@ def test_a_training_continues_on_any_device(device: str, tmp_path: Path) -> None
 
 
 # Files of the first release
-
-
-def test_states_of_the_first_release_are_restored() -> None:
-    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    optimizer = optim.Adam(model.parameters())
-    restore_model(str(OLD_STATES / "module.safetensors"), model)
-    restore_training(str(OLD_STATES / "adam.safetensors"), optimizer, None, rng=False)
-    assert are_equal(dict(model.state_dict()), load_file(OLD_STATES / "module.safetensors"))
-    assert optimizer.param_groups[0]["lr"] == 0.01
-    assert optimizer.state_dict()["state"].keys() == {0, 1, 2, 3}
-    restored = restore_training(str(OLD_STATES / "training.safetensors"), None, None, rng=True)
-    assert restored.optimizer["mu"][0].tolist() == [1, 1]
-    extra = restored.extra
-    assert (extra["big"], extra["tuple"], extra["keys"][(2, 3)]) == (1 << 70, (1, "a"), "pair")
-    assert (extra["scheduler"], extra["scalar"]) == ({"position": 3}, np.float32(0.5))
-    assert extra["big endian"].dtype == np.dtype(">i4")
-    assert (extra["size"], extra["dtype"]) == (torch.Size([2, 3]), torch.bfloat16)
-    drawn = random.random(), np.random.random(), float(torch.rand(()))
-    random.seed(1), np.random.seed(2), torch.manual_seed(3)
-    assert drawn == (random.random(), np.random.random(), float(torch.rand(())))
 
 
 def test_metrics_and_positions_may_be_tensors() -> None:

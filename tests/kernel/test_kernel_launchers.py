@@ -71,18 +71,6 @@ def test_a_notebook_that_is_executed_again_keeps_its_record(execute: Execute, tr
     assert len(records) == 1
 
 
-def test_one_of_several_notebooks_is_found_by_its_executed_cells(
-    execute: Execute, tmp_path: Path
-) -> None:
-    names = ["a.ipynb", "b.ipynb", "c.ipynb"]
-    for name in names:
-        write(tmp_path / name, notebook(f"# {name}", *CELLS))
-    summaries = execute(*NBCONVERT, *names)
-    paths = [summary["location"]["path"] for summary in summaries]
-    assert paths == [str(tmp_path / name) for name in names]
-    assert len({summary["record"]["id"] for summary in summaries}) == 3
-
-
 NBCLIENT = "import nbclient, nbformat; nbclient.execute(nbformat.read('train.ipynb', 4))"
 
 

@@ -169,28 +169,6 @@ while not pathlib.Path("waiting").exists(): time.sleep(0.01)
 # Exits that were caught
 
 
-@pytest.mark.parametrize(
-    ("end", "status"),
-    [
-        ("", "completed"),
-        ("raise MemoryError", "failed"),
-    ],
-)
-def test_a_caught_system_exit_does_not_decide_the_status(script, records, end, status):
-    process = script(f"""
-def exits():
-    sys.exit(2)
-train()
-try:
-    exits()
-except SystemExit:
-    pass
-{end}
-""")
-    process.communicate(timeout=60)
-    assert statuses(records) == [status]
-
-
 # Pools of processes
 
 

@@ -18,7 +18,6 @@ from support.state_files import restore_model, restore_training, round_trip, sav
 
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.training.formats import encode_model, encode_training
-from jupyter_axon_notebooks.training.formats.tree import TreeWriter
 
 
 class Moments(NamedTuple):
@@ -63,7 +62,7 @@ def test_order_and_default_of_dicts_are_kept(tmp_path: Path) -> None:
 
 TYPES = ["bool", *(kind + size for kind in "iu" for size in "1248"), "f2", "f4", "f8", "c8", "c16"]
 TYPES += ["g", "G", ">i2", ">u4", ">f4", ">f8", ">c8", ">c16"]
-TYPES += ["M8[ns]", "m8[s]", ">M8[D]", "S3", "U2", ">U2", "S0", "V5"]
+TYPES += ["M8[ns]", "m8[s]", ">M8[D]", "S3", "U2", ">U2", "V5"]
 if importlib.util.find_spec("ml_dtypes"):
     importlib.import_module("ml_dtypes")
     TYPES += ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3b11fnuz"]
@@ -75,7 +74,7 @@ def test_arrays_of_every_type_and_layout_are_restored(name: str, tmp_path: Path)
     dtype = np.dtype(name)
     most = 2 if name == "bool" else 120
     raw = np.random.default_rng(0).integers(0, most, 24 * dtype.itemsize, np.uint8)
-    array = raw.view(dtype).reshape(2, 3, 4) if dtype.itemsize else np.zeros((2, 3, 4), dtype)
+    array = raw.view(dtype).reshape(2, 3, 4)
     layouts = {
         "whole": array,
         "transposed": array.T,
@@ -135,15 +134,16 @@ LOOP.append({"again": LOOP})
 @pytest.mark.parametrize(
     ("value", "where", "advice"),
     [
-        ({"scheduler": {"f": [len]}}, 'extra["scheduler"]["f"][0]', "Leave"),
-        ({"f": [lambda epoch: 0.9]}, 'extra["f"][0]: a function', "recreate it"),
-        ({2: (object(),)}, "extra[2][0]: a builtins.object", "state_dict() and load_state_dict()"),
+        ({"scheduler": {"f": [len]}}, "extra.scheduler.f.0: ", "Leave"),
+        ({"f": [lambda epoch: 0.9]}, "extra.f.0: a function", "recreate it"),
+        ({2: (object(),)}, "extra.2.0: a builtins.object", "state_dict() and load_state_dict()"),
         (
             {"d": collections.defaultdict(lambda: 0)},
-            'extra["d"]: a collections.defaultdict',
-            "keep its parts",
+            "extra.d: a collections.defaultdict",
+            "save its parts",
         ),
-        ({"table": Series([1])}, 'extra["table"]', "Series"),
+        (LOOP, "extra.1.again.1", "levels deep"),
+        ({"table": Series([1])}, "extra.table", "Series"),
     ],
 )
 def test_a_value_that_cannot_be_kept_is_named(value: Any, where: str, advice: str) -> None:
@@ -169,64 +169,6 @@ def test_a_model_of_no_format_is_refused(model: Any) -> None:
     supported = "supported are: PyTorch modules; scikit-learn estimators; mappings"
     with pytest.raises(TypeError, match=supported):
         encode_model(model)
-
-
-# Named tuples
-
-
-class Counted(NamedTuple):
-    count: Any
-
-    @classmethod
-    def outer(cls) -> Any:
-        class Inner(NamedTuple):
-            count: Any
-
-        return Inner(5)
-
-
-class Alarming(collections.namedtuple("Alarming", "count")):
-    def __new__(cls, count: Any) -> Any:
-        if count == 5:
-            raise AssertionError("code of the class has run")
-        return super().__new__(cls, count)
-
-
-def restore_namedtuple(of: Any, folder: Path) -> Any:
-    tree = {"optimizer": None, "extra": {"$": "namedtuple", "of": of, "items": [5]}, "rng": None}
-    path = save_state(TreeWriter().make_file(tree, None), folder)
-    return restore_training(path, None, None, rng=False).extra
-
-
-def test_named_tuples_have_their_class_if_it_is_defined(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    value = {"a": Moments(np.ones(2), [Counted(5)]), "local": Counted.outer()}
-    restored = round_trip(value, tmp_path)
-    kinds = (type(restored["a"]), type(restored["a"].mean[0]), type(restored["local"]))
-    assert kinds == (Moments, Counted, tuple)
-    restored["a"].count[0] = 3  # not a view of the file
-    path = save_state(encode_training(None, value, rng=False), tmp_path)
-    monkeypatch.delattr(f"{__name__}.Moments")
-    assert type(restore_training(path, None, None, rng=False).extra["a"]) is tuple
-    assert restore_namedtuple([__name__, "Alarming"], tmp_path) == (5,)
-
-
-@pytest.mark.parametrize(
-    "of",
-    [
-        ["os", "system"],
-        ["os", "stat_result"],
-        ["builtins", "tuple"],
-        [__name__, "Moments"],
-        [__name__, "round_trip.__class__"],
-        {"a": 1},
-    ],
-)
-def test_a_file_creates_no_other_types_by_name(of: Any, tmp_path: Path) -> None:
-    restored = restore_namedtuple(of, tmp_path)
-    assert type(restored) is tuple
-    assert restored == (5,)
 
 
 # Restoring into existing objects
@@ -266,7 +208,7 @@ def test_immutable_trees_are_rebuilt_with_their_structure(tmp_path: Path) -> Non
     [
         (
             {"a": np.zeros(3), "b": [np.zeros(2)]},
-            "model['a'] is float64 (3,), in the checkpoint float64 (2,)",
+            "model['a'] is float64 (3,) here and float64 (2,) in the checkpoint",
         ),
         ({"a": np.zeros(2)}, "the checkpoint also has model['b']"),
         (
@@ -275,7 +217,7 @@ def test_immutable_trees_are_rebuilt_with_their_structure(tmp_path: Path) -> Non
         ),
         (
             {"a": np.zeros(2), "b": (np.zeros(2),)},
-            "model['b'] is a builtins.tuple, in the checkpoint a builtins.list",
+            "model['b'] is a builtins.tuple here and a builtins.list in the checkpoint",
         ),
     ],
 )
@@ -305,7 +247,7 @@ class Sampler:
 
 def test_nested_objects_are_restored_in_place(tmp_path: Path) -> None:
     one, other = Sampler(5), Sampler(7)
-    path = save_state(encode_training([one], {"two": (other, {"one": one})}, rng=False), tmp_path)
+    path = save_state(encode_training([one], {"two": (other, {"one": one})}), tmp_path)
     new, newer = Sampler(), Sampler()
     restored = restore_training(path, [new], {"two": (newer, {"one": Sampler()})}, rng=False)
     assert (new.position, newer.position) == (5, 7)
@@ -318,7 +260,7 @@ def test_nested_objects_are_restored_in_place(tmp_path: Path) -> None:
 def test_a_state_is_restored_only_into_its_class(tmp_path: Path) -> None:
     path = save_state(encode_training(Sampler(), None), tmp_path)
     other = type("Other", (Sampler,), {})()
-    with pytest.raises(InvalidData, match=r"Other, in the checkpoint a .*Sampler"):
+    with pytest.raises(InvalidData, match=r"Other here and a .*Sampler in the checkpoint"):
         restore_training(path, other, None, rng=True)
     new = Sampler(9)
     with pytest.raises(InvalidData, match="it has no extra") as refused:
@@ -347,12 +289,10 @@ def test_generators_continue_their_sequences(tmp_path: Path) -> None:
 
 def test_generators_are_restored_only_on_request(tmp_path: Path) -> None:
     kept = save_state(encode_training(None, None), tmp_path)
-    without = save_state(encode_training(None, None, rng=False), tmp_path, "without")
     before = random.getstate()
     random.seed(3)
     seeded = random.getstate()
     restore_training(kept, None, None, rng=False)
-    restore_training(without, None, None, rng=True)
     assert random.getstate() == seeded
     restore_training(kept, None, None, rng=True)
     assert random.getstate() == before
@@ -362,7 +302,7 @@ def test_the_state_of_another_generator_is_refused(tmp_path: Path) -> None:
     stored = [np.random.Generator(np.random.PCG64(1)), np.zeros(1)]
     path = save_state(encode_training(None, stored), tmp_path)
     target = [np.random.Generator(np.random.Philox(1)), np.ones(1)]
-    reason = r"extra\[0\]: the checkpoint has no state of such a generator"
+    reason = "Generator refuses the state in the checkpoint"
     with pytest.raises(InvalidData, match=reason):
         restore_training(path, None, target, rng=True)
     assert target[1].tolist() == [1]

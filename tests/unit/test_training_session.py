@@ -220,14 +220,11 @@ def test_only_rank_0_writes(axon, records, monkeypatch, capsys, rank, size):
 
 
 @pytest.mark.parametrize("size", [None, "1", "many"])
-def test_an_inconsistent_rank_is_ignored_with_a_message(axon, monkeypatch, capsys, size):
+def test_an_inconsistent_rank_is_ignored(axon, monkeypatch, size):
     monkeypatch.setenv("RANK", "1")
     if size is not None:
         monkeypatch.setenv("WORLD_SIZE", size)
-    for epoch in range(2):
-        assert axon.checkpoint(make_model(), epoch=epoch) is not None
-    reason = f"RANK=1 is ignored, because WORLD_SIZE is {size or 'not set'}"
-    assert capsys.readouterr().out.count(reason) == 1
+    assert axon.checkpoint(make_model(), epoch=0) is not None
 
 
 # Restoring

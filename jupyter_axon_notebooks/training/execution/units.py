@@ -45,10 +45,7 @@ def running_loop() -> Any:
 def current_unit(frame: FrameType | None, *, in_cell: bool) -> Any:
     """Return the future, asyncio task or thread that trains on its own; None for a cell or script.
 
-    Parameters
-    ----------
-    in_cell : bool
-        Whether a cell called ``frame``.
+    ``in_cell`` is whether a cell called ``frame``.
     """
     unit = _current_future(frame)
     if unit is None and not in_cell:
