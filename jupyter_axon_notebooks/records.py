@@ -11,16 +11,16 @@ Records are plain data, independent of stores, files and HTTP.
 from __future__ import annotations
 
 import enum
-import operator
 import re
 import uuid
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, Final, TypeGuard, TypeVar, cast
+from typing import Annotated, Any, Final, TypeGuard, TypeVar
 
 import msgspec
 
 from .errors import InvalidData
 from .metrics import decode_nonfinite, encode_nonfinite
+from .trust import untrusted_metadata, without_trust
 
 #: An epoch, step or execution count, which the upstream stores in 32 bits.
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
@@ -32,7 +32,6 @@ LargeStep = Annotated[int, msgspec.Meta(gt=2**32 - 1, le=2**53 - 1)]
 #: A time with a time zone; other offsets are converted to UTC.
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
-T = TypeVar("T")
 _R = TypeVar("_R", bound="Record")
 
 
@@ -199,42 +198,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list) and value and isinstance(value[0], Record):
         return [item.to_json() for item in value]
     return value
-
-
-#: Fields that are not searched for metadata: MIME bundles, which may hold any JSON, and metadata
-#: itself.
-_NO_METADATA = ("data", "attachments", "metadata")
-
-
-def without_trust(value: T) -> T:
-    """Return ``value``, all or part of a notebook, without ``trusted`` in its metadata.
-
-    ``trusted`` makes JupyterLab run scripts in outputs. Only a contents manager may set it, after
-    checking a signature, so a ``trusted`` from a record or a file must not reach a contents manager
-    or a renderer. The same object is returned if there is nothing to remove.
-    """
-    if isinstance(value, list):
-        items = [without_trust(item) for item in value]
-        return value if all(map(operator.is_, items, value)) else cast(T, items)
-    if not isinstance(value, dict):
-        return value
-    fields = {
-        name: inner if name in _NO_METADATA else without_trust(inner)
-        for name, inner in value.items()
-    }
-    if isinstance(metadata := value.get("metadata"), dict):
-        fields["metadata"] = untrusted_metadata(metadata)
-    return value if all(map(operator.is_, fields.values(), value.values())) else cast(T, fields)
-
-
-def untrusted_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return ``metadata`` without ``trusted`` and ``jupyter.trusted``."""
-    if "trusted" in metadata:
-        metadata = {name: value for name, value in metadata.items() if name != "trusted"}
-    jupyter = metadata.get("jupyter")
-    if isinstance(jupyter, dict) and "trusted" in jupyter:
-        metadata = {**metadata, "jupyter": untrusted_metadata(jupyter)}
-    return metadata
 
 
 class CellOutput(Record, kw_only=True):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 _FLAGS: Final[int] = (
@@ -23,7 +22,6 @@ _FLAGS: Final[int] = (
 )
 #: The smallest read in bytes, if the limit allows it.
 _PIECE: Final = 1 << 16
-_MEGABYTE: Final = 1 << 20
 
 _KINDS: Final = (
     (stat.S_ISDIR, "a folder"),
@@ -105,29 +103,6 @@ def read_at_most(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> by
         pieces.append(piece)
         taken += len(piece)
     raise FileTooLarge(errno.EFBIG, f"it has more than {limit:,} bytes", os.fspath(path))
-
-
-def read_data(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the rest of an open regular file in chunks, without the holes of a sparse file."""
-    size = os.fstat(file.fileno()).st_size
-    at = file.tell()
-    while at < size:
-        try:
-            at = os.lseek(file.fileno(), at, os.SEEK_DATA)
-            end = min(os.lseek(file.fileno(), at, os.SEEK_HOLE), size)
-        except (
-            AttributeError,
-            OSError,
-        ) as error:  # no such call here, or no holes on this file system
-            if isinstance(error, OSError) and error.errno == errno.ENXIO:
-                return  # a hole until the end
-            end = size
-        file.seek(at)
-        while at < end and (piece := file.read(min(_MEGABYTE, end - at))):
-            at += len(piece)
-            yield piece
-        if at < end:
-            return  # the file was truncated
 
 
 def check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from tornado.web import HTTPError
 
 from ..errors import Conflict, InvalidData, NoSpace, NotFound, Stale
-from ..mapping import carry_trust, export_notebook, find_fault
+from ..mapping import export_notebook, find_fault
 from ..records import (
     NewNotebook,
     NotebookCell,
@@ -29,9 +29,10 @@ from ..records import (
     UpdateNotebook,
 )
 from ..repository import Binding
-from ..repository.notebooks import starter_cells, starter_metadata
 from ..repository.parts import split
+from ..repository.starter import starter_cells, starter_metadata
 from ..sync.files import NOTEBOOK_SUFFIX, fingerprint
+from ..trust import carry_trust
 from .base import AxonHandler
 from .context import RequestContext
 

@@ -18,19 +18,15 @@ from .files import (
     read_for_import,
     read_notebook,
 )
-from .json_values import carry_trust, copy_json, is_same_json
 from .notebooks import MappedNotebook, detect_framework, export_notebook, map_notebook
 
 __all__ = [
     "MappedNotebook",
-    "carry_trust",
     "cell_status",
-    "copy_json",
     "detect_framework",
     "export_notebook",
     "find_fault",
     "has_own_ids",
-    "is_same_json",
     "is_valid_id",
     "map_notebook",
     "notebook_file_name",

@@ -1,13 +1,11 @@
-"""Notebook content as plain JSON values: copies, canonical form, comparison, marks of trust."""
+"""Notebook content as plain JSON values: copies, canonical form, comparison."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
-from ..records import without_trust
+from ..trust import without_trust
 
 #: The deepest nesting that is mapped. Notebooks in use stay below 30, and JSON codecs fail
 #: somewhere beyond.
@@ -17,7 +15,6 @@ MAX_DEPTH = 200
 _ABSENT = object()
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _TRANSIENT = ("orig_nbformat", "orig_nbformat_minor", "signature")
-_TRUSTED: Final = "trusted"
 
 
 def copy_json(value: Any, depth: int = MAX_DEPTH) -> Any:
@@ -116,57 +113,3 @@ def is_same_json(one: Any, other: Any) -> bool:
     if kind is float:
         return repr(one) == repr(other)  # distinguishes -0.0 from 0.0; NaN equals NaN
     return bool(one == other)
-
-
-def carry_trust(notebook: dict[str, Any], original: Mapping[str, Any]) -> None:
-    """Mark cells of ``notebook`` as trusted if all their outputs are trusted in ``original``.
-
-    JupyterLab runs scripts in the outputs of cells with ``metadata.trusted``. The mark is never
-    part of a file: a contents manager sets it when it reads a signed notebook, and signs what it
-    saves if every cell with rich outputs has it. Trust belongs to outputs. A cell that was moved
-    or edited keeps it, and a cell with an output from elsewhere loses it.
-
-    Parameters
-    ----------
-    notebook : dict
-        The notebook to be saved; changed in place.
-    original : Mapping
-        The notebook as the contents manager returned it.
-    """
-    trusted = {
-        _digest(output)
-        for cell in _code_cells(original)
-        if isinstance(metadata := cell.get("metadata"), dict) and metadata.get(_TRUSTED) is True
-        for output in _dicts(cell.get("outputs"))
-    }
-    if not trusted:
-        return
-    for cell in _code_cells(notebook):
-        outputs = cell.get("outputs")
-        if (
-            isinstance(outputs, list)
-            and outputs
-            and isinstance(metadata := cell.get("metadata"), dict)
-        ):
-            is_trusted = all(
-                isinstance(output, dict) and _digest(output) in trusted for output in outputs
-            )
-            cell["metadata"] = {**metadata, _TRUSTED: True} if is_trusted else metadata
-
-
-def _code_cells(notebook: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    return (cell for cell in _dicts(notebook.get("cells")) if cell.get("cell_type") == "code")
-
-
-def _dicts(values: Any) -> Iterator[dict[str, Any]]:
-    return (
-        (value for value in values if isinstance(value, dict))
-        if isinstance(values, list)
-        else iter(())
-    )
-
-
-def _digest(output: Mapping[str, Any]) -> bytes:
-    """Return a digest of an output without its execution count."""
-    shown = {name: value for name, value in output.items() if name != "execution_count"}
-    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).digest()

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..records import CellType, NotebookCell, NotebookMetadata, NotebookStatus, without_trust
+from ..records import CellType, NotebookCell, NotebookMetadata, NotebookStatus
+from ..trust import without_trust
 from .cell_ids import cell_ids, derived_id, is_valid_id
 from .cells import (
     cell_content,

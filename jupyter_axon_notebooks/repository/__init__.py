@@ -9,8 +9,9 @@ from __future__ import annotations
 from .bindings import Binding
 from .checkpoints import StatePart
 from .garbage import Removal
-from .notebooks import NotebookRepository, SavedNotebook
+from .notebooks import NotebookRepository
 from .retention import Prunable, PrunePlan
+from .saved import SavedNotebook
 from .series import RunSeries
 from .states import States
 

@@ -1,19 +1,16 @@
-"""Notebook records: create, find, list, change and delete them and their cells."""
+"""Notebook records: create, change and delete them and their cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+from typing import Any
 
-import msgspec
-from tinydb import Query, where
-from tinydb.queries import QueryInstance
+from tinydb import where
 
 from ..errors import AxonError, Conflict
 from ..records import (
-    CellType,
     NewCheckpoint,
     NewNotebook,
     NotebookCell,
@@ -30,13 +27,11 @@ from ..records import (
 from ..store import Store, document, retried
 from .bindings import BindingRepository
 from .checkpoints import CheckpointRepository
-from .damage import check_damage
 from .garbage import GarbageRepository
 from .headers import (
     HeaderEdit,
     change_header,
     change_summary,
-    decode_header,
     file_lock,
     get_notes,
     header_document,
@@ -45,61 +40,17 @@ from .headers import (
 )
 from .parts import FILE_KEY, Parts, split
 from .provenance import ProvenanceRepository
+from .reading import NotebookReader
 from .retention import Retention
-from .runs import RunRepository
+from .saved import SavedNotebook, comparable, file_fields, merge_metadata
 from .series import SeriesRepository
+from .starter import STARTER_CELLS, starter_cells, starter_metadata
 from .states import States, files_remain
-from .versions import VersionRepository
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-#: Type and source of the cells of a new notebook, as in the upstream.
-STARTER_CELLS: Final[tuple[tuple[str, str], ...]] = (
-    ("markdown", "# Training Notebook\n\nDescribe your training experiment here."),
-    (
-        "code",
-        "# Import AxonML\nimport axonml\nfrom axonml import nn, optim, data\n\n"
-        'print(f"AxonML version: {axonml.__version__}")',
-    ),
-)
-
-_H = TypeVar("_H", bound=NotebookHeader)
 _UPDATABLE = ("name", "description", "model_id", "dataset_id", "status")
-#: Returns the slice of a notebook's entries to replace, and the new parts.
-_CellEdit = Callable[[Parts, Mapping[str, Any]], tuple[slice, Parts]]
 
 
-class SavedNotebook(msgspec.Struct, kw_only=True):
-    """The content of a saved notebook file.
-
-    Attributes
-    ----------
-    embedded_id : str or None
-        The record id that the file carries in its own metadata.
-    file : dict
-        ``size`` in bytes and ``mtime`` in nanoseconds, to detect changes of the file.
-    """
-
-    cells: list[NotebookCell]
-    metadata: NotebookMetadata
-    status: NotebookStatus
-    synced_at: datetime
-    embedded_id: str | None = None
-    file: dict[str, int] = {}
-
-
-class NotebookFilters(TypedDict, total=False):
-    """Filters of a list of records; ``text`` is searched in names and descriptions."""
-
-    status: NotebookStatus | None
-    tag: str | None
-    origin: str | None
-    path: str | None
-    text: str | None
-
-
-class NotebookRepository:
+class NotebookRepository(NotebookReader):
     """The operations on the records of a store.
 
     It is synchronous, and any thread may call it. Each operation that writes is one transaction,
@@ -140,12 +91,10 @@ class NotebookRepository:
         states: States | None = None,
         starter_cells: Sequence[tuple[str, str]] = STARTER_CELLS,
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._states = states = states or States()
         self._starter_cells = starter_cells
         self.bindings = BindingRepository(store)
-        self.runs = RunRepository(store)
-        self.versions = VersionRepository(store)
         self.checkpoints = CheckpointRepository(store, states, self.runs)
         self.series = SeriesRepository(store, self.runs)
         self.retention = Retention(store, states, self.checkpoints, self.runs)
@@ -193,7 +142,7 @@ class NotebookRepository:
         if saved is not None:
             notebook.cells, notebook.metadata = saved.cells, saved.metadata
             notebook.status, notebook.synced_at = saved.status, saved.synced_at
-            fields = _file_fields(saved)
+            fields = file_fields(saved)
         elif not notebook.cells and FILE_KEY not in notebook.metadata.extra:
             notebook.cells = starter_cells(self._starter_cells)
         parts = split(notebook.cells, notebook.metadata)
@@ -267,113 +216,24 @@ class NotebookRepository:
             is_reread = bool(saved.file) and stored.get("file") == saved.file
             if unless_read and is_reread:
                 raise Conflict(f"notebook {id} was updated from this state of its file already")
-            before = _comparable(header, stored)
+            before = comparable(header, stored)
             version_id, cell_statuses = stored["version_id"], stored["cell_statuses"]
             status = header.status
-            header.metadata = _merge_metadata(
+            header.metadata = merge_metadata(
                 header.metadata, saved.metadata, stored.get("file_tags", [])
             )
             is_running = status is NotebookStatus.RUNNING
             if not is_running or not self.runs.update_expired(id):
                 header.status = saved.status
             header.synced_at = saved.synced_at
-            stored.update(_file_fields(saved))
+            stored.update(file_fields(saved))
             self._set_version(stored, parts)
             if is_reread and stored["version_id"] == version_id and not is_running:
                 # The file has not changed: keep statuses that were set by hand.
                 header.status, stored["cell_statuses"] = status, cell_statuses
-            return _comparable(header, stored) != before
+            return comparable(header, stored) != before
 
         return change_summary(self._store, id, edit)
-
-    @retried
-    def find_by_id(self, id: str, *, outputs: bool = True) -> TrainingNotebook | None:
-        """Return a record with its cells, or None.
-
-        With ``outputs=False`` the outputs are not read and are empty.
-        """
-        with self._store.snapshot():
-            stored = self._store.notebooks.get(doc_id=id)
-            if stored is None:
-                return None
-            return self._with_current_status(self.assemble(stored, outputs=outputs))[0]
-
-    def find_by_path(self, origin: str, path: str) -> NotebookSummary | None:
-        """Return the record that is bound to a file, without its cells, or None."""
-        condition = (where("origin") == origin) & (where("path") == path)
-        return self._summary(self._store.notebooks.get(condition))
-
-    def find_summary(self, id: str) -> NotebookSummary | None:
-        """Return a record without its cells, or None."""
-        return self._summary(self._store.notebooks.get(doc_id=id))
-
-    def _summary(self, stored: Mapping[str, Any] | None) -> NotebookSummary | None:
-        if stored is None:
-            return None
-        return self._with_current_status(decode_header(NotebookSummary, stored))[0]
-
-    def find_ids(self, prefix: str) -> list[str]:
-        """Return the ids of records that begin with ``prefix``."""
-        return self._store.notebooks.ids_with_prefix(prefix)
-
-    def list_deleted(self, path: str) -> list[NotebookSummary]:
-        """Return the records whose file was ``path`` when it was deleted. Scans all records."""
-
-        def was_last(paths: Any) -> bool:
-            return isinstance(paths, list) and paths[-1:] == [path]
-
-        return self._list(where("former_paths").test(was_last) & ~where("path").exists())
-
-    def list_by_user(
-        self,
-        user_id: str,
-        limit: int | None = None,
-        offset: int = 0,
-        **filters: Unpack[NotebookFilters],
-    ) -> list[NotebookSummary]:
-        """Return a user's records, newest ``updated_at`` first."""
-        return self._list(_matching(user_id, **filters), limit, offset)
-
-    def list_all(
-        self, limit: int | None = None, offset: int = 0, **filters: Unpack[NotebookFilters]
-    ) -> list[NotebookSummary]:
-        """Return everybody's records, newest ``updated_at`` first."""
-        return self._list(_matching(**filters), limit, offset)
-
-    def count(self, user_id: str | None = None, **filters: Unpack[NotebookFilters]) -> int:
-        """Return the number of records of a user, or of everybody with None."""
-        return self._store.notebooks.count(_matching(user_id, **filters))
-
-    def _list(
-        self, condition: QueryInstance, limit: int | None = None, offset: int = 0
-    ) -> list[NotebookSummary]:
-        order = ["-updated_at", "-id"]
-        found = self._store.notebooks.search(condition, sort=order, limit=limit, skip=offset)
-        return self._with_current_status(
-            *(decode_header(NotebookSummary, stored) for stored in found)
-        )
-
-    def assemble(self, stored: Mapping[str, Any], *, outputs: bool = True) -> TrainingNotebook:
-        """Return the record of a stored document with its cells; raises RecordDamaged."""
-        with check_damage(f"notebook {stored['id']}"):
-            cells, metadata = self.versions.read(stored["version_id"], outputs=outputs)
-            for cell in cells:
-                if cell.id in stored["cell_statuses"]:
-                    cell.status = type(cell.status)(stored["cell_statuses"][cell.id])
-        notebook = decode_header(TrainingNotebook, {**stored, "cells": []})
-        notebook.cells = cells
-        if FILE_KEY in metadata.extra:
-            notebook.metadata.extra[FILE_KEY] = metadata.extra[FILE_KEY]
-        return notebook
-
-    def _with_current_status(self, *records: _H) -> list[_H]:
-        """Set records whose runs have all expired to ``stopped``; return all records."""
-        running = [record.id for record in records if record.status is NotebookStatus.RUNNING]
-        expired = self.runs.find_expired(running)
-        for record in records:
-            if record.id in expired:
-                record.status = NotebookStatus.STOPPED
-        return list(records)
 
     def update(
         self, id: str, updates: UpdateNotebook, *, expected_version: str | None = None
@@ -455,11 +315,9 @@ class NotebookRepository:
         Raises NotFound for the notebook or the cell, and Stale.
         """
         new = split([cell], NotebookMetadata())
-
-        def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
-            return parts.find_span(cell.id), new
-
-        return self._edit_cells(notebook_id, edit, expected_version)
+        return self._edit_cells(
+            notebook_id, lambda parts: (parts.find_span(cell.id), new), expected_version
+        )
 
     def add_cell(
         self,
@@ -475,7 +333,7 @@ class NotebookRepository:
         """
         new = split([cell], NotebookMetadata())
 
-        def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
+        def edit(parts: Parts) -> tuple[slice, Parts]:
             count = len(parts.entries)
             if cell.id in {entry.cell_id for entry in parts.entries}:
                 raise Conflict(f"notebook {notebook_id} has a cell {cell.id} already")
@@ -489,21 +347,22 @@ class NotebookRepository:
     ) -> TrainingNotebook:
         """Remove a cell. Raises NotFound for the notebook or the cell, and Stale."""
         nothing = split([], NotebookMetadata())
-
-        def edit(parts: Parts, _stored: Mapping[str, Any]) -> tuple[slice, Parts]:
-            return parts.find_span(cell_id), nothing
-
-        return self._edit_cells(notebook_id, edit, expected_version)
+        return self._edit_cells(
+            notebook_id, lambda parts: (parts.find_span(cell_id), nothing), expected_version
+        )
 
     def _edit_cells(
-        self, id: str, edit_cells: _CellEdit, expected_version: str | None
+        self,
+        id: str,
+        edit_cells: Callable[[Parts], tuple[slice, Parts]],
+        expected_version: str | None,
     ) -> TrainingNotebook:
         """Replace cells without reading or writing the others."""
 
         def edit(_header: NotebookHeader, stored: dict[str, Any]) -> bool:
             parts = self.versions.read_parts(stored["version_id"])
             parts.statuses.update(stored["cell_statuses"])
-            self._edit_version(stored, parts.splice(*edit_cells(parts, stored)))
+            self._edit_version(stored, parts.splice(*edit_cells(parts)))
             return True
 
         return self._change(id, edit, expected_version)
@@ -513,7 +372,7 @@ class NotebookRepository:
         """Apply ``edit`` and return the record, in one transaction."""
         with self._store.transaction():
             stored = change_header(self._store, id, edit, expected_version)
-            return self._with_current_status(self.assemble(stored))[0]
+            return self.with_current_status(self.assemble(stored))[0]
 
     def _stage(self, id: str, parts: Parts, expected_version: str | None = None) -> None:
         def lock() -> str:
@@ -570,64 +429,5 @@ class NotebookRepository:
         self.checkpoints.delete(id)
 
 
-def starter_cells(templates: Sequence[tuple[str, str]] = STARTER_CELLS) -> list[NotebookCell]:
-    """Return new cells from pairs of type and source."""
-    return [NotebookCell(cell_type=CellType(kind), source=source) for kind, source in templates]
-
-
-def starter_metadata() -> NotebookMetadata:
-    """Return the upstream's metadata, for a record without a file."""
-    return NotebookMetadata(kernel="axonml", language="rust", framework="axonml")
-
-
-def _matching(
-    user_id: str | None = None,
-    *,
-    status: NotebookStatus | None = None,
-    tag: str | None = None,
-    text: str | None = None,
-    **equal: str | None,
-) -> QueryInstance:
-    condition: QueryInstance = Query().noop()
-    fields = {"user_id": user_id, "status": None if status is None else status.value, **equal}
-    for name, value in fields.items():
-        if value is not None:
-            condition &= where(name) == value
-    if tag is not None:
-        condition &= Query().metadata.tags.any([tag])
-    if text is not None:
-        wanted = text.casefold()
-
-        def contains(value: Any) -> bool:
-            return isinstance(value, str) and wanted in value.casefold()
-
-        condition &= where("name").test(contains) | where("description").test(contains)
-    return condition
-
-
 def _cell_fields(parts: Parts) -> dict[str, Any]:
     return {"cell_count": len(parts.entries), "cell_statuses": parts.statuses}
-
-
-def _file_fields(saved: SavedNotebook) -> dict[str, Any]:
-    fields: dict[str, Any] = {"file": saved.file, "file_tags": saved.metadata.tags}
-    if saved.embedded_id is not None:
-        fields["embedded_id"] = saved.embedded_id
-    return fields
-
-
-def _merge_metadata(
-    record: NotebookMetadata, file: NotebookMetadata, file_tags: list[str]
-) -> NotebookMetadata:
-    """Return the file's metadata with the tags and notes that were set on the record."""
-    tags = [tag for tag in record.tags if tag not in file_tags and tag not in file.tags]
-    merged = msgspec.structs.replace(file, tags=[*file.tags, *tags])
-    if "axon" in record.extra:
-        merged.extra = {**file.extra, "axon": record.extra["axon"]}
-    return merged
-
-
-def _comparable(header: NotebookHeader, stored: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the values whose changes count as changes of the record."""
-    metadata = header_document(header)["metadata"]
-    return stored["version_id"], stored["cell_statuses"], metadata, header.status

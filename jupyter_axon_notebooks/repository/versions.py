@@ -30,10 +30,10 @@ from ..records import (
     format_time,
     new_id,
     now,
-    without_trust,
 )
 from ..store import Document, Store, retried
 from ..store.codec import encode
+from ..trust import without_trust
 from .damage import check_damage
 from .diff import diff_cells, match_ids
 from .parts import (
