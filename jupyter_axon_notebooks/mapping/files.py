@@ -43,7 +43,7 @@ def notebook_text(content: dict[str, Any]) -> str:
         text.encode()
     except (
         AttributeError,
-        KeyError,
+        LookupError,
         TypeError,
         ValueError,
     ):  # containers missing, half a surrogate pair
@@ -161,7 +161,7 @@ def _upgrade(content: dict[str, Any], major: int) -> dict[str, Any]:
         upgraded: dict[str, Any] = copy_json(nbformat.convert(notebook, _NEWEST))
     except (
         AttributeError,
-        KeyError,
+        LookupError,
         NameError,
         RecursionError,
         TypeError,

@@ -142,46 +142,32 @@ class _History:
         self._store = store
         self._versions = versions
         self._id = notebook_id
-        self._ordinals: dict[str, int] = {}
-        self._total = 0  # the sum of the ordinals of the versions in self._lists
-        self._lists: dict[str, tuple[str, ...]] = {}
+        self._lists: dict[str, set[str]] = {}
         self._uses: Counter[str] = Counter()
-        self._interned: dict[str, str] = {}
 
     def read(self) -> Iterator[Removal]:
         """Update to the current versions, in steps without locks."""
-        self._ordinals = present = self._store.garbage.version_numbers(self._id)
-        for version_id in self._lists.keys() - present.keys():
+        present = self._store.garbage.version_ids(self._id)
+        for version_id in self._lists.keys() - present:
             self.forget(version_id)
-        self._total = sum(present[version_id] for version_id in self._lists)
         yield Removal()
-        for page in _pages(present.keys() - self._lists.keys()):
+        for page in _pages(present - self._lists.keys()):
             for version_id, content_ids in self._versions.content_ids(page).items():
-                listed = tuple(self._interned.setdefault(id, id) for id in content_ids)
-                self._lists[version_id] = listed
-                self._uses.update(listed)
-                self._total += present[version_id]
+                self._lists[version_id] = content_ids
+                self._uses.update(content_ids)
             yield Removal()
 
     def is_current(self, record: Mapping[str, Any]) -> bool:
-        """Return whether the versions that were read are those of the locked notebook.
+        """Return whether the versions that were read are those of the locked notebook."""
+        present = self._store.garbage.version_ids(self._id)
+        if record["version_id"] not in present:
+            raise RecordDamaged(f"version {record['version_id']} is missing from the store")
+        return present == self._lists.keys()
 
-        A new version has a higher ordinal than all others. So if the count and the sum of ordinals
-        are the same, the versions are the same, unless all of them were replaced, as by a restore.
-        In that case the record's newest version has not been read.
-        """
-        if self._store.garbage.version_totals(self._id) != (len(self._lists), self._total):
-            return False
-        newest = record["version_id"]
-        if newest not in self._lists and not self._store.versions.existing_ids([newest]):
-            raise RecordDamaged(f"version {newest} is missing from the store")
-        return newest in self._lists
-
-    def forget(self, version_id: str) -> tuple[str, ...]:
+    def forget(self, version_id: str) -> set[str]:
         """Forget a version; return the ids of the contents that it listed."""
         listed = self._lists.pop(version_id)
         self._uses.subtract(listed)
-        self._total -= self._ordinals.get(version_id, 0)
         return listed
 
     def lists(self, content_id: str) -> bool:

@@ -173,7 +173,7 @@ class Retention:
         """Prune the checkpoints that :meth:`plan` returns, and return those that were pruned.
 
         Their records and metrics stay, with ``model_state_path`` set to ``""`` and ``pruned_at``
-        to the time. A checkpoint that is pinned, tagged or changed meanwhile keeps its files.
+        to the time. A checkpoint that is pinned meanwhile keeps its files.
 
         Parameters
         ----------

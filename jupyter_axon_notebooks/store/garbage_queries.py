@@ -51,10 +51,7 @@ class GarbageQueries:
             .join(over_limit, over_limit.c.notebook_id == n.id)
             .where(n.user_id == sa.bindparam("user"))
         )
-        # Modulo, to bound the sum: an imported history may have any numbers.
-        number = sa.func.coalesce(v.ordinal, 0) % sa.literal_column(str(2**40))
-        self._numbers = sa.select(v.id, number).where(in_notebook)
-        self._tally = sa.select(sa.func.count(), sa.func.sum(number)).where(in_notebook)
+        self._versions = sa.select(v.id).where(in_notebook)
 
         def newer_than(ordinal: sa.Select[Any]) -> sa.ColumnElement[bool]:
             return c.ordinal > sa.func.coalesce(ordinal.scalar_subquery(), -1)
@@ -77,15 +74,9 @@ class GarbageQueries:
         """
         return self._ids(self._superseded, notebook=notebook_id, keep=keep, limit=limit)
 
-    def version_numbers(self, notebook_id: str) -> dict[str, int]:
-        """Return the numbers of a notebook's versions, modulo 2⁴⁰, by id."""
-        rows = self._rows(self._numbers, notebook=notebook_id)
-        return {plain_text(version_id): number for version_id, number in rows}
-
-    def version_totals(self, notebook_id: str) -> tuple[int, int]:
-        """Return how many versions a notebook has, and the sum of :meth:`version_numbers`."""
-        [(count, total)] = self._rows(self._tally, notebook=notebook_id)
-        return count, int(total or 0)
+    def version_ids(self, notebook_id: str) -> set[str]:
+        """Return the ids of a notebook's versions."""
+        return set(self._ids(self._versions, notebook=notebook_id))
 
     def unlisted_contents(self, notebook_id: str, *, limit: int | None = None) -> set[str]:
         """Return ids of contents that are newer than every version of the notebook."""
