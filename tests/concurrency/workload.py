@@ -15,7 +15,6 @@ from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from support.factories import code, new_checkpoint, new_notebook, new_save
 from support.sites import OpenSite, Site
 
@@ -235,11 +234,14 @@ class Worker:
 
 def increment(repository: NotebookRepository) -> None:
     """Increment the number in the cell ``count`` of the shared notebook."""
-
-    def change(cell: NotebookCell) -> NotebookCell:
-        return msgspec.structs.replace(cell, source=str(int(cell.source) + 1))
-
-    repository.change_cell(SHARED, "count", change)
+    while True:
+        notebook = repository.find_by_id(SHARED)
+        assert notebook is not None
+        [cell] = [one for one in notebook.cells if one.id == "count"]
+        cell.source = str(int(cell.source) + 1)
+        with contextlib.suppress(Stale):
+            repository.update_cell(SHARED, cell, expected_version=notebook.version_id)
+            return
 
 
 def _work(site: OpenSite, log: Log, _stop: Event, *, name: str, seed: str, times: int) -> None:
