@@ -160,7 +160,8 @@ class Checkpoint:
         Returns
         -------
         tuple
-            The model and the optimizer. If nothing is given, they are what was saved.
+            The model and the optimizer. If nothing is given, they are what was saved, with plain
+            tuples in place of named ones.
 
         Raises
         ------
