@@ -87,7 +87,14 @@ def dump(
             note("The archive is not complete." if file == "-" else f"{file} was not written.")
             raise
     if as_json:
-        write_json({"file": file, **msgspec.to_builtins(summary)})
+        write_json(
+            {
+                "file": file,
+                **msgspec.to_builtins(summary.manifest),
+                "problems": [problem._asdict() for problem in summary.problems],
+                "state_files": summary.state_files,
+            }
+        )
     elif file != "-":
         tables = summary.manifest.tables.items()
         write(table([{"table": name, "documents": one.count} for name, one in tables]))
