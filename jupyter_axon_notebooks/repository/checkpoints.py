@@ -115,14 +115,15 @@ class CheckpointRepository:
                 if path := stored.get(name):
                     stored[name] = self._states.recorded_path(path, checkpoint.notebook_id)
                     setattr(checkpoint, name, self._states.full_path(stored[name]))
+            exists = f"checkpoint {checkpoint.id} exists already"
+            if new.id is not None and self._store.checkpoints.contains(doc_id=new.id):
+                raise Conflict(exists)
             try:
                 self._store.checkpoints.insert(stored)
             except Conflict as error:
-                is_position = ".run_id" in str(error)  # the index on (run, epoch, step)
-                known = (
-                    _describe(checkpoint) if is_position else f"checkpoint {checkpoint.id} exists"
-                )
-                raise Conflict(f"{known} already") from None
+                if ".run_id" in str(error):  # the index on (run, epoch, step)
+                    raise Conflict(f"{_describe(checkpoint)} already") from None
+                raise Conflict(exists) from None
         return checkpoint, replaced
 
     def _replace(self, checkpoint: NotebookCheckpoint) -> str | None:
