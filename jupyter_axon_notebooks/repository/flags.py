@@ -42,7 +42,15 @@ from ..alignment import longest_increasing
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .cell_matching import code_sources, match_cells, normalize_source
-from .magics import MAX_PARSED, is_harmless, only_shows, parse, read_cell
+from .magics import (
+    MAX_PARSED,
+    command_statement,
+    is_harmless,
+    is_harmless_cell,
+    parse,
+    read_cell,
+    setup_statement,
+)
 
 
 class SavedCells(NamedTuple):
@@ -237,9 +245,18 @@ def _only_defines(source: str) -> bool:
     if len(source) > MAX_PARSED:
         return False
     cell = read_cell(source)
-    if not cell.is_python:
-        return only_shows(cell)
-    tree = parse("\n".join(cell.lines)) if all(map(is_harmless, cell.commands)) else None
+    if cell.foreign:
+        return is_harmless_cell(cell)
+    lines = [setup_statement(head) or "" for head in cell.heads]
+    for line in cell.lines:
+        if isinstance(line, str):
+            lines.append(line)
+            continue
+        statement = command_statement(line)
+        if statement is None and not is_harmless(line):
+            return False
+        lines.append(line.indent + ("pass" if statement is None else statement))
+    tree = parse("\n".join(lines))
     return tree is not None and all(
         isinstance(statement, _DEFINING)
         or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))

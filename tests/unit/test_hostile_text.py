@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -160,7 +161,7 @@ def check_metrics(text: str) -> None:
     direction(text)
     metrics = {"a": {text: 1, "b": {text: float("nan")}}, text: 2, "": {"": {"": 1}}}
     assert resolve(metrics, text) == 2
-    resolve(metrics, f"a.{text}")
+    assert resolve(metrics, f"a.{text}") == 1
     assert resolve(metrics, f"{text}.x") is None
     assert resolve(metrics, f"a.b.{text}.x") is None
     assert finite_metrics(metrics)[".."] == flatten_metrics(metrics)[".."] == 1
@@ -202,3 +203,51 @@ def check_request(text: str) -> None:
 def test_every_text_is_handled_quickly(check: Callable[[str], None], texts: list[str]) -> None:
     for text in texts:
         check(text)
+
+
+def build_metrics(keys: int) -> Iterator[tuple[str, Any]]:
+    """Yield names and metrics whose nesting or long keys are expensive to flatten."""
+    name = ".".join("a" * 400)
+    yield name, {name: 1.0}
+    nested: Any = {"x": 1.0}
+    for _ in range(90):
+        nested = {"a": nested, "a.a": {"b": 1.0}, "a.a.a": {"c": 1.0}}
+    yield name, nested
+    yield "k", {"k" * 100_000: {str(number): 1 for number in range(keys)}}
+    yield "k", {"k" * 900: {str(number): 1 for number in range(keys)}}
+
+
+@pytest.mark.timeout(60)
+def test_names_of_nested_metrics_take_little_time_and_memory() -> None:
+    for name, metrics in build_metrics(20_000):
+        assert resolve(metrics, name) in (None, 1.0)
+        assert sum(map(len, flatten_metrics(metrics))) < 50_000_000
+    with pytest.raises(InvalidData, match="names of non-finite values"):
+        encode_nonfinite({"k" * 100_000: dict.fromkeys(map(str, range(1000)), float("nan"))})
+
+
+DOTTED = "a." * 14_900 + "a"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"%time from {DOTTED} import x\n" * 33,
+        f"x = %time import {DOTTED}\n" * 33,
+        f"get_ipython().run_line_magic('time', 'import {DOTTED}')\n" * 33,
+        *(
+            f"{begin}{DOTTED}{end}"
+            for begin in ("from ", "import ")
+            for end in ("", ".", " import", " =")
+        ),
+    ],
+    ids=range(11),
+)
+def test_imports_of_long_dotted_names_are_parsed_quickly(source: str) -> None:
+    failed = ExecutedCell(source=source, execution_count=1, status=CellStatus.ERROR)
+    script = export_script([failed] * 5)
+    assert all(line.startswith("#") for line in script.splitlines() if line)
+    executed = [ExecutedCell(source=source, execution_count=count) for count in range(1, 6)]
+    executed.append(ExecutedCell(source="train()", cell_id="b"))
+    assert find_flags(executed, SavedCells([]), SavedCells([]))
