@@ -245,7 +245,14 @@ class CheckpointRepository:
     def add_metrics(self, id: str, metrics: Any, tags: Sequence[str] = ()) -> NotebookCheckpoint:
         """Add metrics and tags to a checkpoint, which becomes the newest of its notebook.
 
-        Metrics of the same name are replaced. Raises NotFound.
+        Metrics of the same name are replaced.
+
+        Raises
+        ------
+        NotFound
+            When there is no such checkpoint.
+        Conflict
+            When the merged metrics have too many numbers that are not finite.
         """
         with self._store.transaction():
             found = self._store.checkpoints.get(doc_id=id)
@@ -260,7 +267,12 @@ class CheckpointRepository:
             checkpoint.tags = list(dict.fromkeys([*checkpoint.tags, *tags]))
             # A poll for new checkpoints must return it.
             checkpoint.created_at = now_after(self._newest(checkpoint.notebook_id))
-            stored = document(id, checkpoint.to_json())
+            try:
+                stored = document(id, checkpoint.to_json())
+            except InvalidData as error:  # too many non-finite numbers
+                raise Conflict(
+                    f"{_describe(checkpoint)}; cannot add the metrics to it: {error}"
+                ) from None
             self._store.checkpoints.replace(stored)
             return self.read(stored)
 
