@@ -427,6 +427,8 @@ class TrainingRun(Record, kw_only=True):
         sends no ids.
     ordinal : int, optional
         The number of runs that the same execution of the cell had started before this one.
+    skipped_run_id : str, optional
+        The unfinished run that was not resumed because its process seemed to be alive.
     """
 
     id: str
@@ -440,6 +442,7 @@ class TrainingRun(Record, kw_only=True):
     key: str | None = None
     cell: str | None = None
     ordinal: int | None = None
+    skipped_run_id: str | None = None
 
 
 class NewNotebook(Record, kw_only=True):

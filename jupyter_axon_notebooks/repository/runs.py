@@ -70,6 +70,7 @@ class RunRepository:
         key: str | None = None,
         cell: str | None = None,
         ordinal: int | None = None,
+        skipped_run_id: str | None = None,
     ) -> TrainingRun:
         """Start a run from scratch or from a checkpoint, and set the record to ``running``.
 
@@ -82,7 +83,7 @@ class RunRepository:
             active until it is finished.
         started_at : datetime, optional
             The start of a run that could not be stored when it began.
-        key, cell, ordinal : optional
+        key, cell, ordinal, skipped_run_id : optional
             See :class:`~jupyter_axon_notebooks.records.TrainingRun`.
 
         Raises
@@ -104,6 +105,7 @@ class RunRepository:
             key=key,
             cell=cell,
             ordinal=ordinal,
+            skipped_run_id=skipped_run_id,
         )
         return self._add(run, started_at)
 

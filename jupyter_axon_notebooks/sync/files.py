@@ -6,7 +6,8 @@ A path that is not absolute belongs to a contents manager without files; the dis
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..errors import InvalidData, NotFound, Unreadable
@@ -19,6 +20,8 @@ NOTEBOOK_SUFFIX: Final = ".ipynb"
 MAX_NOTEBOOK: Final = 512 << 20
 #: The largest script that is read, in bytes.
 MAX_SCRIPT: Final = 16 << 20
+#: Seconds between attempts to read a file that another program is writing.
+_RETRY_DELAYS: Final = (0.05, 0.2, 0.5)
 
 
 def resolve_path(path: str) -> str:
@@ -89,6 +92,33 @@ def read_file(path: str) -> Mapping[str, Any]:
     }
     metadata = {"language_info": {"name": "python"}}
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}
+
+
+def read_stable(
+    path: str,
+    read: Callable[[str], Mapping[str, Any]] = read_file,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Mapping[str, Any]:
+    """Read a file, and retry while it is invalid and another program is still writing it.
+
+    A file that does not change is read only once.
+    """
+    error: InvalidData | None = None
+    last_state: tuple[int, ...] = ()
+    for delay in (*_RETRY_DELAYS, None):
+        state = file_state(path)
+        if error is None or not state or state != last_state:
+            last_state = state
+            try:
+                return read(path)
+            except Unreadable:
+                raise
+            except InvalidData as failure:
+                error = failure
+        if delay is not None:
+            sleep(delay)
+    assert error is not None
+    raise error
 
 
 def matches_file(content: Mapping[str, Any]) -> bool:

@@ -7,18 +7,12 @@ nbconvert, papermill and plain scripts, with or without a server.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from ..metrics import describe_direction, direction
-from ..printable import printable
 from ..records import TrainingNotebook
 from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
-from .distributed import print_once
 from .session import current_session
-from .tracker import Tracker
-from .validation import validate_limit, validate_run_name, validate_string
 
 
 def checkpoint(
@@ -113,7 +107,7 @@ def resume(
     The newest run with a checkpoint is resumed if it failed, was stopped, or lost its process: its
     latest checkpoint is restored into the given objects and the random number generators, and a new
     run begins that branches off there. Runs that completed, that are alive in another process, or
-    that this process trained in the same execution of a cell are not resumed. A run on another host
+    that this process trained in the same execution of a cell are left alone. A run on another host
     may be alive for two minutes after its last sign of life, which this waits for.
 
     Without ``key``, the first training of a cell resumes the first training of the same cell. In a
@@ -122,8 +116,8 @@ def resume(
 
         resume(model, optimizer, key=f"fold {fold}")
 
-    If the store is unavailable, there is a warning and training starts from the beginning. Existing
-    runs are not changed; ``run`` resumes one later.
+    If the store is unavailable, there is a warning and training begins anew; existing runs are left
+    alone.
 
     In distributed training, call it in all processes, after
     ``torch.distributed.init_process_group()``. All resume from the checkpoint that rank 0 finds.
@@ -157,7 +151,7 @@ def resume(
     -------
     Checkpoint or None
         The checkpoint, with ``epoch``, ``step``, ``model``, ``optimizer`` and ``extra``. None if
-        training starts from the beginning.
+        training begins anew.
 
     Raises
     ------
@@ -174,16 +168,14 @@ def resume(
     RanksDisagree
         In distributed training, if not all processes can resume.
     """
-    if run is not None and checkpoint is not None:
-        raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
     resumed = current_session().resume(
         model,
         optimizer,
         extra,
         force=force,
-        run=validate_run_name(run, "run"),
-        key=validate_run_name(key, "key"),
-        checkpoint_id=None if checkpoint is None else _checkpoint_id(checkpoint),
+        run=run,
+        key=key,
+        checkpoint=checkpoint,
         in_place=in_place,
         trusted=trusted,
     )
@@ -218,26 +210,12 @@ def best(
     NotFound
         If no checkpoint has a finite number there. The message names similar metrics.
     """
-    run = validate_run_name(run, "run")
-    metric = validate_string(metric, "metric")
-    if mode not in (None, "min", "max"):
-        raise ValueError(f'mode is {mode!r}; expected "min" or "max"')
-    known = mode or direction(metric)
-    with _locked_tracker() as tracker:
-        found = tracker.best_checkpoint(metric, known or "max", run)
-    if known is None:
-        raise ValueError(
-            f"cannot tell whether lower or higher values of {printable(metric)} are better; "
-            'pass mode="min" or mode="max"'
-        )
-    if mode is None:
-        print_once(f"The best {metric}: {describe_direction(known)}.")
-    return found
+    return current_session().best(metric, mode, run)
 
 
 def latest() -> Checkpoint | None:
     """Return the newest checkpoint of this notebook; None if there is none."""
-    found = checkpoints(1)
+    found = current_session().checkpoints(1, None)
     return found[0] if found else None
 
 
@@ -252,9 +230,7 @@ def checkpoints(limit: int | None = None, *, run: str | float | None = None) -> 
         Only those of this run, given by its key, its id or the beginning of its id, and what it was
         resumed from.
     """
-    limit, run = validate_limit(limit), validate_run_name(run, "run")
-    with _locked_tracker() as tracker:
-        return CheckpointList(tracker.list_checkpoints(limit, run))
+    return current_session().checkpoints(limit, run)
 
 
 def get(id: str) -> Checkpoint:
@@ -267,9 +243,7 @@ def get(id: str) -> Checkpoint:
     ValueError
         If the beginning matches several.
     """
-    id = validate_string(id, "id")
-    with _locked_tracker() as tracker:
-        return Checkpoint(tracker.find_checkpoint(id), tracker.states)
+    return current_session().get(id)
 
 
 def pin(checkpoint: str | Checkpoint, pinned: bool = True) -> Checkpoint:
@@ -280,10 +254,7 @@ def pin(checkpoint: str | Checkpoint, pinned: bool = True) -> Checkpoint:
     NotFound, ValueError
         As from :func:`get`.
     """
-    id = _checkpoint_id(checkpoint)
-    with _locked_tracker() as tracker:
-        id = tracker.find_checkpoint(id).id
-        return Checkpoint(tracker.pin(id, pinned=pinned), tracker.states)
+    return current_session().pin(checkpoint, pinned=pinned)
 
 
 def notebook() -> TrainingNotebook:
@@ -294,8 +265,7 @@ def notebook() -> TrainingNotebook:
     StoreError
         If the store is unavailable.
     """
-    with _locked_tracker() as tracker:
-        return tracker.notebook()
+    return current_session().notebook()
 
 
 def use(path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
@@ -310,17 +280,4 @@ def use(path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
     InvalidData, StoreError
         If the file is no notebook, or the store is unavailable. Nothing changes after an error.
     """
-    return current_session().use(validate_string(os.fspath(path_or_id), "path_or_id"))
-
-
-@contextmanager
-def _locked_tracker() -> Iterator[Tracker]:
-    tracker = current_session().tracker
-    with tracker.lock:
-        yield tracker
-
-
-def _checkpoint_id(checkpoint: str | Checkpoint) -> str:
-    if isinstance(checkpoint, Checkpoint):
-        return checkpoint.id
-    return validate_string(checkpoint, "checkpoint")
+    return current_session().use(path_or_id)

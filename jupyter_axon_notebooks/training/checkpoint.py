@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, flatten_metrics
-from ..records import NewCheckpoint, NotebookCheckpoint
+from ..records import NotebookCheckpoint
 from ..states import StateStorage, StateWriter, StoredState
 from .display import (
+    checkpoint_html,
     checkpoint_text,
     checkpoints_html,
     checkpoints_text,
     progress_bar,
 )
-from .messages import warn
+from .messages import print_message, warn
 
 if TYPE_CHECKING:
     from ..states import Part
@@ -138,9 +139,9 @@ class Checkpoint:
         Modules, optimizers, estimators and mappings of arrays are set in place. What cannot be
         changed, such as tuples and arrays of JAX, is a template of what is returned. Everything is
         read and compared before anything changes. The exception are objects with their own
-        ``load_state_dict``, such as optimizers and schedulers: they are set first, and if one of
-        them refuses its state, the ones before it have changed, but no module, estimator, array or
-        global random number generator.
+        ``load_state_dict``, such as schedulers: they are set first, and if one of them refuses its
+        state, the ones before it have changed, but no module, optimizer, estimator, array or random
+        number generator.
 
         Parameters
         ----------
@@ -160,8 +161,7 @@ class Checkpoint:
         Returns
         -------
         tuple
-            The model and the optimizer. If nothing is given, they are what was saved, with plain
-            tuples in place of named ones.
+            The model and the optimizer. If nothing is given, they are what was saved.
 
         Raises
         ------
@@ -172,16 +172,24 @@ class Checkpoint:
         InvalidData
             If the states do not fit, or are not trusted. The message says where, and what to do.
         """
+        from .formats import leave_inference_mode
+
+        with leave_inference_mode():
+            return self._restore(model, optimizer, extra, rng=rng, trusted=trusted)
+
+    def _restore(
+        self, model: Any, optimizer: Any, extra: Any, *, rng: bool, trusted: bool
+    ) -> tuple[Any, Any]:
         from .formats import prepare_model, prepare_training
 
         record = self._located()
         wants_all = model is None and optimizer is None and extra is None
-        wants_training = wants_all or optimizer is not None or extra is not None or rng
         has_model, has_training = bool(record.model_state_path), bool(record.optimizer_state_path)
         if not has_model and (model is not None or (wants_all and not has_training)):
             raise NotFound("state", f"of checkpoint {self.id}{self._pruned()}")
         if not has_training and (optimizer is not None or extra is not None):
             raise NotFound("optimizer's state", f"of checkpoint {self.id}{self._pruned()}")
+        wants_training = wants_all or optimizer is not None or extra is not None or rng
         prepared_model = prepared_training = None
         with ExitStack() as opened:
             # Both files are verified before either is decoded.
@@ -194,7 +202,7 @@ class Checkpoint:
                 prepared_training = prepare_training(training_file, optimizer, extra, rng=rng)
             if model_file is not None:
                 prepared_model = prepare_model(model_file, model, trusted=trusted)
-        for prepared in (prepared_training, prepared_model):
+        for prepared in (prepared_model, prepared_training):
             if prepared is not None:
                 prepared.begin()
         if prepared_model is not None:
@@ -220,13 +228,15 @@ class Checkpoint:
             With ``in_place``, if something that is given cannot be set in place. Nothing has
             changed then.
         """
-        from .formats import explain_immutable
+        from .formats import explain_immutable, explain_replaced
 
         if in_place and (reason := explain_immutable(model, optimizer, extra)):
             raise TypeError(reason)
         rng = bool(self._record.optimizer_state_path)
         if rng or any(one is not None for one in (model, optimizer, extra)):
             self.restore(model, optimizer, extra, rng=rng, trusted=trusted)
+        if in_place and (replaced := explain_replaced(model, optimizer, extra)):
+            print_message(replaced)
 
     def _pruned(self) -> str:
         pruned_at = self._record.pruned_at
@@ -260,6 +270,9 @@ class Checkpoint:
     def __repr__(self) -> str:
         return checkpoint_text(self._record, is_recorded=self._is_recorded)
 
+    def _repr_html_(self) -> str:
+        return checkpoint_html(self._record, is_recorded=self._is_recorded)
+
 
 class CheckpointList(list[Checkpoint]):
     """A list of checkpoints, newest first, that is displayed as a table."""
@@ -278,7 +291,8 @@ class CheckpointList(list[Checkpoint]):
         mapping of str to list
             One list per metric, of as many values as there are checkpoints, None where a checkpoint
             lacks the metric. Nested metrics have dotted names, as in :func:`best`. A metric called
-            ``epoch`` or ``step`` is in the column ``metrics.epoch`` or ``metrics.step``.
+            ``epoch`` or ``step`` is in the column ``metrics.epoch`` or ``metrics.step``, with a
+            further ``metrics.`` in front if that exists as well.
         """
         ordered = [checkpoint.record for checkpoint in reversed(self)]
         values = [flatten_metrics(record.metrics) for record in ordered]
@@ -293,11 +307,17 @@ class CheckpointList(list[Checkpoint]):
 
 
 def write_states(
-    states: StateStorage, new: NewCheckpoint, parts: Mapping[Part, EncodedState]
-) -> None:
-    """Write the state files of a checkpoint, all or none, and set their paths and digests.
+    states: StateStorage,
+    notebook_id: str,
+    checkpoint_id: str,
+    parts: Mapping[Part, EncodedState],
+) -> dict[Part, StoredState]:
+    """Write the state files of a checkpoint, all or none. They are durable when this returns.
 
-    They are durable when this returns. Raises NoSpace or StateError if they cannot be written.
+    Raises
+    ------
+    NoSpace, StateError
+        If they cannot be written.
     """
     total = sum(encoded.size for encoded in parts.values())
     written = 0
@@ -306,11 +326,10 @@ def write_states(
         with ExitStack() as opened, progress_bar("Writing the checkpoint") as progress:
             writers: dict[Part, StateWriter] = {}
             for part, encoded in parts.items():
-                new.format = new.format or encoded.format
                 writer = writers[part] = opened.enter_context(
                     states.open_writer(
-                        new.notebook_id,
-                        str(new.id),
+                        notebook_id,
+                        checkpoint_id,
                         part,
                         format=encoded.format,
                         expected_size=total - written,  # of all that follow: one may fill the disk
@@ -328,12 +347,9 @@ def write_states(
                 stored[part] = writer.commit()
     except BaseException:
         if stored:
-            states.remove_checkpoint(new.notebook_id, str(new.id))
+            states.remove_checkpoint(notebook_id, checkpoint_id)
         raise
-    for part, state in stored.items():
-        setattr(new, f"{part}_state_path", state.path)
-    new.digests = {part: state.digest for part, state in stored.items()} or None
-    new.sizes = {part: state.size for part, state in stored.items()} or None
+    return stored
 
 
 def warn_of_immutable(model: Any, optimizer: Any, extra: Any) -> None:

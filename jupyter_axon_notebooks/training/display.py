@@ -7,13 +7,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ..metrics import column_names, flatten_metrics, format_number
+from ..metrics import column_names, format_number, resolve
 from ..printable import local_time, printable, shorten
 from ..records import NotebookCheckpoint
 from ..states.folders import format_size
 from .execution.shell import current_shell
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 #: Seconds before a progress bar appears, and between its updates.
 _DELAY: Final = 1.0
@@ -23,6 +26,25 @@ _MAX_ROWS: Final = 30
 _MAX_METRICS: Final = 8
 #: The longest tag, or name of a metric, that is shown whole.
 _MAX_LENGTH: Final = 60
+_MAX_DEPTH: Final = 20
+
+# JupyterLab's colours where it defines them; else those of the page.
+_STYLE: Final = (
+    "<style>"
+    ".axon-c{font-size:var(--jp-ui-font-size1,13px);border-collapse:collapse;"
+    "color:var(--jp-ui-font-color1,inherit)}"
+    ".axon-c th,.axon-c td{padding:2px 10px;text-align:right;border:0;white-space:nowrap}"
+    ".axon-c th{color:var(--jp-ui-font-color2,inherit);font-weight:600;"
+    "border-bottom:1px solid var(--jp-border-color1,rgba(128,128,128,.5))}"
+    ".axon-c td.t,.axon-c th.t{text-align:left}"
+    ".axon-c tbody tr:nth-child(odd)"
+    "{background:var(--jp-rendermime-table-row-background,rgba(128,128,128,.08))}"
+    ".axon-c code{font-family:var(--jp-code-font-family,monospace);"
+    "background:transparent;color:inherit}"
+    ".axon-c caption{caption-side:bottom;text-align:left;"
+    "color:var(--jp-ui-font-color2,inherit);padding:2px 10px}"
+    "</style>"
+)
 
 
 def format_checkpoint(record: NotebookCheckpoint) -> str:
@@ -52,15 +74,44 @@ def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
     return text + (f"\n{_more(records)}" if _more(records) else "")
 
 
+def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
+    """Return a checkpoint as an HTML table of its attributes."""
+    pairs = [("epoch", str(record.epoch)), ("step", str(record.step)), *_metrics(record).items()]
+    if record.sizes:
+        pairs.append(("size", format_size(sum(record.sizes.values()))))
+    pairs.append(("created", local_time(record.created_at)))
+    pairs += [("", remark) for remark in _remarks(record, is_recorded)]
+    cells = [(html.escape(name), html.escape(value)) for name, value in pairs]
+    cells.insert(0, ("checkpoint", f"<code>{html.escape(_shorten(record.id))}</code>"))
+    rows = "".join(
+        f'<tr><th class="t" scope="row">{name}</th><td class="t">{value}</td></tr>'
+        for name, value in cells
+    )
+    return f'{_STYLE}<table class="axon-c"><tbody>{rows}</tbody></table>'
+
+
 def checkpoints_html(records: Sequence[NotebookCheckpoint]) -> str:
     """Return checkpoints as an HTML table."""
     if not records:
         return "<em>no checkpoints</em>"
     head, *rows = [[html.escape(cell) for cell in line] for line in _table(records)]
     caption = f"<caption>{_more(records)}</caption>" if _more(records) else ""
-    heads = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    body = "".join(_row("td", [f"<code>{row[0]}</code>", *row[1:]]) for row in rows)
+    head_row = _row('th scope="col"', head)
+    return (
+        f'{_STYLE}<table class="axon-c">{caption}<thead>{head_row}</thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    """Return a row of a table, whose first and last cells are texts and the others numbers."""
+    name, last = tag.partition(" ")[0], len(cells) - 1
+    classes = [' class="t"' if at in (0, last) else "" for at in range(len(cells))]
+    row = "".join(
+        f"<{tag}{kind}>{cell}</{name}>" for kind, cell in zip(classes, cells, strict=True)
+    )
+    return f"<tr>{row}</tr>"
 
 
 def _more(records: Sequence[NotebookCheckpoint]) -> str:
@@ -95,11 +146,21 @@ def _table(records: Sequence[NotebookCheckpoint]) -> list[list[str]]:
 def _metrics(record: NotebookCheckpoint) -> dict[str, str]:
     """Return the metrics that are numbers as texts, under their dotted names."""
     found: dict[str, str] = {}
-    for name, value in flatten_metrics(record.metrics).items():
+    for name in _metric_names(record.metrics):
+        value = resolve(record.metrics, name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             is_short = isinstance(value, int) and abs(value) < 10**15
             found[_shorten(name)] = str(value) if is_short else format_number(value)
     return found
+
+
+def _metric_names(metrics: Any, prefix: str = "", depth: int = 0) -> Iterator[str]:
+    if isinstance(metrics, dict) and depth < _MAX_DEPTH:
+        for key, value in metrics.items():
+            if isinstance(value, dict):
+                yield from _metric_names(value, f"{prefix}{key}.", depth + 1)
+            else:
+                yield f"{prefix}{key}"
 
 
 def _shorten(text: str) -> str:
@@ -119,7 +180,7 @@ def _remarks(record: NotebookCheckpoint, is_recorded: bool = True) -> list[str]:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress if the block takes longer than a second.
+    """Show a progress bar if the block takes longer than a second.
 
     Yields a function to call with the bytes done and the bytes in total.
     """
@@ -127,34 +188,32 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     try:
         yield bar.update
     finally:
-        with suppress(Exception):
-            bar.close()
+        bar.close()
 
 
 class _ProgressBar:
-    """A bar in the output of a cell, or a line in a terminal."""
-
     def __init__(self, label: str) -> None:
         self._label = label
         self._due = time.monotonic() + _DELAY
         self._handle: Any = None  # of IPython's display
-        self._is_in_terminal = False
+        self._terminal: Progress | None = None
 
     def update(self, done: int, total: int) -> None:
         if time.monotonic() < self._due or total <= 0:
             return
         self._due = time.monotonic() + _INTERVAL
         with suppress(Exception):  # a failure of the display must not fail a checkpoint
-            self._draw(f"{self._label}: {format_size(done)} of {format_size(total)}", done / total)
+            self._draw(done, total)
 
-    def _draw(self, text: str, fraction: float) -> None:
+    def _draw(self, done: int, total: int) -> None:
         if getattr(current_shell(), "kernel", None) is not None:
             import IPython.display
 
             display: Any = IPython.display.display
+            text = f"{self._label}: {format_size(done)} of {format_size(total)}"
             bar = (
                 f'<label style="color:var(--jp-ui-font-color1,inherit)">{html.escape(text)} '
-                f'<progress max="1" value="{min(fraction, 1.0):.3f}"></progress></label>'
+                f'<progress max="1" value="{min(done / total, 1.0):.3f}"></progress></label>'
             )
             bundle = {"text/plain": text, "text/html": bar}
             if self._handle is None:
@@ -162,13 +221,24 @@ class _ProgressBar:
             else:
                 self._handle.update(bundle, raw=True)
         elif sys.stderr is not None and sys.stderr.isatty():
-            self._is_in_terminal = True
-            sys.stderr.write(f"\r{text}\x1b[K")
-            sys.stderr.flush()
+            if self._terminal is None:
+                self._terminal = _terminal_progress(self._label)
+            self._terminal.update(self._terminal.task_ids[0], completed=done, total=total)
 
     def close(self) -> None:
-        if self._handle is not None:
-            self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
-        if self._is_in_terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        with suppress(Exception):
+            if self._handle is not None:
+                self._handle.update({"text/plain": "", "text/html": ""}, raw=True)
+            if self._terminal is not None:
+                self._terminal.stop()
+
+
+def _terminal_progress(label: str) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn(label), BarColumn(), DownloadColumn())
+    progress = Progress(*columns, console=Console(file=sys.stderr), transient=True)
+    progress.add_task("", total=None)
+    progress.start()
+    return progress

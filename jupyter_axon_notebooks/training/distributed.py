@@ -15,12 +15,13 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import AxonError
 from ..records import NotebookCheckpoint
+from .discovery.kernel import connection_file
 from .messages import print_message
 
 if TYPE_CHECKING:
@@ -44,15 +45,16 @@ _RANK_VARIABLES: Final = (
     ("PMI_RANK", "PMI_SIZE"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
 )
-#: Modules and classes that distribute in a way that is not supported.
-_UNSUPPORTED: Final = (
-    ("torch.distributed.fsdp", "FullyShardedDataParallel"),
-    ("torch.distributed.optim", "ZeroRedundancyOptimizer"),
-)
+#: Variables that launchers of PyTorch set too. Without them, a kernel has inherited RANK from
+#: elsewhere.
+_LAUNCHER_VARIABLES: Final = ("MASTER_ADDR", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
+
 _calls: Counter[str] = Counter()
-#: The first of several calls for one step that rank 0 made alone. From that one on, it does not
+#: By function, the number of the first call that rank 0 made alone. From that call on, it does not
 #: wait for others.
-_first_alone = sys.maxsize
+_first_alone: dict[str, int] = {}
+#: Keys of the last call, which are deleted with the next one.
+_used_keys: list[str] = []
 
 
 class RanksDisagree(AxonError):
@@ -60,7 +62,13 @@ class RanksDisagree(AxonError):
 
 
 class ProcessRank(NamedTuple):
-    """The rank of this process, the number of processes, and the variable that has the rank."""
+    """The rank of this process and the number of processes.
+
+    Attributes
+    ----------
+    variable : str or None
+        The environment variable that has the rank; None if PyTorch's process group has it.
+    """
 
     rank: int
     size: int
@@ -77,8 +85,21 @@ def process_rank() -> ProcessRank:
         return ProcessRank(group.get_rank(), group.get_world_size())
     for variable, size_variable in _RANK_VARIABLES:
         rank, size = _number(variable), _number(size_variable)
-        if rank is not None and size is not None and rank < size:
+        if rank is None:
+            continue
+        if variable == "RANK" and (rank, size) == (0, 1):  # torchrun, within a task of SLURM
+            break
+        if size is None or size < 2 or rank >= size:
+            reason = f"{size_variable} is {os.environ.get(size_variable) or 'not set'}"
+        elif variable == "RANK" and connection_file() and not _is_launched():
+            reason = "no launcher started this kernel"
+        else:
             return ProcessRank(rank, size, variable)
+        if rank:
+            print_once(
+                f"{variable}={rank} is ignored, because {reason}. This process saves its own "
+                "checkpoints."
+            )
     return ProcessRank(0, 1)
 
 
@@ -91,6 +112,10 @@ def _process_group() -> Any:
     module: Any = sys.modules.get("torch.distributed")
     is_ready = module is not None and module.is_available() and module.is_initialized()
     return module if is_ready else None
+
+
+def _is_launched() -> bool:
+    return any(os.environ.get(name) for name in _LAUNCHER_VARIABLES)
 
 
 def _number(variable: str) -> int | None:
@@ -113,28 +138,30 @@ def encode_together(
     """Return the encoded states of a checkpoint; None in processes that do not write.
 
     Rank 0 adds the random states of the processes that make the same call. A sharded model is
-    gathered: if not every process makes the call, RanksDisagree is raised.
+    gathered, for which all processes have to make the call.
+
+    Raises
+    ------
+    RanksDisagree
+        If the model is sharded and not every process saves it.
+    TypeError
+        If something cannot be saved.
     """
-    from .formats.arrays import gather_tensors
+    from .formats import sharding
     from .formats.rng import get_rng_states, pack_rng_states, unpack_rng_states
 
-    global _first_alone
     own = process_rank()
-    is_writer = own.rank == 0
     if model is None and optimizer is None and extra is None:
-        return {} if is_writer else None
-    is_sharded = own.size > 1 and _is_sharded(
-        {"model": model, "optimizer": optimizer, "extra": extra}, ""
-    )
+        return {} if own.rank == 0 else None
+    is_sharded = own.size > 1 and sharding.is_sharded(model=model, optimizer=optimizer, extra=extra)
     store = _group_store(own)
-    if store is None:
-        if is_sharded:
-            raise TypeError(
-                "a sharded model cannot be saved without the key-value store of PyTorch"
-            )
-        if is_writer:
-            with gather_tensors(save=True):
-                return _encode(model, optimizer, extra, None)
+    if is_sharded and store is None:
+        raise TypeError("a sharded model cannot be saved: its process group has no key-value store")
+    if is_sharded:
+        return _encode_sharded(
+            GroupCall(store, "checkpoint", f"{epoch}/{step}"), model, optimizer, extra
+        )
+    if store is None and own.rank:
         if own.variable is not None:
             print_once(
                 f"This is process {own.rank} of {own.size} ({own.variable}). Process 0 saves the "
@@ -142,64 +169,52 @@ def encode_together(
                 "from its environment."
             )
         return None
-    call = GroupCall(store, "checkpoint", f"{epoch}/{step}")
-    states = pack_rng_states(get_rng_states())
-    received: dict[int, bytes] = {}
-    if is_sharded:
-        call.exchange(states, received.update, JOIN_TIMEOUT)
-    elif is_writer:
-        with suppress(Exception):
-            received = call.receive(RNG_TIMEOUT if call.number < _first_alone else 0.0)
-        if not received:
-            _first_alone = min(call.number, _first_alone)
-        elif call.number >= _first_alone:
-            _first_alone = sys.maxsize
-        if len(received) < own.size - 1:
-            print_once(
-                f"checkpoint() was called by {len(received) + 1} of {own.size} processes, so the "
-                "random states of the others are not saved. Call it in every process, with the "
-                "same epoch and step; rank 0 writes."
-            )
-    else:
+    if store is None:
+        with sharding.gather_tensors(keep=True):
+            return _encode(model, optimizer, extra, None)
+    function = _calling_function()
+    call = GroupCall(store, "checkpoint", f"{function}/{epoch}/{step}")
+    if own.rank:
         with suppress(Exception):  # if the store is gone, rank 0 reports it
-            call.send(states)
+            call.send(pack_rng_states(get_rng_states()))
         return None
-    ranks: list[Any] = [None] * own.size
-    for rank, content in received.items():
-        ranks[rank] = unpack_rng_states(content)
-    if not is_sharded:
-        return _encode(model, optimizer, extra, ranks)
-    with agreement(call), gather_tensors(save=is_writer):
-        parts = _encode(model, optimizer, extra, ranks)
+    received: dict[int, bytes] = {}
+    first_alone = _first_alone.get(function, call.number + 1)
+    with suppress(Exception):
+        received = call.receive(RNG_TIMEOUT if call.number < first_alone else 0.0)
+    if not received:
+        _first_alone[function] = min(call.number, first_alone)
+    elif call.number >= first_alone:
+        del _first_alone[function]
+    if len(received) < own.size - 1:
+        print_once(
+            f"checkpoint() was called by {len(received) + 1} of {own.size} processes, so the "
+            "random states of the others are not saved. Call it in every process, in the same "
+            "function and with the same epoch and step; rank 0 writes."
+        )
+    states = {rank: unpack_rng_states(content) for rank, content in received.items()}
+    return _encode(
+        model, optimizer, extra, [None, *(states.get(rank) for rank in range(1, own.size))]
+    )
+
+
+def _encode_sharded(
+    call: GroupCall, model: Any, optimizer: Any, extra: Any
+) -> dict[Part, EncodedState] | None:
+    from .formats import sharding
+    from .formats.rng import get_rng_states, pack_rng_states, unpack_rng_states
+
+    states: list[Any] = [None] * call.own.size
+
+    def unpack(received: dict[int, bytes]) -> None:
+        for rank, content in received.items():
+            states[rank] = unpack_rng_states(content)
+
+    call.exchange(pack_rng_states(get_rng_states()), unpack, JOIN_TIMEOUT)
+    is_writer = call.own.rank == 0
+    with agreement(call), sharding.gather_tensors(keep=is_writer):
+        parts = _encode(model, optimizer, extra, states)
     return parts if is_writer else None
-
-
-def _is_sharded(value: Any, where: str) -> bool:
-    """Return whether something in ``value`` is distributed over processes.
-
-    Raises TypeError if it is distributed in an unsupported way; all processes raise it, since they
-    have the same objects.
-    """
-    from .formats.arrays import is_dtensor, is_instance
-
-    if isinstance(value, (Mapping, list, tuple)):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        return True in [_is_sharded(item, f"{where}.{key}".strip(".")) for key, item in items]
-    is_module = is_instance(value, "torch.nn", "Module")
-    for part in value.modules() if is_module else [value]:
-        for module, name in _UNSUPPORTED:
-            if is_instance(part, module, name):
-                raise TypeError(
-                    f"{where}: {name} is not supported; shard the model with fully_shard() of "
-                    "torch.distributed.fsdp"
-                )
-        if is_instance(part, "torch.distributed.fsdp", "FSDPModule"):
-            return True
-    if is_module:
-        return any(map(is_dtensor, (*value.parameters(), *value.buffers())))
-    if is_instance(value, "torch.optim", "Optimizer"):
-        return any(is_dtensor(one) for group in value.param_groups for one in group["params"])
-    return is_dtensor(value)
 
 
 def _encode(
@@ -219,9 +234,17 @@ def decide(
 ) -> tuple[NotebookCheckpoint | None, GroupCall | None]:
     """Return the checkpoint that all processes resume from: what ``find`` returns in rank 0.
 
-    Also returns the call, for :func:`agreement`; None if processes cannot communicate. Raises
-    RanksDisagree if not every process calls this, or ``find`` fails in rank 0, where its own error
-    is raised.
+    Returns
+    -------
+    checkpoint : NotebookCheckpoint or None
+        None if training begins anew.
+    call : GroupCall or None
+        The call, for :func:`agreement`; None if processes cannot communicate.
+
+    Raises
+    ------
+    RanksDisagree
+        If not every process calls this, or ``find`` fails in rank 0, where its own error is raised.
     """
     own = process_rank()
     store = _group_store(own)
@@ -250,7 +273,11 @@ def decide(
 def agreement(call: GroupCall | None) -> Iterator[None]:
     """Make the ``with`` statement fail in every process if it fails in one of them.
 
-    The others raise RanksDisagree, which says in which one it failed, and why.
+    Raises
+    ------
+    RanksDisagree
+        If it failed in another process; the message says in which one, and why. Its own error is
+        raised otherwise.
     """
     if call is None:
         yield
@@ -265,15 +292,20 @@ def agreement(call: GroupCall | None) -> Iterator[None]:
     except BaseException as raised:  # an interrupt does not wait for the others
         call.abort(f"{where}: {type(raised).__name__}")
         raise
-    outcome = ""
-    if error is not None:
-        reason = str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
-        outcome = f"{where}: {reason}"
+    outcome = "" if error is None else f"{where}: {_describe(error)}"
 
     def check(received: dict[int, bytes]) -> None:
-        for failure in (outcome, *(content.decode() for content in received.values())):
-            if failure:
-                raise RanksDisagree(_failure_text(call.function, failure))
+        failures = [
+            text for text in (outcome, *(content.decode() for content in received.values())) if text
+        ]
+        if failures:
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+            if not outcome and call.function == "resume":
+                more += (
+                    ". Rank 0 can read it. Every process reads the state files itself, so all "
+                    "machines have to share the folder of the state files"
+                )
+            raise RanksDisagree(_failure_text(call.function, failures[0]) + more)
 
     try:
         call.exchange(outcome.encode(), check, WORK_TIMEOUT)
@@ -286,6 +318,10 @@ def agreement(call: GroupCall | None) -> Iterator[None]:
 
 def _failure_text(function: str, where: str) -> str:
     return f"{function}() failed in every process because it failed on {where}"
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) if isinstance(error, AxonError) else f"{type(error).__name__}: {error}"
 
 
 # Communication
@@ -309,8 +345,14 @@ class GroupCall:
     waiting for it", an atomic exchange of a key's value decides, so that both sides have the same
     outcome.
 
-    ``function`` is the function of the API, and ``detail`` distinguishes its calls, besides their
-    number.
+    Parameters
+    ----------
+    store : torch.distributed.Store
+        The key-value store of the process group.
+    function : str
+        The function of the API that is called.
+    detail : str
+        What distinguishes calls of the function, besides their number.
     """
 
     def __init__(self, store: Any, function: str, detail: str) -> None:
@@ -349,6 +391,10 @@ class GroupCall:
                 payload = self._key("payload", rank)
                 received[rank] = self._store.get(payload)
                 self._store.delete_key(payload)
+        if len(received) == len(others):  # so all have left the call before
+            for key in _used_keys:
+                self._store.delete_key(key)
+            _used_keys[:] = [*states, self._key("state"), self._key("answer")]
         return received
 
     def exchange(
@@ -356,8 +402,11 @@ class GroupCall:
     ) -> Any:
         """Send ``content`` to rank 0, and return its ``answer`` to what all others sent.
 
-        Raises RanksDisagree if a process does not take part, or ``answer`` fails in rank 0, where
-        its own error is raised.
+        Raises
+        ------
+        RanksDisagree
+            If a process does not take part, or ``answer`` fails in rank 0, where its own error is
+            raised.
         """
         if self.own.rank:
             self.send(content)
@@ -419,3 +468,16 @@ class GroupCall:
 
     def _key(self, name: str, rank: int | None = None) -> str:
         return f"{self._prefix}/{self.own.rank if rank is None else rank}/{name}"
+
+
+def _calling_function() -> str:
+    """Return the name of the user's function that called the API; empty outside of functions.
+
+    Not the line, since the processes may take different branches of the same code.
+    """
+    package = __name__.partition(".")[0]
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(package):
+        frame = frame.f_back
+    name = frame.f_code.co_name
+    return "" if name.startswith("<") else name  # IPython's name of a cell has a line in it

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..errors import NotFound
 from ..printable import printable
@@ -14,13 +13,33 @@ from ..stores import STATES_ROOT, OpenStore
 from .display import format_checkpoint
 from .execution import cell_digest
 from .messages import print_message
-from .processes import LEASE, is_alive, is_leased_elsewhere, is_this_process, is_unfinished
-from .runs import RunIdentity
+from .processes import is_alive, is_leased_elsewhere, is_this_process, is_unfinished
+from .run import RunIdentity
 
-#: Seconds between two looks at a run whose lease may be renewed.
-_POLL_INTERVAL: Final = 1.0
+#: The id that stands for a run that could not be looked up when another one began.
+UNKNOWN_RUN: Final = "unknown"
+#: Runs or checkpoints that are read at once.
+_PAGE: Final = 50
 #: Runs that an error message lists.
 _MAX_LISTED: Final = 8
+
+
+class RunNotFound(NotFound):
+    """A notebook has no run with this key or id."""
+
+    def __init__(self, name: str, keys: list[str]) -> None:
+        super().__init__("run", name)
+        known = f"; keys of its runs: {', '.join(keys[:_MAX_LISTED])}" if keys else ""
+        self.args = (f"this notebook has no run {name}{known}",)
+
+
+class LeaseUndecided(Exception):
+    """A run on another host may be alive: only its lease says so, and it has not ended yet."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        super().__init__(run.id)
+        self.run = run
+        self.whereabouts = _whereabouts(run)
 
 
 @dataclass
@@ -39,6 +58,8 @@ class ResumeRequest:
         Pass over checkpoints without a model state that can be read.
     excluded : collection of str
         Runs that this process trained in the same execution. They are never resumed.
+    ended, alive : set of str
+        Runs on other hosts that turned out to be over, or to be alive.
     """
 
     identity: RunIdentity
@@ -46,28 +67,60 @@ class ResumeRequest:
     force: bool = False
     wants_state: bool = True
     excluded: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+    alive: set[str] = field(default_factory=set)
 
 
-@dataclass
-class ResumeSearch:
-    """The search for the checkpoint that a training resumes from.
+class ResumePoint(NamedTuple):
+    """The point at which a training resumes.
 
-    It prints why a run is not resumed.
+    Attributes
+    ----------
+    checkpoint : NotebookCheckpoint or None
+        None if it begins anew.
+    key : str or None
+        The key of the run that begins.
+    skipped_run_id : str or None
+        The run that is left alone because it is alive.
     """
 
-    opened: OpenStore
-    notebook_id: str
-    request: ResumeRequest
+    checkpoint: NotebookCheckpoint | None
+    key: str | None
+    skipped_run_id: str | None = None
+
+
+def find_resumable(opened: OpenStore, notebook_id: str, request: ResumeRequest) -> ResumePoint:
+    """Return the checkpoint that a training resumes from, and report why a run is not resumed.
+
+    Raises
+    ------
+    NotFound
+        If the named run does not exist or has no checkpoint that can be restored.
+    LeaseUndecided
+        If it has to be found out first whether a run on another host is alive.
+    """
+    search = _Search(opened, notebook_id, request)
+    key = request.identity.key
+    if request.run is not None:
+        named = find_run(opened, notebook_id, request.run)
+        return ResumePoint(search.latest_of(named), named.key if key is None else key)
+    return ResumePoint(search.find(), key, search.skipped_run_id)
+
+
+class _Search:
+    """The search for a checkpoint to resume from."""
+
+    def __init__(self, opened: OpenStore, notebook_id: str, request: ResumeRequest) -> None:
+        self.skipped_run_id: str | None = None
+        self._opened = opened
+        self._repository = opened.repository
+        self._notebook_id = notebook_id
+        self._request = request
+        self._identity = request.identity
 
     def latest_of(self, run: TrainingRun) -> NotebookCheckpoint:
-        """Return the newest checkpoint of a run and its ancestors that can be restored.
-
-        Raises
-        ------
-        NotFound
-            If there is none.
-        """
-        newest = next(iter(list_branch(self.opened, run)), None)
+        """Return the newest checkpoint of a run and its ancestors that can be restored."""
+        newest = next(iter(list_branch(self._opened, run)), None)
         found = None if newest is None else self._restorable(newest)
         if found is None:
             raise NotFound("checkpoint", f"of run {run.id} that can be restored")
@@ -76,31 +129,30 @@ class ResumeSearch:
     def find(self) -> NotebookCheckpoint | None:
         """Return the latest checkpoint of the newest candidate, if that run is unfinished."""
         finished_parents: set[str] = set()  # from which runs completed without a further checkpoint
-        for run in self._candidates():
+        candidates = self._candidates()
+        for run in candidates:
             newest = self._newest_of(run)
             if newest is None:
                 if run.status is RunStatus.COMPLETED and run.parent_checkpoint_id is not None:
                     finished_parents.add(run.parent_checkpoint_id)
                 continue
-            is_completed = newest.id in finished_parents or run.status is RunStatus.COMPLETED
-            if is_completed and not self.request.force:
-                if self.request.identity.ordinal == 0 or self.request.identity.key is not None:
+            if self._request.force:
+                return self._restorable_end(run, newest)
+            if newest.id in finished_parents or run.status is RunStatus.COMPLETED:
+                if self._identity.ordinal == 0 or self._identity.key is not None:
                     print_message(
                         f"{_name(run)} is completed ({format_checkpoint(newest)}), so training "
                         "starts from the beginning. To continue the run, use resume(force=True)."
                     )
                 return None
-            if not self.request.force and not is_unfinished(run) and self._is_training(run):
+            if not self._is_over(run):
                 print_message(
                     f"{_name(run)} of this notebook is still training{_whereabouts(run)}, so "
                     "it is not resumed."
                 )
+                self.skipped_run_id = run.id
                 return None
-            if run.status is RunStatus.RUNNING and (not is_alive(run) or not self.request.force):
-                self.opened.repository.runs.update_status(
-                    self.notebook_id, run.id, RunStatus.STOPPED
-                )
-            return self._restorable(newest)
+            return self._restorable_end(*self._furthest(run, newest, candidates))
         return None
 
     def _candidates(self) -> Iterator[TrainingRun]:
@@ -111,24 +163,22 @@ class ResumeSearch:
         has not trained before, it continues what was trained by a cell that no longer exists.
         Further trainings of one execution continue nothing, since a loop may have been changed.
         """
-        identity = self.request.identity
-        listed = self.opened.repository.runs.list(self.notebook_id)
-        runs = [run for run in listed if run.id not in self.request.excluded]
+        identity = self._identity
+        runs = (run for run in self._runs() if run.id not in self._request.excluded)
         if identity.key is not None:
             yield from (run for run in runs if run.key == identity.key)
             return
-        if identity.ordinal > 0 and not self.request.force:
+        if identity.ordinal > 0 and not self._request.force:
             return
         unnamed = [run for run in runs if run.key is None]
-        if not self.request.force:
-            self._report_unfinished_in_loop(unnamed)
+        self._report_unfinished_in_loop(unnamed)
         firsts = [run for run in unnamed if (run.ordinal or 0) == identity.ordinal]
         if identity.cell is None:
             yield from firsts
             return
         of_cell = {run.id for run in firsts if run.cell == identity.cell}
         if not of_cell:
-            notebook = self.opened.repository.find_by_id(self.notebook_id, outputs=False)
+            notebook = self._repository.find_by_id(self._notebook_id, outputs=False)
             cells = [] if notebook is None else notebook.cells
             present = {cell.id for cell in cells} | {cell_digest(cell.source) for cell in cells}
             yield from (run for run in firsts if run.cell is None or run.cell not in present)
@@ -137,7 +187,7 @@ class ResumeSearch:
             if run.cell is None:
                 of_cell.add(run.id)
             elif run.id not in of_cell and run.parent_checkpoint_id is not None:
-                parent = self.opened.repository.get_checkpoint(run.parent_checkpoint_id)
+                parent = self._repository.get_checkpoint(run.parent_checkpoint_id)
                 if parent is not None and parent.run_id in of_cell:
                     of_cell.add(run.id)
         yield from (run for run in firsts if run.id in of_cell)
@@ -145,6 +195,8 @@ class ResumeSearch:
     def _report_unfinished_in_loop(self, unnamed: list[TrainingRun]) -> None:
         newest = next((run for run in unnamed if self._newest_of(run) is not None), None)
         if newest is not None and newest.ordinal and is_unfinished(newest):
+            if self._request.force:
+                return
             print_message(
                 f"{_name(newest)} is unfinished. It was training {newest.ordinal + 1} of several "
                 "in one execution of a cell. To resume it, name the run: resume(…, "
@@ -152,48 +204,72 @@ class ResumeSearch:
                 "automatically: resume(…, key=…)."
             )
 
-    def _is_training(self, run: TrainingRun) -> bool:
-        """Return whether a run is alive; wait if only its lease shows that it may be."""
-        if not is_leased_elsewhere(run):
+    def _is_over(self, run: TrainingRun) -> bool:
+        if run.id in self._request.ended or is_unfinished(run):
             return True
-        timeout = LEASE.total_seconds()
-        print_message(
-            f"Run {run.id[:8]} was training{_whereabouts(run)} a moment ago. Waiting for up to "
-            f"{timeout:.0f} s to find out whether it is still training. Interrupt to stop waiting."
-        )
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            time.sleep(_POLL_INTERVAL)
-            found = self.opened.repository.runs.get(run.notebook_id, run.id)
-            if found is None or found.status is not RunStatus.RUNNING:
-                return False
-            if found.lease_until != run.lease_until:
-                return True
+        if run.id not in self._request.alive and is_alive(run) and is_leased_elsewhere(run):
+            raise LeaseUndecided(run)
         return False
+
+    def _furthest(
+        self, run: TrainingRun, newest: NotebookCheckpoint, older: Iterator[TrainingRun]
+    ) -> tuple[TrainingRun, NotebookCheckpoint]:
+        """Return the run that ``run`` left alone, if that ended and came further; else ``run``."""
+        seen, skipped_id = {run.id}, run.skipped_run_id
+        while skipped_id is not None and skipped_id not in seen:
+            seen.add(skipped_id)
+            if skipped_id == UNKNOWN_RUN:
+                skipped = next((one for one in older if self._newest_of(one) is not None), None)
+            else:
+                skipped = self._repository.runs.get(self._notebook_id, skipped_id)
+            if skipped is None:
+                break
+            end = self._newest_of(skipped)
+            is_further = end is not None and (end.epoch, end.step) > (newest.epoch, newest.step)
+            if end is not None and is_further and is_unfinished(skipped):
+                print_message(
+                    f"{_name(skipped)} takes precedence over {_name(run)}: it has a later "
+                    "checkpoint, although it began earlier."
+                )
+                run, newest = skipped, end
+            skipped_id = skipped.skipped_run_id
+        return run, newest
+
+    def _restorable_end(
+        self, run: TrainingRun, newest: NotebookCheckpoint
+    ) -> NotebookCheckpoint | None:
+        """Return the checkpoint to resume a run from; records the end of a lost process."""
+        is_over = run.id in self._request.ended or not is_alive(run)
+        if run.status is RunStatus.RUNNING and is_over:
+            self._repository.runs.update_status(self._notebook_id, run.id, RunStatus.STOPPED)
+        return self._restorable(newest)
 
     def _restorable(self, newest: NotebookCheckpoint) -> NotebookCheckpoint | None:
         """Return the newest checkpoint of a run whose state exists, and report missing states."""
-        if not self.request.wants_state:
+        if not self._request.wants_state:
             return newest
-        states, is_reported = self.opened.states, False
+        states, offset, is_reported = self._opened.states, 0, False
         elsewhere: str | None = None
-        for found in self.opened.repository.list_checkpoints(
-            newest.notebook_id, run_id=newest.run_id
+        while page := self._repository.list_checkpoints(
+            newest.notebook_id, _PAGE, offset, run_id=newest.run_id
         ):
-            path = found.model_state_path
-            if states.can_read(path, found.notebook_id):
-                return found
-            former = states.find_former_root(path, found.notebook_id)
-            if former is not None and elsewhere is None:
-                elsewhere, is_reported = former, True
-                print_message(
-                    f"The state of {format_checkpoint(found)} is in {former}, which is not the "
-                    f"current folder of state files. Set states_root or {STATES_ROOT} to that "
-                    f"folder, or move its content to {states.root}."
-                )
-            if (path or found.pruned_at is not None) and not is_reported:
-                is_reported = True
-                print_message(f"The state of {format_checkpoint(found)} no longer exists.")
+            for found in page:
+                path = found.model_state_path
+                if states.can_read(path, found.notebook_id):
+                    return found
+                if path and elsewhere is None:
+                    elsewhere = states.find_former_root(path, found.notebook_id)
+                    if elsewhere is not None:
+                        print_message(
+                            f"The state of {format_checkpoint(found)} is in {elsewhere}, which is "
+                            "not the current folder of state files. Set states_root or "
+                            f"{STATES_ROOT} to that folder, or move its content to {states.root}."
+                        )
+                        is_reported = True
+                if (path or found.pruned_at is not None) and not is_reported:
+                    print_message(f"The state of {format_checkpoint(found)} no longer exists.")
+                    is_reported = True
+            offset += len(page)
         where = (
             "exists" if elsewhere is None else f"is in {states.root}, but some are in {elsewhere}"
         )
@@ -203,7 +279,10 @@ class ResumeSearch:
         return None
 
     def _newest_of(self, run: TrainingRun) -> NotebookCheckpoint | None:
-        return self.opened.repository.checkpoints.get_latest(self.notebook_id, run_id=run.id)
+        return self._repository.checkpoints.get_latest(self._notebook_id, run_id=run.id)
+
+    def _runs(self) -> Iterator[TrainingRun]:
+        return _list_runs(self._opened, self._notebook_id)
 
 
 def list_branch(opened: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]:
@@ -233,25 +312,35 @@ def find_run(opened: OpenStore, notebook_id: str, name: str) -> TrainingRun:
 
     Raises
     ------
-    NotFound
+    RunNotFound
         If there is none.
     ValueError
         If the beginning matches several.
     """
     if (found := opened.repository.runs.get(notebook_id, name)) is not None:
         return found
-    runs = opened.repository.runs.list(notebook_id)
-    if named := [run for run in runs if run.key == name]:
-        return named[0]
-    matches = [run for run in runs if name and run.id.startswith(name)]
+    matches: list[TrainingRun] = []
+    keys: dict[str, None] = {}
+    for run in _list_runs(opened, notebook_id):
+        if run.key == name:
+            return run
+        if name and run.id.startswith(name):
+            matches.append(run)
+        if run.key is not None:
+            keys[run.key] = None
     if len(matches) > 1:
         listed = ", ".join(run.id for run in matches[:_MAX_LISTED])
         raise ValueError(printable(f"{name} could be any of {len(matches)} runs: {listed}"))
-    if not matches:
-        keys = list(dict.fromkeys(run.key for run in runs if run.key is not None))[:_MAX_LISTED]
-        known = f"; keys of its runs: {', '.join(keys)}" if keys else ""
-        raise NotFound("run", name, f"this notebook has no run {name}{known}")
-    return matches[0]
+    if matches:
+        return matches[0]
+    raise RunNotFound(name, list(keys))
+
+
+def _list_runs(opened: OpenStore, notebook_id: str) -> Iterator[TrainingRun]:
+    offset = 0
+    while page := opened.repository.runs.list(notebook_id, _PAGE, offset):
+        yield from page
+        offset += len(page)
 
 
 def _name(run: TrainingRun) -> str:

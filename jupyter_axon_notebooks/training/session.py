@@ -1,4 +1,4 @@
-"""The session of a process: it assigns checkpoints and resumed trainings to runs."""
+"""The session of a process: it assigns each call of the notebook API to a training and its run."""
 
 from __future__ import annotations
 
@@ -6,26 +6,44 @@ import atexit
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..errors import Conflict, InvalidData
-from ..metrics import flatten_metrics, merge_metrics
+from ..errors import Conflict, InvalidData, StoreError
+from ..metrics import describe_direction, direction, flatten_metrics, merge_metrics
+from ..printable import printable
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingNotebook, new_id
 from ..stores import find_settings
 from . import distributed
-from .checkpoint import Checkpoint, write_states
+from .checkpoint import Checkpoint, CheckpointList, write_states
 from .display import format_checkpoint
-from .execution import mentions_checkpoint, on_training_end
+from .execution import current_execution, mentions_checkpoint, on_training_end
 from .messages import print_message, warn
-from .resuming import ResumeRequest
-from .runs import ActiveRun, CallSite, ModelReference, Training, TrainingRegistry, call_site
-from .tracker import Tracker
-from .validation import normalize_metrics, validate_position, validate_tags
+from .processes import LEASE
+from .resuming import UNKNOWN_RUN, LeaseUndecided, ResumeRequest
+from .run import ActiveRun
+from .tracker import LocalTracker, Tracker
+from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
+from .validation import (
+    normalize_metrics,
+    validate_checkpoint_id,
+    validate_key,
+    validate_limit,
+    validate_metric_name,
+    validate_mode,
+    validate_path_or_id,
+    validate_position,
+    validate_run,
+    validate_tags,
+)
 
 if TYPE_CHECKING:
     from ..states import Part
     from .formats import EncodedState
+
+#: Seconds between two looks at a run whose lease may be renewed.
+_POLL_INTERVAL: Final = 1.0
 
 _current: tuple[int, Session] | None = None
 _current_lock = threading.Lock()
@@ -36,7 +54,7 @@ def current_session() -> Session:
     global _current
     with _current_lock:
         if _current is None or _current[0] != os.getpid():
-            _current = os.getpid(), Session(Tracker(find_settings()))
+            _current = os.getpid(), Session(LocalTracker(find_settings()))
         return _current[1]
 
 
@@ -71,24 +89,33 @@ class Session:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self._registry = TrainingRegistry()
+        self._reported_directions: set[str] = set()
+        self._warnings: set[str] = set()
+        self._warnings_execution: Any = None
         atexit.register(tracker.close)
 
-    def use(self, path_or_id: str) -> TrainingNotebook:
+    def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Set which notebook is trained, and complete the run of another one."""
+        path_or_id = validate_path_or_id(path_or_id)
         with self.tracker.lock:
             record = self.tracker.use(path_or_id)
-            self.tracker.notebook_id()  # records what is pending
             training = self._registry.last(call_site())
             run = None if training is None else training.run
-            if training is not None and run is not None and run.notebook_id != record.id:
+            is_other = run is not None and run.notebook_id != record.id
+            if training is not None and run is not None and is_other and not run.is_provisional:
                 run.end(RunStatus.COMPLETED)
                 self._registry.remove(training)
             return record
 
+    def notebook(self) -> TrainingNotebook:
+        """Return the record of the notebook."""
+        with self.tracker.lock:
+            return self.tracker.notebook()
+
     def end(self, status: RunStatus) -> None:
         """End all runs that are still running."""
         with self.tracker.lock:
-            for run in self._registry.runs():
+            for run in list(self._registry.runs.values()):
                 run.end(status)
 
     # Checkpoints
@@ -106,14 +133,14 @@ class Session:
         overwrite: bool,
     ) -> Checkpoint | None:
         """Save a checkpoint; return None in processes that do not write."""
-        epoch = validate_position(epoch, "epoch", warn)
-        step = validate_position(step, "step", warn)
+        epoch = validate_position(epoch, "epoch", self._warn_once)
+        step = validate_position(step, "step", self._warn_once)
         new = NewCheckpoint(
             id=new_id(),
             notebook_id="",
             epoch=0,
             step=0,
-            metrics=normalize_metrics(metrics, warn),
+            metrics=normalize_metrics(metrics, self._warn_once),
             tags=validate_tags(tags),
         )
         if hasattr(model, "param_groups"):
@@ -126,24 +153,27 @@ class Session:
             return None
         site = call_site()
         with self.tracker.lock:
-            training, run, repeated = self._select_run(
+            training, run, is_same_point = self._select_run(
                 site, epoch, step, model, parts, new, overwrite=overwrite
             )
-            replaces = overwrite
-            if repeated is not None:
-                epoch, step = repeated.epoch, repeated.step
-                if _adds_state(parts, repeated.record):
-                    replaces = True
-                    new.metrics = merge_metrics(repeated.record.metrics, new.metrics)
-                    new.tags = list(dict.fromkeys([*repeated.record.tags, *new.tags]))
-                elif self._add_metrics(repeated, new, parts):
-                    run.position.advance(epoch, step, site.execution)
-                    return repeated
+            adds_state = False
+            if is_same_point and run.last is not None:
+                last = run.last
+                adds_state = _adds_state(parts, last.record)
+                if adds_state:
+                    new.metrics = merge_metrics(last.record.metrics, new.metrics)
+                    new.tags = list(dict.fromkeys([*last.record.tags, *new.tags]))
+                elif self._add_metrics(run, last, new, parts):
+                    run.position.advance(last.epoch, last.step, site.execution)
+                    return last
+                epoch, step = last.epoch, last.step
             new.epoch, new.step = run.position.next(epoch, step, overwrite=overwrite)
             new.notebook_id, new.run_id = run.notebook_id, run.record.id
-            write_states(self.tracker.states, new, parts)
+            self._write_states(new, parts)
             try:
-                added = self.tracker.add_checkpoint(run.record, new, overwrite=replaces)
+                made = self.tracker.add_checkpoint(
+                    run.record, new, overwrite=overwrite or adds_state
+                )
             except Conflict:
                 if overwrite:  # the checkpoint that it would replace is pinned
                     self.tracker.states.remove_checkpoint(new.notebook_id, str(new.id))
@@ -152,12 +182,20 @@ class Session:
                 run.end(RunStatus.COMPLETED)
                 training, run = self._begin_next(site, run, run.notebook_id)
                 new.run_id = run.record.id
-                added = self.tracker.add_checkpoint(run.record, new, overwrite=False)
+                made = self.tracker.add_checkpoint(run.record, new, overwrite=False)
             run.position.advance(new.epoch, new.step, site.execution)
-            run.last, run.last_cell = added, site.cell
+            run.last, run.last_cell = made, site.cell
             if model is not None:
                 self._registry.note_model(site, training, model)
-            return added
+            return made
+
+    def _warn_once(self, text: str) -> None:
+        """Warn the user, once per execution of a cell."""
+        if (execution := current_execution()) != self._warnings_execution:
+            self._warnings, self._warnings_execution = set(), execution
+        if text not in self._warnings:
+            self._warnings.add(text)
+            warn(text)
 
     def _select_run(
         self,
@@ -169,40 +207,42 @@ class Session:
         new: NewCheckpoint,
         *,
         overwrite: bool,
-    ) -> tuple[Training, ActiveRun, Checkpoint | None]:
-        """Return a checkpoint's training and run, and the run's last checkpoint if it repeats that.
-
-        ============================  ============================================
-        the checkpoint                belongs to
-        ============================  ============================================
-        has no run here               a run that begins
-        comes after the last one      the same run
-        repeats the last one          the same run, and is merged into the last one
-        comes before the last one     the run that follows
-        replaces (``overwrite``)      the same run
-        ============================  ============================================
-        """
-        notebook_id = self.tracker.notebook_id()
+    ) -> tuple[Training, ActiveRun, bool]:
+        """Return a checkpoint's training and run, and whether it repeats the run's last point."""
         training = self._registry.find(site, model)
         run = None if training is None else training.run
+        previous: ActiveRun | None = None
+        is_same_point = False
         if run is not None and run.is_over():
+            run.end(RunStatus.COMPLETED)
             training = run = None
+        if training is not None and run is not None and not overwrite:
+            relation = run.position.compare(epoch, step, site.execution)
+            if relation == "same" and run.last is not None:
+                is_same_point = _is_same_point(training, run.last, model, parts, new)
+                relation = "same" if is_same_point else "before"
+            if relation == "before":
+                self._leave(site, training, run, model)
+                previous, training, run = run, None, None
+        notebook_id = self.tracker.notebook_id()
+        if run is not None and notebook_id is not None and notebook_id != run.notebook_id:
+            if run.is_provisional:
+                run.move(notebook_id)
+            elif not self.tracker.has_notebook(run.notebook_id):
+                run.end(RunStatus.COMPLETED)
+                training = run = None
+            # Otherwise the run stays in its record, even if the notebook has another name now.
+        if training is not None and run is not None:
+            self._continue(site, run)
+            return training, run, is_same_point
+        if previous is not None:
+            return *self._begin_next(site, previous, notebook_id or previous.notebook_id), False
         if training is None:
             training = self._registry.begin(site, None)
-        if run is None:
-            return training, self._begin(site, training, notebook_id), None
-        relation = "after" if overwrite else run.position.compare(epoch, step, site.execution)
-        repeated = run.last if relation == "same" else None
-        if repeated is not None and not _is_same_point(training, repeated, model, parts, new):
-            relation = "before"
-        if relation == "before":
-            self._end_followed(site, training, run, model)
-            return *self._begin_next(site, run, notebook_id or run.notebook_id), None
-        self._continue(site, run)
-        return training, run, repeated
+        return training, self._begin(site, training, notebook_id), False
 
-    def _end_followed(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
-        """End a run that another one follows, unless its own model may still be trained."""
+    def _leave(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
+        """Stop using a run; end it unless its model may still be trained next to another one."""
         if site.execution == run.position.execution:
             print_message(
                 "A new run begins, because this checkpoint does not come after epoch "
@@ -234,24 +274,39 @@ class Session:
         notebook_id: str | None,
         parent: NotebookCheckpoint | None = None,
     ) -> ActiveRun:
-        training.run = ActiveRun(self.tracker, training.identity, notebook_id, parent)
+        training.run = ActiveRun(
+            self.tracker, training.identity, notebook_id, parent, training.skipped_run_id
+        )
         self._continue(site, training.run)
         return training.run
 
     def _continue(self, site: CallSite, run: ActiveRun) -> None:
-        self._registry.run_ids(site).add(run.record.id)
+        self._registry.note_run(site, run)
         run.activate()
 
     def _add_metrics(
-        self, last: Checkpoint, new: NewCheckpoint, parts: dict[Part, EncodedState]
+        self, run: ActiveRun, last: Checkpoint, new: NewCheckpoint, parts: dict[Part, EncodedState]
     ) -> bool:
         """Add metrics and tags to a run's last checkpoint; return False if it is gone."""
-        if "model" in parts and not _has_state(last, parts["model"]):
-            distributed.print_once(
-                "The state that was saved first at an epoch and step is kept. To replace it, pass "
-                "overwrite=True."
+        is_reported = run.has_reported_kept_state or "model" not in parts
+        if not is_reported and not _has_state(last, parts["model"]):
+            run.has_reported_kept_state = True
+            print_message(
+                f"The state that was saved first at epoch {last.epoch}, step {last.step} is kept. "
+                "To replace it, pass overwrite=True."
             )
         return self.tracker.add_metrics(last, new.metrics, new.tags)
+
+    def _write_states(self, new: NewCheckpoint, parts: dict[Part, EncodedState]) -> None:
+        """Write the states of a checkpoint, and set their paths, digests and sizes."""
+        if not parts:
+            return
+        new.format = next(iter(parts.values())).format
+        stored = write_states(self.tracker.states, new.notebook_id, str(new.id), parts)
+        for part, state in stored.items():
+            setattr(new, f"{part}_state_path", state.path)
+        new.digests = {part: state.digest for part, state in stored.items()}
+        new.sizes = {part: state.size for part, state in stored.items()}
 
     # Resuming
 
@@ -262,21 +317,19 @@ class Session:
         extra: Any,
         *,
         force: bool,
-        run: str | None,
-        key: str | None,
-        checkpoint_id: str | None,
+        run: str | float | None,
+        key: str | float | None,
+        checkpoint: str | Checkpoint | None,
         in_place: bool,
         trusted: bool,
     ) -> Checkpoint | None:
         """Begin a training, and resume an unfinished run if there is one."""
-        site, is_named = call_site(), run is not None or checkpoint_id is not None
+        if run is not None and checkpoint is not None:
+            raise ValueError("give run or checkpoint, not both: a checkpoint belongs to one run")
+        key, run, site = validate_key(key), validate_run(run), call_site()
+        id = None if checkpoint is None else _checkpoint_id(checkpoint)
         with self.tracker.lock:
-            training = None if is_named else self._announced(site, key, model)
-            parent = None if training is None or training.run is None else training.run.parent
-            if training is None:
-                training = self._begin_training(
-                    site, key, model, goes_back=checkpoint_id is not None
-                )
+            training, parent = self._announce(site, key, model, run=run, checkpoint_id=id)
         request = ResumeRequest(
             training.identity,
             run=run,
@@ -289,14 +342,15 @@ class Session:
             if parent is not None:
                 return parent
             try:
-                return self._find_resumable(training, request, checkpoint_id)
+                return self._find_resumable(training, request, id)
             except Exception as error:
-                if force or is_named:
+                if force or run is not None or checkpoint is not None:
                     raise
+                training.skipped_run_id = UNKNOWN_RUN
                 warn(
                     f"Cannot check whether there is a run to resume: {error}. Training starts "
-                    "from the beginning, and existing runs are not changed. To resume one when the "
-                    "store is available, name it: resume(…, run=…)"
+                    "from the beginning, and existing runs are not changed. To resume a run, stop "
+                    "this training, and start it again when the store is available"
                 )
                 return None
 
@@ -317,25 +371,28 @@ class Session:
             print_message(f"Resumed from {format_checkpoint(found)}.")
         return resumed
 
-    def _announced(self, site: CallSite, key: str | None, model: Any) -> Training | None:
-        """Return the training that an earlier ``resume`` began, if it made no checkpoint since."""
-        last = self._registry.last(site)
-        if last is None or not last.is_fresh:
-            return None
-        if (last.identity.execution, last.identity.key) != (site.execution, key):
-            return None
-        if last.run is not None and last.model is not None and not last.trains(model):
-            return None
-        if model is not None:
-            last.model = ModelReference(model)
-        return last
+    def _announce(
+        self,
+        site: CallSite,
+        key: str | None,
+        model: Any,
+        *,
+        run: str | None,
+        checkpoint_id: str | None,
+    ) -> tuple[Training, NotebookCheckpoint | None]:
+        """Return the training that begins, and end the one before it.
 
-    def _begin_training(
-        self, site: CallSite, key: str | None, model: Any, *, goes_back: bool
-    ) -> Training:
-        """Begin a training, and end the one before it."""
+        If the training was announced before and no checkpoint was made since, also return the
+        checkpoint that it was resumed from then.
+        """
         last = self._registry.last(site)
+        if last is not None and last.is_fresh and run is None and checkpoint_id is None:
+            is_same = (last.identity.execution, last.identity.key) == (site.execution, key)
+            if is_same and (last.run is None or last.model is None or last.trains(model)):
+                last.model = last.model if model is None else ModelReference(model)
+                return last, None if last.run is None else last.run.parent
         if last is not None and last.run is not None and not last.run.is_over():
+            goes_back = checkpoint_id is not None and last.run.record.status is RunStatus.RUNNING
             last.run.end(RunStatus.STOPPED if goes_back else RunStatus.COMPLETED)
         training = self._registry.announce(site, key, model)
 
@@ -344,25 +401,58 @@ class Session:
                 self._registry.remove(training)
 
         on_training_end(remove_if_failed)
-        return training
+        return training, None
 
     def _find_resumable(
         self, training: Training, request: ResumeRequest, checkpoint_id: str | None
     ) -> NotebookCheckpoint | None:
-        identity = training.identity
-        with self.tracker.lock:
-            self.tracker.recover()
-            if checkpoint_id is None:
-                found, key = self.tracker.find_resumable(request)
-                training.identity = identity._replace(key=key)
-                return found
-            found = self.tracker.find_checkpoint(checkpoint_id)
-            for run in self._registry.runs():
-                # The training goes back to an earlier point of its own.
-                if run.record.id == found.run_id and found.run_id in request.excluded:
-                    ordinal, key = run.record.ordinal or 0, identity.key or run.record.key
-                    training.identity = identity._replace(ordinal=ordinal, key=key)
-            return found
+        """Return the checkpoint to resume from; waits if only a lease shows that a run is alive."""
+        while True:
+            try:
+                with self.tracker.lock:
+                    self.tracker.recover()
+                    if checkpoint_id is not None:
+                        return self._find_checkpoint(training, request, checkpoint_id)
+                    found = self.tracker.find_resumable(request)
+                    training.identity = training.identity._replace(key=found.key)
+                    training.skipped_run_id = found.skipped_run_id
+                    return found.checkpoint
+            except LeaseUndecided as undecided:
+                is_alive = self._wait_for_renewal(undecided)
+                (request.alive if is_alive else request.ended).add(undecided.run.id)
+
+    def _find_checkpoint(
+        self, training: Training, request: ResumeRequest, id: str
+    ) -> NotebookCheckpoint:
+        found = self.tracker.find_checkpoint(id)
+        own = found.run_id in request.excluded
+        before = self._registry.runs.get(found.run_id or "") if own else None
+        if before is not None:  # the training goes back to an earlier point of its own
+            training.identity = training.identity._replace(
+                ordinal=before.record.ordinal or 0, key=training.identity.key or before.record.key
+            )
+        return found
+
+    def _wait_for_renewal(self, undecided: LeaseUndecided) -> bool:
+        """Return whether a run turns out to be alive, because its lease is renewed."""
+        run, timeout = undecided.run, LEASE.total_seconds()
+        print_message(
+            f"Run {run.id[:8]} was training{undecided.whereabouts} a moment ago. Waiting for up to "
+            f"{timeout:.0f} s to find out whether it is still training. Interrupt to stop waiting."
+        )
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            time.sleep(_POLL_INTERVAL)
+            try:
+                with self.tracker.lock:
+                    found = self.tracker.get_run(run.notebook_id, run.id)
+            except StoreError:
+                return False
+            if found is None or found.status is not RunStatus.RUNNING:
+                return False
+            if found.lease_until != run.lease_until:
+                return True
+        return False
 
     def _begin_resumed(
         self, site: CallSite, training: Training, parent: NotebookCheckpoint
@@ -374,6 +464,53 @@ class Session:
         run = self._begin(site, training, notebook_id, parent if is_own else None)
         run.position.resume(parent.epoch, parent.step)
         run.is_trained_here = mentions_checkpoint()
+
+    # Questions
+
+    def best(
+        self, metric: str, mode: Literal["min", "max"] | None, run: str | float | None
+    ) -> Checkpoint:
+        """Return the checkpoint with the best value of a metric."""
+        run = validate_run(run)
+        metric = validate_metric_name(metric)
+        validate_mode(mode)
+        known = mode or direction(metric)
+        with self.tracker.lock:
+            found = self.tracker.best_checkpoint(metric, known or "max", run)
+        if known is None:
+            raise ValueError(
+                f"cannot tell whether lower or higher values of {printable(metric)} are better; "
+                'pass mode="min" or mode="max"'
+            )
+        if mode is None and metric not in self._reported_directions:
+            self._reported_directions.add(metric)
+            print_message(f"The best {metric}: {describe_direction(known)}.")
+        return found
+
+    def checkpoints(self, limit: int | None, run: str | float | None) -> CheckpointList:
+        """Return the checkpoints, newest first."""
+        limit, run = validate_limit(limit), validate_run(run)
+        with self.tracker.lock:
+            return CheckpointList(self.tracker.list_checkpoints(limit, run))
+
+    def get(self, id: str) -> Checkpoint:
+        """Return a checkpoint by its id."""
+        id = validate_checkpoint_id(id)
+        with self.tracker.lock:
+            return Checkpoint(self.tracker.find_checkpoint(id), self.tracker.states)
+
+    def pin(self, checkpoint: str | Checkpoint, *, pinned: bool) -> Checkpoint:
+        """Pin a checkpoint, or unpin it."""
+        id = _checkpoint_id(checkpoint)
+        with self.tracker.lock:
+            id = self.tracker.find_checkpoint(id).id
+            return Checkpoint(self.tracker.pin(id, pinned=pinned), self.tracker.states)
+
+
+def _checkpoint_id(checkpoint: str | Checkpoint) -> str:
+    if isinstance(checkpoint, Checkpoint):
+        return checkpoint.id
+    return validate_checkpoint_id(checkpoint)
 
 
 def _is_same_point(

@@ -19,8 +19,9 @@ Work = Callable[[FrameType | None], None]
 #: Seconds that a thread waits at most for the process to end.
 _END_TIMEOUT: Final = 5.0
 
-_work: Work | None = None
-_watches_forks = False
+# All of this survives a reload of the module.
+_work: Work | None = globals().get("_work")
+_watches_forks: bool = globals().get("_watches_forks", False)
 _is_deferred = False  # until a call of this package has returned
 _is_done = False  # the usual effect is next
 _is_ending = False  # the usual effect is the end of the process
@@ -42,7 +43,7 @@ def on_sigterm(work: Work) -> None:
         return
     try:
         previous = signal.getsignal(signal.SIGTERM)
-        if previous is None or previous is signal.SIG_IGN or isinstance(previous, _Handler):
+        if previous is None or previous is signal.SIG_IGN or _is_axon_handler(previous):
             return
         signal.signal(signal.SIGTERM, _Handler(previous))
     except (ValueError, OSError):  # in a subinterpreter
@@ -60,13 +61,17 @@ def forget_sigterm() -> None:
         return
     with suppress(ValueError, OSError):
         handler: Any = signal.getsignal(signal.SIGTERM)
-        if isinstance(handler, _Handler):  # otherwise another one was installed over it
+        if _is_axon_handler(handler):  # otherwise another one was installed over it
             signal.signal(signal.SIGTERM, handler.previous)
 
 
 def has_exited() -> bool:
     """Return whether a handler of the user has left the program by ``sys.exit``."""
     return _has_exited
+
+
+def _is_axon_handler(handler: Any) -> bool:
+    return type(handler).__name__ == _Handler.__name__ and type(handler).__module__ == __name__
 
 
 class _Handler:

@@ -17,7 +17,7 @@ from typing import Final
 
 from ..atomic_files import write_atomic
 from ..stores import find_settings
-from ..userfiles import open_regular, read_at_most
+from ..userfiles import FileTooLarge, NotRegular, open_regular, read_at_most
 from .messages import warn
 
 #: The name of the key's file in :func:`.defaults.data_folder`.
@@ -43,9 +43,9 @@ def sign(content: bytes) -> bytes:
             with suppress(FileExistsError):  # another process was faster
                 write_atomic(file, secrets.token_bytes(SIZE), overwrite=False)
     except OSError as error:
+        reason = f"the signing key {file} cannot be created: {_reason(error)}"
         raise SigningKeyError(
-            f"the signing key {file} cannot be created: {error.strerror}. Make {file.parent} a "
-            "folder that you can write to"
+            f"{reason}. Make {file.parent} a folder that you can write to"
         ) from error
     return _signature(_read_key(file), content)
 
@@ -81,29 +81,44 @@ def _key_file() -> Path:
 
 
 def _read_key(file: Path) -> bytes:
+    remove = "remove it to have a new one created"
     try:
         with open_regular(file, follow_links=False) as stream:
-            reason = _why_exposed(os.fstat(stream.fileno()))
+            if exposed := _why_exposed(os.fstat(stream.fileno()), file):
+                raise SigningKeyError(f"the signing key {file} is not used: {exposed}")
             key = read_at_most(stream, SIZE, file)
     except FileNotFoundError as error:
         raise SigningKeyError(f"the signing key {file} is missing") from error
-    except OSError as error:
-        key, reason = b"", error.strerror
-    if reason is None and len(key) != SIZE:
-        reason = f"it does not have {SIZE} bytes"
-    if reason is not None:
+    except NotRegular as error:
         raise SigningKeyError(
-            f"the signing key {file} is not used: {reason}. Remove it to have a new one created"
+            f"the signing key {file} is not used: {_reason(error)}. Put a file there, or {remove}"
+        ) from error
+    except FileTooLarge:
+        key = b""
+    except OSError as error:
+        raise SigningKeyError(
+            f"the signing key {file} cannot be read: {_reason(error)}. Make it readable for "
+            f"yourself only, or {remove}"
+        ) from error
+    if len(key) != SIZE:
+        raise SigningKeyError(
+            f"the signing key {file} is damaged: it does not have {SIZE} bytes; {remove}"
         )
     return key
 
 
-def _why_exposed(status: os.stat_result) -> str | None:
-    """Return how other users could know the key, or have put it there."""
+def _why_exposed(status: os.stat_result, file: Path) -> str | None:
+    """Return how other users could know the key, or have put it there, and what to do."""
     if not hasattr(os, "geteuid"):
         return None  # on Windows the user's profile is private
     if status.st_uid != os.geteuid():
-        return f"it belongs to the user {status.st_uid}, not to {os.geteuid()}"
+        owner = f"it belongs to the user {status.st_uid}, not to {os.geteuid()}"
+        return f"{owner}. Remove it to have a new one created"
     if (mode := stat.S_IMODE(status.st_mode)) & 0o077:
-        return f"others than its owner have access to it (mode {mode:03o})"
+        fix = f"Run `chmod 600 {file}`, or remove it if others may have read it"
+        return f"others than its owner have access to it (mode {mode:03o}). {fix}"
     return None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

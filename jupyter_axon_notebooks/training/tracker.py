@@ -1,14 +1,13 @@
-"""The way of a training process to records: the store, the notebook, and what is still pending."""
+"""The way of a training process to records: the interface, and its implementation on a store."""
 
 from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, Protocol
 
 from ..errors import AxonError, Conflict, NotFound, StoreError
 from ..metrics import finite_metrics, merge_metrics, rank, suggest_names
@@ -23,178 +22,117 @@ from ..records import (
     UpdateCheckpoint,
     now,
 )
-from ..repository import NotebookRepository
 from ..states import StateStorage
 from ..states.notes import has_note
-from ..stores import OpenStore, StoreSettings, open_store_at
-from ..sync import read_origin
+from ..stores import OpenStore, StoreSettings
+from . import resuming
 from .checkpoint import Checkpoint
+from .current_notebook import CurrentNotebook
 from .discovery import location
-from .discovery.record import (
-    PreviousRecord,
-    find_or_create_record,
-    has_record,
-    report_unbound,
-)
+from .discovery.record import report_unbound
 from .execution import current_execution, executed_cells
 from .execution.environment import collect_environment
 from .messages import print_message, warn
 from .processes import LEASE
-from .recovery import UnrecordedCheckpoint, find_unrecorded, recover, start_run
-from .resuming import ResumeRequest, ResumeSearch, find_run, list_branch
-
-#: Seconds after a failure before the store is tried again.
-_RETRY_DELAY: Final = 15.0
-#: Seconds to wait for a locked store: usually, and after a failure.
-_BUSY_TIMEOUT: Final = 10.0
-_BUSY_TIMEOUT_AFTER_FAILURE: Final = 1.0
-#: Checkpoints whose metrics are suggested for a misspelt one.
-_MAX_SEARCHED: Final = 1000
-
-_T = TypeVar("_T")
+from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
+from .store_connection import StoreConnection, TrackingUnavailable
 
 
-class TrackingUnavailable(Exception):
-    """The store did not record something; the user has been warned."""
+class MetricNotFound(NotFound):
+    """No checkpoint has a finite number under the name of a metric."""
+
+    def __init__(self, metric: str, known: Collection[str]) -> None:
+        super().__init__("metric", metric)
+        hint = suggest_names(metric, sorted(known))
+        self.args = (
+            printable(f"no checkpoint of this notebook has a finite number as {metric}{hint}"),
+        )
 
 
-class StoreConnection:
-    """A connection to the store, opened when it is first needed and again after it was lost.
+class Tracker(Protocol):
+    """The interface through which a training process reaches records.
 
-    Queries use :meth:`open`, which raises if the store is unavailable. Recording uses
-    :meth:`attempt`, which warns once and does not wait for an unavailable store on every call.
+    What a training records (runs, checkpoints, metrics) never fails because records are out of
+    reach: it is kept, and recorded later. Questions raise :class:`StoreError` then.
+
+    Attributes
+    ----------
+    lock : threading.RLock
+        To be held during every call except :meth:`renew_lease`.
     """
 
-    def __init__(self, settings: StoreSettings) -> None:
-        self.settings = settings
-        self._pid = os.getpid()
-        self.opened: OpenStore | None = None
-        self._store_id = ""
-        self._has_failed = False
-        self._retry_at = 0.0
-
-    def open(self) -> OpenStore:
-        """Return the open store; raises StoreError if it cannot be opened."""
-        if self.opened is not None and self.opened.store.is_lost:
-            self.close()
-        if self.opened is None:
-            timeout = _BUSY_TIMEOUT_AFTER_FAILURE if self._has_failed else _BUSY_TIMEOUT
-            self.opened = open_store_at(self.settings, busy_timeout=timeout, warn=warn)
-            self._store_id = self.opened.store.mark_id
-        return self.opened
-
-    def close(self) -> None:
-        """Close the store; the next call opens it again."""
-        opened, self.opened = self.opened, None
-        if opened is not None and os.getpid() == self._pid:
-            opened.close()
+    lock: threading.RLock
 
     @property
     def states(self) -> StateStorage:
-        """The state files, even if the store is unavailable."""
-        if self.opened is not None:
-            return self.opened.states
-        return self.settings.state_files(self._store_id)
+        """The state files, also while records are out of reach."""
 
-    def attempt(
-        self,
-        work: Callable[[OpenStore], _T],
-        *,
-        at_once: bool = False,
-        expected: type[Exception] | tuple[()] = (),
-    ) -> _T:
-        """Return the result of ``work``, which uses nothing but the store.
+    def close(self) -> None:
+        """Release what is open; the next call opens it again."""
 
-        Parameters
-        ----------
-        at_once : bool
-            Try the store even if the delay after the last failure is not over.
-        expected : type
-            An exception that is no failure of the store, and is raised as it is.
+    def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
+        """Set which notebook is trained."""
 
-        Raises
-        ------
-        TrackingUnavailable
-            If ``work`` failed, or the store is not to be tried again yet.
-        """
-        if self._has_failed and not at_once and time.monotonic() < self._retry_at:
-            raise TrackingUnavailable
-        try:
-            result = work(self.open())
-        except expected:
-            raise
-        except Exception as error:  # no error of tracking may stop a training
-            self._note_failure(error)
-            raise TrackingUnavailable from error
-        if self._has_failed:
-            self._has_failed = False
-            self.close()  # to open it again with the usual timeout
-        return result
+    def notebook(self) -> TrainingNotebook:
+        """Return the record of the notebook, with its cells."""
 
-    def _note_failure(self, error: Exception) -> None:
-        self._retry_at = time.monotonic() + _RETRY_DELAY
-        if not self._has_failed:
-            self._has_failed = True
-            is_ours = isinstance(error, AxonError)
-            cause = str(error) if is_ours else f"{type(error).__name__}: {error}"
-            warn(
-                f"checkpoints are not being recorded: {cause}. Training continues, and state files "
-                f"are written to {self.settings.states_root}. The checkpoints are recorded as soon "
-                "as the store is available again; after the training, run `jupyter axon recover`"
-            )
-        if isinstance(error, StoreError):
-            self.close()
+    def notebook_id(self, *, at_once: bool = False) -> str | None:
+        """Record what is pending; return the id of the notebook's record if it is known."""
+
+    def has_notebook(self, id: str) -> bool:
+        """Return whether a record exists, or may exist."""
+
+    def start_run(self, run: TrainingRun) -> None:
+        """Record that a run is running."""
+
+    def renew_lease(self, run: TrainingRun) -> None:
+        """Record that a run is alive. Called from another thread."""
+
+    def finish_run(self, run: TrainingRun) -> None:
+        """Record how a run ended."""
+
+    def forget_run(self, id: str) -> None:
+        """Drop what is known about how a run is recorded, since it belongs to another notebook."""
+
+    def get_run(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run; None if there is none."""
+
+    def add_checkpoint(
+        self, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+    ) -> Checkpoint:
+        """Record a checkpoint whose states are written."""
+
+    def add_metrics(self, checkpoint: Checkpoint, metrics: Any, tags: list[str]) -> bool:
+        """Add metrics and tags to a checkpoint; return False if it is gone or cannot take them."""
+
+    def recover(self) -> None:
+        """Record what earlier trainings could not record."""
+
+    def find_resumable(self, request: resuming.ResumeRequest) -> resuming.ResumePoint:
+        """Return the checkpoint to resume from."""
+
+    def find_checkpoint(self, id: str) -> NotebookCheckpoint:
+        """Return a checkpoint by its id or the beginning of it."""
+
+    def list_checkpoints(self, limit: int | None, run: str | None) -> list[Checkpoint]:
+        """Return the notebook's checkpoints, or those that led to a run's end, newest first."""
+
+    def best_checkpoint(
+        self, metric: str, mode: Literal["min", "max"], run: str | None
+    ) -> Checkpoint:
+        """Return the checkpoint with the best value of a metric."""
+
+    def pin(self, id: str, *, pinned: bool) -> NotebookCheckpoint:
+        """Pin a checkpoint, or unpin it."""
 
 
-class CurrentNotebook:
-    """The notebook that this process trains, located anew in each execution of a cell."""
+@dataclass
+class _StoredRun:
+    """The part of a run that the store is known to have."""
 
-    def __init__(self, user_id: str) -> None:
-        self.record: NotebookSummary | None = None
-        self._user_id = user_id
-        self._place: location.NotebookLocation | None = None
-        self._execution: Any = None
-        self._previous: PreviousRecord | None = None
-
-    @property
-    def folder(self) -> str | None:
-        """The folder of the notebook's file."""
-        found = self._place
-        return None if found is None or found.path is None else os.path.dirname(found.path)
-
-    def locate(self) -> location.NotebookLocation:
-        """Return where the notebook is; servers are asked once per execution."""
-        execution = current_execution()
-        if self._place is None or execution != self._execution:
-            found = location.find_location()
-            # If it is unknown now, a server is gone or a variable was deleted: keep what was known.
-            if self._place is None or found.kind != "unknown":
-                self._place = found
-            self._execution = execution
-        return self._place
-
-    def update(self, opened: OpenStore) -> NotebookSummary:
-        """Return the record, brought up to date with the file, or created."""
-        if self.record is None or current_execution() != self._execution:
-            found = self.locate()
-            self.record = find_or_create_record(
-                opened.repository, found, opened.origin, self._user_id, self._previous
-            )
-            self._previous = PreviousRecord(found, self.record.id)
-        return self.record
-
-    def find(self, opened: OpenStore) -> NotebookSummary | None:
-        """Return the record as :meth:`update` does, but create none; None if there is none."""
-        if self.record is None or current_execution() != self._execution:
-            self.record = None
-            found, repository = self.locate(), opened.repository
-            has_previous = (
-                self._previous is not None
-                and repository.find_summary(self._previous.id) is not None
-            )
-            if not has_previous and not has_record(repository, found, opened.origin, self._user_id):
-                return None
-        return self.update(opened)
+    status: RunStatus
+    execution: Any = None
+    provenance_id: str | None = None  # of that execution
 
 
 @dataclass
@@ -209,18 +147,12 @@ class _Pending:
         return record is not None and (record.key == run or record.id.startswith(run))
 
 
-class Tracker:
-    """The records of a training process, on a store that is opened again when it was lost.
+class LocalTracker:
+    """A tracker on a store that this process opens itself, and opens again when it was lost.
 
-    What a training records (runs, checkpoints, metrics) never fails because the store is
-    unavailable: it is noted beside the state files (:mod:`..states.notes`), and recorded by this
-    process once the store is available, by a server, or by ``jupyter axon recover``. Questions
-    raise :class:`StoreError` then.
-
-    Attributes
-    ----------
-    lock : threading.RLock
-        To be held during every call except :meth:`renew_lease`.
+    What cannot be recorded is noted beside the state files (:mod:`..states.notes`), and recorded by
+    this process once the store is available, by a server, or by ``jupyter axon recover``. See
+    :class:`Tracker` for its methods.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -228,8 +160,8 @@ class Tracker:
         self._settings = settings
         self._connection = StoreConnection(settings)
         self._notebook = CurrentNotebook(settings.user_id)
-        self._running: set[str] = set()  # ids of runs that the store has as running
-        self._provenance: tuple[Any, str, str] | None = None  # execution, notebook, provenance
+        self._runs: dict[str, _StoredRun] = {}
+        self._recovered_in: dict[str, str] = {}  # notebooks by run
         self._pending: list[_Pending] = []
         self._pending_metrics: list[tuple[str, Any, list[str]]] = []
 
@@ -244,7 +176,7 @@ class Tracker:
 
     # The notebook
 
-    def use(self, path_or_id: str) -> TrainingNotebook:
+    def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Set which notebook is trained; nothing changes if it cannot be found."""
         with location.use_if_valid(path_or_id):
             self._notebook = CurrentNotebook(self._settings.user_id)
@@ -253,7 +185,7 @@ class Tracker:
     def notebook(self) -> TrainingNotebook:
         """Return the record of the notebook, with its cells."""
         opened = self._connection.open()
-        id = self._notebook.update(opened).id
+        id = self._notebook.read(opened).id
         found = opened.repository.find_by_id(id)
         if found is None:
             self._notebook.record = None
@@ -268,53 +200,93 @@ class Tracker:
             report_unbound(known)
         return None if known is None else known.id
 
+    def has_notebook(self, id: str) -> bool:
+        """Return whether a record exists; True if the store cannot be asked."""
+        try:
+            found = self._connection.attempt(lambda opened: opened.repository.find_summary(id))
+        except TrackingUnavailable:
+            return True
+        return found is not None
+
     # Runs
 
     def start_run(self, run: TrainingRun) -> None:
         """Record that a run is running."""
-        with suppress(TrackingUnavailable):
+        try:
             self._connection.attempt(lambda opened: self._store_run(opened, run))
+        except TrackingUnavailable:
+            self._runs.pop(run.id, None)
 
-    def _store_run(self, opened: OpenStore, run: TrainingRun) -> None:
-        if run.id in self._running:
-            return
-        runs, until = opened.repository.runs, now() + LEASE
-        if runs.get(run.notebook_id, run.id) is None:
-            start_run(opened.repository, run, run.notebook_id, until)
+    def _store_run(self, opened: OpenStore, run: TrainingRun) -> _StoredRun:
+        stored = self._runs.get(run.id)
+        if stored is not None and stored.status is RunStatus.RUNNING:
+            return stored
+        repository, until = opened.repository, now() + LEASE
+        if stored is None and repository.runs.get(run.notebook_id, run.id) is None:
+            parent = run.parent_checkpoint_id
+            if parent is not None and repository.get_checkpoint(parent) is None:
+                parent = None  # it was deleted
+            repository.runs.start(
+                run.notebook_id,
+                id=run.id,
+                parent_checkpoint_id=parent,
+                process=run.process,
+                lease_until=until,
+                key=run.key,
+                cell=run.cell,
+                ordinal=run.ordinal,
+                skipped_run_id=run.skipped_run_id,
+            )
         else:
-            runs.update_status(run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until)
-        self._running.add(run.id)
+            repository.runs.update_status(
+                run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
+            )
+        stored = self._runs[run.id] = stored or _StoredRun(RunStatus.RUNNING)
+        stored.status = RunStatus.RUNNING
+        return stored
 
     def renew_lease(self, run: TrainingRun) -> None:
         """Record that a run is alive; called from another thread, without the lock."""
         opened = self._connection.opened
-        if opened is None or run.id not in self._running:
+        if opened is None or run.id not in self._runs:
             return
-        runs, until = opened.repository.runs, now() + LEASE
-        found = runs.renew(run.notebook_id, run.id, until)
+        until = now() + LEASE
+        found = opened.repository.runs.renew(run.notebook_id, run.id, until)
         if found.status is not RunStatus.RUNNING and run.status is RunStatus.RUNNING:
             # It was considered stopped, for example while this machine was asleep.
-            runs.update_status(run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until)
+            opened.repository.runs.update_status(
+                run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
+            )
 
     def finish_run(self, run: TrainingRun) -> None:
         """Record how a run ended; in its last note, if the store is unavailable."""
-        self._running.discard(run.id)
-
-        def store(opened: OpenStore) -> None:
-            if self._pending or self._pending_metrics:
-                self._record_pending(opened)
-            with suppress(NotFound):
-                opened.repository.runs.update_status(run.notebook_id, run.id, run.status)
-
         try:
-            self._connection.attempt(store, at_once=True)
+            self._connection.attempt(lambda opened: self._store_end(opened, run), at_once=True)
         except TrackingUnavailable:
+            self._runs.pop(run.id, None)
             notes = [one.note for one in self._pending if one.note.checkpoint.run_id == run.id]
-            for note in notes[-1:]:
-                new = note.checkpoint
-                if has_note(self.states.root, new.notebook_id, str(new.id)):
-                    with suppress(AxonError):  # the run is found unfinished then
-                        note.write(self.states)
+            if notes and self._is_noted(notes[-1]):
+                with suppress(AxonError):  # the run is found unfinished then
+                    notes[-1].write(self.states)
+
+    def _store_end(self, opened: OpenStore, run: TrainingRun) -> None:
+        if self._pending or self._pending_metrics:
+            self._record_pending(opened)
+        stored, notebook_id = self._runs.get(run.id), run.notebook_id
+        if stored is None:
+            notebook_id = self._recovered_in.get(run.id, notebook_id)
+        if stored is not None or opened.repository.runs.get(notebook_id, run.id) is not None:
+            opened.repository.runs.update_status(notebook_id, run.id, run.status)
+            self._runs.setdefault(run.id, _StoredRun(run.status)).status = run.status
+
+    def forget_run(self, id: str) -> None:
+        """Drop what is known about how a run is recorded, since it belongs to another notebook."""
+        self._runs.pop(id, None)
+        self._recovered_in.pop(id, None)
+
+    def get_run(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run; None if there is none."""
+        return self._connection.open().repository.runs.get(notebook_id, id)
 
     # Checkpoints
 
@@ -329,29 +301,37 @@ class Tracker:
             If the run has a checkpoint there already, or a pinned one with ``overwrite``.
         """
 
-        def store(opened: OpenStore) -> NotebookCheckpoint:
-            self._store_run(opened, run)
-            execution = current_execution()
-            if self._provenance is None or self._provenance[:2] != (execution, run.notebook_id):
-                environment = collect_environment(self._notebook.folder)
-                added = opened.repository.provenance.add(
-                    run.notebook_id, executed_cells(), environment
-                )
-                self._provenance = execution, run.notebook_id, added
-            new.provenance_id = self._provenance[2]
-            return opened.repository.create_checkpoint(new, overwrite=overwrite)
+        def store(opened: OpenStore) -> NotebookCheckpoint | Conflict:
+            try:
+                return self._store_checkpoint(opened, run, new, overwrite=overwrite)
+            except Conflict as conflict:
+                return conflict
 
         try:
-            record = self._connection.attempt(store, expected=Conflict)
+            record = self._connection.attempt(store)
         except TrackingUnavailable as unavailable:
-            self._running.discard(run.id)
-            self._notebook.record = self._provenance = None
+            self._runs.pop(run.id, None)
+            self._notebook.record = None
             checkpoint = self._note(run, new, overwrite=overwrite)
             if isinstance(unavailable.__cause__, NotFound):
                 self._try_pending()  # the record, or the store, was deleted: there will be another
             return checkpoint
+        if isinstance(record, Conflict):
+            raise record
         self.states.mark_recorded(record.notebook_id, record.id)
         return Checkpoint(record, self.states)
+
+    def _store_checkpoint(
+        self, opened: OpenStore, run: TrainingRun, new: NewCheckpoint, *, overwrite: bool
+    ) -> NotebookCheckpoint:
+        stored, execution = self._store_run(opened, run), current_execution()
+        if stored.provenance_id is None or stored.execution != execution:
+            stored.execution = execution
+            stored.provenance_id = opened.repository.provenance.add(
+                run.notebook_id, executed_cells(), collect_environment(self._notebook.folder)
+            )
+        new.provenance_id = stored.provenance_id
+        return opened.repository.create_checkpoint(new, overwrite=overwrite)
 
     def add_metrics(self, checkpoint: Checkpoint, metrics: Any, tags: list[str]) -> bool:
         """Add metrics and tags to a checkpoint; return False if it is gone or cannot take them."""
@@ -394,7 +374,7 @@ class Tracker:
             kind=found.kind,
         )
         with suppress(StoreError):
-            note.origin = read_origin(settings.data_folder, warn)
+            note.origin = self._connection.origin()
         with suppress(Exception):  # a checkpoint without its provenance is better than none
             note.executed = executed_cells()
             note.environment = collect_environment(self._notebook.folder)
@@ -412,6 +392,10 @@ class Tracker:
             self._pending.append(_Pending(note, checkpoint))
         return checkpoint
 
+    def _is_noted(self, note: UnrecordedCheckpoint) -> bool:
+        new = note.checkpoint
+        return has_note(self.states.root, new.notebook_id, str(new.id))
+
     def _try_pending(self) -> None:
         """Record what is pending, if the store is available now."""
         with self.lock, suppress(TrackingUnavailable):  # called by checkpoints of any thread
@@ -423,21 +407,21 @@ class Tracker:
         while self._pending_metrics:
             _add_metrics(opened, *self._pending_metrics[0])
             del self._pending_metrics[0]
+        if not self._pending:
+            return notebook
         notes = [pending.note for pending in self._pending]
-        for note in notes:
-            note.record_id, note.owner = notebook.id, notebook.user_id
-        for result in recover(opened.repository, opened.states, opened.origin, notes):
+        ids = [str(note.checkpoint.id) for note in notes]
+        for result in recover(opened.repository, opened.states, opened.origin, notes, notebook.id):
             if result.error is not None:
                 print_message(
                     f"A checkpoint in {result.folder} could not be recorded: {result.error}"
                 )
-        for pending in self._pending:
+        for id, pending in zip(ids, self._pending, strict=True):
             # If it has no note any more, another process recorded it, or the user deleted it.
-            record = opened.repository.get_checkpoint(pending.checkpoint.id)
-            if record is not None:
+            if (record := opened.repository.get_checkpoint(id)) is not None:
                 pending.checkpoint.update(record, is_recorded=True)
-                if pending.note.run is not None:
-                    pending.note.run.notebook_id = record.notebook_id
+                if record.run_id is not None:
+                    self._recovered_in[record.run_id] = record.notebook_id
         self._pending = []
         return notebook
 
@@ -461,27 +445,15 @@ class Tracker:
 
     # Questions
 
-    def find_resumable(
-        self, request: ResumeRequest
-    ) -> tuple[NotebookCheckpoint | None, str | None]:
-        """Return the checkpoint to resume from, and the key of the run that begins.
-
-        Raises
-        ------
-        NotFound
-            If the named run does not exist or has no checkpoint that can be restored.
-        """
-        opened, key = self._connection.open(), request.identity.key
+    def find_resumable(self, request: resuming.ResumeRequest) -> resuming.ResumePoint:
+        """Return the checkpoint to resume from; see :func:`.resuming.find_resumable`."""
+        opened = self._connection.open()
         notebook = self._notebook.find(opened)
-        if notebook is None:
-            if request.run is not None:
-                raise NotFound("run", request.run)
-            return None, key
-        search = ResumeSearch(opened, notebook.id, request)
-        if request.run is None:
-            return search.find(), key
-        named = find_run(opened, notebook.id, request.run)
-        return search.latest_of(named), named.key if key is None else key
+        if notebook is not None:
+            return resuming.find_resumable(opened, notebook.id, request)
+        if request.run is not None:
+            raise NotFound("run", request.run)
+        return resuming.ResumePoint(None, request.identity.key)
 
     def find_checkpoint(self, id: str) -> NotebookCheckpoint:
         """Return a checkpoint by its id or the beginning of it.
@@ -509,7 +481,13 @@ class Tracker:
 
     def list_checkpoints(self, limit: int | None, run: str | None) -> list[Checkpoint]:
         """Return the notebook's checkpoints, or those that led to a run's end, newest first."""
-        found = self._find(run, lambda repository, of: repository.list_checkpoints(of, limit))
+        opened, notebook_id = self._readable()
+        stored: list[NotebookCheckpoint] = []
+        if opened is not None and run is not None:
+            stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
+        elif opened is not None:
+            stored = opened.repository.list_checkpoints(notebook_id, limit)
+        found = self._with_pending(stored, run)
         return sorted(found, key=lambda one: one.created_at, reverse=True)[:limit]
 
     def best_checkpoint(
@@ -519,14 +497,17 @@ class Tracker:
 
         Raises
         ------
-        NotFound
+        MetricNotFound
             If no checkpoint has a finite number there.
         """
+        opened, notebook_id = self._readable()
         is_least = mode == "min"
-        found = self._find(
-            run,
-            lambda repository, of: repository.checkpoints.list_best(of, metric, is_least, 1),
-        )
+        stored: list[NotebookCheckpoint] = []
+        if opened is not None and run is not None:
+            stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
+        elif opened is not None:
+            stored = opened.repository.checkpoints.list_best(notebook_id, metric, is_least, 1)
+        found = self._with_pending(stored, run)
         ranked = rank(
             found,
             metric,
@@ -534,27 +515,15 @@ class Tracker:
             fields=lambda one: (one.record.metrics, one.created_at),
         )
         if not ranked:
-            found = self.list_checkpoints(_MAX_SEARCHED, None)
-            known = sorted({name for one in found for name in finite_metrics(one.metrics)})
-            hint = suggest_names(metric, known)
-            message = f"no checkpoint of this notebook has a finite number as {metric}{hint}"
-            raise NotFound("metric", metric, printable(message))
+            names = (
+                set()
+                if opened is None
+                else opened.repository.checkpoints.list_metric_names(notebook_id)
+            )
+            raise MetricNotFound(
+                metric, names.union(*(finite_metrics(one.metrics) for one in found))
+            )
         return ranked[0]
-
-    def _find(
-        self,
-        run: str | None,
-        query: Callable[[NotebookRepository, str], list[NotebookCheckpoint]],
-    ) -> list[Checkpoint]:
-        """Return the result of a query or the checkpoints of a run, and those not yet recorded."""
-        opened, notebook_id = self._readable()
-        stored: list[NotebookCheckpoint] = []
-        if opened is not None and run is not None:
-            stored = list_branch(opened, find_run(opened, notebook_id, run))
-        elif opened is not None:
-            stored = query(opened.repository, notebook_id)
-        pending = [one.checkpoint for one in self._pending if run is None or one.belongs_to(run)]
-        return [*pending, *(Checkpoint(record, self.states) for record in stored)]
 
     def _readable(self) -> tuple[OpenStore | None, str]:
         """Return the store and the id of the notebook's record, empty if there is none.
@@ -576,6 +545,10 @@ class Tracker:
             )
             return None, ""
         return opened, "" if found is None else found.id
+
+    def _with_pending(self, stored: list[NotebookCheckpoint], run: str | None) -> list[Checkpoint]:
+        pending = [one.checkpoint for one in self._pending if run is None or one.belongs_to(run)]
+        return [*pending, *(Checkpoint(record, self.states) for record in stored)]
 
     def pin(self, id: str, *, pinned: bool) -> NotebookCheckpoint:
         """Pin a checkpoint, or unpin it."""

@@ -10,6 +10,7 @@ import enum
 import math
 import numbers
 import operator
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -65,15 +66,29 @@ def validate_position(value: Any, name: str, warn: Warn) -> int | None:
     return whole
 
 
-def validate_run_name(name: Any, argument: str) -> str | None:
-    """Return the key or the id of a run as a string; None stays None."""
+def validate_key(key: Any) -> str | None:
+    """Return the key of a run as a string; None stays None."""
+    return _validate_name(key, "key", "names the training, such as 'fold 2'")
+
+
+def validate_run(run: Any) -> str | None:
+    """Return the key or id of a run as a string; None stays None."""
+    return _validate_name(run, "run", "is the key or the id of a run")
+
+
+def _validate_name(name: Any, argument: str, meaning: str) -> str | None:
     if name is None:
         return None
+    expected = f"expected a string or a real number that {meaning}"
     if isinstance(name, bool) or not isinstance(name, (str, numbers.Real, Decimal)):
-        raise TypeError(f"{argument} is {name!r}; expected a string or a real number")
+        raise TypeError(f"{argument} is {name!r}; {expected}")
     text = str(name)
-    if not text.strip() or len(text) > _MAX_KEY_LENGTH:
-        raise ValueError(f"{argument} has {len(text)} characters; expected 1 to {_MAX_KEY_LENGTH}")
+    if not text.strip():
+        raise TypeError(f"{argument} is {name!r}, which is blank; {expected}")
+    if len(text) > _MAX_KEY_LENGTH:
+        raise ValueError(
+            f"{argument} has {len(text)} characters; expected at most {_MAX_KEY_LENGTH}"
+        )
     return text
 
 
@@ -81,18 +96,35 @@ def validate_tags(tags: str | Iterable[str] | None) -> list[str]:
     """Return tags without duplicates; a string is one tag."""
     listed = [tags] if isinstance(tags, str) else list(tags or ())
     for tag in listed:
-        if not isinstance(tag, str):
-            raise TypeError(f"tags has {tag!r}; expected strings")
+        validate_string(tag, "tags", "strings")
     return list(dict.fromkeys(listed))
 
 
-def validate_string(value: Any, argument: str) -> str:
-    """Return a string that is not blank; raise an error that names the argument otherwise."""
+def validate_string(value: Any, argument: str, expected: str) -> str:
+    """Return a string; raise a TypeError that names the argument for everything else."""
     if not isinstance(value, str):
-        raise TypeError(f"{argument} is {value!r}; expected a string")
-    if not value.strip():
-        raise ValueError(f"{argument} is blank")
+        raise TypeError(f"{argument} is {value!r}; expected {expected}")
     return value
+
+
+def validate_metric_name(metric: Any) -> str:
+    """Return the name of a metric."""
+    return validate_string(metric, "metric", "the name of a metric, such as 'val_loss'")
+
+
+def validate_mode(mode: Any) -> str | None:
+    """Return ``min``, ``max`` or None."""
+    if mode not in (None, "min", "max"):
+        raise ValueError(f'mode is {mode!r}; expected "min" or "max"')
+    return None if mode is None else str(mode)
+
+
+def validate_checkpoint_id(id: Any) -> str:
+    """Return the id of a checkpoint, or its beginning."""
+    text = validate_string(id, "id", "the id of a checkpoint or its beginning, a string")
+    if not text.strip():
+        raise ValueError("id is blank; expected the id of a checkpoint or its beginning")
+    return text
 
 
 def validate_limit(limit: Any) -> int | None:
@@ -107,6 +139,15 @@ def validate_limit(limit: Any) -> int | None:
     return number
 
 
+def validate_path_or_id(path_or_id: Any) -> str:
+    """Return the path of a notebook or the id of a record as a string."""
+    if not isinstance(path_or_id, (str, os.PathLike)):
+        raise TypeError(
+            f"path_or_id is {path_or_id!r}; expected the path of a file or the id of a record"
+        )
+    return validate_string(os.fspath(path_or_id), "path_or_id", "a path of text, not bytes")
+
+
 def normalize_metrics(metrics: Any, warn: Warn) -> dict[str, Any]:
     """Return metrics as JSON: numbers, strings, and lists and mappings of them.
 
@@ -119,12 +160,11 @@ def normalize_metrics(metrics: Any, warn: Warn) -> dict[str, Any]:
         kind = type(metrics).__name__
         warn(f"no metrics are recorded: expected a mapping of names to numbers, not a {kind}")
         return {}
-    found: dict[str, Any] = {}
     omitted: list[str] = []
     try:
-        found = _convert(metrics, "", omitted, ())
-    except _Unusable:
-        pass  # the metrics in it have their reasons
+        found = _convert_mapping(metrics, "", omitted, ())
+    except _Unusable:  # the metrics in it have their reasons
+        found = {}
     except Exception as error:  # noqa: BLE001 - a mapping of the user's may raise anything
         kind = type(error).__name__
         warn(f"no metrics are recorded: the mapping cannot be read: {kind}")
@@ -137,7 +177,7 @@ def normalize_metrics(metrics: Any, warn: Warn) -> dict[str, Any]:
     return found
 
 
-def _convert(value: Any, prefix: str, omitted: list[str], parents: tuple[int, ...]) -> Any:
+def _convert(value: Any, name: str, omitted: list[str], parents: tuple[int, ...]) -> Any:
     """Return ``value`` as JSON; ``parents`` are the ids of the containers that it is in."""
     if value is None or type(value) in (bool, float, str):
         return value
@@ -148,17 +188,20 @@ def _convert(value: Any, prefix: str, omitted: list[str], parents: tuple[int, ..
         return number
     if id(value) in parents:
         raise _Unusable("contains itself")
-    if len(parents) > _MAX_DEPTH:
+    if len(parents) >= _MAX_DEPTH:
         raise _Unusable("is nested too deeply")
-    parents = (*parents, id(value))
     if isinstance(value, Mapping):
-        return _convert_mapping(value, prefix, omitted, parents)
-    lost: list[str] = []
-    with suppress(_Unusable):
-        items = [_convert(item, "", lost, parents) for item in value]
-        if not lost:  # a list is recorded whole or not at all
-            return items
-    raise _Unusable("has an element that is not a number")
+        return _convert_mapping(value, f"{name}.", omitted, parents)
+    items = []
+    for item in value:  # a list is recorded whole or not at all
+        lost: list[str] = []
+        try:
+            items.append(_convert(item, name, lost, (*parents, id(value))))
+        except _Unusable:
+            lost.append(name)
+        if lost:
+            raise _Unusable("has an element that is not a number")
+    return items
 
 
 def _convert_mapping(
@@ -167,21 +210,31 @@ def _convert_mapping(
     found: dict[str, Any] = {}
     before = len(omitted)
     for key, inner in value.items():
-        name = type(key).__name__
-        try:
-            plain = key.value if isinstance(key, enum.Enum) else key
-            name = str(None if plain is None else _scalar(plain))
-            found[name] = _convert(inner, f"{prefix}{name}.", omitted, parents)
+        name = _key(key)
+        if name is None:
+            omitted.append(f"{prefix}{type(key).__name__} (is not a name)")
             continue
+        reason = "appears twice" if name in found else ""
+        try:
+            if not reason:
+                found[name] = _convert(inner, prefix + name, omitted, (*parents, id(value)))
         except _Unusable as error:
             reason = error.reason
-        except Exception as error:  # noqa: BLE001 - objects of the user's may raise anything
+        except Exception as error:  # noqa: BLE001 - containers of the user's may raise anything
             reason = f"cannot be read: {type(error).__name__}"
         if reason:
             omitted.append(f"{prefix}{name} ({reason})")
     if not found and len(omitted) > before:
         raise _Unusable("")
     return found
+
+
+def _key(key: Any) -> str | None:
+    with suppress(Exception):  # an integer with too many digits, or a class of the user's
+        if isinstance(key, enum.Enum) and not isinstance(key, (str, int, float)):
+            key = key.value
+        return "None" if key is None else str(_scalar(key))
+    return None
 
 
 def _scalar(value: Any) -> Any:

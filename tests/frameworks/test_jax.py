@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from support.state_files import restore_model, save_state
+from torch import nn, optim
 
+from jupyter_axon_notebooks.errors import InvalidData
+from jupyter_axon_notebooks.training.formats import encode_model
 from jupyter_axon_notebooks.training.messages import AxonWarning
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
@@ -69,6 +76,7 @@ def test_training_continues_with_the_returned_state(
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
     assert are_equal(train(*state), train(*trained))
     assert are_equal(axon.latest().restore(*initial(0.0)), trained)
+    assert are_equal(axon.latest().restore(), trained)  # with optax's named tuples
 
 
 def test_tuples_in_a_dict_are_replaced_in_it(axon: Any, resume: Callable[..., Any]) -> None:
@@ -101,22 +109,72 @@ READ_ONLY = np.zeros(2)
 READ_ONLY.flags.writeable = False
 
 
+def checkpoint_and_resume(
+    axon: Any, resume: Callable[..., Any], values: dict[str, Any], **options: Any
+) -> Any:
+    model, optimizer, extra = (values.get(name) for name in ("model", "optimizer", "extra"))
+    if axon.latest() is None:
+        axon.checkpoint(model, optimizer, extra=extra, epoch=0)
+    return resume(model, optimizer, extra=extra, **options)
+
+
 @pytest.mark.parametrize(
-    ("model", "place"),
+    ("values", "place"),
     [
-        (jnp.zeros(2), "model"),
-        ((np.zeros(2), READ_ONLY), r"model\[1\]"),
-        (Point(np.zeros(2), jnp.zeros(1)), r"model\[1\]"),
-        (types.MappingProxyType({"w": jnp.zeros(2)}), r"model\['w'\]"),
+        ({"model": jnp.zeros(2)}, "model"),
+        ({"model": (jnp.zeros(2), {"a": jnp.zeros(1)})}, r"model\[0\]"),
+        ({"model": (np.zeros(2), READ_ONLY)}, r"model\[1\]"),
+        ({"model": Point(np.zeros(2), jnp.zeros(1))}, r"model\[1\]"),
+        ({"model": types.MappingProxyType({"w": jnp.zeros(2)})}, r"model\['w'\]"),
+        ({"model": READ_ONLY}, "model"),
+        ({"optimizer": (optax.EmptyState(), (jnp.zeros(1),))}, r"optimizer\[1\]\[0\]"),
+        ({"extra": 3}, "extra"),
+        ({"extra": "phase 2"}, "extra"),
+        ({"extra": (np.zeros(2), 5)}, r"extra\[1\]"),
+        ({"extra": frozenset([1])}, "extra"),
+        ({"model": {"w": np.zeros(2)}, "extra": 0.5}, "extra"),
     ],
 )
 def test_immutable_values_are_named(
-    model: Any, place: str, axon: Any, resume: Callable[..., Any]
+    values: dict[str, Any], place: str, axon: Any, resume: Callable[..., Any]
 ) -> None:
-    axon.checkpoint(model, epoch=0)
     with pytest.raises(TypeError, match=rf"^{place} cannot be set in place"):
-        resume(model)
-    assert resume(model, in_place=False).model is not model
+        checkpoint_and_resume(axon, resume, values)
+    resumed = checkpoint_and_resume(axon, resume, values, in_place=False)
+    for name, value in values.items():
+        is_proxy = isinstance(value, types.MappingProxyType)
+        assert is_proxy or type(getattr(resumed, name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model": (np.zeros(2), [jnp.zeros(2)])},
+        {"model": Point(np.zeros(2), None)},
+        {"model": (nn.Linear(1, 1), nn.Linear(1, 1))},
+        {"model": (torch.zeros(2), nn.Parameter(torch.zeros(1)))},
+        {"model": types.MappingProxyType({"w": np.zeros(2)})},
+        {"model": np.zeros(())},
+        {"model": LogisticRegression()},
+        {"optimizer": (optim.SGD([nn.Parameter(torch.zeros(1))]), ())},
+        {"extra": [1, (2, 3)]},
+        {"extra": {"epoch": 3, "phase": "two", "state": (jnp.zeros(1),)}},
+    ],
+)
+def test_other_values_are_resumed_in_place(
+    values: dict[str, Any], axon: Any, resume: Callable[..., Any]
+) -> None:
+    checkpoint_and_resume(axon, resume, values)
+
+
+def test_arrays_of_jax_in_a_dict_stay_arrays_of_jax(tmp_path: Path) -> None:
+    path = save_state(encode_model({"w": jnp.arange(3, dtype=jnp.bfloat16)}), tmp_path)
+    model = {"w": jnp.zeros(3, jnp.bfloat16)}
+    restore_model(path, model)
+    assert isinstance(model["w"], jax.Array)
+    assert model["w"].at[0].set(5).tolist() == [5, 1, 2]
+    Path(path).write_bytes(b"")
+    assert model["w"].tolist() == [0, 1, 2]
 
 
 # Keys
@@ -138,3 +196,69 @@ def test_keys_are_restored(
     assert extra["key"].dtype == create(0).dtype
     for found, expected in ((extra["key"], stored["key"]), (extra["state"][0], create(6))):
         assert np.array_equal(jax.random.key_data(found), jax.random.key_data(expected))
+
+
+def test_keys_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = save_state(encode_model({"key": jax.random.key(5)}), tmp_path)
+    restored = restore_model(path, None)
+    assert jax.random.uniform(restored["key"]) == jax.random.uniform(jax.random.key(5))
+    others = [jax.random.key(5, impl="rbg"), jax.random.PRNGKey(5), jnp.zeros(())]
+    for other in (*others, np.zeros(2, np.uint32)):
+        with pytest.raises(InvalidData, match=r"in the checkpoint key<fry> \(\)"):
+            restore_model(path, {"key": other})
+    path = save_state(encode_model({"key": jax.random.PRNGKey(5)}), tmp_path)
+    with pytest.raises(InvalidData, match=r"is key<fry> \(\), in the checkpoint uint32 \(2,\)"):
+        restore_model(path, {"key": jax.random.key(0)})
+
+
+def test_an_optimizer_with_a_key_is_resumed(axon: Any, resume: Callable[..., Any]) -> None:
+    params = parameters()
+    noisy = optax.add_noise(0.1, 0.5, key=jax.random.key(3))
+    opt_state = noisy.init(params)
+    axon.checkpoint(params, opt_state, epoch=0)
+    resumed = resume(params, noisy.init(params), in_place=False)
+    assert jax.tree.structure(resumed.optimizer) == jax.tree.structure(opt_state)
+
+
+def opt_state() -> Any:
+    return OPTIMIZER.init(parameters())
+
+
+@pytest.mark.parametrize(
+    ("creators", "places"),
+    [
+        (
+            {"model": lambda: {"params": (jnp.ones(1),), "opt": opt_state()}},
+            ["model['params']", "model['opt']"],
+        ),
+        ({"model": lambda: {"params": parameters(), "opt": opt_state()}}, ["model['opt']"]),
+        ({"optimizer": lambda: [opt_state()]}, ["optimizer[0]"]),
+        ({"extra": lambda: {"key": jax.random.key(0), "epoch": 1}}, ["extra['key']"]),
+        ({"model": parameters}, []),
+        (
+            {
+                "model": lambda: {"w": np.zeros(2), "opt": (np.zeros(2), 1)},
+                "extra": lambda: {"pair": (1, 2), "n": [3]},
+            },
+            [],
+        ),
+    ],
+)
+@pytest.mark.parametrize("in_place", [True, False])
+def test_replaced_entries_of_a_dict_are_named(
+    creators: dict[str, Callable[[], Any]],
+    places: list[str],
+    in_place: bool,
+    axon: Any,
+    resume: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def create() -> dict[str, Any]:
+        return {"model": None, **{name: creator() for name, creator in creators.items()}}
+
+    axon.checkpoint(**create(), epoch=0)
+    capsys.readouterr()
+    resume(**create(), in_place=in_place)
+    listed = ", ".join(f"resumed.{place}" for place in places)
+    is_explained = f"Take the restored values from {listed}." in capsys.readouterr().out
+    assert is_explained == (in_place and bool(places))

@@ -28,10 +28,14 @@ results["drawn"] = draw()
 """
 
 
-def test_each_rank_continues_its_random_numbers(launcher: ProcessLauncher) -> None:
-    whole = launcher.run(DDP, EPOCHS="5", data_folders=["whole", "whole"])
-    first = launcher.run(DDP + KILL, EPOCHS="3")
-    rest = launcher.run(DDP, EPOCHS="5")
+@pytest.mark.parametrize("channel", ["env://", "file"])
+def test_each_rank_continues_its_random_numbers(launcher: ProcessLauncher, channel: str) -> None:
+    def init(name: str) -> dict[str, str]:
+        return {"INIT": channel if channel == "env://" else f"file://{launcher.folder}/{name}"}
+
+    whole = launcher.run(DDP, EPOCHS="5", data_folders=["whole", "whole"], **init("a"))
+    first = launcher.run(DDP + KILL, EPOCHS="3", **init("b"))
+    rest = launcher.run(DDP, EPOCHS="5", **init("c"))
     for rank in range(2):
         assert (first[rank]["from"], rest[rank]["from"]) == (None, 2)
         assert first[rank]["losses"] + rest[rank]["losses"] == whole[rank]["losses"]
@@ -75,13 +79,7 @@ def test_a_checkpoint_of_rank_0_alone_waits_once_and_seeds_the_other_ranks(
     assert again[1]["drawn"] == results[1]["drawn"]
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (2, 3),
-        (2, 1),
-    ],
-)
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (2, 1), (1, 2)])
 def test_another_number_of_processes_is_reported(
     launcher: ProcessLauncher, before: int, after: int
 ) -> None:
@@ -107,6 +105,7 @@ def test_ranks_without_a_shared_disk_fail(launcher: ProcessLauncher) -> None:
     assert results[0]["epoch"].startswith(
         "RanksDisagree: resume() failed in every process because it failed on rank 1 on "
     )
+    assert "have to share" in results[0]["epoch"]
 
 
 def test_a_model_that_does_not_fit_fails_on_all_ranks(launcher: ProcessLauncher) -> None:
@@ -121,16 +120,109 @@ def test_a_model_that_does_not_fit_fails_on_all_ranks(launcher: ProcessLauncher)
     )
 
 
-def test_a_resume_without_all_ranks_fails(launcher: ProcessLauncher) -> None:
+def test_an_interrupted_rank_does_not_block_the_others(launcher: ProcessLauncher) -> None:
+    code = """
+class Counter:
+    def state_dict(self):
+        return {"count": 1}
+    def load_state_dict(self, state):
+        if rank == 1:
+            raise KeyboardInterrupt
+extra = {"counter": Counter()}
+"""
+    launcher.run(code + "axon.checkpoint(network(), epoch=0, extra=extra)\n" + KILL)
+    resume = """
+try:
+    attempt("epoch", lambda: axon.resume(network(), extra=extra).epoch)
+except KeyboardInterrupt:
+    results["epoch"] = "interrupted"
+"""
+    results = launcher.run(code + resume)
+    assert results[1]["epoch"] == "interrupted"
+    assert results[0]["epoch"].startswith(
+        "RanksDisagree: resume() failed in every process because it failed on rank 1"
+    )
+
+
+def test_without_a_checkpoint_all_ranks_start_anew(launcher: ProcessLauncher) -> None:
+    assert [one["epoch"] for one in launcher.run(RESUME)] == [None, None]
+
+
+def test_ranks_may_call_from_different_lines(launcher: ProcessLauncher) -> None:
+    branches = """
+def of_rank_0():
+    return axon.resume(model, optimizer)
+def of_others():
+    return axon.resume(model, optimizer)
+model = network()
+optimizer = optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(3):
+    draw()
+    if rank == 0:
+        axon.checkpoint(model, optimizer, epoch=epoch, metrics={"loss": 1.0})
+    else:
+        axon.checkpoint(model, optimizer, epoch=epoch)
+results["next"] = draw()
+"""
+    before = launcher.run(branches + KILL)
+    assert "checkpoint() was called by" not in launcher.output[0]
+    resume = branches.partition("for epoch")[0] + (
+        "attempt('epoch', lambda: (of_rank_0() if rank == 0 else of_others()).epoch)\n"
+        "results['next'] = draw()\n"
+    )
+    assert launcher.run(resume) == [{"epoch": 2, "next": one["next"]} for one in before]
+
+
+def test_a_second_checkpoint_of_rank_0_alone_waits_once(launcher: ProcessLauncher) -> None:
+    both = """
+model = network()
+for epoch in range(3):
+    draw()
+    axon.checkpoint(model, epoch=epoch, step=epoch)
+    if rank == 0:
+        distributed.RNG_TIMEOUT = 0.5 if epoch == 0 else 1e9
+        axon.checkpoint(model, epoch=epoch, step=epoch, tags="best")
+        distributed.RNG_TIMEOUT = 60.0
+results["next"] = draw()
+"""
+    before = launcher.run(both + KILL)
+    after = launcher.run(
+        "attempt('epoch', lambda: axon.resume(network()).epoch)\nresults['next'] = draw()\n"
+    )
+    assert [one["epoch"] for one in after] == [2, 2]
+    assert [one["next"] for one in after] == [one["next"] for one in before]
+
+
+def test_ranks_may_save_a_sharded_model_from_different_lines(launcher: ProcessLauncher) -> None:
+    call = "    axon.checkpoint(model, epoch=0)\n"
+    save = f"if rank == 0:\n{call}else:\n{call}"
+    launcher.run(SHARDED + "distributed.JOIN_TIMEOUT = 5.0\n" + save + KILL)
+    assert [one["epoch"] for one in launcher.run(RESUME)] == [0, 0]
+
+
+@pytest.mark.parametrize("alone", [0, 1])
+def test_a_resume_without_all_ranks_fails(launcher: ProcessLauncher, alone: int) -> None:
     launcher.run("axon.checkpoint(network(), epoch=0)\n" + KILL)
     results = launcher.run(
         "distributed.JOIN_TIMEOUT = 0.5\nmodel = network()\n"
-        "if rank == 0:\n    attempt('epoch', lambda: axon.resume(model))\n"
+        f"if rank == {alone}:\n    attempt('epoch', lambda: axon.resume(model))\n"
     )
-    assert results[0]["epoch"].startswith(
+    assert results[alone]["epoch"].startswith(
         "RanksDisagree: resume() has to be called in every process"
     )
-    assert "rank 1 did not" in results[0]["epoch"]
+    assert f"rank {1 - alone} did not" in results[alone]["epoch"]
+
+
+def test_a_late_rank_gets_the_error_of_the_others(launcher: ProcessLauncher) -> None:
+    code = (
+        "distributed.JOIN_TIMEOUT = 0.5 if rank == 0 else 60.0\n"
+        "model = network()\nif rank == 1:\n    dist.barrier()\n"
+    )
+    results = launcher.run(
+        code + "attempt('epoch', lambda: axon.resume(model))\nif rank == 0:\n    dist.barrier()\n"
+    )
+    assert results[0]["epoch"] == results[1]["epoch"]
+    assert "rank 1 did not" in results[1]["epoch"]
 
 
 SHARDED = """
@@ -142,7 +234,7 @@ if os.environ.get("WHOLE") is None:
     fully_shard(model[0])
     fully_shard(model)
 torch.set_rng_state(state)
-optimizer = optim.AdamW(model.parameters(), lr=0.05)
+optimizer = getattr(optim, os.environ.get("OPTIMIZER", "AdamW"))(model.parameters(), lr=0.05)
 """
 TRAIN = """
 resumed = axon.resume(model, optimizer)
@@ -156,16 +248,25 @@ results["weights"] = [float(p.double().sum()) for p in whole]
 """
 
 
-def test_a_sharded_model_continues(launcher: ProcessLauncher) -> None:
-    whole = launcher.run(SHARDED + TRAIN, EPOCHS="4", data_folders=["whole", "whole"])
-    first = launcher.run(SHARDED + TRAIN + KILL, EPOCHS="2")
-    rest = launcher.run(SHARDED + TRAIN, EPOCHS="4")
+@pytest.mark.parametrize("optimizer", ["AdamW", "Adagrad"])
+def test_a_sharded_model_continues(launcher: ProcessLauncher, optimizer: str) -> None:
+    whole = launcher.run(
+        SHARDED + TRAIN, EPOCHS="4", OPTIMIZER=optimizer, data_folders=["whole", "whole"]
+    )
+    first = launcher.run(SHARDED + TRAIN + KILL, EPOCHS="2", OPTIMIZER=optimizer)
+    rest = launcher.run(SHARDED + TRAIN, EPOCHS="4", OPTIMIZER=optimizer)
     for rank in range(2):
         assert len(first[rank]["losses"]) == len(rest[rank]["losses"]) == 2
         assert first[rank]["losses"] + rest[rank]["losses"] == whole[rank]["losses"]
         assert rest[rank]["weights"] == whole[rank]["weights"]
-    shapes = {name: [*tensor.shape] for name, tensor in load_file(launcher.states()[0]).items()}
-    assert shapes == {"0.weight": [8, 4], "0.bias": [8], "3.weight": [1, 8], "3.bias": [1]}
+    assert {
+        name: tuple(tensor.shape) for name, tensor in load_file(launcher.states()[0]).items()
+    } == {
+        "0.weight": (8, 4),
+        "0.bias": (8,),
+        "3.weight": (1, 8),
+        "3.bias": (1,),
+    }
 
 
 def test_a_sharded_model_continues_with_other_numbers_of_processes(
@@ -198,20 +299,35 @@ state = torch.get_rng_state()
 model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
 mesh = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("data", "tensor"))
 parallelize_module(model, mesh["tensor"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
-fully_shard(model, mesh=mesh["data"])
+if size > 2:
+    fully_shard(model, mesh=mesh["data"])
 torch.set_rng_state(state)
 optimizer = optim.AdamW(model.parameters(), lr=0.05)
 """
 
 
-def test_tensor_parallel_models_continue(launcher: ProcessLauncher) -> None:
-    ranks = 4
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_tensor_parallel_models_continue(launcher: ProcessLauncher, ranks: int) -> None:
     whole = launcher.run(MESHES + TRAIN, EPOCHS="4", ranks=ranks, data_folders=["whole"] * ranks)
     first = launcher.run(MESHES + TRAIN + KILL, EPOCHS="2", ranks=ranks)
     rest = launcher.run(MESHES + TRAIN, EPOCHS="4", ranks=ranks)
     for rank in range(ranks):
         assert first[rank]["losses"] + rest[rank]["losses"] == whole[rank]["losses"]
         assert rest[rank]["weights"] == whole[rank]["weights"]
+
+
+def test_one_rank_restores_its_part_without_the_others(launcher: ProcessLauncher) -> None:
+    code = """
+before = [p.to_local().clone() for p in model.parameters()]
+axon.checkpoint(model, optimizer, epoch=0)
+for p in model.parameters():
+    p.data.mul_(3)
+dist.barrier()
+if rank == 0:
+    axon.latest().restore(model, optimizer)
+results["same"] = all(torch.equal(p.to_local(), old) for p, old in zip(model.parameters(), before))
+"""
+    assert launcher.run(SHARDED + code) == [{"same": True}, {"same": False}]
 
 
 def test_a_value_that_one_rank_cannot_save_fails_on_all_ranks(launcher: ProcessLauncher) -> None:
@@ -224,6 +340,25 @@ def test_a_value_that_one_rank_cannot_save_fails_on_all_ranks(launcher: ProcessL
     assert results[1]["saved"].startswith(
         "RanksDisagree: checkpoint() failed in every process because it failed on rank 0"
     )
+
+
+def test_averages_of_a_sharded_model_are_restored(launcher: ProcessLauncher) -> None:
+    code = """
+extra = {"ema": [p.detach().clone() for p in model.parameters()], "note": "averaged"}
+if os.environ["EPOCHS"] == "1":
+    step(model, optimizer)
+    for mean in extra["ema"]:
+        mean.mul_(2)
+    axon.checkpoint(model, optimizer, epoch=0, extra=extra)
+else:
+    resumed = axon.resume(model, optimizer, extra=extra)
+    results["note"] = resumed.extra["note"]
+results["ema"] = [float(mean.full_tensor().double().sum()) for mean in extra["ema"]]
+"""
+    saved = launcher.run(SHARDED + code + KILL, EPOCHS="1")
+    back = launcher.run(SHARDED + code, EPOCHS="2")
+    assert [one["ema"] for one in back] == [one["ema"] for one in saved]
+    assert back[1]["note"] == "averaged"
 
 
 UNSUPPORTED = {
@@ -265,9 +400,16 @@ dist.destroy_process_group()
 """)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AXON_")}
     for name in ("first", "second"):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         subprocess.run(
-            [*command, "--nproc-per-node=2", script, name],
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node=2",
+                script,
+                name,
+            ],
             cwd=tmp_path,
             env={**inherited, "JUPYTER_DATA_DIR": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"},
             check=True,

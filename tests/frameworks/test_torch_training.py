@@ -10,25 +10,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.state_files import restore_model, restore_training, save_state
+from support.state_files import OLD_STATES, restore_model, restore_training, round_trip, save_state
 from torch import nn, optim
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
-from jupyter_axon_notebooks.errors import InvalidData
+from jupyter_axon_notebooks.errors import InvalidData, StateCorrupt
 from jupyter_axon_notebooks.training.formats import encode_model, encode_training
+from jupyter_axon_notebooks.training.formats.tree import TreeWriter
 from jupyter_axon_notebooks.training.validation import normalize_metrics, validate_position
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "SGD": lambda params: optim.SGD(params, lr=0.1),
     "SGD momentum": lambda params: optim.SGD(params, lr=0.1, momentum=0.9, nesterov=True),
     "Adam": lambda params: optim.Adam(params, lr=0.01, amsgrad=True),
+    "AdamW": lambda params: optim.AdamW(params, lr=0.01, weight_decay=0.1),
     "AdamW fused": lambda params: optim.AdamW(params, lr=0.01, fused=True),
     "Adam tensor": lambda params: optim.Adam(params, lr=torch.tensor(0.01), foreach=False),
+    "RMSprop": lambda params: optim.RMSprop(params, lr=0.01, momentum=0.5, centered=True),
+    "Adagrad": lambda params: optim.Adagrad(params, lr=0.1),
+    "Adafactor": lambda params: optim.Adafactor(params, lr=0.1),
     "LBFGS": lambda params: optim.LBFGS(params, lr=0.1, max_iter=3, history_size=4),
 }
 SCHEDULERS: dict[str, Callable[[Any], Any]] = {
     "StepLR": lambda one: lr_scheduler.StepLR(one, 2, 0.5),
+    "MultiStepLR": lambda one: lr_scheduler.MultiStepLR(one, [1, 4, 4]),
+    "CosineAnnealingLR": lambda one: lr_scheduler.CosineAnnealingLR(one, 10),
+    "WarmRestarts": lambda one: lr_scheduler.CosineAnnealingWarmRestarts(one, 3),
     "OneCycleLR": lambda one: lr_scheduler.OneCycleLR(one, 0.5, total_steps=20),
     "ReduceLROnPlateau": lambda one: lr_scheduler.ReduceLROnPlateau(one, patience=1),
     "LambdaLR": lambda one: lr_scheduler.LambdaLR(one, lambda epoch: 0.9**epoch),
@@ -105,6 +113,17 @@ def test_a_training_continues_with_the_same_losses(name: str, tmp_path: Path) ->
     assert are_equal(fresh.state_dict(), optimizer.state_dict())
 
 
+def test_a_restored_state_is_not_a_view_of_the_file(tmp_path: Path) -> None:
+    model = network(1)
+    optimizer, fresh = (OPTIMIZERS["Adam"](model.parameters()) for _ in range(2))
+    train(model, optimizer, 2)
+    path = Path(save_state(encode_training(optimizer, None), tmp_path))
+    restore_training(str(path), fresh, None, rng=False)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert are_equal(fresh.state_dict(), optimizer.state_dict())
+
+
 def test_several_optimizers_are_restored(tmp_path: Path) -> None:
     models = {"Adam": network(1), "SGD": network(2)}
     optimizers, fresh = (
@@ -127,14 +146,31 @@ def test_states_more_precise_than_the_parameters_are_kept(tmp_path: Path) -> Non
     assert are_equal(fresh.state[parameter]["momentum_buffer"], buffer)
 
 
+def test_options_that_were_not_saved_keep_their_values(tmp_path: Path) -> None:
+    model = network(1)
+    path = save_state(encode_training(OPTIMIZERS["SGD"](model.parameters()), None), tmp_path)
+    optimizer = OPTIMIZERS["SGD"](model.parameters())
+    scheduler = SCHEDULERS["StepLR"](optimizer)
+    restore_training(path, optimizer, None, rng=False)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["initial_lr"] == 0.1
+
+
 @pytest.mark.parametrize(
     ("name", "create_parameters", "reason"),
     [
-        ("SGD", lambda: network(1).parameters(), r"SGD here and a .*\.Adam in the checkpoint"),
+        ("SGD", lambda: network(1).parameters(), r"SGD, in the checkpoint a .*\.Adam"),
+        ("Adam", lambda: nn.Linear(1, 1).parameters(), r"expected \[2\] parameters .* has \[6\]"),
         (
             "Adam",
-            lambda: nn.Linear(1, 1).parameters(),
-            "Adam refuses the state .* match the size of optimizer's group",
+            lambda: [{"params": [parameter]} for parameter in network(1).parameters()],
+            r"expected \[1, 1, 1, 1, 1, 1\] parameters",
+        ),
+        (
+            "Adam",
+            lambda: [nn.Parameter(torch.zeros(2)) for _ in range(6)],
+            r"exp_avg of parameter 0 should be of shape \(2,\)",
         ),
     ],
 )
@@ -152,6 +188,27 @@ def test_an_optimizer_that_does_not_fit_is_refused_and_nothing_changes(
     assert are_equal(target.state_dict(), before)
     assert ema.tolist() == [0]
     assert random.getstate() == generator
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        1,
+        {"state": {}},
+        {"state": [], "param_groups": []},
+        {"state": {}, "param_groups": [1]},
+        {"state": {}, "param_groups": [{"lr": 1}]},
+        {"state": {0: 1}, "param_groups": [{"params": [0]}]},
+        {"state": {9: {}}, "param_groups": [{"params": [0]}]},
+        {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"params": [0]}]},
+    ],
+)
+def test_invalid_states_of_an_optimizer_are_refused(state: Any, tmp_path: Path) -> None:
+    path = save_state(encode_training(state, None), tmp_path)
+    optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+    with pytest.raises(InvalidData, match=r"optimizer: "):
+        restore_training(path, optimizer, None, rng=False)
+    assert optimizer.param_groups[0]["lr"] == 0.5
 
 
 # Other objects
@@ -197,6 +254,23 @@ def test_scalers_and_averages_are_restored(tmp_path: Path) -> None:
     assert target["epoch"] == 3
 
 
+def test_values_of_torch_are_restored(tmp_path: Path) -> None:
+    value = [torch.Size([1, 2]), torch.bfloat16, torch.device("cpu"), torch.device("cuda:1")]
+    value.append(nn.Parameter(torch.ones(1), False))
+    restored = round_trip(value, tmp_path)
+    assert restored == value
+    assert [type(one) for one in restored] == [type(one) for one in value]
+    assert not restored[4].requires_grad
+
+
+@pytest.mark.parametrize(
+    "extra", [{torch.ones(1): 1}, {"a": {torch.ones(1)}}, {OPTIMIZERS["SGD"]: 1}]
+)
+def test_tensors_and_functions_as_keys_are_refused(extra: Any) -> None:
+    with pytest.raises(TypeError, match="extra"):
+        encode_training(None, extra)
+
+
 # Random generators and devices
 
 
@@ -212,6 +286,19 @@ def test_generators_continue_their_sequences(tmp_path: Path) -> None:
     torch.manual_seed(0)
     restore_training(path, None, {"shuffle": second}, rng=True)
     assert draw(second) == expected
+
+
+def test_an_invalid_state_of_a_generator_changes_nothing(tmp_path: Path) -> None:
+    states = {"python": random.getstate(), "torch": torch.zeros(3, dtype=torch.uint8)}
+    writer = TreeWriter()
+    tree = {"optimizer": None, "extra": None, "rng": writer.encode(states, "rng", "rng")}
+    path = save_state(writer.make_file(tree, None), tmp_path)
+    random.seed(1)
+    before = random.getstate()
+    with pytest.raises(StateCorrupt, match="random generators"):
+        restore_training(path, None, None, rng=True)
+    assert random.getstate() == before
+    restore_training(path, None, None, rng=False)
 
 
 @pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
@@ -234,6 +321,33 @@ def test_a_training_continues_on_any_device(device: str, tmp_path: Path) -> None
 
 
 # Files of the first release
+
+
+def test_states_of_the_first_release_are_restored() -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer = optim.Adam(model.parameters())
+    restore_model(str(OLD_STATES / "module.safetensors"), model)
+    restore_training(str(OLD_STATES / "adam.safetensors"), optimizer, None, rng=False)
+    torch.manual_seed(0)
+    expected = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    adam = optim.Adam(expected.parameters(), lr=0.01)
+    expected(torch.arange(12.0).view(4, 3)).sum().backward()
+    adam.step()
+    for name, tensor in expected.state_dict().items():
+        assert torch.allclose(model.state_dict()[name], tensor), name
+    assert optimizer.param_groups[0]["lr"] == 0.01
+    assert optimizer.state_dict()["state"].keys() == adam.state_dict()["state"].keys()
+    restored = restore_training(str(OLD_STATES / "training.safetensors"), None, None, rng=True)
+    assert restored.optimizer["mu"][0].tolist() == [1, 1]
+    extra = restored.extra
+    assert (extra["big"], extra["tuple"], extra["keys"][(2, 3)]) == (1 << 70, (1, "a"), "pair")
+    assert (extra["scheduler"], extra["scalar"]) == ({"position": 3}, np.float32(0.5))
+    assert extra["big endian"].dtype == np.dtype(">i4")
+    assert (extra["size"], extra["dtype"]) == (torch.Size([2, 3]), torch.bfloat16)
+    drawn = random.random(), np.random.random(), float(torch.rand(()))
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    assert drawn == (random.random(), np.random.random(), float(torch.rand(())))
 
 
 def test_metrics_and_positions_may_be_tensors() -> None:

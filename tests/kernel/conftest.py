@@ -73,6 +73,7 @@ def data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setattr(stores, "_warned", set())
     monkeypatch.setattr(location, "_used", None)
+    monkeypatch.setattr(location, "_resolved", {})
     return tmp_path / "data"
 
 

@@ -59,5 +59,7 @@ def test_a_pipeline_with_a_class_of_the_notebook_resumes_in_another_kernel(serve
     with session_kernel(server, uninterrupted) as kernel:
         kernel.execute(DEFINE)
         kernel.execute(TRAIN_TO_THE_END)
+    with session_kernel(server, uninterrupted) as kernel:
+        kernel.execute(f"{DEFINE}\nmodel = axon.latest().restore()[0]")
         assert kernel.evaluate(RESULT) == resumed
     assert resumed[0] == 160

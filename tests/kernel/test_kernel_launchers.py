@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,26 @@ def test_a_notebook_that_is_executed_again_keeps_its_record(execute: Execute, tr
     assert len(records) == 1
 
 
+def test_one_of_several_notebooks_is_found_by_its_executed_cells(
+    execute: Execute, tmp_path: Path
+) -> None:
+    names = ["a.ipynb", "b.ipynb", "c.ipynb"]
+    for name in names:
+        write(tmp_path / name, notebook(f"# {name}", *CELLS))
+    summaries = execute(*NBCONVERT, *names)
+    paths = [summary["location"]["path"] for summary in summaries]
+    assert paths == [str(tmp_path / name) for name in names]
+    assert len({summary["record"]["id"] for summary in summaries}) == 3
+
+
+def test_equal_notebooks_of_one_command_are_ambiguous(execute: Execute, tmp_path: Path) -> None:
+    for name in ("a.ipynb", "b.ipynb"):
+        write(tmp_path / name, notebook(*CELLS, **PYTHON))
+    summaries = execute(*NBCONVERT, "a.ipynb", "b.ipynb")
+    assert [summary["location"]["source"] for summary in summaries] == ["nothing"] * 2
+    assert len({summary["record"]["id"] for summary in summaries}) == 2
+
+
 NBCLIENT = "import nbclient, nbformat; nbclient.execute(nbformat.read('train.ipynb', 4))"
 
 
@@ -90,19 +111,83 @@ def test_a_notebook_that_nbclient_executes_is_found_by_a_variable(
 # papermill
 
 
-def test_papermill_executes_its_output_file(execute: Execute, train: Path, tmp_path: Path) -> None:
+def papermill(output: str | None, **options: Any) -> str:
+    """Return code that calls papermill as a library."""
+    options["progress_bar"] = False
+    return f"import papermill; papermill.execute_notebook('train.ipynb', {output!r}, **{options!r})"
+
+
+@pytest.mark.parametrize("cwd", [(), ("--cwd", "elsewhere")])
+def test_papermill_executes_its_output_file(
+    execute: Execute, train: Path, tmp_path: Path, cwd: tuple[str, ...]
+) -> None:
     (tmp_path / "elsewhere").mkdir()
 
     def record_id(rate: str) -> Any:
         parameters = ["-p", "rate", rate, "-p", "data", "somewhere/else.ipynb"]
         output = f"out-{rate}.ipynb"
-        (summary,) = execute("papermill", *parameters, "train.ipynb", output, "--cwd", "elsewhere")
+        (summary,) = execute("papermill", *parameters, "train.ipynb", output, *cwd)
         location = summary["location"]
         assert (location["source"], location["path"]) == ("papermill", str(tmp_path / output))
         return summary["record"]["id"]
 
     first = record_id("0.1")
     assert first == record_id("0.1") != record_id("0.2")
+
+
+@pytest.mark.parametrize("output", ["out.ipynb", "deep/out.ipynb"])
+@pytest.mark.parametrize("cwd", [None, "elsewhere"])
+def test_papermill_as_a_library_executes_its_output_file(
+    execute: Execute, train: Path, tmp_path: Path, output: str, cwd: str | None
+) -> None:
+    for folder in ("deep", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    execute("papermill", "train.ipynb", "earlier.ipynb")  # equal, but executed before
+    (summary,) = execute("python", "-c", papermill(output, cwd=cwd, parameters={"rate": 0.1}))
+    assert summary["location"]["path"] == str(tmp_path / output)
+    assert executed_from(summary) == {
+        "program": "papermill",
+        "path": str(train),
+        "parameters": {"rate": 0.1},
+    }
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"cells": [{"cell_type": "code", "sour', "{}", "[" * 10**5]
+)
+def test_a_damaged_notebook_in_the_folder_is_ignored(
+    execute: Execute, train: Path, tmp_path: Path, content: str
+) -> None:
+    damaged = tmp_path / "damaged.ipynb"
+    damaged.write_text(content)
+    os.utime(damaged, (2**32, 2**32))
+    (summary,) = execute("python", "-c", papermill("out.ipynb"))
+    assert summary["location"]["path"] == str(tmp_path / "out.ipynb")
+
+
+def test_equal_concurrent_executions_of_papermill_are_ambiguous(
+    execute: Execute, train: Path, tmp_path: Path
+) -> None:
+    metadata = {
+        "output_path": "twin.ipynb",
+        "start_time": "2020-01-01T00:00:00.000000",
+        "end_time": None,
+    }
+    twin = write(tmp_path / "twin.ipynb", notebook(*CELLS, **PYTHON, papermill=metadata))
+    os.utime(twin, (2**32, 2**32))  # still being written
+    (summary,) = execute("python", "-c", papermill("out.ipynb"))
+    assert summary["location"]["source"] == "nothing"
+    (summary,) = execute("python", "-c", papermill("out.ipynb", parameters={"rate": 0.1}))
+    assert summary["location"]["path"] == str(tmp_path / "out.ipynb")
+
+
+def test_without_an_output_file_the_parameters_of_papermill_are_recorded(
+    execute: Execute, train: Path
+) -> None:
+    parameters = {"rate": 0.1, "layers": [64, 64], "name": "x", "none": None}
+    (summary,) = execute("python", "-c", papermill(None, parameters=parameters))
+    assert summary["location"]["kind"] == "unknown"
+    assert executed_from(summary) == {"parameters": parameters}
 
 
 def test_the_output_of_papermill_is_linked_to_its_input(
@@ -157,6 +242,14 @@ def test_an_unidentified_notebook_is_reported_once(
     assert MESSAGE not in output
 
 
+def test_a_prompt_is_reported_and_a_script_is_not(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    assert python("-c", TRAINING, cwd=tmp_path, **environment).stdout.count(MESSAGE) == 1
+    (tmp_path / "train.py").write_text(TRAINING)
+    assert MESSAGE not in python("train.py", cwd=tmp_path, **environment).stdout
+
+
 # Scripts
 
 
@@ -180,10 +273,55 @@ def test_a_script_is_identified_by_its_file(environment: dict[str, str], tmp_pat
     assert edited["version_id"] != record["version_id"]
 
 
+def test_a_module_is_identified_by_its_file(environment: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "project" / "train.py"
+    script.parent.mkdir()
+    script.write_text(querying_script())
+    summary = json.loads(python("-m", "project.train", cwd=tmp_path, **environment).stdout)
+    assert summary["location"]["path"] == str(script)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-c", "import train"),
+        ("-m", "timeit", "-n1", "-r1", "import train"),
+        ("-m", "IPython", "-c", "import train"),
+    ],
+    ids=["-c", "standard library", "installed"],
+)
+def test_a_tool_is_not_a_script(
+    environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "train.py").write_text(querying_script())
+    environment["IPYTHONDIR"] = str(tmp_path / "ipython")
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    output = python(*command, cwd=tmp_path, **environment).stdout
+    summary = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+    location = summary["location"]
+    assert (location["kind"], location["source"]) == ("unknown", "nothing")
+
+
+def test_a_spawned_process_belongs_to_its_script(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "from support.server_kernels import QUERIES\nexec(QUERIES)\n"
+        "def child(): print(json.dumps(location()))\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=child)\n"
+        "    process.start(); process.join()\n"
+    )
+    assert json.loads(python(script, cwd=tmp_path, **environment).stdout)["path"] == str(script)
+
+
 # jupyter-scheduler
 
 
-def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_id", [True, False], ids=["with its id", "without its id"])
+def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path, has_id: bool) -> None:
     pytest.importorskip("jupyter_scheduler")
     output = tmp_path / "output"
     server = Server(
@@ -198,8 +336,12 @@ def test_a_job_of_jupyter_scheduler_is_linked_to_its_input(tmp_path: Path) -> No
     content = notebook("rate = 1", *CELLS, **PYTHON)
     content["cells"][0]["metadata"]["tags"] = ["parameters"]
     with server.running():
-        assert server.save("train.ipynb", content).status == 201
+        if has_id:
+            assert server.save("train.ipynb", content).status == 201
+        else:
+            write(server.root / "train.ipynb", content)
         original = server.sync("train.ipynb")
+        assert bool(server.embedded("train.ipynb")) == has_id
         write(server.root / "other.ipynb", notebook("another()"))
         for packages_folder in (False, True):
             summary = run_job(server, output, packages_folder)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -112,28 +113,42 @@ def test_a_request_to_a_server_has_its_token(
     assert http_server.requests == [("/base/api/sessions", f"token {SECRET}")]
 
 
-@pytest.mark.parametrize("is_own", [True, False])
-def test_only_a_request_to_its_own_server_has_the_token_of_the_hub(
+def test_a_request_to_the_server_of_a_hub_has_the_token_of_the_hub(
     kernel: str,
     write_server_file: WriteServerFile,
     http_server: Any,
     monkeypatch: pytest.MonkeyPatch,
-    is_own: bool,
 ) -> None:
-    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", SECRET)
-    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid() if is_own else os.getppid()))
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "the hub's")
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
     write_server_file(http_server.server_port, token="")
     find_location()
-    assert http_server.requests == [("/api/sessions", f"token {SECRET}" if is_own else None)]
+    assert http_server.requests == [("/api/sessions", "token the hub's")]
+
+
+def test_a_request_to_another_server_does_not_have_the_token_of_the_hub(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    http_server: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", SECRET)
+    monkeypatch.setenv("JPY_PARENT_PID", str(os.getppid()))
+    write_server_file(http_server.server_port, token="")
+    find_location()
+    assert http_server.requests == [("/api/sessions", None)]
 
 
 @pytest.mark.parametrize(
     "answer",
     [
         (403, {}, b"{}"),
+        (200, {}, b"not JSON"),
         (200, {}, b'[1, {"path": 2}, {"kernel": []}, {"path": "p", "kernel": {"id": []}}]'),
+        (200, {"Content-Length": "5"}, b"cut"),
         (302, {"Location": "http://127.0.0.2:9/elsewhere"}, b""),
     ],
+    ids=["forbidden", "not JSON", "unexpected JSON", "truncated", "redirect"],
 )
 def test_an_invalid_answer_is_ignored_and_the_token_is_not_logged(
     kernel: str,
@@ -168,7 +183,17 @@ def test_an_unresponsive_server_is_skipped(
         assert find_location() == NotebookLocation("notebook", "session", str(file))
 
 
-@pytest.mark.parametrize("problem", ["pid was reused", "damaged", "another user's"])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "process has ended",
+        "pid was reused",
+        "damaged",
+        "on a socket",
+        "incomplete",
+        "another user's",
+    ],
+)
 def test_an_invalid_server_file_is_ignored(
     kernel: str,
     write_server_file: WriteServerFile,
@@ -176,12 +201,20 @@ def test_an_invalid_server_file_is_ignored(
     problem: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    file = write_server_file(http_server.server_port)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    file = write_server_file(
+        http_server.server_port, pid=ended.pid if problem == "process has ended" else os.getpid()
+    )
     match problem:
         case "pid was reused":  # the file is older than the process
             os.utime(file, (1, 1))
         case "damaged":
             file.write_text('{"pid": "')
+        case "incomplete":
+            file.write_text(json.dumps({"pid": os.getpid()}))
+        case "on a socket":
+            write_server_file(0, sock="/run/jupyter.sock")
         case "another user's":
             monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert find_location() == NotebookLocation("unknown", "nothing")
@@ -197,6 +230,19 @@ def test_without_a_server_the_session_name_is_used(
     assert find_location() == NotebookLocation(
         "notebook", "JPY_SESSION_NAME", str(tmp_path / "gone.ipynb")
     )
+
+
+def test_a_console_is_not_a_notebook(
+    kernel: str,
+    write_server_file: WriteServerFile,
+    http_server: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    http_server.answer = (200, {}, sessions(kernel, f"console-1-{new_id()}"))
+    write_server_file(http_server.server_port)
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "Console 1"))
+    assert find_location() == NotebookLocation("unknown", "nothing")
 
 
 def test_a_shared_kernel_belongs_to_the_notebook_it_was_started_for(
@@ -222,16 +268,22 @@ def test_the_choice_of_the_user_comes_first(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JPY_SESSION_NAME", str(write(tmp_path / "started.ipynb", notebook("x"))))
     monkeypatch.setenv("AXON_NOTEBOOK", "named.ipynb")
-    named = NotebookLocation("notebook", "AXON_NOTEBOOK", str(tmp_path / "named.ipynb"))
-    assert find_location() == named
+    assert find_location() == NotebookLocation(
+        "notebook", "AXON_NOTEBOOK", str(tmp_path / "named.ipynb")
+    )
     id = new_id()
     monkeypatch.setenv("AXON_NOTEBOOK", id)
     assert find_location() == NotebookLocation("notebook", "AXON_NOTEBOOK", record_id=id)
     (tmp_path / "train.py").write_text("")
-    script = NotebookLocation("script", "use", str(tmp_path / "train.py"))
-    assert use("train.py") == find_location() == script
+    assert (
+        use("train.py")
+        == find_location()
+        == NotebookLocation("script", "use", str(tmp_path / "train.py"))
+    )
+    use(Path("started.ipynb"))
+    assert find_location() == NotebookLocation("notebook", "use", str(tmp_path / "started.ipynb"))
     with pytest.raises(NotFound, match=r"typo\.ipynb"):
         use("typo.ipynb")
-    assert find_location() == script
+    assert find_location().path == str(tmp_path / "started.ipynb")
     use(None)
     assert find_location().record_id == id

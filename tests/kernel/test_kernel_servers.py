@@ -9,7 +9,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from jupyter_server.auth import passwd
 from support.server_kernels import (
+    QUERIES,
     SessionKernel,
     python,
     python_path,
@@ -68,6 +70,15 @@ def test_a_renamed_notebook_keeps_its_record(server: Server, start_session: Star
     assert (summary["record"]["id"], summary["record"]["name"]) == (record["id"], "after")
 
 
+def test_a_restarted_kernel_has_the_same_notebook(
+    server: Server, start_session: StartSession
+) -> None:
+    kernel = start_session(server, "restarted.ipynb")
+    summary = kernel.evaluate("summary()")
+    with restarted_kernel(server, kernel) as restarted:
+        assert restarted.evaluate("summary()") == summary
+
+
 def test_a_script_that_a_notebook_starts_has_its_own_record(
     server: Server, start_session: StartSession, tmp_path: Path
 ) -> None:
@@ -82,6 +93,22 @@ def test_a_script_that_a_notebook_starts_has_its_own_record(
     summary = kernel.evaluate("json.loads(out)")
     assert (summary["location"]["source"], summary["location"]["path"]) == ("script", str(script))
     assert summary["settings"]["user_id"] == "ada"
+
+
+def test_a_notebook_that_nbclient_executes_in_a_kernel_is_not_the_notebook_of_the_kernel(
+    server: Server, start_session: StartSession, tmp_path: Path
+) -> None:
+    kernel = start_session(server, "outer.ipynb")
+    output = tmp_path / "location.json"
+    code = f"{QUERIES}\njson.dump(location(), open({str(output)!r}, 'w'))"
+    inner = write(tmp_path / "inner.ipynb", notebook(code))
+    kernel.execute(
+        "import nbclient, nbformat\n"
+        "from threading import Thread\n"
+        f"client = nbclient.NotebookClient(nbformat.read({str(inner)!r}, 4))\n"
+        "thread = Thread(target=client.execute); thread.start(); thread.join()"
+    )
+    assert json.loads(output.read_text())["source"] == "nothing"
 
 
 def test_the_path_that_vs_code_sets_is_used(server: Server, start_session: StartSession) -> None:
@@ -118,6 +145,15 @@ def test_a_kernel_records_for_the_user_who_started_its_session(
         assert restarted.evaluate("find_settings().user_id") == "bob"
 
 
+def test_a_store_in_memory_is_reported_as_unreachable(
+    start_server: StartServer, start_session: StartSession
+) -> None:
+    server = start_server(config={"AxonNotebooks": {"store_url": "memory://"}})
+    kernel = start_session(server, "forgotten.ipynb")
+    assert "in memory" in kernel.evaluate("find_settings().unreachable_reason")
+    assert not (server.data / "axon_notebooks" / "kernels.json").exists()
+
+
 def test_equal_relative_paths_on_two_servers_are_two_notebooks(
     start_server: StartServer, start_session: StartSession, tmp_path: Path
 ) -> None:
@@ -131,6 +167,98 @@ def test_equal_relative_paths_on_two_servers_are_two_notebooks(
         assert kernel.evaluate("location()")["path"] == str(server.root / "train.ipynb")
     first, second = (kernel.evaluate("record()")["id"] for kernel in kernels)
     assert first != second
+
+
+def test_kernels_of_two_servers_share_the_record_of_a_file(
+    start_server: StartServer, start_session: StartSession, tmp_path: Path
+) -> None:
+    folders = {"data": tmp_path / "data", "root": tmp_path / "root"}
+    first, second = (start_server(name, **folders) for name in ("a", "b"))
+    ids = {
+        start_session(server, "train.ipynb").evaluate("record()")["id"]
+        for server in (first, second)
+    }
+    assert [record["id"] for record in first.records()] == list(ids)
+
+
+def test_a_server_with_a_base_url_is_found(
+    start_server: StartServer, start_session: StartSession
+) -> None:
+    base_url = "/user/ada%20lovelace/"
+    server = start_server(config={"ServerApp": {"base_url": base_url}})
+    kernel = start_session(server, "train.ipynb", base_url=base_url)
+    assert kernel.evaluate("location()")["source"] == "session"
+
+
+PASSWORD = {"PasswordIdentityProvider": {"hashed_password": passwd("secret")}}
+
+
+def test_a_server_with_a_password_is_asked_with_its_token(
+    start_server: StartServer, start_session: StartSession
+) -> None:
+    kernel = start_session(start_server(config=PASSWORD), "train.ipynb")
+    assert kernel.evaluate("location()")["source"] == "session"
+
+
+#: Accepts the token of the tests, which the server does not write into its file.
+HIDDEN_TOKEN = """
+from jupyter_server.auth import User
+from jupyter_server.auth.identity import PasswordIdentityProvider
+class HiddenTokenProvider(PasswordIdentityProvider):
+    def get_user(self, handler):
+        if handler.request.headers.get("Authorization") == "token a-token":
+            return User("ada")
+        return super().get_user(handler)
+c.ServerApp.identity_provider_class = HiddenTokenProvider
+"""
+
+
+def test_a_kernel_that_cannot_ask_its_server_uses_the_name_of_its_session(
+    start_server: StartServer, start_session: StartSession
+) -> None:
+    config = {"IdentityProvider": {"token": ""}, "ServerApp": {"disable_check_xsrf": True}}
+    server = start_server(config={**config, **PASSWORD}, python=HIDDEN_TOKEN)
+    kernel = start_session(server, "before.ipynb")
+    summary = kernel.evaluate("summary()")
+    assert summary["location"]["source"] == "JPY_SESSION_NAME"
+    assert summary["location"]["path"] == str(server.root / "before.ipynb")
+    rename_notebook(server, kernel, "before.ipynb", "after.ipynb")
+    server.sync("after.ipynb")
+    record = kernel.evaluate("record()")
+    assert (record["id"], record["name"]) == (summary["record"]["id"], "after")
+
+
+#: A contents manager whose notebooks are not files below the root of the server.
+OTHER_CONTENTS = """
+import tempfile
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
+from jupyter_server.services.contents.manager import ContentsManager
+hidden = LargeFileManager(root_dir=tempfile.mkdtemp())
+class OtherContentsManager(ContentsManager):
+    def get(self, path, content=True, type=None, format=None, **_):
+        return hidden.get(path, content, type, format)
+    def save(self, model, path):
+        self.run_pre_save_hooks(model=model, path=path)
+        return hidden.save(model, path)
+    def dir_exists(self, path): return hidden.dir_exists(path)
+    def file_exists(self, path): return hidden.file_exists(path)
+    def is_hidden(self, path): return False
+    def delete_file(self, path): hidden.delete_file(path)
+    def rename_file(self, old, new): hidden.rename_file(old, new)
+c.ServerApp.contents_manager_class = OtherContentsManager
+"""
+
+
+def test_a_notebook_that_is_not_a_file_is_found_by_its_record(
+    start_server: StartServer, start_session: StartSession
+) -> None:
+    server = start_server(python=OTHER_CONTENTS)
+    kernel = start_session(server, "train.ipynb", create=False)
+    assert server.save("train.ipynb", notebook("train()")).status == 201
+    location = kernel.evaluate("location()")
+    assert (location["path"], location["source"]) == (None, "session")
+    assert location["record_id"] == server.record("train.ipynb")["id"]
+    assert location["record_id"] == kernel.evaluate("record()")["id"]
 
 
 def test_a_server_updates_the_records_of_changed_scripts(

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,9 +96,15 @@ def test_kernels_do_not_get_the_password_of_the_store(data_folder: Path) -> None
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ("", "damaged"),
         ('{"version": 1', "damaged"),
+        ("[]", "damaged"),
+        ('{"store_url": "memory://"}', "damaged"),
         ('{"version": 2}', "another version"),
+        ('{"version": 1, "store_url": ["x"]}', "damaged"),
+        ('{"version": 1, "user_id": ""}', "damaged"),
         ('{"version": 1, "store_url": "sqlite:///axon.db"}', "a relative path"),
+        ('{"version": 1, "states_root": "states"}', "a relative path"),
         (" " * 70_000 + json.dumps({"version": 1, **SETTINGS}), "damaged"),
     ],
 )
@@ -109,19 +117,49 @@ def test_a_damaged_file_is_ignored_with_one_warning(
     assert len(warned) == 1
 
 
-@pytest.mark.parametrize("problem", ["group", "another user", "a link", "a pipe"])
+@pytest.mark.parametrize(
+    "problem", ["group", "everybody", "another user", "a link", "a folder", "a pipe"]
+)
 def test_a_file_that_other_users_may_write_is_ignored(
     file: Path, data_folder: Path, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     match problem:
         case "group":
             file.chmod(0o620)
+        case "everybody":
+            file.chmod(0o602)
         case "another user":
             monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
         case "a link":
             file.symlink_to(file.rename(file.with_name("elsewhere")))
+        case "a folder":
+            file.unlink()
+            file.mkdir()
         case "a pipe":
             file.unlink()
             os.mkfifo(file)
     with pytest.warns(RuntimeWarning, match="is ignored"):
         assert find_settings() == defaults(data_folder)
+
+
+def test_finding_the_settings_loads_no_server_and_no_framework() -> None:
+    heavy = {"jupyter_server", "tornado", "nbformat", "IPython", "ipykernel", "numpy", "torch"}
+    code = (
+        "import sys, jupyter_axon_notebooks.stores\n"
+        "import jupyter_axon_notebooks.training.discovery.record\n"
+        f"print(*sorted({heavy!r} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_relative_paths_are_ignored(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in [
+        ("AXON_STORE_URL", "sqlite:///axon.db"),
+        ("AXON_STATES_ROOT", "states"),
+        ("AXON_DATA_DIR", "data"),
+    ]:
+        monkeypatch.setenv(name, value)
+    with pytest.warns(RuntimeWarning, match="relative path") as warned:
+        assert find_settings() == defaults(data_folder)
+    assert len(warned) == 3

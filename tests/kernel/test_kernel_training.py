@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support.engines import eventually
 from support.server_kernels import (
     SessionKernel,
@@ -113,3 +114,20 @@ def test_a_training_resumes_after_restarts_of_its_server(start_server: StartServ
     record = server.record("train.ipynb")
     assert record["status"] == "completed"
     assert list_epochs(server, record["id"]) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_saved"),
+    [
+        ({"RANK": "1", "WORLD_SIZE": "2"}, True),
+        ({"RANK": "", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "node1"}, False),
+    ],
+)
+def test_only_a_complete_set_of_rank_variables_is_used_in_a_kernel(
+    server: Server, start_session: StartSession, variables: dict[str, str], is_saved: bool
+) -> None:
+    kernel = start_session(server, f"rank-{len(variables)}.ipynb")
+    kernel.execute(f"{SET_UP}\nimport os; os.environ |= {variables}")
+    kernel.execute("saved = axon.checkpoint(model, epoch=0)")
+    assert kernel.evaluate("saved is not None") == is_saved

@@ -77,26 +77,21 @@ class Notebook:
         return self._repository.provenance.get(checkpoint_id or self.checkpoint()).flags
 
 
-#: Runs a test with a front end that sends ids, and one that doesn't.
-both = pytest.mark.parametrize("notebook", [True, False], indirect=True)
-
-
 def file_state() -> dict[str, int]:
     return {"size": 1, "mtime": time.time_ns()}
 
 
-@pytest.fixture
+@pytest.fixture(params=[True, False], ids=["with ids", "without ids"])
 def notebook(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Notebook]:
-    """A notebook whose front end sends the ids of cells, unless a test passes False."""
+    """A notebook whose front end sends the ids of cells, or does not."""
     store = open_store("memory://")
     with running_kernel(tmp_path) as kernel:
         notebook = Notebook(kernel, NotebookRepository(store))
-        notebook.sends_ids = getattr(request, "param", True)
+        notebook.sends_ids = request.param
         yield notebook
     store.close()
 
 
-@both
 def test_a_notebook_that_ran_once_from_top_to_bottom_has_no_flag(notebook: Notebook) -> None:
     notebook.run(*IN_ORDER)
     checkpoint = notebook.checkpoint()
@@ -106,7 +101,6 @@ def test_a_notebook_that_ran_once_from_top_to_bottom_has_no_flag(notebook: Noteb
     assert notebook.flags(checkpoint) == []
 
 
-@both
 def test_cells_that_are_written_and_run_one_by_one_have_no_flag(notebook: Notebook) -> None:
     # As in an editor that has not yet saved the cells that run.
     notebook.edit("data", "data = [4]")
@@ -121,11 +115,30 @@ def test_cells_that_are_written_and_run_one_by_one_have_no_flag(notebook: Notebo
         assert unsaved == []
 
 
+def test_white_space_is_not_a_change(notebook: Notebook) -> None:
+    notebook.run(*IN_ORDER)
+    notebook.edit("data", "\ndata = [1, 2, 3]  \n\n")
+    notebook.save()
+    assert notebook.flags() == []
+
+
 def test_imports_and_definitions_may_run_again(notebook: Notebook) -> None:
     notebook.edit("note", "%load_ext autoreload\n'''Helpers.'''\ndef double(x):\n    return 2 * x")
     notebook.save()
     notebook.run("imports", "note", "imports", "data", "note", "model", "imports", "train")
     assert notebook.flags() == []
+
+
+def test_a_second_pass_from_top_to_bottom_is_in_order(notebook: Notebook) -> None:
+    notebook.insert(code("define", "def area(r):\n    return math.pi * r**2"), before="model")
+    notebook.save()
+    twice = ("imports", "data", "define", "model", "train") * 2
+    notebook.run(*twice)
+    assert [(kind, cell) for kind, cell, _ in notebook.flags()] == [
+        ("rerun", "data"),
+        ("rerun", "model"),
+        ("rerun", "train"),
+    ]
 
 
 def test_a_cell_that_changes_after_the_checkpoint_has_drifted(notebook: Notebook) -> None:
@@ -147,7 +160,6 @@ def test_a_cell_that_changes_after_the_checkpoint_has_drifted(notebook: Notebook
     assert notebook.flags(checkpoint) == []
 
 
-@both
 def test_a_cell_that_was_edited_but_not_run_is_flagged(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model")
     notebook.edit("data", "data = [100]")
@@ -165,12 +177,24 @@ def test_a_cell_below_that_ran_earlier_is_out_of_order(notebook: Notebook) -> No
     assert notebook.flags() == [("out_of_order", "plot", [4])]
 
 
+def test_cells_above_that_ran_in_reverse_are_out_of_order(notebook: Notebook) -> None:
+    notebook.run("imports", "model", "data", "train")
+    assert notebook.flags() == [("out_of_order", "data", [3])]
+
+
+def test_a_cell_that_was_moved_is_out_of_order(notebook: Notebook) -> None:
+    notebook.run("imports", "data", "model")
+    notebook.insert(notebook.cells["data"], before="train")
+    notebook.save()
+    notebook.run("train")
+    assert notebook.flags() == [("out_of_order", "model", [3])]
+
+
 def test_a_training_cell_that_ran_twice_is_flagged(notebook: Notebook) -> None:
     notebook.run("imports", "data", "model", "train", "train")
     assert notebook.flags() == [("rerun", "train", [4, 5])]
 
 
-@both
 def test_a_cell_that_ran_with_another_source_is_flagged(notebook: Notebook) -> None:
     notebook.edit("data", "data = [7]; extra = 1")
     notebook.run("imports", "data")
@@ -195,6 +219,15 @@ def test_code_that_was_deleted_is_flagged(notebook: Notebook) -> None:
     )
 
 
+def test_a_cell_that_was_cut_and_pasted_is_not_deleted(notebook: Notebook) -> None:
+    notebook.run("imports", "data", "model")
+    del notebook.cells["model"]
+    notebook.insert(code("pasted", CELLS[4].source), before="train")
+    notebook.save()
+    notebook.run("train")
+    assert notebook.flags() == []
+
+
 def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
     notebook.insert(code("unrun", "%time data.clear()"), before="train")
     notebook.save()
@@ -205,6 +238,13 @@ def test_a_cell_above_that_did_not_run_is_flagged(notebook: Notebook) -> None:
         "unrun",
         "%time data.clear()",
     )
+
+
+def test_equal_cells_are_distinguished(notebook: Notebook) -> None:
+    notebook.insert(code("again", CELLS[4].source), before="train")
+    notebook.save()
+    notebook.run("imports", "data", "model", "again", "train")
+    assert notebook.flags() == []
 
 
 def test_the_ids_of_vs_code_are_ignored(notebook: Notebook) -> None:

@@ -25,6 +25,18 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
     model["w"] += 1
     axon.checkpoint(model, epoch=epoch)
 """
+FOLDS = """
+for fold in range(3):
+    model = {"w": np.full(2, 100.0 * fold)}
+    resumed = axon.resume(model, KEY)
+    print("fold", fold, "first epoch", resumed.epoch + 1 if resumed else 0)
+    for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
+        if (fold, epoch) == STOPS_AT:
+            raise MemoryError
+        model["w"] += 1
+        axon.checkpoint(model, epoch=epoch)
+    assert model["w"][0] == 100.0 * fold + 4
+"""
 #: A cell that resumes, and a loop for the next cell.
 RESUME = """
 model = {"w": np.zeros(2)}
@@ -41,6 +53,10 @@ for epoch in range(resumed.epoch + 1 if resumed else 0, 4):
 
 def train(base: int, stops_at: int | None = None) -> str:
     return TRAIN.replace("BASE", str(base)).replace("STOPS_AT", str(stops_at))
+
+
+def train_folds(key: str = "", stops_at: tuple[int, int] | None = None) -> str:
+    return FOLDS.replace(", KEY", key).replace("STOPS_AT", str(stops_at))
 
 
 def loop(stops_at: int | None = None) -> str:
@@ -115,6 +131,60 @@ def test_resume_and_its_loop_may_be_in_two_cells(
     assert list_statuses(records) == [COMPLETED, FAILED, COMPLETED]
 
 
+def test_a_run_that_stops_before_its_first_checkpoint_is_skipped(
+    start_kernel: StartKernel,
+) -> None:
+    kernel = start_kernel()
+    assert kernel.execute(RESUME, "resume").text == "None\n"
+    for _ in range(3):
+        execute_failing(kernel, loop(stops_at=2), "loop")
+        assert kernel.execute(RESUME, "resume").text.splitlines()[-1] == "1"
+    kernel.execute(loop(), "loop")
+    assert kernel.execute(RESUME, "resume").text.splitlines()[-1] == "None"
+
+
+def test_folds_with_keys_resume_their_runs(
+    start_kernel: StartKernel, records: NotebookRepository
+) -> None:
+    key = ', key=f"fold {fold}"'
+    kernel = start_kernel()
+    execute_failing(kernel, train_folds(key, stops_at=(2, 1)), "cv")
+    assert list_statuses(records) == [COMPLETED, COMPLETED, FAILED]
+    kernel.kill()
+    kernel = start_kernel()
+    output = kernel.execute(train_folds(key), "cv").text
+    assert [line for line in output.splitlines() if line.startswith("fold")] == [
+        "fold 0 first epoch 0",
+        "fold 1 first epoch 0",
+        "fold 2 first epoch 1",
+    ]
+
+
+def test_folds_without_keys_begin_new_runs(
+    start_kernel: StartKernel, records: NotebookRepository
+) -> None:
+    kernel = start_kernel()
+    for _ in range(2):
+        execute_failing(kernel, train_folds(stops_at=(2, 1)), "cv")
+    output = kernel.execute(train_folds(), "cv").text
+    assert "To resume it, name the run" in output
+    assert "Resumed" not in output
+    completed = [status is COMPLETED for status in list_statuses(records)]
+    assert completed == [True, True, False] * 2 + [True] * 3
+
+
+def test_an_interrupt_that_the_cell_catches_completes_the_run(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.execute(
+        "try:\n    for epoch in range(3):\n        axon.checkpoint(model, epoch=epoch)\n"
+        "        if epoch == 1: raise KeyboardInterrupt\n"
+        "except KeyboardInterrupt:\n    print('stopped early')"
+    )
+    output = kernel.execute("assert axon.resume(model, optimizer) is None").text
+    assert "completed" in output
+    assert "use resume(force=True)" in output
+
+
 def test_a_cell_does_not_resume_the_run_of_an_existing_cell(
     start_kernel: StartKernel, notebook_file: Path
 ) -> None:
@@ -123,3 +193,47 @@ def test_a_cell_does_not_resume_the_run_of_an_existing_cell(
     execute_failing(kernel, train(0, stops_at=2), "first")
     assert "first epoch 0 weights 1000.0" in kernel.execute(train(1000), "second").text
     assert "first epoch 2 weights 2.0" in kernel.execute(train(0), "first").text
+
+
+def test_an_edited_cell_without_an_id_resumes_its_run(
+    start_kernel: StartKernel, notebook_file: Path
+) -> None:
+    save_cells(notebook_file, a=train(0), b=train(1000, stops_at=2))
+    kernel = start_kernel()
+    kernel.execute(train(0))
+    execute_failing(kernel, train(1000, stops_at=2), None)
+    save_cells(notebook_file, a=train(0), b=train(1000))
+    kernel.kill()
+    kernel = start_kernel()
+    assert "first epoch 0 weights 0.0" in kernel.execute(train(0)).text
+    assert "first epoch 2 weights 1002.0" in kernel.execute(train(1000)).text
+
+
+def test_a_cell_that_failed_after_its_training_resumes_it_once(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    execute_failing(kernel, train(0) + "\nraise MemoryError", "a")
+    assert "first epoch 4" in kernel.execute(train(0), "a").text  # nothing is left to train
+    assert "first epoch 0" in kernel.execute(train(0), "a").text
+
+
+def test_a_callback_of_the_event_loop_resumes_its_run(start_kernel: StartKernel) -> None:
+    """As the callbacks of widgets, which the kernel calls outside of cells."""
+    kernel = start_kernel()
+    kernel.execute(
+        "import asyncio\nresumed_epochs = []\n"
+        "def train(stops_at):\n"
+        "    model = {'w': np.zeros(2)}\n"
+        "    resumed = axon.resume(model)\n"
+        "    resumed_epochs.append(resumed and resumed.epoch)\n"
+        "    for epoch in range(resumed.epoch + 1 if resumed else 0, 6):\n"
+        "        if epoch == stops_at: raise MemoryError\n"
+        "        axon.checkpoint(model, epoch=epoch)\n"
+        "ended = asyncio.Event()\n"
+        "def callback(stops_at):\n"
+        "    try: train(stops_at)\n"
+        "    finally: ended.set()\n"
+    )
+    for stops_at in (3, 9):
+        kernel.execute(f"asyncio.get_event_loop().call_soon(callback, {stops_at})")
+        kernel.execute("await ended.wait(); ended.clear()")
+    assert kernel.evaluate("resumed_epochs") == [None, 2]

@@ -43,9 +43,12 @@ FILES = {
     "bad.py": f"{SET_UP}\ntrain(MemoryError('bad'))",
     "waits.py": f"{SET_UP}\ntrain()\nwait()",
     "other.py": "1 / 0",
+    "inner_good.py": "train()",
     "inner_bad.py": "train(MemoryError('bad'))",
+    "inner_other.py": "train(MemoryError('too early'), last=0)",
     "exits.py": f"{SET_UP}\ntrain()\nsys.exit(3)",
     "leaves.py": f"{SET_UP}\ntrain()\nsys.exit()",
+    "bad.ipy": "train(MemoryError('bad'))",
 }
 
 
@@ -124,13 +127,27 @@ def own_trainings(tmp_path: Path) -> Iterator[Trainings]:
     [
         "%%capture\ntrain(MemoryError('bad'))",
         "get_ipython().run_cell('train(MemoryError())')",
+        "get_ipython().run_cell('train(MemoryError())', silent=True)",
+        "get_ipython().run_cell('train(SystemExit(3))')",
         "await asyncio.sleep(0); get_ipython().run_cell('train(MemoryError())')",
+        "axon.checkpoint(model, epoch=0)\nget_ipython().run_cell('train(MemoryError(), first=1)')",
         "%run bad.py",
         "%run -i inner_bad.py",
+        "%run -p -D profile bad.py",
+        "%run -m bad",
+        "%run -n exits.py",
+        "%run bad.ipy",
         "%run bad.ipynb",
+        "%run bad.py\n%run other.py",
+        "%run bad.py\nimport asyncio; await asyncio.sleep(0)",
         "%%time\ntrain(MemoryError('bad'))",
+        "%%time\ntrain()\n1 / 0",
+        "%time train(MemoryError('bad'))",
+        "%%timeit -n1 -r1\ntrain(MemoryError('bad'))",
         "%prun -q train(MemoryError('bad'))",
         "import ipywidgets\nwith ipywidgets.Output(): train(MemoryError('bad'))",
+        "import ipywidgets\n@ipywidgets.Output().capture()\n"
+        "def train_in_output(): train(MemoryError('bad'))\ntrain_in_output()",
         "try: train(MemoryError())\nexcept MemoryError: get_ipython().showtraceback()",
     ],
 )
@@ -145,7 +162,10 @@ def test_a_run_whose_error_was_caught_has_failed(trainings: Trainings, cell: str
     "cell",
     [
         "%%capture\ntrain(); wait()",
+        "get_ipython().run_cell('train(); wait()')",
         "%run waits.py",
+        "%%time\ntrain(); wait()",
+        "%timeit -n1 -r1 (train(), wait())",
     ],
 )
 def test_a_run_whose_interrupt_was_caught_was_stopped(trainings: Trainings, cell: str) -> None:
@@ -162,7 +182,11 @@ def test_a_run_whose_interrupt_was_caught_was_stopped(trainings: Trainings, cell
         "%%capture\ntrain()",
         "%run leaves.py",
         "%run other.py\ntrain()",
+        "train()\n%run other.py",
+        "train()\nget_ipython().run_cell('1 / 0')",
         "%run good.py\n%run other.py",
+        "%run -i inner_good.py\n%run -i inner_other.py",
+        "%time train()\n%run other.py",
         "train()\ntry: train(MemoryError(), last=0)\nexcept MemoryError: pass",
     ],
 )
@@ -176,10 +200,73 @@ def test_each_run_of_a_cell_ends_with_its_own_code(trainings: Trainings) -> None
     assert trainings.statuses == ["failed", "completed", "failed", "completed"]
 
 
+def test_nested_cells_end_with_their_outer_cell(trainings: Trainings) -> None:
+    trainings.kernel.run("get_ipython().run_cell('train()'); inner = axon.checkpoints()[0]\n1 / 0")
+    assert trainings.statuses == ["failed"]
+
+
 def test_the_hooks_of_the_shell_are_removed_after_the_run(trainings: Trainings) -> None:
     trainings.kernel.run("%run bad.py\n%run other.py\ntrain()")
     assert trainings.kernel.evaluate("'showtraceback' in vars(get_ipython())") is False
     assert trainings.kernel.evaluate("signal.getsignal(signal.SIGTERM) is signal.SIG_DFL") is True
+
+
+def test_the_package_may_be_imported_in_a_nested_cell(tmp_path: Path) -> None:
+    with trainings_in(tmp_path) as trainings:
+        path = write(tmp_path / "train.ipynb", notebook("train()"))
+        first = SET_UP.replace("as axon", f"as axon; axon.use({str(path)!r})")
+        trainings.kernel.execute(f"%%capture\n{first}\ntrain()")
+        trainings.notebook_id = trainings.kernel.evaluate("axon.notebook().id")
+        trainings.kernel.execute("train(first=2, last=4)")
+        assert trainings.statuses == ["completed"]
+        trainings.kernel.run("get_ipython().run_cell('train()')\n1 / 0")
+        assert trainings.statuses == ["completed", "failed"]
+
+
+# Debuggers
+
+#: Functions that stop at a breakpoint and continue, or are traced, between two trainings.
+DEBUGGED = """
+import io, pdb
+def debug(commands="c"):
+    options = {"stdin": io.StringIO(commands + "\\n"), "stdout": io.StringIO()}
+    pdb.Pdb(**options, nosigint=True, readrc=False).set_trace(sys._getframe(1))
+def debugged(error=None):
+    train()
+    debug()
+    train(first=2, last=3)
+    if error is not None:
+        raise error
+def traced(error=None):
+    sys.settrace(lambda *_: None)
+    train()
+    sys.settrace(None)
+    if error is not None:
+        raise error
+"""
+
+
+@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
+@pytest.mark.parametrize(
+    "cell",
+    ["%%capture\ndebugged({})", "%time debugged({})", "%run -i debugged.py", "%time traced({})"],
+)
+def test_a_debugger_does_not_hide_errors(
+    trainings: Trainings, cell: str, error: str, status: str
+) -> None:
+    (trainings.folder / "debugged.py").write_text(f"train()\ndebug()\nif {error}: raise {error}")
+    trainings.kernel.execute(DEBUGGED)
+    trainings.kernel.run(cell.format(error))
+    assert trainings.statuses == [status]
+
+
+@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
+def test_a_breakpoint_does_not_end_a_function_of_the_event_loop(
+    trainings: Trainings, error: str, status: str
+) -> None:
+    trainings.kernel.execute(DEBUGGED)
+    trainings.kernel.execute(f"asyncio.get_running_loop().call_soon(debugged, {error})")
+    eventually(lambda: trainings.statuses == [status])
 
 
 # Trainings outside of a cell
@@ -231,6 +318,18 @@ def test_a_training_that_outlives_its_cell_has_its_own_status(
     trainings.wait_for(status)
 
 
+@pytest.mark.parametrize(
+    ("error", "end", "status"), [("None", "1 / 0", "completed"), ("MemoryError()", "", "failed")]
+)
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_a_training_that_its_cell_awaits_has_its_own_status(
+    trainings: Trainings, kind: str, error: str, end: str, status: str
+) -> None:
+    trainings.kernel.execute(f"error = {error}")
+    trainings.kernel.run(f"{OUTSIDE[kind]}\n{GO[kind]}\n{end}")
+    trainings.wait_for(status)
+
+
 def test_a_task_that_is_cancelled_was_stopped(trainings: Trainings) -> None:
     trainings.kernel.execute(f"error = None\n{OUTSIDE['task']}")
     trainings.kernel.execute("future.cancel(); await asyncio.wait([future])")
@@ -239,7 +338,7 @@ def test_a_task_that_is_cancelled_was_stopped(trainings: Trainings) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "how"),
-    [("task", "restart"), ("thread", "terminate")],
+    [("future", "shutdown"), ("task", "restart"), ("thread", "shutdown"), ("thread", "terminate")],
 )
 def test_a_training_that_its_kernel_ends_was_stopped(
     own_trainings: Trainings, kind: str, how: str
@@ -281,9 +380,23 @@ def test_the_training_of_a_widget_ends_with_its_callback(
     assert trainings.statuses == [status]
 
 
-def test_the_training_of_a_widget_that_is_interrupted_was_stopped(trainings: Trainings) -> None:
-    trainings.kernel.execute(WIDGET.replace("CODE", "(train(), wait())"))
-    click(trainings)
-    eventually((trainings.folder / "waiting").exists)
-    trainings.kernel.interrupt()
-    trainings.wait_for("stopped")
+@pytest.mark.parametrize("how", ["interrupt", "terminate"])
+def test_the_training_of_a_widget_that_is_interrupted_was_stopped(
+    own_trainings: Trainings, how: str
+) -> None:
+    own_trainings.kernel.execute(WIDGET.replace("CODE", "(train(), wait())"))
+    click(own_trainings)
+    eventually((own_trainings.folder / "waiting").exists)
+    if how == "interrupt":
+        own_trainings.kernel.interrupt()
+    else:
+        own_trainings.kernel.manager.signal_kernel(signal.SIGTERM)
+    own_trainings.wait_for("stopped")
+
+
+@pytest.mark.parametrize(("error", "status"), [("None", "completed"), ("MemoryError()", "failed")])
+def test_a_training_that_the_event_loop_calls_ends_with_the_function(
+    trainings: Trainings, error: str, status: str
+) -> None:
+    trainings.kernel.execute(f"asyncio.get_running_loop().call_soon(lambda: train({error}))")
+    trainings.wait_for(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from support.training_script import EPOCHS, SET_UP, assert_equals_uninterrupted,
 
 from jupyter_axon_notebooks.records import RunStatus, TrainingRun
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.states import StateStorage
+from jupyter_axon_notebooks.store import open_store
 
 StartKernel = Callable[..., Kernel]
 Uninterrupted = tuple[list[float], bytes]
@@ -47,6 +50,22 @@ def test_a_killed_training_ends_with_the_same_weights(
     assert list_runs(records)[-1].status is RunStatus.COMPLETED
 
 
+def test_a_training_resumes_in_a_moved_data_folder(
+    start_kernel: StartKernel, tmp_path: Path, uninterrupted: Uninterrupted
+) -> None:
+    kernel = start_kernel()
+    train_until(kernel, tmp_path, 3)
+    kernel.kill()
+    moved = (tmp_path / "data").rename(tmp_path / "moved")
+    kernel = start_kernel(JUPYTER_DATA_DIR=str(moved))
+    assert "Resumed from checkpoint" in kernel.execute(train()).text
+    folder = moved / "axon_notebooks"
+    with closing(open_store(f"sqlite:///{folder}/axon.db")) as store:
+        records = NotebookRepository(store, states=StateStorage(folder / "states"))
+        assert_equals_uninterrupted(records, uninterrupted)
+    assert not (tmp_path / "data" / "axon_notebooks").exists()
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [("KeyboardInterrupt", RunStatus.STOPPED), ("MemoryError", RunStatus.FAILED)],
@@ -80,6 +99,15 @@ def test_run_all_twice_trains_twice(start_kernel: StartKernel, records: Notebook
     assert [run.status for run in runs] == [RunStatus.COMPLETED] * 2
     assert [list_epochs(records, run) for run in runs] == [list(range(EPOCHS))] * 2
     assert runs[1].parent_checkpoint_id is None
+
+
+def test_each_execution_of_a_loop_is_a_run(
+    start_kernel: StartKernel, records: NotebookRepository
+) -> None:
+    kernel = start_kernel()
+    for _ in range(3):
+        kernel.execute("for epoch in range(2): axon.checkpoint(model, epoch=epoch)")
+    assert len(list_runs(records)) == 3
 
 
 def test_cells_with_one_epoch_each_are_one_run(

@@ -18,6 +18,7 @@ from support.state_files import restore_model, restore_training, round_trip, sav
 
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.training.formats import encode_model, encode_training
+from jupyter_axon_notebooks.training.formats.tree import TreeWriter
 
 
 class Moments(NamedTuple):
@@ -25,16 +26,46 @@ class Moments(NamedTuple):
     mean: Any
 
 
-VALUES: list[Any] = [None, True, 0, -1, (1 << 63) - 1, 1 << 63, -(1 << 64), 3**20_000]
-VALUES += [math.inf, -math.inf, 1 + 2j, complex(math.inf, -0.0), "", "ключ\0\n\"'", "\ud800"]
-VALUES += [b"", bytes(range(256)), bytearray(b"ab"), [], {}, (), (1, [2, (3, {"four": (4,)})])]
-VALUES += [{1: "a", "1": "b", (1, 2): "c", None: "d", 1.5: "e", b"x": "f"}]
-VALUES += [{"$": "tensor", "name": "none"}, {1, 2, 3}, frozenset({"a"})]
-VALUES += [collections.OrderedDict(b=1, a=2), collections.Counter({30: 1, 80: 2})]
-VALUES += [collections.deque([1, 2], maxlen=5), collections.deque()]
-
-
-@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        0,
+        -1,
+        (1 << 63) - 1,
+        1 << 63,
+        -(1 << 64),
+        3**20_000,
+        0.1,
+        5e-324,
+        math.inf,
+        -math.inf,
+        1 + 2j,
+        complex(math.inf, -0.0),
+        "",
+        "ключ\0\n\"'",
+        "\ud800",
+        b"",
+        bytes(range(256)),
+        bytearray(b"ab"),
+        [],
+        {},
+        (),
+        [[], [[]]],
+        (1, [2, (3, {"four": (4,)})]),
+        {1: "a", "1": "b", (1, 2): "c", None: "d", 1.5: "e", b"x": "f"},
+        {"$": "tensor", "name": "none"},
+        {"items": [1], "": {"": 0}},
+        {1, 2, 3},
+        frozenset({"a"}),
+        collections.OrderedDict(b=1, a=2),
+        collections.Counter({30: 1, 80: 2}),
+        collections.deque([1, 2], maxlen=5),
+        collections.deque(),
+    ],
+    ids=lambda value: hex(value)[:20] if isinstance(value, int) else ascii(value)[:20],
+)
 def test_a_value_is_restored_with_its_type(value: Any, tmp_path: Path) -> None:
     restored = round_trip(value, tmp_path)
     assert restored == value
@@ -62,7 +93,7 @@ def test_order_and_default_of_dicts_are_kept(tmp_path: Path) -> None:
 
 TYPES = ["bool", *(kind + size for kind in "iu" for size in "1248"), "f2", "f4", "f8", "c8", "c16"]
 TYPES += ["g", "G", ">i2", ">u4", ">f4", ">f8", ">c8", ">c16"]
-TYPES += ["M8[ns]", "m8[s]", ">M8[D]", "S3", "U2", ">U2", "V5"]
+TYPES += ["M8[ns]", "m8[s]", ">M8[D]", "S3", "U2", ">U2", "S0", "V5"]
 if importlib.util.find_spec("ml_dtypes"):
     importlib.import_module("ml_dtypes")
     TYPES += ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3b11fnuz"]
@@ -74,7 +105,7 @@ def test_arrays_of_every_type_and_layout_are_restored(name: str, tmp_path: Path)
     dtype = np.dtype(name)
     most = 2 if name == "bool" else 120
     raw = np.random.default_rng(0).integers(0, most, 24 * dtype.itemsize, np.uint8)
-    array = raw.view(dtype).reshape(2, 3, 4)
+    array = raw.view(dtype).reshape(2, 3, 4) if dtype.itemsize else np.zeros((2, 3, 4), dtype)
     layouts = {
         "whole": array,
         "transposed": array.T,
@@ -112,6 +143,21 @@ def test_shared_memory_is_stored_once_and_shared_again(tmp_path: Path) -> None:
     assert restored["part"][0] == 0
 
 
+def test_a_memory_mapped_array_is_kept(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "numbers", np.int16, "w+", shape=(4,))
+    mapped[:] = [1, 2, 3, 4]
+    assert round_trip(mapped, tmp_path).tolist() == [1, 2, 3, 4]
+
+
+def test_clashing_names_of_tensors_are_changed(tmp_path: Path) -> None:
+    value = {"a": {"b": np.ones(1)}, "a.b": np.zeros(1), "__metadata__": np.full(1, 2.0)}
+    value |= {"": np.full(1, 3.0), "\ud800": np.full(1, 4.0)}
+    restored = restore_model(save_state(encode_model(value), tmp_path), None)
+    assert float(restored.pop("a")["b"][0]) == 1
+    names = ("a.b", "__metadata__", "", "\ud800")
+    assert [float(restored[name][0]) for name in names] == [0, 2, 3, 4]
+
+
 # Refused values
 
 
@@ -134,16 +180,21 @@ LOOP.append({"again": LOOP})
 @pytest.mark.parametrize(
     ("value", "where", "advice"),
     [
-        ({"scheduler": {"f": [len]}}, "extra.scheduler.f.0: ", "Leave"),
-        ({"f": [lambda epoch: 0.9]}, "extra.f.0: a function", "recreate it"),
-        ({2: (object(),)}, "extra.2.0: a builtins.object", "state_dict() and load_state_dict()"),
+        ({"scheduler": {"f": [len]}}, 'extra["scheduler"]["f"][0]', "Leave"),
+        ({"f": [lambda epoch: 0.9]}, 'extra["f"][0]: a function', "recreate it"),
+        ({2: (object(),)}, "extra[2][0]: a builtins.object", "state_dict() and load_state_dict()"),
+        ([np.array([object()])], "extra[0]", "plain numbers"),
+        (np.zeros(2, [("x", "f4")]), "extra", "for each field"),
+        (np.ma.masked_array([1.0], [True]), "extra: a numpy.ma.MaskedArray", "np.asarray"),
+        ({"k": types.SimpleNamespace()}, 'extra["k"]: a types.SimpleNamespace', "keep its parts"),
         (
             {"d": collections.defaultdict(lambda: 0)},
-            "extra.d: a collections.defaultdict",
-            "save its parts",
+            'extra["d"]: a collections.defaultdict',
+            "keep its parts",
         ),
-        (LOOP, "extra.1.again.1", "levels deep"),
-        ({"table": Series([1])}, "extra.table", "Series"),
+        ({"i": type("Flag", (int,), {})(1)}, 'extra["i"]', "Flag"),
+        ({"table": Series([1])}, 'extra["table"]', "Series"),
+        (LOOP, 'extra[1]["again"]', "contains itself"),
     ],
 )
 def test_a_value_that_cannot_be_kept_is_named(value: Any, where: str, advice: str) -> None:
@@ -169,6 +220,71 @@ def test_a_model_of_no_format_is_refused(model: Any) -> None:
     supported = "supported are: PyTorch modules; scikit-learn estimators; mappings"
     with pytest.raises(TypeError, match=supported):
         encode_model(model)
+
+
+# Named tuples
+
+
+class Counted(NamedTuple):
+    count: Any
+
+    @classmethod
+    def outer(cls) -> Any:
+        class Inner(NamedTuple):
+            count: Any
+
+        return Inner(5)
+
+
+class Alarming(collections.namedtuple("Alarming", "count")):
+    def __new__(cls, count: Any) -> Any:
+        if count == 5:
+            raise AssertionError("code of the class has run")
+        return super().__new__(cls, count)
+
+
+def restore_namedtuple(of: Any, folder: Path) -> Any:
+    tree = {"optimizer": None, "extra": {"$": "namedtuple", "of": of, "items": [5]}, "rng": None}
+    path = save_state(TreeWriter().make_file(tree, None), folder)
+    return restore_training(path, None, None, rng=False).extra
+
+
+def test_named_tuples_have_their_class_if_it_is_defined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = {"a": Moments(np.ones(2), [Counted(5)]), "local": Counted.outer()}
+    restored = round_trip(value, tmp_path)
+    kinds = (type(restored["a"]), type(restored["a"].mean[0]), type(restored["local"]))
+    assert kinds == (Moments, Counted, tuple)
+    restored["a"].count[0] = 3  # not a view of the file
+    path = save_state(encode_training(None, value, rng=False), tmp_path)
+    monkeypatch.delattr(f"{__name__}.Moments")
+    assert type(restore_training(path, None, None, rng=False).extra["a"]) is tuple
+    assert restore_namedtuple([__name__, "Alarming"], tmp_path) == (5,)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        None,
+        "os.system",
+        ["os", "system"],
+        ["os", "stat_result"],
+        ["time", "struct_time"],
+        ["builtins", "tuple"],
+        ["builtins", "list"],
+        [__name__, "Moments"],
+        [__name__, "Counted.outer"],
+        [__name__, "round_trip.__class__"],
+        ["", ""],
+        [1, 2],
+        {"a": 1},
+    ],
+)
+def test_a_file_creates_no_other_types_by_name(of: Any, tmp_path: Path) -> None:
+    restored = restore_namedtuple(of, tmp_path)
+    assert type(restored) is tuple
+    assert restored == (5,)
 
 
 # Restoring into existing objects
@@ -208,16 +324,29 @@ def test_immutable_trees_are_rebuilt_with_their_structure(tmp_path: Path) -> Non
     [
         (
             {"a": np.zeros(3), "b": [np.zeros(2)]},
-            "model['a'] is float64 (3,) here and float64 (2,) in the checkpoint",
+            "model['a'] is float64 (3,), in the checkpoint float64 (2,)",
+        ),
+        (
+            {"a": np.zeros(2, "f4"), "b": [np.zeros(2)]},
+            "model['a'] is float32 (2,), in the checkpoint float64 (2,)",
         ),
         ({"a": np.zeros(2)}, "the checkpoint also has model['b']"),
         (
             {"a": np.zeros(2), "b": [np.zeros(2)], "c": np.zeros(2)},
             "the checkpoint has no model['c']",
         ),
+        ({"a": np.zeros(2), "b": []}, "model['b'] has 0 items, in the checkpoint 1"),
+        (
+            {"a": np.zeros(2), "b": np.zeros(2)},
+            "model['b'] is float64 (2,), in the checkpoint a builtins.list",
+        ),
+        (
+            {"a": {}, "b": [np.zeros(2)]},
+            "model['a'] is a builtins.dict, in the checkpoint a numpy.ndarray",
+        ),
         (
             {"a": np.zeros(2), "b": (np.zeros(2),)},
-            "model['b'] is a builtins.tuple here and a builtins.list in the checkpoint",
+            "model['b'] is a builtins.tuple, in the checkpoint a builtins.list",
         ),
     ],
 )
@@ -227,6 +356,19 @@ def test_a_mismatch_is_named_and_changes_nothing(target: Any, reason: str, tmp_p
         restore_model(path, target)
     assert reason in str(refused.value)
     assert all(not np.any(one) for one in target.values() if isinstance(one, np.ndarray))
+
+
+def test_extra_gets_further_stored_values(tmp_path: Path) -> None:
+    stored = {"best": 0.25, "history": [3, 2, 1], "ema": {"w": np.ones(2)}, "more": {"x": 1}}
+    path = save_state(encode_training(None, stored, rng=False), tmp_path)
+    ema = np.zeros(2)
+    target: dict[str, Any] = {"best": None, "history": [9], "ema": {"w": ema}}
+    assert restore_training(path, None, target, rng=False).extra is target
+    assert (target["best"], target["history"], target["more"]) == (0.25, [3, 2, 1], {"x": 1})
+    assert target["ema"]["w"] is ema
+    assert ema.tolist() == [1, 1]
+    with pytest.raises(InvalidData, match=r"has no extra\['scaler'\]"):
+        restore_training(path, None, {"scaler": None}, rng=False)
 
 
 # Objects with a state
@@ -247,7 +389,7 @@ class Sampler:
 
 def test_nested_objects_are_restored_in_place(tmp_path: Path) -> None:
     one, other = Sampler(5), Sampler(7)
-    path = save_state(encode_training([one], {"two": (other, {"one": one})}), tmp_path)
+    path = save_state(encode_training([one], {"two": (other, {"one": one})}, rng=False), tmp_path)
     new, newer = Sampler(), Sampler()
     restored = restore_training(path, [new], {"two": (newer, {"one": Sampler()})}, rng=False)
     assert (new.position, newer.position) == (5, 7)
@@ -260,7 +402,7 @@ def test_nested_objects_are_restored_in_place(tmp_path: Path) -> None:
 def test_a_state_is_restored_only_into_its_class(tmp_path: Path) -> None:
     path = save_state(encode_training(Sampler(), None), tmp_path)
     other = type("Other", (Sampler,), {})()
-    with pytest.raises(InvalidData, match=r"Other here and a .*Sampler in the checkpoint"):
+    with pytest.raises(InvalidData, match=r"Other, in the checkpoint a .*Sampler"):
         restore_training(path, other, None, rng=True)
     new = Sampler(9)
     with pytest.raises(InvalidData, match="it has no extra") as refused:
@@ -289,10 +431,12 @@ def test_generators_continue_their_sequences(tmp_path: Path) -> None:
 
 def test_generators_are_restored_only_on_request(tmp_path: Path) -> None:
     kept = save_state(encode_training(None, None), tmp_path)
+    without = save_state(encode_training(None, None, rng=False), tmp_path, "without")
     before = random.getstate()
     random.seed(3)
     seeded = random.getstate()
     restore_training(kept, None, None, rng=False)
+    restore_training(without, None, None, rng=True)
     assert random.getstate() == seeded
     restore_training(kept, None, None, rng=True)
     assert random.getstate() == before
@@ -302,7 +446,7 @@ def test_the_state_of_another_generator_is_refused(tmp_path: Path) -> None:
     stored = [np.random.Generator(np.random.PCG64(1)), np.zeros(1)]
     path = save_state(encode_training(None, stored), tmp_path)
     target = [np.random.Generator(np.random.Philox(1)), np.ones(1)]
-    reason = "Generator refuses the state in the checkpoint"
+    reason = r"extra\[0\]: the checkpoint has no state of such a generator"
     with pytest.raises(InvalidData, match=reason):
         restore_training(path, None, target, rng=True)
     assert target[1].tolist() == [1]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreError
-from jupyter_axon_notebooks.printable import PRINTABLE_LOG, printable
+from jupyter_axon_notebooks.metrics import format_number
+from jupyter_axon_notebooks.printable import PRINTABLE_LOG, local_time, printable, printable_json
 from jupyter_axon_notebooks.records import NotebookCheckpoint, now
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint, CheckpointList
@@ -59,6 +63,14 @@ def test_ordinary_text_of_any_language_stays_as_it_is() -> None:
     assert printable("two\nlines", keep="\n") == "two\nlines"
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_printable_json_has_the_same_value(name: str) -> None:
+    value = {f"k{HOSTILE[name]}": [HOSTILE[name]]}
+    text = printable_json(json.dumps(value, ensure_ascii=False, indent=2))
+    assert_harmless(text, lines=True)
+    assert json.loads(text) == value
+
+
 def record(**given: Any) -> NotebookCheckpoint:
     fields: dict[str, Any] = {
         "id": "1f9c22ab-0000-4000-8000-000000000000",
@@ -80,6 +92,7 @@ def shown(found: NotebookCheckpoint, tmp_path: Path) -> list[str]:
         repr(one),
         str(one),
         format_checkpoint(found),
+        one._repr_html_(),
         table._repr_html_(),
         *repr(table).split("\n"),
     ]
@@ -92,7 +105,7 @@ def test_a_checkpoint_shows_names_and_tags_with_escapes(name: str, tmp_path: Pat
         id=f"i{sign}d", tags=[f"a{sign}b"], metrics={f"l{sign}s": 1.0, "deep": {f"x{sign}y": 2}}
     )
     texts = shown(found, tmp_path)
-    assert len(texts) == 4 + 3  # a table's lines are its heading and its rows
+    assert len(texts) == 5 + 3  # a table's lines are its heading and its rows
     for text in texts:
         assert_harmless(text)
 
@@ -104,6 +117,35 @@ def test_a_checkpoint_shows_markup_as_text(tmp_path: Path) -> None:
         if text.startswith("<style>"):
             assert "<img" not in text
             assert "&lt;img" in text
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"metrics": {"loss": 10**400, "neg": -(10**400), "big": 10**20, "nan": float("nan")}},
+        {"metrics": {"x" * 1_000_000: 1.0}, "tags": ["t" * 1_000_000]},
+        {"sizes": {"model": 10**400}},
+        {"created_at": datetime.max.replace(tzinfo=timezone.utc)},
+        {"created_at": datetime.min.replace(tzinfo=timezone.utc)},
+    ],
+)
+def test_a_checkpoint_of_any_size_and_time_is_shown(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        for zone in ("Pacific/Kiritimati", "Pacific/Midway"):
+            patched.setenv("TZ", zone)
+            time.tzset()
+            for text in shown(record(**given), tmp_path):
+                assert len(text) < 10_000
+    time.tzset()
+
+
+def test_deeply_nested_metrics_are_shown(tmp_path: Path) -> None:
+    metrics: Any = {"loss": 1}
+    for _ in range(400):
+        metrics = {"m": metrics}
+    shown(record(metrics={"loss": 0.25, "m": metrics}), tmp_path)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -159,3 +201,11 @@ def test_a_traceback_in_the_log_is_escaped_and_indented(name: str) -> None:
         "axon: not recorded"
     ]
     assert HOSTILE[name] in others
+
+
+def test_any_number_and_time_is_formatted() -> None:
+    assert format_number(0.1234567) == "0.123457"
+    assert format_number(0.5, "+") == "+0.5"
+    assert "e308" in format_number(10**400)
+    assert format_number(-(10**400)).startswith("-")
+    assert local_time(datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)).startswith("2026-01-0")

@@ -9,14 +9,14 @@ from datetime import timedelta
 
 import pytest
 
-from jupyter_axon_notebooks.records import RunProcess, RunStatus, TrainingRun, now
+from jupyter_axon_notebooks.records import MAX_STEP, RunProcess, RunStatus, TrainingRun, now
 from jupyter_axon_notebooks.training.processes import (
     is_alive,
     is_this_process,
     is_unfinished,
     this_process,
 )
-from jupyter_axon_notebooks.training.runs import RunPosition
+from jupyter_axon_notebooks.training.run import RunPosition
 
 CELL, NEXT_CELL = "execution 1", "execution 2"
 
@@ -65,6 +65,33 @@ def test_a_run_resumes_in_the_middle_of_an_epoch():
     assert position.compare(3, None, NEXT_CELL) == "before"
 
 
+def test_omitted_values_follow_from_the_position():
+    assert position_after().next(None, None) == (0, 0)
+    assert position_after().next(7, None) == (7, 0)
+    assert position_after((2, 5)).next(None, None) == (2, 6)
+    assert position_after((2, 5)).next(3, None) == (3, 6)
+    assert position_after((2, 5)).next(None, 9) == (2, 9)
+
+
+def test_no_step_follows_the_largest():
+    last = position_after((1, MAX_STEP - 1))
+    assert last.next(None, None) == (1, MAX_STEP)
+    last.advance(1, MAX_STEP, CELL)
+    for overwrite in (False, True):
+        for epoch in (None, 2):
+            with pytest.raises(ValueError, match=rf"No step follows {MAX_STEP}.*Give a step"):
+                last.next(epoch, None, overwrite=overwrite)
+    assert last.next(2, 3) == (2, 3)
+    assert last.next(1, None, overwrite=True) == (1, MAX_STEP)
+
+
+def test_an_overwriting_checkpoint_has_the_step_of_its_epoch():
+    position = position_after((0, 0), (1, 1), (1, 2), (2, 3))
+    assert position.next(1, None, overwrite=True) == (1, 2)
+    assert position.next(3, None, overwrite=True) == (3, 4)
+    assert position.next(1, 1, overwrite=True) == (1, 1)
+
+
 def run(status: RunStatus = RunStatus.RUNNING, **fields: object) -> TrainingRun:
     return TrainingRun(id="r", notebook_id="n", started_at=now(), status=status, **fields)
 
@@ -110,7 +137,21 @@ def test_a_living_process_keeps_its_run_after_the_lease_has_lapsed():
     assert is_unfinished(lapsed_run)
 
 
+def test_a_lapsed_run_of_this_process_may_be_resumed():
+    lapsed = now() - timedelta(seconds=1)
+    lapsed_run = run(RunStatus.STOPPED, process=this_process(), lease_until=lapsed, ended_at=lapsed)
+    assert is_unfinished(lapsed_run)
+
+
 def test_the_lease_decides_for_runs_on_other_hosts():
     remote = RunProcess(host="elsewhere", pid=1, started_at=now())
     assert is_alive(run(process=remote, lease_until=now() + timedelta(minutes=1)))
     assert not is_alive(run(process=remote, lease_until=now() - timedelta(seconds=1)))
+
+
+@pytest.mark.parametrize(
+    ("status", "unfinished"),
+    [(RunStatus.COMPLETED, False), (RunStatus.FAILED, True), (RunStatus.STOPPED, True)],
+)
+def test_failed_and_stopped_runs_are_unfinished(status, unfinished):
+    assert is_unfinished(run(status)) is unfinished

@@ -19,7 +19,7 @@ from support.engines import eventually
 
 from jupyter_axon_notebooks.background import BackgroundWork
 from jupyter_axon_notebooks.errors import StoreError
-from jupyter_axon_notebooks.garbage import GarbageCollector
+from jupyter_axon_notebooks.garbage import GarbageCollector, sweep
 from jupyter_axon_notebooks.records import (
     NewCheckpoint,
     NewNotebook,
@@ -179,6 +179,14 @@ def test_recovered_checkpoints_keep_their_times(records, states, write_note):
     assert [run.id for run in records.runs.list(NOTEBOOK)] == ["today", RUN]
 
 
+def test_the_end_of_a_run_may_be_recorded_after_its_checkpoints(records, states, write_note):
+    write_note("a")
+    recover_all(records, states)
+    write_note("a", status=RunStatus.COMPLETED)  # by a process without the result of the recovery
+    assert_all_recovered(records, states, 1)
+    assert records.runs.list(NOTEBOOK)[0].status is RunStatus.COMPLETED
+
+
 def test_checkpoints_move_to_the_notebook_of_their_file(records, states, write_note, notebook_file):
     write_note("a", 0, path=notebook_file)
     write_note("b", 1, path=notebook_file)
@@ -232,6 +240,24 @@ def test_an_incomplete_state_is_not_recorded(records, states, write_note):
     assert records.get_checkpoint("a") is None
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"checkpoint": 3}', "{" * 100_000])
+def test_an_unreadable_note_is_reported_and_remains(records, states, write_note, text):
+    write_note("a")
+    write_note("b", 1)
+    note_file(states, "a").write_text(text)
+    recorded, failed = recover_all(records, states)
+    assert recorded.checkpoint is not None
+    assert failed.error is not None
+    assert note_file(states, "a").exists()
+
+
+def test_garbage_collection_keeps_folders_with_notes(states, write_note):
+    write_note("a")
+    report = sweep(StateStorage(Path(states.root)), lambda *_: None, older_than=-1)
+    assert report.folders == []
+    assert note_file(states, "a").exists()
+
+
 # Notes with invalid or unusual content
 
 
@@ -256,33 +282,68 @@ def nested(levels):
 
 
 LAST, FIRST = "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"
+PROCESS = {"host": "h", "pid": 1, "started_at": "2026-01-01T00:00:00Z"}
 #: Values with which a note is rejected.
 INVALID = {
+    "time before year 1": {"made_at": "0001-01-01T00:00:00+14:00"},
     "time after year 9999": {"made_at": "9999-12-31T23:59:59-14:00"},
+    "not a time": {"made_at": "soon"},
+    "large epoch": {"checkpoint__epoch": 2**32},
     "huge epoch": {"checkpoint__epoch": 10**400},
     "negative step": {"checkpoint__step": -1},
+    "epoch is NaN": {"checkpoint__epoch": float("nan")},
+    "negative size": {"checkpoint__sizes": {"model": -1}},
+    "huge size": {"checkpoint__sizes": {"model": 10**400}},
+    "deeply nested metrics": {"checkpoint__metrics": nested(500)},
     "metrics nested beyond the recursion limit": {"checkpoint__metrics": nested(900)},
+    "malformed digest": {"checkpoint__digests": {"model": "../../etc"}},
     "no digest": {"checkpoint__digests": {}},
+    "digest of another state": {"checkpoint__digests": {"optimizer": "0" * 64}},
+    "tags are not strings": {"checkpoint__tags": [1]},
     "lone surrogate in path": {"path": "/a/\ud800.ipynb"},
+    "NUL in path": {"path": "/a/\0.ipynb"},
     "relative path": {"path": "../../train.ipynb"},
+    "long path": {"path": "/" + "x" * 1_000_000},
+    "long host": {"run__process": {**PROCESS, "host": "h" * 1_000_000}},
+    "huge pid": {"run__process": {**PROCESS, "pid": 2**70}},
+    "negative pid": {"run__process": {**PROCESS, "pid": -1}},
+    "pid 0": {"run__process": {**PROCESS, "pid": 0}},
+    "long owner": {"owner": "o" * 1_000_000},
+    "lone surrogate in run id": {"run__id": "\udfff", "checkpoint__run_id": "\udfff"},
     "run of another checkpoint": {"run__id": "another"},
+    "checkpoint without the run": {"checkpoint__run_id": None},
     "unknown run status": {"run__status": "paused"},
+    "executed cells are not objects": {"executed": [[]]},
     "state is a device": {"checkpoint__model_state_path": "/dev/zero"},
+    "state is a parent folder": {"checkpoint__model_state_path": ".."},
+    "NUL in state path": {"checkpoint__model_state_path": "/a/\0"},
 }
 #: Values with which a checkpoint is still recorded.
 UNUSUAL = {
     "made in year 9999": {"made_at": LAST},
+    "made in year 1": {"made_at": FIRST},
+    "started in year 9999": {"run__started_at": LAST},
+    "started in year 1": {"run__started_at": FIRST, "made_at": FIRST},
+    "leased until year 9999": {"run__lease_until": LAST},
+    "process started in year 9999": {"run__process": {**PROCESS, "started_at": LAST}},
+    "ended in year 1": {"run__ended_at": FIRST, "run__status": "failed"},
     "metrics are not numbers": {"checkpoint__metrics": {"loss": "low", "a": [None, {}], "": True}},
+    "metrics are not an object": {"checkpoint__metrics": "low"},
     "huge numbers": {
         "checkpoint__metrics": {"loss": 10**400, "acc": float("nan"), "x": float("-inf")}
     },
+    "many metrics": {"checkpoint__metrics": {f"m{n}": n for n in range(3000)}},
     "control characters in names": {
         "checkpoint__metrics": {"\0\ud800\x1b": 1.0},
         "checkpoint__tags": ["\udc80\x1b", ""],
     },
+    "size of a missing state": {"checkpoint__sizes": {"model": 18, "else": -(2**70)}},
     "digest of a missing state": {"checkpoint__digests": {"model": "0" * 64, "else": "1" * 64}},
     "path is a device": {"path": "/dev/zero", "kind": "script"},
+    "path is a folder": {"path": "/", "kind": "notebook"},
     "unknown fields": {"more": {"deep": nested(50)}},
+    "unknown version": {"checkpoint__version_id": "44444444-4444-4444-8444-444444444444"},
+    "unknown parent": {"run__parent_checkpoint_id": "../x"},
     "unusual cells": {
         "executed": [{"source": "x" * 1_000_000 + "\ud800\0"}] * 3,
         "environment": {"python": "\ud800", "packages": {"\0": "\x1b"}},
@@ -314,13 +375,15 @@ def test_a_note_with_unusual_values_is_recorded(records, states, write_note, val
     assert states.can_read(checkpoint.model_state_path, checkpoint.notebook_id)
     assert checkpoint.sizes == {"model": len(b"weights of unusual")}
     assert checkpoint.created_at <= now()
+    assert records.checkpoints.get_latest(NOTEBOOK).id == "after"
     assert all(run.started_at <= now() for run in records.runs.list(NOTEBOOK))
     repr(Checkpoint(checkpoint, states))
 
 
+@pytest.mark.parametrize("owner", ["ada", "eve"])
 @pytest.mark.parametrize("link", ["folder", "record_id", "file", "checkpoint"])
 def test_a_note_does_not_change_the_notebook_of_another_user(
-    records, states, write_note, notebook_file, link
+    records, states, write_note, notebook_file, link, owner
 ):
     id = NOTEBOOK if link == "folder" else OTHER_NOTEBOOK
     records.create(
@@ -337,16 +400,27 @@ def test_a_note_does_not_change_the_notebook_of_another_user(
         return records.list_checkpoints(id), records.runs.list(id), records.find_by_id(id)
 
     before = read_notebook()
-    change(write_note("a", status=RunStatus.FAILED), states, owner="eve", **values)
+    change(write_note("a", status=RunStatus.FAILED), states, owner=owner, **values)
     (result,) = recover_all(records, states)
     assert read_notebook() == before
     if link in ("folder", "checkpoint"):
         assert result.error is not None
     else:
-        assert records.find_summary(result.checkpoint.notebook_id).user_id == "eve"
+        assert records.find_summary(result.checkpoint.notebook_id).user_id == owner
 
 
-@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", f"../good/{NOTE}", "huge", "half"])
+def test_a_note_does_not_end_a_run_of_another_notebook(records, states, write_note):
+    records.create(NewNotebook(id="bobs", user_id="bob", name="bobs"))
+    records.runs.start("bobs", id="bobs-run")
+    note = write_note("a", status=RunStatus.FAILED)
+    change(note, states, run__id="bobs-run", checkpoint__run_id="bobs-run")
+    recover_all(records, states)
+    assert records.runs.list("bobs")[0].status is RunStatus.RUNNING
+
+
+@pytest.mark.parametrize(
+    "kind", ["pipe", "/dev/zero", f"../good/{NOTE}", "dangling", "folder", "empty", "huge", "half"]
+)
 def test_a_note_that_is_not_a_regular_file_is_reported(records, states, write_note, kind):
     write_note("good", 1)
     write_note("bad")
@@ -373,7 +447,35 @@ def test_a_note_that_is_not_a_regular_file_is_reported(records, states, write_no
     assert records.get_checkpoint("bad") is None
 
 
+def test_folders_with_unusual_names_are_skipped(records, states, write_note):
+    content = json.dumps(write_note("good").to_json())
+    root, notebook = os.fsencode(states.root), NOTEBOOK.encode()
+    for name in (b"\xff\xfe", b"\x1b]0;x\x07", b".hidden", b"a:b", b"x\ny"):
+        for folder in (os.path.join(root, name, b"c"), os.path.join(root, notebook, name)):
+            os.makedirs(folder)
+            Path(os.fsdecode(folder), NOTE).write_text(content)
+    good, *failed = recover_all(records, states)
+    assert good.checkpoint.id == "good"
+    assert len(failed) == 2 * 5
+    for result in failed:
+        assert result.checkpoint is None
+        str(result.error).encode()
+
+
 # Unavailable stores and concurrency
+
+
+def test_recovery_stops_when_the_store_becomes_unavailable(states, write_note, tmp_path):
+    write_note("a", 0)
+    write_note("b", 1)
+    with closing(Store(f"sqlite:///{tmp_path}/axon.db", busy_timeout=0.2)) as store:
+        records = NotebookRepository(store, states=states)
+        results = recover(records, states, ORIGIN, find_notes(states))
+        assert next(results).error is None
+        with locked(tmp_path / "axon.db"), pytest.raises(StoreError):
+            next(results)
+        assert [note.checkpoint.id for note in find_notes(states)] == ["b"]
+        assert_all_recovered(records, states, 1)
 
 
 def test_concurrent_recoveries_record_each_checkpoint_once(
@@ -415,16 +517,26 @@ def run_pass(background):
     return [
         result.checkpoint.id if result.checkpoint is not None else f"not {Path(result.folder).name}"
         for result in background.run_once()
+        if result is not None
     ]
 
 
+@pytest.mark.parametrize(
+    ("saved", "recorded_by_kernel", "message"),
+    [
+        ("a", "", "recorded 1 checkpoint made while"),
+        ("abc", "a", "recorded 2 checkpoints made while"),
+        ("ab", "ab", None),
+    ],
+)
 def test_a_server_logs_how_many_checkpoints_it_recorded(
-    records, background, states, write_note, caplog
+    saved, recorded_by_kernel, message, records, background, states, write_note, caplog
 ):
     caplog.set_level(logging.INFO)
-    notes = [write_note(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate("abc")]
-    list(recover(records, states, ORIGIN, notes[:1]))
-    notes[0].write(states)  # as if the kernel had been killed before it removed its note
+    notes = [write_note(id, epoch, status=RunStatus.COMPLETED) for epoch, id in enumerate(saved)]
+    list(recover(records, states, ORIGIN, notes[: len(recorded_by_kernel)]))
+    for note in notes:  # as if the kernel had been killed before it removed its notes
+        note.write(states)
     log = logging.getLogger("test_recovery")
     collector = GarbageCollector(records, states, log)
     server = BackgroundWork(records, collector, log, recovery=background)
@@ -433,9 +545,10 @@ def test_a_server_logs_how_many_checkpoints_it_recorded(
         eventually(lambda: not list(find_unrecorded(states)))
     finally:
         assert server.stop()
-    assert records.checkpoints.count(NOTEBOOK) == 3
-    (message,) = [text for text in caplog.messages if "recorded" in text]
-    assert "recorded 2 checkpoints made while" in message
+    assert records.checkpoints.count(NOTEBOOK) == len(saved)
+    messages = [text for text in caplog.messages if "recorded" in text]
+    assert len(messages) == (message is not None)
+    assert message is None or message in messages[0]
 
 
 def test_a_running_process_records_its_own_checkpoints(background, states, write_note):
@@ -483,12 +596,12 @@ def test_notes_for_other_stores_users_and_origins_remain(background, states, wri
     assert note_file(states, "other").exists()
 
 
-def test_an_error_is_reported_once(background, states, write_note):
+def test_an_error_is_reported_once_until_the_folder_changes(background, states, write_note):
     note = change(write_note("invalid", 0), states, made_at="never")
     write_note("good", 1)
     assert run_pass(background) == ["not invalid", "good"]
     write_note("other", 2)
-    assert run_pass(background) == ["other"]
+    assert run_pass(background) == ["not invalid", "other"]
     assert run_pass(background) == []
     note.write(states)
     assert run_pass(background) == ["invalid"]
@@ -505,3 +618,21 @@ def test_a_pass_continues_when_the_store_is_available(states, write_note, tmp_pa
                 with pytest.raises(StoreError):
                     run_pass(background)
         assert run_pass(background) == ["a", "b"]
+
+
+def test_an_idle_pass_reads_no_folder(background, states, write_note, monkeypatch):
+    write_note("a")
+    assert run_pass(background) == ["a"]
+    assert run_pass(background) == []  # the first pass changed the folders
+    with monkeypatch.context() as patched:
+        for name in ("scandir", "listdir", "open", "lstat"):
+            patched.setattr(os, name, lambda *paths, **_: pytest.fail(f"{paths} was read"))
+        assert run_pass(background) == []
+    write_note("b", 1)
+    assert run_pass(background) == ["b"]
+
+
+def test_the_first_pass_finds_notes_of_any_age(background, states, write_note):
+    write_note("a")
+    os.utime(states.root, (0, 0))
+    assert run_pass(background) == ["a"]

@@ -11,7 +11,7 @@ source               how
                      present name; JupyterLab and Notebook 7 use sessions
 ``JPY_SESSION_NAME`` the server's variable with the name that the notebook had at the start
 ``VS Code``          the variable that VS Code sets in the kernel
-nbconvert, …         the program that executes the notebook (:mod:`.kernel`)
+nbconvert, …         the program that executes the notebook (:mod:`.launchers`)
 ``script``           this is not a kernel, and runs a Python file
 ``nothing``          none of them, as with a gateway, a prompt or ``python -c``
 ==================== ===============================================================================
@@ -23,6 +23,7 @@ way to the next source.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import sysconfig
@@ -39,7 +40,8 @@ from ...startup import WORKING_FOLDER
 from ...sync.files import NOTEBOOK_SUFFIX
 from ...userfiles import real_path
 from ..execution.shell import current_shell
-from .kernel import connection_file, find_executed_notebook, kernel_id, launcher, session_name
+from .kernel import connection_file, executed_sources, kernel_id, launcher, session_name
+from .launchers import find_executed_notebook
 from .servers import RunningServer, find_sessions
 
 #: The environment variable in which a user names the notebook.
@@ -74,6 +76,8 @@ class NotebookLocation:
 
 _UNKNOWN: Final = NotebookLocation("unknown", "nothing")
 _used: NotebookLocation | None = None
+#: Relative paths that were resolved before, as the answer must not change with ``chdir``.
+_resolved: dict[str, str] = {}
 
 
 def use(path_or_id: str | os.PathLike[str] | None) -> NotebookLocation | None:
@@ -138,14 +142,37 @@ def _at(path: str, source: str) -> NotebookLocation:
 
 
 def _absolute_path(path: str) -> str:
-    """Resolve a path relative to the folder in which this process was started."""
-    return real_path(os.path.join(_start_folder() or "", os.path.expanduser(path)))
+    """Resolve a path relative to the folder in which this process was started.
+
+    A file that is only in the working directory is taken: the variable may have been set after a
+    ``chdir``.
+    """
+    path = os.path.expanduser(path)
+    if os.path.isabs(path):
+        return path
+    if path not in _resolved:
+        started = os.path.join(_start_folder() or "", path)
+        is_elsewhere = not os.path.isfile(started) and os.path.isfile(path)
+        _resolved[path] = real_path(path) if is_elsewhere else started
+    return _resolved[path]
 
 
 def _start_folder() -> str | None:
     """Return the folder in which this process was started, as far as it is known."""
-    folder = getattr(current_shell(), "starting_dir", None)
-    return folder if isinstance(folder, str) else WORKING_FOLDER
+    if isinstance(folder := getattr(current_shell(), "starting_dir", None), str):
+        return folder
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if isinstance(script, str) and os.path.isabs(script):
+        # Python has joined the folder and the argument.
+        for argument in (*sys.orig_argv[1:], *sys.argv[:1]):
+            name = argument.removeprefix(f".{os.sep}")
+            if name and not os.path.isabs(name) and script.endswith(os.sep + name):
+                return script[: -len(name)]
+    if multiprocessing.parent_process() is not None:
+        folder = getattr(sys.modules.get("multiprocessing.process"), "ORIGINAL_DIR", None)
+        if isinstance(folder, str):
+            return folder
+    return WORKING_FOLDER
 
 
 def _of_kernel(file: str) -> Iterator[NotebookLocation]:
@@ -167,7 +194,7 @@ def _of_kernel(file: str) -> Iterator[NotebookLocation]:
     if isinstance(variable, str) and os.path.isabs(variable):
         yield _at(variable, "VS Code")
     if process is not None:
-        executed = find_executed_notebook(process, _start_folder())
+        executed = find_executed_notebook(process, executed_sources(), _start_folder())
         if executed is not None:
             yield _at(executed.path, executed.program)
 
@@ -176,23 +203,23 @@ def _of_sessions(
     server: RunningServer, sessions: list[dict[str, Any]]
 ) -> Iterator[NotebookLocation]:
     notebooks = [session for session in sessions if session.get("type") == "notebook"] or sessions
-    paths = {session["path"]: server.real_path(session["path"]) for session in notebooks}
+    paths = {session["path"]: server.find_file(session["path"]) for session in notebooks}
     if len(paths) > 1:  # a shared kernel belongs to the notebook that it was started for
         name = os.path.realpath(session_name() or "")
         paths = {path: file for path, file in paths.items() if file == name}
     for path, file in paths.items():
-        if os.path.isfile(file):
+        if file is not None:
             yield _at(file, "session")
         elif (id := server.record_id(path)) is not None:
             yield NotebookLocation("notebook", "session", record_id=id)
         elif path.endswith(NOTEBOOK_SUFFIX):
-            yield _at(file, "session")
+            yield _at(server.real_path(path), "session")
 
 
 def _find_script() -> NotebookLocation | None:
     """Return the script of this process, unless it is an installed tool such as pytest."""
     path = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not isinstance(path, str) or not os.path.isfile(path):
+    if not isinstance(path, str) or not os.path.isfile(path := _absolute_path(path)):
         return None
     script = _at(path, "script")
     return None if _is_installed(str(script.path)) else script

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -11,10 +12,11 @@ from ...mapping import map_notebook, notebook_name
 from ...records import NewNotebook, NotebookSummary, new_id
 from ...repository import Binding, NotebookRepository
 from ...sync import NotebookRecorder
-from ...sync.files import embedded_id, fingerprint, read_file
+from ...sync.files import embedded_id, fingerprint, read_stable
 from ...sync.identity import ExistingRecord, ObservedFile, identify
 from ..messages import print_message, warn
-from .kernel import PAPERMILL, SCHEDULER, Source, find_source, launcher
+from .kernel import executed_sources, launcher
+from .launchers import PAPERMILL, SCHEDULER, Source, find_source, injected_parameters
 from .location import NOTEBOOK, NotebookLocation
 
 #: The id of the record of this process if its notebook is unknown.
@@ -48,8 +50,12 @@ def find_or_create_record(
 
     If the file is unreadable, its record is returned unchanged. If the file does not exist, it was
     renamed or deleted: the record that was last bound to its path is returned, if there is exactly
-    one. If the notebook of the process is unknown, the process has its own record without a file. A
-    notebook that is moved or deleted while it trains keeps its ``previous`` record.
+    one. If the notebook of the process is unknown, the process has its own record without a file.
+
+    Parameters
+    ----------
+    previous : PreviousRecord, optional
+        A notebook that is moved or deleted while it trains keeps its record.
 
     Raises
     ------
@@ -59,6 +65,8 @@ def find_or_create_record(
         If the user named another user's record.
     InvalidData
         If the file has no record yet and is not a notebook; it may be half-written.
+    StoreError
+        If the store is unavailable.
     """
     if location.record_id is not None:
         return _get_named(repository, location.record_id, owner)
@@ -93,6 +101,27 @@ def find_or_create_record(
     return _get_missing(repository, location, origin, owner)
 
 
+def find_record(
+    repository: NotebookRepository,
+    location: NotebookLocation,
+    origin: str,
+    owner: str,
+    previous: PreviousRecord | None = None,
+) -> NotebookSummary | None:
+    """Return the record of a location as it is; None if there is none. Nothing is written.
+
+    Parameters and errors are those of :func:`find_or_create_record`.
+    """
+    if location.record_id is not None:
+        return _get_named(repository, location.record_id, owner)
+    if previous is not None and location.path in (None, previous.location.path):
+        return repository.find_summary(previous.id)
+    if location.path is None:
+        return repository.find_summary(_UNBOUND_ID)
+    binding = repository.bindings.find_by_path(origin, location.path)
+    return None if binding is None else repository.find_summary(binding.id)
+
+
 def has_record(
     repository: NotebookRepository, location: NotebookLocation, origin: str, owner: str
 ) -> bool:
@@ -105,7 +134,7 @@ def has_record(
         return True
     try:
         file = fingerprint(location.path)
-        content = read_file(location.path)
+        content = read_stable(location.path)
     except InvalidData:
         return False
     except NotFound:  # renamed, or deleted
@@ -189,12 +218,29 @@ def _note_source(
 def _find_original(
     repository: NotebookRepository, record: NotebookSummary, source: Source, copied_from: str | None
 ) -> Binding | None:
-    """Return the original of a copy by its path or its embedded id."""
+    """Return the original of a copy by its path, its embedded id, or its name and content."""
+    origin, copy = str(record.origin), str(record.path)
     if source.path is not None:
-        return repository.bindings.find_by_path(str(record.origin), source.path)
+        return repository.bindings.find_by_path(origin, source.path)
     if copied_from is not None:
         return next(iter(repository.bindings.get_many([copied_from])), None)
-    return None
+    jobs = os.path.dirname(os.path.dirname(copy)) + os.sep  # other jobs have equal copies
+    equal = [
+        binding
+        for binding in repository.bindings.list(origin)
+        if binding.user_id == record.user_id
+        and os.path.basename(str(binding.path)) == source.name
+        and not str(binding.path).startswith(jobs)
+        and _is_equal(str(binding.path), copy)
+    ]
+    return equal[0] if len(equal) == 1 else None
+
+
+def _is_equal(path: str, other: str) -> bool:
+    try:
+        return filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _get_missing(
@@ -222,6 +268,9 @@ def _get_unbound(
     if found is not None:
         return found
     metadata = map_notebook(_EMPTY_NOTEBOOK).metadata
+    if parameters := injected_parameters(executed_sources()):
+        axon = {"executed_from": {"parameters": parameters}}
+        metadata.extra = {**metadata.extra, "axon": axon}
     new = NewNotebook(
         id=_UNBOUND_ID,
         user_id=owner,

@@ -64,9 +64,17 @@ class RunningServer:
         id = found.get("id") if isinstance(found, dict) else None
         return id if isinstance(id, str) else None
 
+    def find_file(self, path: str) -> str | None:
+        """Return the real path of a file in the contents API; None if it is not on this disk."""
+        # The path of a shared document begins with the name of its drive.
+        for name in dict.fromkeys([path, path.partition(":")[2]]):
+            file = os.path.realpath(os.path.join(self.root_dir, name.lstrip("/")))
+            if name and os.path.isfile(file):
+                return file
+        return None
+
     def real_path(self, path: str) -> str:
         """Return the real path of a file in the contents API, whether or not it exists."""
-        # The path of a shared document begins with the name of its drive.
         return os.path.realpath(os.path.join(self.root_dir, path.removeprefix("RTC:").lstrip("/")))
 
     def _request(self, method: str, path: str, body: Any = None) -> Any:
@@ -113,7 +121,12 @@ def find_sessions(
 ) -> tuple[RunningServer, list[dict[str, Any]]] | None:
     """Return the server that runs a kernel, and the kernel's sessions there.
 
-    ``parent`` is the process that launched the kernel, which is asked first.
+    Parameters
+    ----------
+    folders : iterable of str
+        The folders in which servers leave their files.
+    parent : int or None
+        The process that launched the kernel, which is asked first.
     """
     deadline = time.monotonic() + _TOTAL_TIMEOUT
     for server in sorted(running_servers(folders, parent), key=lambda server: server.pid != parent):
@@ -126,7 +139,13 @@ def find_sessions(
 
 
 def running_servers(folders: Iterable[str], parent: int | None = None) -> Iterator[RunningServer]:
-    """Yield the running servers with a file in ``folders``, the last started first."""
+    """Yield the running servers with a file in ``folders``, the last started first.
+
+    Parameters
+    ----------
+    parent : int, optional
+        The process that launched this kernel.
+    """
     files = {
         os.path.realpath(file) for root in folders for file in Path(root).glob("jpserver-*.json")
     }

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import units
-from .cell import EndCallback, Script
+from .cell import EndCallback
 from .frames import (
     Call,
     Mark,
@@ -30,6 +30,7 @@ from .frames import (
     pool_call,
     stack,
 )
+from .script import Script
 from .shell import CellRecorder, current_recorder
 
 if TYPE_CHECKING:

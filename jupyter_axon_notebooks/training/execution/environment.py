@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...provenance import Environment, GitState
+from ...userfiles import read_regular
 
 #: Seconds to wait for another program.
 _TIMEOUT: Final = 2.0
+#: The largest file with the metadata of a package that is read, in bytes.
+_MAX_SIZE: Final = 16 << 20
 _FIELD: Final = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
 
 
@@ -55,9 +58,19 @@ def _packages() -> dict[str, str]:
 def _read_fields(distribution: metadata.Distribution) -> dict[str, str]:
     # Distribution.metadata also parses the long description, which takes ten times as long.
     with suppress(Exception):  # not UTF-8, or a disk that fails
-        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        text = _read(distribution, "METADATA") or _read(distribution, "PKG-INFO") or ""
         return dict(_FIELD.findall(text.partition("\n\n")[0]))
     return {}
+
+
+def _read(distribution: metadata.Distribution, name: str) -> str | None:
+    # The working directory is searched as well, and a file called METADATA there may be a pipe.
+    folder = getattr(distribution, "_path", None)
+    if not isinstance(folder, Path):  # in a zip file
+        return distribution.read_text(name)
+    with suppress(OSError):
+        return read_regular(folder / name, _MAX_SIZE).decode("utf-8").replace("\r\n", "\n")
+    return None
 
 
 def read_git_state(folder: Path) -> GitState | None:

@@ -11,6 +11,7 @@ import dis
 import gc
 import itertools
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, TracebackType
 from typing import Final
@@ -53,6 +54,8 @@ class Mark:
         caller = frame.f_back
         self.number = next(_numbers)
         self.listeners: list[Callable[[BaseException | None], None]] = []
+        self._code = frame.f_code
+        self._frame_id = id(frame)
         self._called_from = None if caller is None else (caller.f_code, caller.f_lasti)
 
     def __call__(self, *_: object) -> Mark:
@@ -69,6 +72,11 @@ class Mark:
         caller, error = sys._getframe().f_back, None
         # A frame is deleted while its caller is still at the call, unless an exception ended it.
         if caller is not None and (caller.f_code, caller.f_lasti) != self._called_from:
+            if any(
+                id(frame) == self._frame_id and frame.f_code is self._code
+                for frame in stack(caller)
+            ):
+                return  # a debugger removed the mark
             error = sys.exc_info()[1]
             if error is None and _module(caller) == "ipykernel":
                 error = KeyboardInterrupt()  # widgets let no other exception through
@@ -159,13 +167,27 @@ def pool_call(frame: FrameType | None) -> FrameType | None:
 
 
 def error_of(mark: Mark) -> BaseException | None:
-    """Return what ended a function whose frame still exists, as the exception has it."""
+    """Return what ended a function whose frame still exists, as in a cycle of references."""
     for frame in gc.get_referrers(mark):
         if isinstance(frame, FrameType) and frame.f_trace is mark:
-            last = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            has_returned = last.startswith(("RETURN_VALUE", "RETURN_CONST"))
-            return None if has_returned else _unknown_error()
+            return None if has_returned(frame) else _unknown_error()
     return None
+
+
+def has_returned(frame: FrameType) -> bool:
+    """Return whether the function of a frame came to its end without an exception."""
+    last = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    return last.startswith(("RETURN_VALUE", "RETURN_CONST"))
+
+
+def main_frame() -> FrameType | None:
+    """Return the frame in which the script is executed."""
+    program = getattr(sys.modules.get("__main__"), "__dict__", None)
+    main = None
+    for frame in stack(sys._current_frames().get(threading.main_thread().ident or 0)):
+        if frame.f_code.co_name == "<module>" and frame.f_globals is program:
+            main = frame
+    return main
 
 
 def _unknown_error() -> BaseException:

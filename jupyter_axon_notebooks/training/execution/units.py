@@ -45,7 +45,10 @@ def running_loop() -> Any:
 def current_unit(frame: FrameType | None, *, in_cell: bool) -> Any:
     """Return the future, asyncio task or thread that trains on its own; None for a cell or script.
 
-    ``in_cell`` is whether a cell called ``frame``.
+    Parameters
+    ----------
+    in_cell : bool
+        Whether a cell called ``frame``.
     """
     unit = _current_future(frame)
     if unit is None and not in_cell:

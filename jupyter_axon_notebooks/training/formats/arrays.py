@@ -8,11 +8,10 @@ is stored in the JSON. No framework is imported unless one of its arrays is used
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, NamedTuple
 
+from . import sharding
 from .tensor_files import Entry, OpenedFile, Tensor
 
 #: The type codes of the format by the names of NumPy, ml_dtypes and PyTorch.
@@ -38,6 +37,8 @@ _CODES: Final = {
     "uint64": "U64",
 }
 _NAMES: Final = {code: name for name, code in _CODES.items()}
+#: A type with two items per byte: PyTorch's shapes count bytes, those of the format items.
+_PAIRS: Final = "float4_e2m1fn_x2"
 #: PyTorch's numeric types without a code.
 _TORCH_RAW: Final = frozenset({"complex32", "complex128"})
 #: Packages whose arrays have labels, which would be lost.
@@ -102,12 +103,12 @@ def split_keys(keys: Any) -> tuple[str, Any]:
 
     generator = jax.random.key_impl(keys)
     if not isinstance(generator, str):
-        raise TypeError(f"a key of {generator} cannot be saved; save jax.random.key_data(…) of it")
+        raise TypeError(f"a key of {generator} cannot be kept; keep jax.random.key_data(…) of it")
     return generator, np.asarray(jax.random.key_data(keys))
 
 
 def make_keys(generator: str, data: Any) -> Any:
-    """Return the JAX keys with this generator and data."""
+    """Return the JAX keys with this generator and data; raise TypeError or ValueError."""
     import jax
 
     return jax.random.wrap_key_data(data.copy(), impl=generator)
@@ -128,7 +129,7 @@ def encode_array(array: Any) -> ArrayEncoding:
     dtype = np.dtype(array.dtype)
     if not _is_plain(dtype):
         raise TypeError(
-            f"an array of type {dtype} has no plain numbers; save lists, or an array for each field"
+            f"an array of type {dtype} has no plain numbers; keep lists, or an array for each field"
         )
     little = _to_little_endian(dtype)
     code = _CODES.get(dtype.name)
@@ -152,19 +153,30 @@ def encode_tensor(tensor: Any) -> ArrayEncoding:
     """Return how a PyTorch tensor is stored; raise TypeError unless it is strided memory."""
     import torch
 
-    name = torch_name(tensor.dtype)
-    is_plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
-    if not is_plain or tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+    if is_lazy(tensor):
+        raise TypeError("has no values yet; run the model on a first batch")
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         raise TypeError(
-            f"a {type_name(tensor)} of type {name}, layout {torch_name(tensor.layout)} and device "
-            f"{tensor.device} cannot be saved; save plain tensors with its values"
+            f"a {type_name(tensor)} also has other data, which would be lost; save its parts as "
+            "plain tensors"
         )
-    shape = stored = tuple(tensor.shape)
-    code, stored_dtype = _CODES.get(name), None
-    if name in _TORCH_RAW:
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        kind = "quantized" if tensor.is_quantized else torch_name(tensor.layout)
+        raise TypeError(
+            f"a {kind} tensor cannot be stored; keep its parts, or to_dense() or dequantize() of it"
+        )
+    if tensor.is_meta:
+        raise TypeError("a tensor on the meta device has no values to store")
+    name, shape = torch_name(tensor.dtype), tuple(tensor.shape)
+    code, stored, stored_dtype = _CODES.get(name), shape, None
+    if name == _PAIRS:
+        if not shape:
+            raise TypeError(f"a single {name} cannot be stored; keep it as an array of one")
+        code, stored = "F4", (*shape[:-1], 2 * shape[-1])
+    elif name in _TORCH_RAW:
         stored, stored_dtype = (*shape, tensor.element_size()), name
     elif code is None:
-        raise TypeError(f"a tensor of type {name} cannot be saved; convert it to another type")
+        raise TypeError(f"a tensor of type {name} cannot be stored; convert it to another type")
 
     def get_bytes() -> memoryview:
         plain = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
@@ -180,11 +192,19 @@ def encode_tensor(tensor: Any) -> ArrayEncoding:
 def read_array(file: OpenedFile, entry: Entry, stored_dtype: str | None) -> Any:
     """Return the NumPy array at ``entry`` as a view of the file's memory.
 
-    ``stored_dtype`` is its type where the file's type does not determine it.
+    Parameters
+    ----------
+    stored_dtype : str, optional
+        The type of the array where the file's type does not determine it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such array.
     """
     import numpy as np
 
-    dtype = numpy_dtype(stored_dtype or _NAMES[entry.code])
+    dtype = numpy_dtype(stored_dtype or _NAMES.get(entry.code, entry.code))
     shape = _array_shape(entry, stored_dtype, dtype.name, dtype.itemsize)
     if entry.stop == entry.start:
         return np.empty(shape, dtype)
@@ -192,35 +212,29 @@ def read_array(file: OpenedFile, entry: Entry, stored_dtype: str | None) -> Any:
     return octets.view(_to_little_endian(dtype)).reshape(shape).astype(dtype, copy=False)
 
 
-def read_tensor(
-    file: OpenedFile,
-    entry: Entry,
-    stored_dtype: str | None,
-    is_parameter: bool,
-    requires_grad: bool,
-) -> Any:
+def read_tensor(file: OpenedFile, entry: Entry, stored_dtype: str | None) -> Any:
     """Return the PyTorch tensor at ``entry``; see :func:`read_array`."""
     import torch
 
-    name = stored_dtype or _NAMES[entry.code]
+    name = stored_dtype or (_PAIRS if entry.code == "F4" else _NAMES.get(entry.code, entry.code))
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"this version of PyTorch has no type {name}")
     shape = _array_shape(entry, stored_dtype, name, dtype.itemsize)
     size = entry.stop - entry.start
-    if size:
-        octets = torch.frombuffer(file.memory, dtype=torch.uint8, count=size, offset=entry.start)
-        tensor = octets.view(dtype).view(shape)
-    else:
-        tensor = torch.empty(shape, dtype=dtype, device="cpu")
-    if is_parameter:
-        return torch.nn.Parameter(tensor, requires_grad)
-    return tensor.requires_grad_(requires_grad)
+    if not size:
+        return torch.empty(shape, dtype=dtype, device="cpu")
+    octets = torch.frombuffer(file.memory, dtype=torch.uint8, count=size, offset=entry.start)
+    return octets.view(dtype).view(shape)
 
 
 def _array_shape(
     entry: Entry, stored_dtype: str | None, name: str, itemsize: int
 ) -> tuple[int, ...]:
+    if entry.code == "F4" and stored_dtype is None:
+        if not entry.shape or entry.shape[-1] % 2:
+            raise ValueError("numbers of four bits must come in pairs")
+        return (*entry.shape[:-1], entry.shape[-1] // 2)
     if stored_dtype is None or _CODES.get(name) == entry.code:
         return entry.shape
     if entry.code != "U8" or entry.shape[-1:] != (itemsize,):
@@ -244,12 +258,39 @@ def copy_array(view: Any) -> Any:
     return copy.requires_grad_(view.requires_grad)
 
 
+def is_lazy(tensor: Any) -> bool:
+    """Return whether a PyTorch tensor is not initialized yet."""
+    import torch
+
+    return bool(torch.nn.parameter.is_lazy(tensor))
+
+
 def is_writable(array: Any) -> bool:
-    """Return whether the items of an array or tensor can be changed."""
+    """Return whether the items of an array or tensor can be changed independently."""
     if is_tensor(array):
-        return True
+        torch: Any = sys.modules["torch"]
+        if array.layout is not torch.strided:
+            return True
+        strides = zip(array.stride(), array.shape, strict=True)
+        return all(stride or size < 2 for stride, size in strides)
     numpy = sys.modules["numpy"]
     return isinstance(array, numpy.ndarray) and bool(array.flags.writeable)
+
+
+def has_same_bits(one: Any, other: Any) -> bool:
+    """Return whether two tensors of one type and shape are equal bit for bit, including NaNs."""
+    return one is other or bool(
+        encode_tensor(one).tensor.get_bytes() == encode_tensor(other).tensor.get_bytes()
+    )
+
+
+def allow_changes(*tensors: Any) -> AbstractContextManager[Any]:
+    """Enter PyTorch's inference mode if a tensor was created in it, so that it can be changed."""
+    torch: Any = sys.modules["torch"]
+    if any(tensor.is_inference() for tensor in tensors if not is_lazy(tensor)):
+        mode: AbstractContextManager[Any] = torch.inference_mode()
+        return mode
+    return nullcontext()
 
 
 def overwrite(array: Any, values: Any) -> None:
@@ -257,8 +298,9 @@ def overwrite(array: Any, values: Any) -> None:
     if is_tensor(array):
         import torch
 
-        with torch.no_grad():
-            array.copy_(distribute_like(array, values))
+        values = sharding.distribute_like(array, values)
+        with allow_changes(array), torch.no_grad():
+            array.copy_(values)
     else:
         array[...] = values
 
@@ -278,16 +320,6 @@ def format_type(array: Any) -> str:
     else:
         name = torch_name(array.dtype) if is_tensor(array) else numpy_name(array.dtype)
     return f"{name} {tuple(array.shape)}"
-
-
-def find_mismatch(target: Any, stored: Any) -> str | None:
-    """Return why an array or tensor cannot be set to a stored value; None if it can."""
-    if getattr(target, "is_meta", False):
-        return "is on the meta device, without values; call model.to_empty(device=…) first"
-    is_same_kind = is_tensor(stored) if is_tensor(target) else is_array(stored)
-    here = format_type(target)
-    there = format_type(stored) if is_same_kind else f"a {type_name(stored)}"
-    return None if here == there else f"is {here} here and {there} in the checkpoint"
 
 
 def torch_name(value: Any) -> str:
@@ -334,66 +366,24 @@ def _to_little_endian(dtype: Any) -> Any:
     return dtype if little == dtype else little
 
 
+def scalar_bytes(value: Any) -> bytes:
+    """Return the bytes of a NumPy scalar."""
+    return bytes(value.tobytes()[: value.dtype.itemsize])
+
+
 def make_scalar(dtype: str, octets: bytes) -> Any:
     """Return the NumPy scalar with these bytes."""
     import numpy as np
 
-    return np.frombuffer(octets, numpy_dtype(dtype)).reshape(())[()]
+    found = numpy_dtype(dtype)
+    if not found.itemsize and not octets:
+        return np.zeros((), found)[()]
+    if len(octets) != found.itemsize:
+        raise ValueError(f"{len(octets)} bytes are no {dtype}")
+    return np.frombuffer(octets, found)[0]
 
 
 def type_name(value: Any) -> str:
     """Return the full name of the type of ``value``."""
     kind = type(value)
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-# Tensors that are distributed over processes: DTensors of ``fully_shard`` and tensor parallelism.
-# Files contain whole tensors, so that a training can resume with any number of processes.
-
-#: Whether this process saves the gathered tensors; None outside :func:`gather_tensors`.
-_saves: ContextVar[bool | None] = ContextVar("saves", default=None)
-
-
-def is_instance(value: Any, module: str, name: str) -> bool:
-    """Return whether ``value`` is an instance of a class of a module, which need not be loaded."""
-    kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and isinstance(value, kind)
-
-
-def is_dtensor(value: Any) -> bool:
-    """Return whether ``value`` is a distributed tensor."""
-    return is_instance(value, "torch.distributed.tensor", "DTensor")
-
-
-@contextmanager
-def gather_tensors(*, save: bool) -> Iterator[None]:
-    """Enable :func:`gather`, in all processes; only those with ``save`` get the values."""
-    token = _saves.set(save)
-    try:
-        yield
-    finally:
-        _saves.reset(token)
-
-
-def gather(tensor: Any) -> Any:
-    """Return a distributed tensor as a whole on the CPU, within :func:`gather_tensors`.
-
-    This is a collective operation, which all processes must start together; :mod:`..distributed`
-    ensures it.
-    """
-    saves = _saves.get()
-    if saves is None or not is_dtensor(tensor):
-        return tensor
-    whole = tensor.detach().full_tensor()
-    return whole.cpu() if saves else whole.new_empty(0, device="cpu")
-
-
-def distribute_like(template: Any, whole: Any) -> Any:
-    """Return this process's part of ``whole`` if ``template`` is distributed, else ``whole``."""
-    if not is_dtensor(template) or is_dtensor(whole):
-        return whole
-    from torch.distributed.tensor import distribute_tensor
-
-    # No rank sends its data, since each process has the whole tensor.
-    local = whole.detach().to(template.device)
-    return distribute_tensor(local, template.device_mesh, template.placements, src_data_rank=None)

@@ -26,7 +26,13 @@ _MIN_VERSION: Final = (0, 13)
 _INSTALL: Final = "pip install 'skops>=0.13'"
 #: The prefix of the comment with the signature.
 _COMMENT: Final = b"axon"
-_ADVICE: Final = "Save it as numbers, texts, lists, dicts or arrays, or exclude it in __getstate__"
+#: Attributes of containers besides their items.
+_ATTRIBUTES: Final = (
+    (collections.deque, "maxlen"),
+    (collections.defaultdict, "default_factory"),
+)
+_MISSING: Final = object()
+_ADVICE: Final = "Keep it as numbers, texts, lists, dicts or arrays, or exclude it in __getstate__"
 
 
 class SkopsFile:
@@ -56,7 +62,7 @@ class SkopsFormat:
     def encode(self, model: Any) -> SkopsFile:
         """Encode the file of ``model``.
 
-        Raises TypeError if skops cannot save a part of it, or would restore something else, and
+        Raises TypeError if skops cannot keep a part of it, or would restore something else, and
         StateError if skops is not installed.
         """
         skops = _import_skops()
@@ -64,14 +70,20 @@ class SkopsFormat:
         try:
             content = skops.dumps(model)
             untrusted = skops.get_untrusted_types(data=content)
+        except Exception as error:
+            raise _refuse(model, error) from error
+        # skops stores functions and classes by name, and does not check that the name exists.
+        if missing := [one for one in untrusted if not _exists(one)]:
+            raise TypeError(
+                f"model: skops cannot keep this {name}: {missing[0]} is a function or class "
+                "without a name in a module; define it at the top level"
+            )
+        try:
             restored = skops.loads(content, trusted=untrusted)
         except Exception as error:
-            raise TypeError(f"model: skops cannot save this {name}: {error}. {_ADVICE}") from error
-        if place := _find_difference(model, restored, "model", {}):
-            raise TypeError(
-                f"model: skops cannot save this {name}: {place} would be restored differently. "
-                f"{_ADVICE}"
-            )
+            raise _refuse(model, error) from error
+        if reason := _find_difference(model, restored, name, {}):
+            raise TypeError(f"model: skops cannot keep this {name}: {reason}. {_ADVICE}")
         return SkopsFile(_sign(content, is_needed=bool(untrusted)))
 
     def prepare(self, source: Source, model: Any, *, trusted: bool) -> PendingRestore:
@@ -93,7 +105,7 @@ class SkopsFormat:
         # By name, since running a cell again creates its classes again.
         names = type_name(model), type_name(stored)
         if names[0] != names[1]:
-            raise InvalidData("model", f"is a {names[0]} here and a {names[1]} in the checkpoint")
+            raise InvalidData("model", f"is a {names[0]}, in the checkpoint a {names[1]}")
 
         def finish() -> Any:
             model.__dict__.clear()
@@ -142,46 +154,67 @@ def _load(source: Source, *, trusted: bool) -> Any:
         raise corrupt(path, f"skops cannot read it: {error}") from error
 
 
+def _refuse(model: Any, error: Exception) -> TypeError:
+    """Return an error that names the attribute of ``model`` that cannot be kept, if possible."""
+    skops = _import_skops()
+    where = ""
+    for name, value in getattr(model, "__dict__", {}).items():
+        try:
+            content = skops.dumps(value)
+            skops.loads(content, trusted=skops.get_untrusted_types(data=content))
+        except Exception as found:  # noqa: BLE001 - reported below
+            where, error = f"its {name} (a {type_name(value)}): ", found
+            break
+    return TypeError(f"model: skops cannot keep this {type_name(model)}: {where}{error}. {_ADVICE}")
+
+
 def _find_difference(value: Any, restored: Any, where: str, seen: dict[int, Any]) -> str | None:
-    """Return the place of a difference in types, lengths or plain values, or None.
+    """Describe a difference in types, lengths or plain values, or return None.
 
     Objects that define their own pickling are not compared.
     """
     if value is restored or id(value) in seen:
         return None
-    seen[id(value)] = value
+    if restored is _MISSING:
+        return f"{where} would not be restored"
+    name = type_name(value)
     if type(value) is not type(restored):
-        return where
+        return f"{where} is a {name} and would be restored as a {type_name(restored)}"
     if isinstance(value, (bool, int, float, complex, str, bytes)):
-        return None if value == restored or value != value else where
-    parts, others = _list_parts(value), _list_parts(restored)
-    if parts.keys() != others.keys():
-        return where
-    found = (
-        _find_difference(part, others[place], f"{where}{place}", seen)
-        for place, part in parts.items()
-    )
-    return next(filter(None, found), None)
+        is_equal = value == restored or value != value
+        return None if is_equal else f"{where} would be restored as {restored!r:.100}"
+    seen[id(value)] = value
+    containers = (dict, list, tuple, set, frozenset, collections.deque)
+    if isinstance(value, containers) and len(value) != len(restored):
+        sizes = len(value), len(restored)
+        return f"{where} is a {name} of {sizes[0]} items and would be restored with {sizes[1]}"
+    for kind, attribute in _ATTRIBUTES:
+        if isinstance(value, kind) and getattr(value, attribute) != getattr(restored, attribute):
+            return f"{where} is a {name} and would be restored without its {attribute}"
+    for place, item, other in _pair_parts(value, restored):
+        if reason := _find_difference(item, other, f"{where}{place}", seen):
+            return reason
+    return None
 
 
-def _list_parts(value: Any) -> dict[str, Any]:
-    """Return the parts of a value by their places in it."""
-    parts: dict[str, Any] = {}
+def _pair_parts(value: Any, restored: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the place of each part of ``value``, the part, and the same part of ``restored``."""
     if isinstance(value, dict):
-        parts = {f"[{key!r}]": item for key, item in value.items()}
+        for (key, item), (other_key, other) in zip(value.items(), restored.items(), strict=True):
+            yield f": the key {key!r}", key, other_key
+            yield f"[{key!r}]", item, other
     elif isinstance(value, (list, tuple, collections.deque)):
-        parts = {f"[{place}]": item for place, item in enumerate(value)}
-    elif isinstance(value, (set, frozenset)):
-        parts = dict.fromkeys(sorted(map(repr, value)))
+        for at, (item, other) in enumerate(zip(value, restored, strict=True)):
+            yield f"[{at}]", item, other
     elif arrays.is_array(value):
-        items = value.flat if value.dtype == object else ()
-        parts = {f"[{place}]": item for place, item in enumerate(items)}
-        parts |= {".shape": value.shape, ".dtype": str(value.dtype)}
-    for attribute in ("maxlen", "default_factory"):
-        parts[f".{attribute}"] = getattr(value, attribute, None)
+        yield ".shape", value.shape, restored.shape
+        yield ".dtype", str(value.dtype), str(restored.dtype)
+        if value.dtype == object:
+            for item, other in zip(value.flat, restored.flat, strict=True):
+                yield "[…]", item, other
     if not _defines_pickling(type(value)):
-        parts |= {f".{name}": item for name, item in getattr(value, "__dict__", {}).items()}
-    return parts
+        for name, item in getattr(value, "__dict__", {}).items():
+            yield f".{name}", item, getattr(restored, "__dict__", {}).get(name, _MISSING)
 
 
 def _defines_pickling(kind: type) -> bool:
@@ -228,7 +261,7 @@ def _import_skops() -> Any:
         import skops.io
     except ImportError as error:
         raise StateError(
-            f"scikit-learn estimators are saved by skops, which is not installed: {_INSTALL}"
+            f"scikit-learn estimators are kept by skops, which is not installed: {_INSTALL}"
         ) from error
     version = tuple(int(part) for part in skops.__version__.split(".")[:2] if part.isdecimal())
     if version < _MIN_VERSION:

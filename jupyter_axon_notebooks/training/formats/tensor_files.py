@@ -16,28 +16,42 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import Annotated, Any, BinaryIO, ClassVar, Final, NamedTuple
-
-import msgspec
+from typing import Any, BinaryIO, ClassVar, Final, NamedTuple
 
 from ...errors import StateCorrupt
 from ...states.folders import convert_os_errors
 
-#: The bytes of an item by type code. Files contain tensors of the last code first.
-ITEM_SIZES: Final = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 1),
-    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1),
-    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
-    **dict.fromkeys(("I32", "U32", "F32"), 4),
-    **dict.fromkeys(("C64", "F64", "I64", "U64"), 8),
+#: The bits of an item by type code. Files contain tensors of the last code first.
+BITS: Final = {
+    "BOOL": 8,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "U8": 8,
+    "I8": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "C64": 64,
+    "F64": 64,
+    "I64": 64,
+    "U64": 64,
 }
-_ORDER: Final = {code: place for place, code in enumerate(ITEM_SIZES)}
+_ORDER: Final = {code: place for place, code in enumerate(BITS)}
 _METADATA: Final = "__metadata__"
 #: The longest header that the library ``safetensors`` reads.
 _MAX_HEADER: Final = 100_000_000
 #: The most dimensions that arrays of NumPy and PyTorch can have.
 _MAX_DIMENSIONS: Final = 64
-_Size = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Tensor(NamedTuple):
@@ -50,7 +64,7 @@ class Tensor(NamedTuple):
     @property
     def size(self) -> int:
         """The size in bytes."""
-        return prod(self.shape) * ITEM_SIZES[self.code]
+        return prod(self.shape) * BITS[self.code] // 8
 
 
 class TensorFile:
@@ -122,12 +136,6 @@ class OpenedFile(NamedTuple):
     memory: mmap.mmap
 
 
-class _Header(msgspec.Struct, forbid_unknown_fields=True):
-    dtype: str
-    shape: tuple[_Size, ...]
-    data_offsets: tuple[_Size, _Size]
-
-
 def open_tensors(source: Source) -> OpenedFile:
     """Check and map the file in ``source``; the caller may close it afterwards.
 
@@ -139,38 +147,81 @@ def open_tensors(source: Source) -> OpenedFile:
         file.seek(0)
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
+        if size < 8:
+            raise corrupt(path, f"it is {size} bytes long, too short for a safetensors file")
         if length > min(size - 8, _MAX_HEADER):
-            raise corrupt(path, f"it has {size:,} bytes, which are no whole safetensors file")
+            raise corrupt(
+                path, f"its header should be {length:,} bytes long, but the file has {size:,} bytes"
+            )
         header = file.read(length)
         # A private mapping: writing to it never changes the file.
         memory = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
-    try:
-        tensors = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(tensors.pop(_METADATA, b"{}"), type=dict[str, str])
-        entries = {name: _decode_entry(tensor, 8 + length) for name, tensor in tensors.items()}
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise corrupt(path, f"its header is invalid: {error}") from None
-    at = 8 + length
-    for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.stop)):
-        if entry.start != at:
-            raise corrupt(path, "its tensors overlap, or have gaps between them")
-        at = entry.stop
-    if at != size:
-        raise corrupt(path, f"its tensors end at byte {at:,}, but it has {size:,}: it is truncated")
+    tensors = parse_json(path, "header", header)
+    if not isinstance(tensors, dict):
+        raise corrupt(path, "its header is not a JSON object")
+    metadata = tensors.pop(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise corrupt(path, "the metadata in its header does not map names to strings")
+    begin = 8 + length
+    entries = {name: _decode_entry(path, name, tensor, begin) for name, tensor in tensors.items()}
+    _check_positions(path, entries, begin, size)
     return OpenedFile(path, metadata, entries, memory)
 
 
-def _decode_entry(octets: bytes, begin: int) -> Entry:
-    tensor = msgspec.json.decode(octets, type=_Header)
-    start, stop = tensor.data_offsets
-    item_size = ITEM_SIZES.get(tensor.dtype)
-    if item_size is None or len(tensor.shape) > _MAX_DIMENSIONS:
-        raise ValueError(f"type {tensor.dtype!r} or shape {tensor.shape} is not supported")
-    if prod(tensor.shape) * item_size != stop - start:
-        raise ValueError(
-            f"a tensor of type {tensor.dtype} and shape {tensor.shape} has {stop - start} bytes"
-        )
-    return Entry(tensor.dtype, tensor.shape, begin + start, begin + stop)
+def parse_json(path: str, part: str, text: str | bytes) -> Any:
+    """Parse JSON in the part ``part`` of the file at ``path``, without duplicate keys."""
+
+    def check_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise corrupt(path, f"its {part} has {name!r} twice")
+            found[name] = value
+        return found
+
+    try:
+        decoded = text if isinstance(text, str) else text.decode()
+        return json.loads(decoded, object_pairs_hook=check_keys)
+    except RecursionError:
+        raise corrupt(path, f"its {part} is nested too deeply") from None
+    except ValueError as error:  # not UTF-8, not JSON, or a very long number
+        raise corrupt(path, f"its {part} is not JSON: {error}") from None
+
+
+def _decode_entry(path: str, name: str, tensor: Any, begin: int) -> Entry:
+    if not isinstance(tensor, dict) or tensor.keys() != {"dtype", "shape", "data_offsets"}:
+        raise corrupt(path, f"its header lacks the type, shape or offsets of tensor {name!r}")
+    code, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+    if not isinstance(code, str) or code not in BITS:
+        raise corrupt(path, f"tensor {name!r} is of the unknown type {code!r}")
+    if not _are_sizes(shape, _MAX_DIMENSIONS) or not _are_sizes(offsets, 2) or len(offsets) != 2:
+        raise corrupt(path, f"shape or offsets of tensor {name!r} are not whole numbers")
+    start, stop = offsets
+    if prod(shape) * BITS[code] != 8 * (stop - start):
+        size = stop - start
+        raise corrupt(path, f"tensor {name!r} has shape {shape} and type {code}, but {size} bytes")
+    return Entry(code, tuple(shape), begin + start, begin + stop)
+
+
+def _are_sizes(found: Any, most: int) -> bool:
+    if not isinstance(found, list) or len(found) > most:
+        return False
+    return all(type(size) is int and 0 <= size < 1 << 63 for size in found)
+
+
+def _check_positions(path: str, entries: dict[str, Entry], begin: int, size: int) -> None:
+    """Check that the tensors fill the file after the header, without overlaps and gaps."""
+    at, before = begin, "the header"
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
+        if entry.stop > size:
+            raise corrupt(path, f"tensor {name!r} ends after the end of the file: it is truncated")
+        if entry.start < at:
+            raise corrupt(path, f"tensor {name!r} overlaps {before}")
+        if entry.start > at:
+            raise corrupt(path, f"there is a gap between {before} and tensor {name!r}")
+        at, before = entry.stop, f"tensor {name!r}"
+    if at != size:
+        raise corrupt(path, f"{size - at} bytes follow {before}, the last tensor")
 
 
 def corrupt(path: str, reason: str) -> StateCorrupt:

@@ -6,8 +6,7 @@ JSON values stand for themselves; other values are objects with their kind under
      "exp_avg": {"$": "tensor", "name": "optimizer.exp_avg"}}
 
 The JSON is in the metadata of the file. Values that share memory share one tensor in the file.
-Reading creates only values of the kinds in this module, so a malicious file cannot run code. Named
-tuples become tuples, which are restored into named tuples again.
+Reading creates only values of the kinds in this module, so a malicious file cannot run code.
 """
 
 from __future__ import annotations
@@ -16,13 +15,22 @@ import collections
 import json
 import math
 import struct
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from ...errors import StateCorrupt
-from . import arrays, objects
+from . import arrays, sharding, stateful
 from .arrays import ArrayEncoding, type_name
-from .tensor_files import OpenedFile, Source, Tensor, TensorFile, corrupt, open_tensors
+from .tensor_files import (
+    OpenedFile,
+    Source,
+    Tensor,
+    TensorFile,
+    corrupt,
+    open_tensors,
+    parse_json,
+)
 
 #: The key of the JSON in a file's metadata, and the version that is written.
 _KEY: Final = "axon"
@@ -39,45 +47,40 @@ def _encode_float(value: float) -> str:
     return struct.pack(">d", value).hex()  # keeps the payload of NaNs
 
 
-def _decode_float(text: str) -> float:
-    (value,) = struct.unpack(">d", bytes.fromhex(text))
-    return float(value)
-
-
-class _Atom(NamedTuple):
-    kind: str
-    encode: Callable[[Any], str]
-    decode: Callable[[str], Any]
-
-
-#: Simple values that JSON cannot express.
-_ATOMS: Final[dict[type, _Atom]] = {
-    # The number of decimal digits is limited.
-    int: _Atom("int", lambda value: format(value, "x"), lambda text: int(text, 16)),
-    float: _Atom("float", _encode_float, _decode_float),
-    complex: _Atom(
-        "complex",
-        lambda value: _encode_float(value.real) + _encode_float(value.imag),
-        lambda text: complex(_decode_float(text[:16]), _decode_float(text[16:])),
-    ),
-    bytes: _Atom("bytes", bytes.hex, bytes.fromhex),
-    bytearray: _Atom("bytearray", bytearray.hex, bytearray.fromhex),
+#: Simple values that JSON cannot express: their kind, and a function that returns their text.
+_ATOMS: Final[dict[type, tuple[str, Callable[[Any], str]]]] = {
+    int: ("int", lambda value: format(value, "x")),  # the number of decimal digits is limited
+    float: ("float", _encode_float),
+    complex: ("complex", lambda value: _encode_float(value.real) + _encode_float(value.imag)),
+    bytes: ("bytes", bytes.hex),
+    bytearray: ("bytearray", bytearray.hex),
 }
-_SEQUENCES: Final = {"tuple": tuple, "set": set, "frozenset": frozenset, "deque": collections.deque}
-_MAPPINGS: Final = {
-    "dict": dict,
-    "ordereddict": collections.OrderedDict,
-    "counter": collections.Counter,
+_SEQUENCES: Final[dict[type, str]] = {
+    tuple: "tuple",
+    set: "set",
+    frozenset: "frozenset",
+    collections.deque: "deque",
 }
-#: The names of the default factories that are saved.
+_MAPPINGS: Final[dict[type, str]] = {
+    collections.OrderedDict: "ordereddict",
+    collections.Counter: "counter",
+}
+#: The names of the default factories that are kept.
 _FACTORIES: Final[dict[Any, str | None]] = {
     None: None,
     **{kind: kind.__name__ for kind in (dict, float, int, list, set, str, tuple)},
 }
-_DECODERS: Final = {atom.kind: atom.decode for atom in _ATOMS.values()}
-_KINDS: Final[dict[type, str]] = {
-    kind: name for name, kind in [*_SEQUENCES.items(), *_MAPPINGS.items()]
-}
+#: Errors that invalid values in a file cause.
+_ERRORS: Final = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 class State(NamedTuple):
@@ -94,30 +97,57 @@ class TreeWriter:
         self._tensors: dict[str, Tensor] = {}
         self._names: dict[tuple[Any, ...], str] = {}
         self._kept_alive: list[Any] = []
-        self._depth = 0
-        self._owner: Any = None  # the object whose state is being encoded
+        self._parents: list[int] = []
 
-    def encode(self, value: Any, name: str) -> Any:
-        """Return the JSON of ``value``; raise TypeError if it cannot be saved.
+    def encode(self, value: Any, where: str, name: str) -> Any:
+        """Return the JSON of ``value``.
 
-        ``name`` is its place, such as ``extra.scheduler``, and the prefix of the names of tensors.
+        Parameters
+        ----------
+        where : str
+            The place of the value in error messages: ``extra["scheduler"]``.
+        name : str
+            The prefix of the names of its tensors.
+
+        Raises
+        ------
+        TypeError
+            If it cannot be kept; says where it is and what to do.
         """
         kind = type(value)
-        if value is None or kind in (bool, str):
+        if value is None or kind is bool or (kind is int and abs(value) < _LARGE_INTEGER):
             return value
-        if kind is int and abs(value) < _LARGE_INTEGER:
-            return value
-        if kind is float and math.isfinite(value):
+        if kind is str or (kind is float and math.isfinite(value)):
             return value
         if kind in _ATOMS:
-            return {_KIND: _ATOMS[kind].kind, "value": _ATOMS[kind].encode(value)}
-        self._depth += 1
+            atom, encode = _ATOMS[kind]
+            return {_KIND: atom, "value": encode(value)}
         try:
-            if self._depth > _MAX_DEPTH:
-                raise _refuse(name, f"is nested more than {_MAX_DEPTH} levels deep")
-            return self._encode_nested(value, name)
+            if arrays.is_tensor(value):
+                return self._encode_tensor(value, name)
+            if arrays.is_key(value):
+                generator, data = arrays.split_keys(value)
+                numbers = self._store("array", arrays.encode_array(data), data, name)
+                return {_KIND: "key", "of": generator, "numbers": numbers}
+            if arrays.is_array(value):
+                return self._store("array", arrays.encode_array(value), value, name)
+            if arrays.is_scalar(value):
+                dtype = arrays.numpy_name(value.dtype)
+                arrays.numpy_dtype(dtype)  # raises TypeError for types that are not read
+                return {_KIND: "scalar", "dtype": dtype, "value": arrays.scalar_bytes(value).hex()}
+        except TypeError as error:
+            raise TypeError(f"{where}: {error}") from None
+        if len(self._parents) >= _MAX_DEPTH:
+            raise TypeError(
+                f"{where}: nested more than {_MAX_DEPTH} levels deep, which is not kept"
+            )
+        if id(value) in self._parents:
+            raise TypeError(f"{where}: contains itself, which is not kept")
+        self._parents.append(id(value))
+        try:
+            return self._encode_nested(value, where, name)
         finally:
-            self._depth -= 1
+            self._parents.pop()
 
     def make_file(self, tree: Any, framework: str | None) -> TensorFile:
         """Return the file of all collected tensors, with the JSON ``tree``."""
@@ -125,83 +155,73 @@ class TreeWriter:
         metadata = {"format": framework} if framework else {}
         return TensorFile(self._tensors, {**metadata, _KEY: text})
 
-    def _encode_nested(self, value: Any, name: str) -> Any:
+    def _encode_nested(self, value: Any, where: str, name: str) -> Any:
         kind = type(value)
-        try:
-            if arrays.is_numeric(value) or arrays.is_scalar(value):
-                return self._encode_numbers(value, name)
-        except TypeError as error:
-            raise _refuse(name, str(error)) from None
         if kind is list:
-            return self._encode_items(value, name)
-        if kind is dict and all(type(key) is str for key in value) and _KIND not in value:
-            return {key: self.encode(item, _join(name, key)) for key, item in value.items()}
-        if kind in (set, frozenset):
-            self._check_keys(value, name)
-        if kind in _SEQUENCES.values():
-            tagged = {_KIND: _KINDS[kind], "items": self._encode_items(value, name)}
+            return self._encode_items(value, where, name)
+        if kind is dict:
+            return self._encode_dict(value, where, name)
+        if kind in (set, frozenset) and any(map(arrays.is_tensor, value)):
+            raise TypeError(f"{where}: a set of tensors is not kept; make it a list")
+        if kind in _SEQUENCES:
+            tagged = {_KIND: _SEQUENCES[kind], "items": self._encode_items(value, where, name)}
             return {**tagged, "longest": value.maxlen} if kind is collections.deque else tagged
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return {_KIND: "tuple", "items": self._encode_items(value, name)}
-        if kind in _KINDS:
-            return {_KIND: _KINDS[kind], "items": self._encode_pairs(value, name)}
+        if kind in _MAPPINGS:
+            return {_KIND: _MAPPINGS[kind], "items": self._encode_pairs(value, where, name)}
         if kind is collections.defaultdict and value.default_factory in _FACTORIES:
-            items = self._encode_pairs(value, name)
+            items = self._encode_pairs(value, where, name)
             return {_KIND: "defaultdict", "of": _FACTORIES[value.default_factory], "items": items}
-        if objects.is_stateful(value):
-            state = self.encode_state(value, name)
-            return {_KIND: "state", "of": objects.get_kind(value), "state": state}
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            of = [kind.__module__, kind.__qualname__]
+            return {_KIND: "namedtuple", "of": of, "items": self._encode_items(value, where, name)}
+        if torch_kind := _torch_kind(value):
+            text = [*value] if torch_kind == "size" else arrays.torch_name(value)
+            return {_KIND: torch_kind, "value": text}
+        if stateful.is_stateful(value):
+            try:
+                whole = stateful.get_nested_state(value)
+            except TypeError as error:
+                raise TypeError(f"{where}: {error}") from None
+            state = self.encode(whole, where, name)
+            return {_KIND: "state", "of": stateful.get_kind(value), "state": state}
         if isinstance(value, Mapping) and not isinstance(value, dict):
-            return self.encode(dict(value), name)
-        what = "a function" if hasattr(value, "__code__") else f"a {type_name(value)}"
-        raise _refuse(
-            name,
-            f"{what} cannot be saved. Leave it out and recreate it when you restore, save its "
-            "parts as numbers, texts, arrays, lists or dicts, or give its class state_dict() and "
-            "load_state_dict()",
+            return self._encode_dict(dict(value), where, name)
+        is_function = callable(value) and hasattr(value, "__code__")
+        raise TypeError(
+            f"{where}: {'a function' if is_function else f'a {type_name(value)}'} cannot be kept. "
+            "Leave it out and recreate it when you restore, keep its parts as numbers, texts, "
+            "arrays, lists or dicts, or give its class state_dict() and load_state_dict()"
         )
 
-    def encode_state(self, value: Any, name: str) -> Any:
-        """Return the JSON of the state of an object; see :meth:`encode`."""
-        if self._owner is not None:
-            raise _refuse(
-                name,
-                f"the state_dict() of a {type_name(self._owner)} contains a {type_name(value)}. "
-                "Let it return the state_dict() of that object, and let load_state_dict() pass it "
-                "on",
-            )
-        self._owner = value
-        try:
-            return self.encode(objects.get_state(value), name)
-        finally:
-            self._owner = None
-
-    def _encode_items(self, values: Iterable[Any], name: str) -> list[Any]:
-        return [self.encode(item, _join(name, str(place))) for place, item in enumerate(values)]
-
-    def _encode_pairs(self, values: Mapping[Any, Any], name: str) -> list[list[Any]]:
-        self._check_keys(values, name)
+    def _encode_items(self, values: Iterable[Any], where: str, name: str) -> list[Any]:
         return [
-            [self.encode(key, _join(name, "key")), self.encode(item, _join(name, str(key)))]
+            self.encode(item, f"{where}[{place}]", _join(name, str(place)))
+            for place, item in enumerate(values)
+        ]
+
+    def _encode_dict(self, values: dict[Any, Any], where: str, name: str) -> Any:
+        if all(type(key) is str for key in values) and _KIND not in values:
+            return {
+                key: self.encode(item, f"{where}[{_quote(key)}]", _join(name, key))
+                for key, item in values.items()
+            }
+        return {_KIND: "dict", "items": self._encode_pairs(values, where, name)}
+
+    def _encode_pairs(self, values: Mapping[Any, Any], where: str, name: str) -> list[list[Any]]:
+        if any(arrays.is_tensor(key) or stateful.is_stateful(key) for key in values):
+            raise TypeError(
+                f"{where}: tensors and objects as keys are not kept; use names or numbers"
+            )
+        return [
+            [
+                self.encode(key, f"the key {key!r} of {where}", _join(name, "key")),
+                self.encode(item, f"{where}[{_quote(key)}]", _join(name, str(key))),
+            ]
             for key, item in values.items()
         ]
 
-    def _check_keys(self, keys: Iterable[Any], name: str) -> None:
-        if any(arrays.is_numeric(key) or objects.is_stateful(key) for key in keys):
-            raise _refuse(name, "has tensors or objects as keys; use names or numbers")
-
-    def _encode_numbers(self, value: Any, name: str) -> dict[str, Any]:
-        if arrays.is_scalar(value):
-            dtype = arrays.numpy_name(value.dtype)
-            arrays.numpy_dtype(dtype)  # raises TypeError for types that are not read
-            return {_KIND: "scalar", "dtype": dtype, "value": value.tobytes().hex()}
-        if arrays.is_key(value):
-            generator, data = arrays.split_keys(value)
-            numbers = self._store("array", arrays.encode_array(data), data, name)
-            return {_KIND: "key", "of": generator, "numbers": numbers}
-        if arrays.is_array(value):
-            return self._store("array", arrays.encode_array(value), value, name)
-        value = arrays.gather(value)
+    def _encode_tensor(self, value: Any, name: str) -> dict[str, Any]:
+        value = sharding.gather(value)
         tagged = self._store("tensor", arrays.encode_tensor(value), value, name)
         if value.requires_grad:
             tagged["requires_grad"] = True
@@ -228,8 +248,16 @@ class TreeWriter:
         return unused
 
 
-def _refuse(name: str, reason: str) -> TypeError:
-    return TypeError(f"{name or 'model'}: {reason}")
+def _torch_kind(value: Any) -> str | None:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    kinds = {"size": torch.Size, "dtype": torch.dtype, "device": torch.device}
+    return next((name for name, kind in kinds.items() if isinstance(value, kind)), None)
+
+
+def _quote(key: Any) -> str:
+    return json.dumps(key, ensure_ascii=False) if isinstance(key, str) else repr(key)
 
 
 def _join(name: str, part: str) -> str:
@@ -239,19 +267,32 @@ def _join(name: str, part: str) -> str:
 def read_tree(source: Source) -> Any:
     """Return the values in a file; arrays and tensors are views of the file's memory.
 
-    Raises StateCorrupt or StateError if the file is not valid, or cannot be read.
+    For a file of another program, return its tensors by name. Raises StateCorrupt or StateError if
+    the file is not valid, or cannot be read.
     """
     file = open_tensors(source)
-    try:
-        index = json.loads(file.metadata.get(_KEY, ""))
-    except (ValueError, RecursionError) as error:
-        raise corrupt(file.path, f"its index is not JSON: {error}") from None
+    path = source.path
+    if _KEY not in file.metadata:
+        kind = {"pt": "tensor", "np": "array"}.get(file.metadata.get("format", ""))
+        kind = kind or ("tensor" if "torch" in sys.modules else "array")
+        return _TreeReader(file).decode(
+            {name: {_KIND: kind, "name": name} for name in file.entries}
+        )
+    index = parse_json(path, "index", file.metadata[_KEY])
     version = index.get("version") if isinstance(index, dict) else None
-    if type(version) is not int or "tree" not in index:
-        raise corrupt(file.path, "its index has no version or tree")
+    if type(version) is not int or version < 1 or "tree" not in index:
+        raise corrupt(path, "its index has no version or tree")
     if version > _VERSION:
-        raise corrupt(file.path, f"it is from a newer version of this package ({version}); upgrade")
-    return _TreeReader(file).decode(index["tree"])
+        raise corrupt(
+            path,
+            f"its index has version {version}, from a newer version of this package; "
+            "upgrade to read it",
+        )
+    reader = _TreeReader(file)
+    tree = reader.decode(index["tree"])
+    if unused := sorted(file.entries.keys() - reader.used):
+        raise corrupt(path, f"its index does not mention tensor {unused[0]!r}")
+    return tree
 
 
 class _TreeReader:
@@ -260,6 +301,11 @@ class _TreeReader:
     def __init__(self, file: OpenedFile) -> None:
         self._file = file
         self._arrays: dict[tuple[Any, ...], Any] = {}
+
+    @property
+    def used(self) -> set[str]:
+        """The names of the tensors that were read."""
+        return {key[1] for key in self._arrays}
 
     def decode(self, found: Any, depth: int = 0) -> Any:
         if depth > _MAX_DEPTH + 1:  # the parts of a training are one more level
@@ -272,53 +318,143 @@ class _TreeReader:
             return found
         if _KIND not in found:
             return {key: self.decode(item, depth + 1) for key, item in found.items()}
+        kind = found[_KIND]
         try:
-            return self._decode_kind(found[_KIND], found, depth + 1)
-        except StateCorrupt:
-            raise
-        except Exception as error:
+            return self._decode_kind(kind, found, depth + 1)
+        except ImportError as error:
             raise corrupt(
-                self._file.path,
-                f"its index has an invalid value of kind {found[_KIND]!r}: "
-                f"{type(error).__name__}: {error}",
+                self._file.path, f"it has a value of kind {kind}, and {error.name} is not installed"
+            ) from error
+        except _ERRORS as error:
+            reason = f"it has no key {error}" if isinstance(error, KeyError) else error
+            raise corrupt(
+                self._file.path, f"its index has an invalid value of kind {kind!r}: {reason}"
             ) from error
 
     def _decode_kind(self, kind: Any, found: dict[str, Any], depth: int) -> Any:
-        if kind in _DECODERS:
-            return _DECODERS[kind](found["value"])
-        if kind in _SEQUENCES:
-            items = [self.decode(item, depth) for item in found["items"]]
-            if kind == "deque":
-                return collections.deque(items, found["longest"])
-            return _SEQUENCES[kind](items)
-        if kind in _MAPPINGS:
-            return _MAPPINGS[kind](self._pairs(found, depth))
         match kind:
+            case "int":
+                return int(_check_text(found["value"]), 16)
+            case "float":
+                return _decode_float(_check_text(found["value"]))
+            case "complex":
+                text = _check_text(found["value"])
+                return complex(_decode_float(text[:16]), _decode_float(text[16:]))
+            case "bytes":
+                return bytes.fromhex(_check_text(found["value"]))
+            case "bytearray":
+                return bytearray.fromhex(_check_text(found["value"]))
+            case "tuple":
+                return tuple(self._items(found, depth))
+            case "namedtuple":
+                return _make_namedtuple(self._items(found, depth), found.get("of"))
+            case "set":
+                return set(self._items(found, depth))
+            case "frozenset":
+                return frozenset(self._items(found, depth))
+            case "deque":
+                return collections.deque(self._items(found, depth), found["longest"])
+            case "dict":
+                return self._pairs(found, depth)
+            case "ordereddict":
+                return collections.OrderedDict(self._pairs(found, depth))
+            case "counter":
+                return collections.Counter(self._pairs(found, depth))
             case "defaultdict":
                 factories = {name: factory for factory, name in _FACTORIES.items()}
                 return collections.defaultdict(factories[found["of"]], self._pairs(found, depth))
             case "tensor" | "array":
                 return self._read_stored(kind, found)
             case "key":
-                return arrays.make_keys(found["of"], self.decode(found["numbers"], depth))
+                return arrays.make_keys(
+                    _check_text(found["of"]), self.decode(found["numbers"], depth)
+                )
             case "scalar":
-                return arrays.make_scalar(found["dtype"], bytes.fromhex(found["value"]))
+                octets = bytes.fromhex(_check_text(found["value"]))
+                return arrays.make_scalar(_check_text(found["dtype"]), octets)
             case "state":
-                return State(str(found["of"]), self.decode(found["state"], depth))
+                return State(_check_text(found["of"]), self.decode(found["state"], depth))
+            case "size" | "dtype" | "device":
+                return _make_torch_value(kind, found["value"])
         raise ValueError("the kind is unknown")
 
+    def _items(self, found: dict[str, Any], depth: int) -> list[Any]:
+        if not isinstance(found["items"], list):
+            raise TypeError("its items are not a list")
+        return [self.decode(item, depth) for item in found["items"]]
+
     def _pairs(self, found: dict[str, Any], depth: int) -> dict[Any, Any]:
-        return {self.decode(key, depth): self.decode(item, depth) for key, item in found["items"]}
+        items = found["items"]
+        pairs = [(self.decode(key, depth), self.decode(item, depth)) for key, item in items]
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            raise ValueError("it has a key twice")
+        return values
 
     def _read_stored(self, kind: str, found: dict[str, Any]) -> Any:
         """Return an array or tensor, the same object each time it is named."""
         name, dtype = found["name"], found.get("dtype")
         flags = (found.get("parameter") is True, found.get("requires_grad") is True)
+        if not isinstance(name, str) or name not in self._file.entries:
+            raise ValueError(f"there is no tensor {name!r} in the file")
+        if dtype is not None and not isinstance(dtype, str):
+            raise TypeError(f"its type is {dtype!r}")
         key = (kind, name, dtype, *flags)
         if key not in self._arrays:
             entry = self._file.entries[name]
             if kind == "array":
                 self._arrays[key] = arrays.read_array(self._file, entry, dtype)
             else:
-                self._arrays[key] = arrays.read_tensor(self._file, entry, dtype, *flags)
+                tensor = arrays.read_tensor(self._file, entry, dtype)
+                self._arrays[key] = _set_flags(tensor, *flags)
         return self._arrays[key]
+
+
+def _set_flags(tensor: Any, is_parameter: bool, requires_grad: bool) -> Any:
+    import torch
+
+    if is_parameter:
+        return torch.nn.Parameter(tensor, requires_grad)
+    return tensor.requires_grad_(requires_grad)
+
+
+def _make_torch_value(kind: str, value: Any) -> Any:
+    import torch
+
+    if kind == "size":
+        return torch.Size(value)
+    if kind == "device":
+        return torch.device(_check_text(value))
+    dtype = getattr(torch, _check_text(value))
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{value!r} is not a type")
+    return dtype
+
+
+def _check_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
+
+
+def _decode_float(text: str) -> float:
+    (value,) = struct.unpack(">d", bytes.fromhex(text))
+    return float(value)
+
+
+def _make_namedtuple(items: list[Any], of: Any) -> tuple[Any, ...]:
+    """Return an instance of the named tuple class if it is already defined, else a plain tuple.
+
+    No code of the class runs.
+    """
+    found: Any = None
+    if isinstance(of, list) and len(of) == 2 and all(isinstance(name, str) for name in of):
+        found = sys.modules.get(of[0])
+        for name in of[1].split("."):
+            found = vars(found).get(name) if isinstance(found, (type, ModuleType)) else None
+    is_namedtuple = (
+        isinstance(found, type) and issubclass(found, tuple) and "_fields" in vars(found)
+    )
+    if is_namedtuple and len(found._fields) == len(items):
+        return tuple.__new__(found, items)
+    return tuple(items)
