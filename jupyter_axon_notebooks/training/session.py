@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import Conflict, InvalidData, StoreError
-from ..metrics import describe_direction, direction, flatten_metrics, merge_metrics
+from ..metrics import describe_direction, direction, flatten_metrics, limit_nonfinite, merge_metrics
 from ..printable import printable
 from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingNotebook, new_id
 from ..stores import find_settings
@@ -525,6 +525,10 @@ def _is_same_point(
     If not, another training has reached the same epoch and step, such as the next trial of a
     hyperparameter search, which has another model and other metrics.
     """
+    if limit_nonfinite(merge_metrics(last.metrics, new.metrics))[
+        1
+    ]:  # too many values for one checkpoint
+        return False
     recorded, given = flatten_metrics(last.metrics), flatten_metrics(new.metrics)
     differs = any(name in recorded and recorded[name] != value for name, value in given.items())
     if "model" not in (last.record.digests or {}):

@@ -17,7 +17,7 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final
 
-from ..metrics import finite_number
+from ..metrics import finite_number, limit_nonfinite
 from ..records import MAX_STEP, MAX_U32
 
 _MAX_DEPTH: Final = 32
@@ -169,6 +169,8 @@ def normalize_metrics(metrics: Any, warn: Warn) -> dict[str, Any]:
         kind = type(error).__name__
         warn(f"no metrics are recorded: the mapping cannot be read: {kind}")
         return {}
+    found, ambiguous = limit_nonfinite(found)
+    omitted += (f"{name} (has too many values that are not finite)" for name in ambiguous)
     if omitted:
         rest = len(omitted) - _MAX_NAMED
         more = f" and {rest} more" if rest > 0 else ""

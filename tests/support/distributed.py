@@ -73,7 +73,7 @@ def step(model, optimizer):
     return float(loss.detach())
 
 rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-dist.init_process_group("gloo", rank=rank, world_size=size)
+dist.init_process_group("gloo", init_method=os.environ["INIT"], rank=rank, world_size=size)
 """
 WRITE_RESULTS = """
 with open(f"results-{rank}.json", "w") as file:
@@ -111,6 +111,7 @@ class ProcessLauncher:
                 "WORLD_SIZE": str(ranks),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
+                "INIT": "env://",
                 "AXON_NOTEBOOK": str(self.folder / "train.py"),
                 "JUPYTER_DATA_DIR": str(folder),
                 **env,

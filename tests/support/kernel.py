@@ -107,6 +107,13 @@ class Kernel(KernelConnection):
             elif kind == "status" and content["execution_state"] == "idle":
                 return output
 
+    def wait_for_text(self, text: str) -> None:
+        """Wait until a cell has printed ``text``."""
+        while True:
+            message = self.client.get_iopub_msg(timeout=TIMEOUT)
+            if message["msg_type"] == "stream" and text in message["content"]["text"]:
+                return
+
     def interrupt(self) -> None:
         """Interrupt the kernel, as the stop button does."""
         self.manager.interrupt_kernel()

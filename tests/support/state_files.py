@@ -14,9 +14,13 @@ from jupyter_axon_notebooks.training.formats import (
     RestoredTraining,
     Source,
     encode_training,
+    leave_inference_mode,
     prepare_model,
     prepare_training,
 )
+
+#: State files of the first release with this format, which every later release must restore.
+OLD_STATES = Path(__file__).parents[1] / "data" / "states"
 
 
 def save_state(encoded: EncodedState, folder: Path, name: str = "state") -> str:
@@ -32,24 +36,26 @@ def save_state(encoded: EncodedState, folder: Path, name: str = "state") -> str:
 
 def restore_model(path: str, model: Any | None, *, trusted: bool = False) -> Any:
     """Restore a model from the file at ``path``."""
-    with open(path, "rb") as file:
-        restore = prepare_model(Source(path, file), model, trusted=trusted)
-    return restore()
+    with leave_inference_mode():
+        with open(path, "rb") as file:
+            restore = prepare_model(Source(path, file), model, trusted=trusted)
+        return restore()
 
 
 def restore_training(
     path: str, optimizer: Any | None, extra: Any | None, *, rng: bool
 ) -> RestoredTraining:
     """Restore a training from the file at ``path``."""
-    with open(path, "rb") as file:
-        restore = prepare_training(Source(path, file), optimizer, extra, rng=rng)
-    restored: RestoredTraining = restore()
-    return restored
+    with leave_inference_mode():
+        with open(path, "rb") as file:
+            restore = prepare_training(Source(path, file), optimizer, extra, rng=rng)
+        restored: RestoredTraining = restore()
+        return restored
 
 
 def round_trip(value: Any, folder: Path) -> Any:
     """Return a value after it was saved and restored."""
-    path = save_state(encode_training(None, value), folder)
+    path = save_state(encode_training(None, value, rng=False), folder)
     return restore_training(path, None, None, rng=False).extra
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import time
 from datetime import datetime, timezone
@@ -14,7 +13,7 @@ import pytest
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreError
 from jupyter_axon_notebooks.metrics import format_number
-from jupyter_axon_notebooks.printable import PRINTABLE_LOG, local_time, printable, printable_json
+from jupyter_axon_notebooks.printable import PRINTABLE_LOG, local_time, printable
 from jupyter_axon_notebooks.records import NotebookCheckpoint, now
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.training.checkpoint import Checkpoint, CheckpointList
@@ -61,14 +60,6 @@ def test_ordinary_text_of_any_language_stays_as_it_is() -> None:
     text = "naïve Größe 学習 שלום مرحبا 👩‍🔬 ½ — “x”"
     assert printable(text) == text
     assert printable("two\nlines", keep="\n") == "two\nlines"
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_printable_json_has_the_same_value(name: str) -> None:
-    value = {f"k{HOSTILE[name]}": [HOSTILE[name]]}
-    text = printable_json(json.dumps(value, ensure_ascii=False, indent=2))
-    assert_harmless(text, lines=True)
-    assert json.loads(text) == value
 
 
 def record(**given: Any) -> NotebookCheckpoint:
