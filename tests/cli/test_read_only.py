@@ -60,3 +60,19 @@ def test_a_store_that_somebody_else_writes_is_read_with_its_log(
     records: NotebookRepository, read_only: ReadOnly
 ) -> None:
     assert_is_shown(read_only, record(records))
+
+
+def test_a_log_that_nobody_can_read_there_is_named(
+    db: Path, read_only: ReadOnly, records: NotebookRepository
+) -> None:
+    record(records)
+    left_behind = {
+        path: path.read_bytes() for path in db.parent.iterdir() if not path.name.endswith("-shm")
+    }
+    copied = db.parent / "copy"
+    copied.mkdir()
+    for path, content in left_behind.items():
+        (copied / path.name).write_bytes(content)
+    ran = read_only("list", "--store-url", f"sqlite:///{copied}/axon.db")
+    assert ran.exit_code == 4
+    assert "its log, axon.db-wal, cannot be read where nothing can be written" in ran.stderr

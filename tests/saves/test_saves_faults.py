@@ -239,13 +239,34 @@ def remove_log(path: Path) -> None:
     path.with_name(f"{path.name}-wal").unlink()
 
 
+def remove_index(path: Path) -> None:
+    path.with_name(f"{path.name}-shm").unlink()
+
+
 def put_another_in_its_place(path: Path) -> None:
     for old in path.parent.glob("axon.db*"):
         old.unlink()
     open_store(f"sqlite:///{path}").close()
 
 
-@pytest.mark.parametrize("act", [remove_file, remove_log, put_another_in_its_place])
+def put_a_link_in_the_folders_place(path: Path) -> None:
+    elsewhere = path.parent.with_name("elsewhere")
+    elsewhere.mkdir()
+    shutil.copy(path.parent / "origin", elsewhere)
+    shutil.rmtree(path.parent)
+    path.parent.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        remove_file,
+        remove_log,
+        remove_index,
+        put_another_in_its_place,
+        put_a_link_in_the_folders_place,
+    ],
+)
 def test_changes_of_the_store_file_under_a_server_are_detected(
     servers: Servers, act: Callable[[Path], None]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import stat
@@ -199,6 +200,23 @@ def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
         Store(f"sqlite:///{tmp_path}/file/sub/axon.db")
 
 
+def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "axon.db").mkdir()
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(f"sqlite:///{tmp_path}/axon.db")
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_a_pipe_in_place_of_a_file_is_refused(file_url: str, suffix: str) -> None:
+    Store(file_url).close()
+    pipe = path_of(f"{file_url}{suffix}")
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    for opening in (Store, partial(open_store, read_only=True), has_tables):
+        with pytest.raises(StoreError, match=f"{pipe.name} cannot be opened: it is a pipe"):
+            opening(file_url)
+
+
 HOLDING = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -232,9 +250,6 @@ def test_waiting_for_another_process_to_open_is_limited(file_url: str, process: 
     Store(file_url).close()
 
 
-# Full disks.
-
-
 # Network file systems.
 
 MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -262,6 +277,18 @@ MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 )
 def test_the_file_system_of_a_path_is_that_of_its_mount(path: str, kind: str) -> None:
     assert file_system(Path(path), MOUNTS) == kind
+
+
+def test_a_network_file_system_without_locks_is_refused(
+    file_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(engine, "NETWORK_FILE_SYSTEMS", {file_system(path_of(file_url))})
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(StoreError, match=r"without locks; set AxonNotebooks\.store_url to a local"):
+        Store(file_url)
 
 
 def test_on_a_network_file_system_there_is_a_warning_and_no_log(

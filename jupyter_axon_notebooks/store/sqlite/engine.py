@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -17,15 +19,17 @@ import sqlalchemy as sa
 from ...atomic_files import locked_folder
 from ...errors import NoSpace, StoreDamaged, StoreError, StoreTooNew
 from ...records import new_id
+from ...userfiles import NotRegular
 from ..engine import Engine
 from ..error_mapping import OUTDATED, map_errors
 from .error_mapping import translate_error
 from .files import (
     INCREMENTAL,
     NETWORK_FILE_SYSTEMS,
+    OpenedFiles,
     beside,
+    check_files,
     file_system,
-    identity,
     read_only_uri,
     rename_files,
     size,
@@ -74,13 +78,12 @@ class SqliteEngine(Engine):
         self._marker_connection: sa.Connection | None = None
         self._marker_id = ""
         self._marker_lock = threading.Lock()
-        self._link = path
-        self._identity = None if path is None else identity(path)
+        self._files = None if path is None else OpenedFiles(self.sql, path)
 
     @property
     def is_lost(self) -> bool:
-        """True if the file was removed or replaced, so that commits would be lost."""
-        return self._link is not None and identity(self._link) != self._identity
+        """True if the files were removed or replaced, so that commits would be lost."""
+        return self._files is not None and self._files.are_lost
 
     def outdate(self, connection: sa.Connection, version: int) -> None:
         """Write the version to the header of the file, which every writer reads."""
@@ -151,6 +154,12 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
     """
     _create_file(path)
     is_network = file_system(path) in NETWORK_FILE_SYSTEMS
+    if is_network and not _has_locks(path.parent):
+        # SQLite would wait for the lock, and then report that another process has it.
+        raise StoreError(
+            f"the store {path} is on a network file system without locks; "
+            "set AxonNotebooks.store_url to a local file"
+        )
     if is_network:
         warnings.warn(
             f"the store {path} is on a network file system, where it is slow and only one process "
@@ -188,9 +197,20 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
 
 
 def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
-    """Create an engine that only reads the file at ``path``; raises StoreError if there is none."""
-    if not path.is_file():
+    """Create an engine that only reads the file at ``path``, which may not be writable.
+
+    Raises StoreError if there is no such file, or its log cannot be read without writing to the
+    folder.
+    """
+    if not path.exists():
         raise StoreError(f"the store {path}: there is no such file")
+    _check_regular(path)
+    log, index = beside(path, "-wal"), beside(path, "-shm")
+    if log.exists() and not index.exists():
+        raise StoreError(
+            f"the store {path}: its log, {log.name}, cannot be read where nothing can be written; "
+            "copy both to a writable folder"
+        )
     engine = sa.create_engine(
         f"sqlite:///{read_only_uri(path)}&uri=true",
         connect_args=_connect_arguments(read_timeout),
@@ -231,6 +251,7 @@ def _create_file(path: Path) -> None:
                 f"the store {path}: the file is empty, but {path.name}-wal beside it is not; "
                 "run `jupyter axon doctor`"
             )
+        _check_regular(path)
         length = path.stat().st_size
     except OSError as error:
         kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
@@ -254,6 +275,32 @@ def _create_empty(path: Path) -> None:
             rename_files(path)
             # Not by SQLite, so that other users cannot read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        check_files(path)
+    except NotRegular as error:
+        raise StoreError(
+            f"the store {error.filename} cannot be opened: {error.strerror}; move it aside"
+        ) from None
+
+
+def _has_locks(folder: Path) -> bool:
+    """Return whether files in ``folder`` can be locked.
+
+    This uses a temporary file, since closing the database file would release its locks.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            fcntl.lockf(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+    return True
 
 
 def _set_journal(connection: sqlite3.Connection, journal: str, busy_timeout: float) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from contextlib import suppress
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from ...errors import StoreError
 from ...records import now
-from ...userfiles import open_regular
+from ...userfiles import check_regular, open_regular
 
 #: Files beside the database that may hold changes that it lacks.
 LOGS = ("-wal", "-journal")
@@ -36,6 +39,20 @@ def size(path: Path) -> int:
         return 0
 
 
+def check_files(path: Path) -> None:
+    """Check that the database and its logs, if they exist, are regular files.
+
+    SQLite would wait forever for a pipe. Raises NotRegular for the first one that is not.
+    """
+    for suffix in ("", *LOGS):
+        file = beside(path, suffix)
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        check_regular(file, status)
+
+
 def identity(path: Path) -> Identity | None:
     """Return device and inode of the file at ``path``; None if there is none."""
     try:
@@ -43,6 +60,51 @@ def identity(path: Path) -> Identity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+class OpenedFiles:
+    """The identities of the files that an engine has open, to detect removal and replacement.
+
+    A removed file can be read and written as long as it is open, but then its content is lost.
+    The log and its index exist as long as there are connections.
+    """
+
+    def __init__(self, engine: sa.Engine, path: Path) -> None:
+        self._path = path
+        self._file = identity(path)
+        real = Path(os.path.realpath(path))
+        self._log_paths = (beside(real, "-wal"), beside(real, "-shm"))
+        self._logs: dict[Path, Identity] = {}
+        self._connections = 0
+        self._lock = threading.Lock()
+        sa.event.listen(engine, "connect", self._on_connect)
+        sa.event.listen(engine, "close", self._on_close)
+
+    def _on_connect(self, *_: object) -> None:
+        with self._lock:
+            self._connections += 1
+            self._add_logs()
+
+    def _on_close(self, *_: object) -> None:
+        with self._lock:
+            self._connections -= 1
+            if self._connections == 0:
+                self._logs.clear()
+
+    def _add_logs(self) -> None:
+        for path in self._log_paths:
+            if path not in self._logs and (found := identity(path)) is not None:
+                self._logs[path] = found
+
+    @property
+    def are_lost(self) -> bool:
+        """True if a file was removed or replaced, so that commits would be lost."""
+        if identity(self._path) != self._file:
+            return True
+        with self._lock:
+            if self._connections:
+                self._add_logs()
+            return any(identity(path) != found for path, found in self._logs.items())
 
 
 def read_only_uri(path: Path) -> str:

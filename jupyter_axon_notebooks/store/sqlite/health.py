@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ...errors import StoreDamaged
 from ..schema import COLLECTIONS, SCHEMA_VERSION
 from .error_mapping import translate_error
-from .files import beside, read_only_uri, size
+from .files import beside, check_files, read_only_uri, size
 
 #: Seconds to wait for a writer that has exclusive access.
 _TIMEOUT = 5.0
@@ -68,6 +68,12 @@ def examine_file(path: Path) -> FileHealth:
     except OSError:
         return health
     health.exists = True
+    try:
+        check_files(path)
+    except OSError as error:
+        health.readable = health.writable = True
+        health.obstacle = f"{os.path.basename(error.filename)}: {error.strerror}"
+        return health
     health.mode = status.st_mode & 0o777
     health.size = status.st_size + size(beside(path, "-wal"))
     health.readable = os.access(path, os.R_OK)
