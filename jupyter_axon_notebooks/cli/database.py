@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import OutcomeUnknown, StoreError
+from ..errors import AxonError, OutcomeUnknown, StoreError
 from ..store import open_store
 from ..store.urls import shown_url
 from . import options
+from .group import FAILED
 from .output import note, plural, write_rows
 from .session import Session, with_session
 
@@ -135,20 +136,25 @@ def _separate_users(
         try:
             separation = store.separate_users(roles, *([] if passfiles is None else [passfiles]))
         except BaseException as error:
-            if passfiles is not None:
+            if passfiles is None:
+                raise
+            if isinstance(error, AxonError | OSError) and not isinstance(error, OutcomeUnknown):
                 passfiles.discard()
-                if isinstance(error, OutcomeUnknown | KeyboardInterrupt):
-                    note("Passwords may have been set that are in no file; --rotate sets new ones.")
+                raise
+            for name, file in passfiles.keep().items():  # the passwords may have been set
+                note(
+                    f"{file} was kept. If {name} cannot log in with it, remove it and run "
+                    f"init-db with --rotate {name}."
+                )
             raise
         written = {} if passfiles is None else passfiles.publish()
+    kept = [role.name for role in roles if role.name not in written]
+    missing, wrong = ([], []) if passfiles is None else passfiles.find_problems(kept)
     _report_separation(separation, written, as_json)
-    if passfiles is not None:
-        for role in roles:
-            if role.name not in written and not (file := passfiles.path(role.name)).exists():
-                note(
-                    f"The role {role.name} existed and keeps its password, but its passfile "
-                    f"{file} is missing. --rotate {role.name} sets a new password."
-                )
+    for text in [*missing, *wrong]:
+        note(text)
+    if wrong:
+        raise click.exceptions.Exit(FAILED)
 
 
 def _report_separation(separation: Separation, written: dict[str, Path], as_json: bool) -> None:
@@ -207,7 +213,7 @@ def _remove_users(
                 "dropped": not one.kept,
                 "kept_because": one.kept or None,
                 "records": one.records,
-                "sessions": len(one.sessions),
+                "sessions": one.sessions,
                 "passfile": str(file) if file is not None and file.exists() else None,
             }
         )
@@ -230,11 +236,14 @@ def _report_removal(names: Sequence[str], departures: Sequence[RemovedRole], yes
                 f"of `init-db --user {user_id}=ROLE` owns them."
             )
     for one in departures:
-        connected = f"{one.role.name} is connected ({len(one.sessions)} times), and"
         if one.sessions and yes:
-            note(f"{connected} no longer sees the store; stop the user's server.")
+            note(
+                f"{one.role.name} is still connected ({one.sessions} times), because ending "
+                "sessions of others needs the role pg_signal_backend. It no longer sees the "
+                "store; stop the user's server."
+            )
         elif one.sessions:
-            note(f"{connected} would be disconnected.")
+            note(f"{one.role.name} is connected ({one.sessions} times), and would be disconnected.")
     if departures:
         roles = plural(len(departures), "role")
         note(f"Removed {roles}." if yes else f"Would remove {roles}. Add --yes to remove them.")

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
+from tinydb import where
 
 from ..defaults import default_url
 from ..errors import RecordDamaged, StoreDamaged, StoreError, StoreTooNew, WrongUser
+from ..metrics import rank
 from ..records import new_id
 from .codec import column_text
 from .database import BUSY_TIMEOUT, Database
 from .garbage_queries import GarbageQueries
-from .metric_index import MetricIndex
+from .metric_index import INDEXED_NAME_LENGTH, MetricIndex
 from .migrations import migrate
 from .schema import (
     CHECKPOINTS,
@@ -183,12 +185,19 @@ class Store(Database):
     ) -> list[Document]:
         """Return the checkpoints of a notebook with the best values of a metric, best first.
 
-        Ties are sorted by age (``created_at``, then id), oldest first. Metrics whose names are too
-        long for the metric index are not ranked.
+        Ties are sorted by age (``created_at``, then id), oldest first. This uses the metric index,
+        except for metrics whose names are too long for it.
         """
         limit = min(limit, _MAX_LIMIT)
         if limit < 1:
             return []
+        if len(name) > INDEXED_NAME_LENGTH:
+            return rank(
+                self.checkpoints.search(where("notebook_id") == notebook_id),
+                name,
+                minimize=minimize,
+                fields=lambda found: (found.get("metrics"), found["created_at"], found["id"]),
+            )[:limit]
         index, best = self._metric_index, []
         for checkpoint_id, text in self.read(
             lambda connection: index.find_best(
@@ -229,21 +238,17 @@ class Store(Database):
         the connection was lost during the commit.
         """
         self._check_has_roles()
-        from .postgresql.removal import end_sessions, remove
+        from .postgresql.removal import end_sessions, plan_removal, remove
+
+        if dry_run:
+            return self.read(lambda connection: plan_removal(connection, names))
 
         def remove_all(connection: sa.Connection) -> list[RemovedRole]:
             self.lock("schema")
-            if not dry_run:
-                self.mark_written()
-            connection.exec_driver_sql("SAVEPOINT axon_removal")
-            removed = remove(connection, names)
-            if dry_run:
-                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT axon_removal")
-            return removed
+            self.mark_written()
+            return remove(connection, names)
 
         removed = self.write(remove_all)
-        if dry_run:
-            return removed
         try:
             return self.read(lambda connection: end_sessions(connection, removed))
         except StoreError:  # the users are removed, but reported as still connected

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 
 
 class TcpProxy:
@@ -21,10 +22,20 @@ class TcpProxy:
     stopped : bool
         Whether the process ``backend`` of the server is stopped first, so that it reads the COMMIT
         only when it is continued.
+    at_cut : callable
+        Called before the connection is cut.
     """
 
-    def __init__(self, target: str, *, delivered: bool, stopped: bool = False) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        delivered: bool,
+        stopped: bool = False,
+        at_cut: Callable[[], object] = lambda: None,
+    ) -> None:
         self._target = target
+        self._at_cut = at_cut
         self.delivered = delivered
         self._stopped = stopped
         self.backend = 0
@@ -58,6 +69,7 @@ class TcpProxy:
                     self.armed = False
                     self.cuts += 1
                     cut.set()
+                    self._at_cut()
                     if not self.delivered:
                         break
                     if self._stopped:

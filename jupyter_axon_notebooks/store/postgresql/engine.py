@@ -26,7 +26,7 @@ from ..error_mapping import Interrupted, map_errors
 from ..schema import SCHEMA_VERSION
 from ..urls import has_secret, shown_url
 from .error_mapping import translate_error
-from .passfile import explain_refusal
+from .passfile import check_can_be_opened, explain_refusal
 
 #: The table of commit marks, one row per connection.
 MARKS = "axon_commits"
@@ -151,6 +151,7 @@ class PostgresqlEngine(Engine):
                 f"the store {self._shown_url} needs psycopg: "
                 f"pip install 'jupyter-axon-notebooks[postgresql]' ({error})"
             ) from error
+        check_can_be_opened(url)
         map_errors(
             engine,
             lambda error, connected: translate_error(

@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 from support.engines import PostgresqlServer, eventually
 from support.factories import new_checkpoint
 from support.shared_database import OpenRepository, SharedDatabase, create_trained_notebook
+from support.tcp_proxy import TcpProxy
 
 from jupyter_axon_notebooks.errors import InvalidData, StoreError
 from jupyter_axon_notebooks.records import UpdateNotebook
@@ -175,6 +176,39 @@ def test_a_changed_policy_is_restored(
             assert bob.execute("SELECT count(*) FROM axonml_notebooks").fetchone() == (0,)
 
 
+@pytest.mark.parametrize("delivered", [True, False])
+def test_users_are_separated_once_if_the_answer_is_lost(
+    server: PostgresqlServer, shared: SharedDatabase, delivered: bool
+) -> None:
+    name = f"paula_{shared.name}"
+    wire = TcpProxy(
+        f"{shared.url('postgres').split('host=')[1]}/.s.PGSQL.5432", delivered=delivered
+    )
+    url = f"postgresql+psycopg://postgres@127.0.0.1:{wire.port}/{shared.name}"
+    with closing(wire), closing(Store(url)) as store, closing(server.connect()) as owner:
+        wire.armed = True
+        separation = store.separate_users([Role(name, "paula")], lambda _: {name: "a secret"})
+        assert wire.cuts == 1
+        assert Role(name, "paula") in separation.roles
+        set_password = "SELECT rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s"
+        assert owner.execute(set_password, [name]).fetchone() == (True,)
+
+
+def test_databases_of_a_server_can_have_different_owners(server: PostgresqlServer) -> None:
+    for number in range(2):
+        name, owner = server.new_database(empty=True), f"owner_{number}"
+        with closing(server.connect()) as sql:
+            sql.execute(f"CREATE ROLE {owner} LOGIN CREATEROLE")
+            sql.execute(f"ALTER DATABASE {name} OWNER TO {owner}")
+        with closing(Store(server.url(name, owner))) as store:
+            user = f"user {number}"
+            assert store.separate_users([Role(f"role_{number}", user)]).roles == [
+                Role(f"role_{number}", user)
+            ]
+        with closing(Store(server.url(name, f"role_{number}"))) as store:
+            create_trained_notebook(NotebookRepository(store), user)
+
+
 @pytest.mark.parametrize(
     ("place", "lines"),
     [
@@ -183,13 +217,19 @@ def test_a_changed_policy_is_restored(
         ("o@[::1]:6432/axon", ["\\:\\:1:6432:axon:r:p"]),
         ("o@/axon", ["*:*:axon:r:p"]),
         ("o@/axon?host=one,two&port=1,2", ["one:1:axon:r:p", "two:2:axon:r:p"]),
+        ("o@/axon?host=one:1&host=two:2", ["one:1:axon:r:p", "two:2:axon:r:p"]),
+        ("o@/axon?hostaddr=10.0.0.1", ["10.0.0.1:*:axon:r:p"]),
+        (
+            "o@/axon?hostaddr=10.0.0.1,10.0.0.2&port=7",
+            ["10.0.0.1:7:axon:r:p", "10.0.0.2:7:axon:r:p"],
+        ),
+        ("o@/?host=one&dbname=axon", ["one:*:axon:r:p"]),
         ("o@/axon?host=/run/pg", ["/run/pg:*:axon:r:p", "localhost:*:axon:r:p"]),
         ("o@/postgres?host=one&dbname=axon", ["one:*:axon:r:p"]),
     ],
 )
 def test_a_passfile_has_a_line_for_each_host(place: str, lines: list[str]) -> None:
-    url = make_url(f"postgresql+psycopg://{place}")
-    assert [str(line) for line in pass_lines(url, "r", "p")] == lines
+    assert pass_lines(make_url(f"postgresql+psycopg://{place}"), "r", "p").splitlines() == lines
 
 
 def test_a_password_appears_in_no_log_or_message(
@@ -208,13 +248,12 @@ def test_a_password_appears_in_no_log_or_message(
         owner.execute("SELECT pg_reload_conf()")
     url = make_url(shared.url("guarded"))
     passfile = tmp_path / "pass: file"
-    lines = pass_lines(url, "guarded", password)
-    passfile.write_text("".join(f"{line}\n" for line in lines))
+    passfile.write_text(pass_lines(url, "guarded", password))
     passfile.chmod(stat.S_IRUSR | stat.S_IWUSR)
     with closing(Store(_with(url, passfile))) as store:
         create_trained_notebook(NotebookRepository(store), "grace")
         shown = [str(store), repr(store)]
-    passfile.write_text("".join(f"{line._replace(password='x')}\n" for line in lines))
+    passfile.write_text(pass_lines(url, "guarded", password + "x"))
     with pytest.raises(StoreError, match="passfile") as refused:
         Store(_with(url, passfile))
     logged = (server.folder / "data/log").read_text()
