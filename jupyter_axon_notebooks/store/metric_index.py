@@ -17,7 +17,7 @@ from ..metrics import finite_metrics
 from .codec import column_text, plain_text
 
 #: Longer names are not indexed, since index entries have a size limit.
-_MAX_NAME = 200
+INDEXED_NAME_LENGTH = 200
 
 
 class MetricRow(NamedTuple):
@@ -79,7 +79,7 @@ class MetricIndex:
                 rows |= {
                     MetricRow(notebook, column_text(name), value, created, checkpoint)
                     for name, value in finite_metrics(document.get("metrics")).items()
-                    if len(name) <= _MAX_NAME
+                    if len(name) <= INDEXED_NAME_LENGTH
                 }
         return rows
 

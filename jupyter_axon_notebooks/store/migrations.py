@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import sqlalchemy as sa
 
@@ -28,16 +29,24 @@ Step = Callable[[sa.Connection], None]
 def _key_runs_by_notebook(connection: sa.Connection) -> None:
     """Change the ids of run rows to ``<notebook id>/<SHA-256 of the run id>``.
 
-    Documents keep the run's own id.
+    Documents keep the run's own id. Damaged rows are left unchanged.
     """
-    select = (
-        "SELECT seq, id, notebook_id FROM axonml_runs "
-        "WHERE id IS NOT NULL AND notebook_id IS NOT NULL"
-    )
+    if connection.dialect.name == "sqlite":  # the driver fails on text that is not UTF-8
+        select = (
+            "SELECT seq, CAST(id AS BLOB), CAST(notebook_id AS BLOB) FROM axonml_runs "
+            "WHERE typeof(id) = 'text' AND typeof(notebook_id) = 'text'"
+        )
+    else:
+        select = (
+            "SELECT seq, convert_to(id, 'UTF8'), convert_to(notebook_id, 'UTF8') FROM axonml_runs "
+            "WHERE id IS NOT NULL AND notebook_id IS NOT NULL"
+        )
     rows = []
-    for seq, id, notebook_id in connection.execute(sa.text(select)):
-        digest = hashlib.sha256(plain_text(id).encode("utf-8", "surrogatepass")).hexdigest()
-        rows.append({"seq": seq, "key": f"{notebook_id}/{digest}"})
+    for seq, *stored in connection.execute(sa.text(select)):
+        with suppress(UnicodeDecodeError):
+            id, notebook_id = (value.decode() for value in stored)
+            digest = hashlib.sha256(plain_text(id).encode("utf-8", "surrogatepass")).hexdigest()
+            rows.append({"seq": seq, "key": f"{notebook_id}/{digest}"})
     if rows:
         connection.execute(sa.text("UPDATE axonml_runs SET id = :key WHERE seq = :seq"), rows)
 

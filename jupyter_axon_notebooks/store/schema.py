@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from .codec import column_text, encode_ending
+from .codec import column_text, decode, encode_ending
 from .metric_index import MetricIndex
 
 #: Raise this when a column or an index is added or removed, or changes its meaning.
@@ -191,9 +191,12 @@ class CollectionTable:
 
     def make_row(self, doc_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return the row of a document; raises as :func:`.codec.encode` does."""
+        text = encode_ending(document, self.collection.ending)
+        if "\\ud" in text:  # JSON changes a pair of surrogates into one character
+            document = decode(text)
         return {
             "id": column_text(doc_id),
-            "document": encode_ending(document, self.collection.ending),
+            "document": text,
             **{field.name: field.column_value(document) for field in self.collection.fields},
         }
 

@@ -213,19 +213,19 @@ class DocumentTable:
 
         def insert(connection: sa.Connection) -> None:
             self._execute(connection, self._table.insert_row, rows)
-            self._index(connection, [], identified)
+            self._index(connection, [], rows)
 
         self._database.write(insert)
 
     def replace(self, document: Document) -> None:
         """Overwrite a document, which :meth:`get_for_update` returned."""
         row = self._table.make_row(str(document.doc_id), document)
-        row["row_id"] = row.pop("id")
+        changed = {("row_id" if name == "id" else name): value for name, value in row.items()}
 
         def replace(connection: sa.Connection) -> None:
             before = self._indexed([str(document.doc_id)])
-            self._execute(connection, self._table.update_row, [row])
-            self._index(connection, before, [document])
+            self._execute(connection, self._table.update_row, [changed])
+            self._index(connection, before, [row])
 
         self._database.write(replace)
 
@@ -274,10 +274,12 @@ class DocumentTable:
         return [] if self._table.metric_index is None else self.get_many_for_update(doc_ids)
 
     def _index(
-        self, connection: sa.Connection, before: list[Document], after: list[Document]
+        self, connection: sa.Connection, before: list[Document], rows: list[dict[str, Any]]
     ) -> None:
         """Update the metric index, if there is one."""
         if (index := self._table.metric_index) is not None:
+            # As the documents are read later: JSON changes keys into strings.
+            after = [decode_document((plain_text(row["id"]), row["document"])) for row in rows]
             # Only what differs: on PostgreSQL each index row that is written locks its notebook.
             old, new = index.make_rows(before), index.make_rows(after)
             self._execute(connection, index.delete_row, [row._asdict() for row in old - new])
@@ -339,13 +341,13 @@ class DocumentTable:
         return self._database.read(read)
 
 
-@functools.cache
+@functools.lru_cache
 def _select_by_fields(table: sa.Table, names: tuple[str, ...]) -> sa.Select[Any]:
     conditions = (table.c[name] == sa.bindparam(name) for name in names)
     return sa.select(table.c.id, table.c.document).where(*conditions).limit(1)
 
 
-@functools.cache
+@functools.lru_cache
 def _select_max(table: sa.Table, name: str, of: str) -> sa.Select[Any]:
     return sa.select(sa.func.max(table.c[name])).where(table.c[of] == sa.bindparam("value"))
 

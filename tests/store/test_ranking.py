@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tinydb import Query
@@ -28,7 +29,7 @@ metrics = st.recursive(
     max_leaves=8,
 )
 NAMES = ["loss", "val", "val.loss", "a.b", "a.b.b", "", ".", "..", "\ud800", "\x00", "absent"]
-NAMES += ["x" * 200]
+NAMES += ["x" * 200, "x" * 201]
 
 checkpoints = st.lists(
     st.tuples(
@@ -83,3 +84,29 @@ def test_the_index_agrees_with_the_documents(
         store.checkpoints.update(changes, doc_ids=[f"c{99 - i:02}"])
     store.checkpoints.remove(doc_ids=[f"c{99 - i:02}" for i in removed])
     check_all_rankings(store)
+
+
+def best_ids(store: Store, name: str, *, minimize: bool = True, limit: int = 10) -> list[Any]:
+    return [d.doc_id for d in store.best("n1", name, minimize=minimize, limit=limit)]
+
+
+def test_names_are_indexed_as_json_reads_them(store: Store) -> None:
+    store.checkpoints.insert(checkpoint(1, "n1", {"\ud83d\ude00": 1, 7: 2.0}))
+    assert best_ids(store, "😀") == best_ids(store, "7") == ["c98"]
+    store.checkpoints.update({"metrics": {}}, doc_ids=["c98"])
+    assert best_ids(store, "😀") == best_ids(store, "7") == []
+
+
+@pytest.mark.parametrize("minimize", [True, False])
+@pytest.mark.parametrize("distinct", [1, 7, 10**6], ids=["all tied", "some tied", "none tied"])
+def test_any_number_of_the_best_is_found(store: Store, distinct: int, minimize: bool) -> None:
+    store.checkpoints.insert(
+        *(
+            checkpoint(i, "n1", {"acc": i * 7919 % distinct / 8, "note": i}, f"2026-{i:04}")
+            for i in range(600)
+        )
+    )
+    expected = expected_ids(store, "n1", "acc", minimize=minimize)
+    for limit in (1, 2, 100, 599, 600, 10_000, 10**30):
+        assert best_ids(store, "acc", minimize=minimize, limit=limit) == expected[:limit]
+    assert best_ids(store, "acc", minimize=minimize, limit=0) == []
