@@ -13,7 +13,7 @@ from support.factories import create_checkpoint_with_state, new_checkpoint, new_
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
-from jupyter_axon_notebooks.states.notes import write_note
+from jupyter_axon_notebooks.states.notes import Note, write_note
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.store.sqlite import health
 
@@ -39,7 +39,7 @@ def checkpoint_with_state(records: NotebookRepository, root: Path) -> str:
 
 def test_checkpoints_that_wait_to_be_recorded_are_told(axon: Axon, root: Path) -> None:
     document = {"made": "while the store was locked"}
-    write_note(str(root), "a-notebook", "a-checkpoint", document)
+    write_note(str(root), Note("a-notebook", "a-checkpoint", document))
     found = problems(axon)["unrecorded-checkpoints"]
     assert str(root / "a-notebook" / "a-checkpoint") in found["message"]
     assert "jupyter axon recover" in found["advice"]

@@ -79,6 +79,20 @@ def test_hostile_notes_are_told_one_by_one(
     assert len(axon("recover").stderr.splitlines()) == len(hostile)
 
 
+def test_other_users_checkpoints_are_recorded_for_them_when_asked_for(
+    axon: Axon, root: Path, db: Path, records: NotebookRepository
+) -> None:
+    leave(root, db, "mine", 0)
+    leave(root, db, "theirs", 1, owner="bob")
+    ran = axon("recover", "--json")
+    assert [one["id"] for one in ran.json["recorded"]] == ["mine"]
+    assert "--all-users" in ran.stderr
+    ran = axon("recover", "--all-users", "--json")
+    (theirs,) = ran.json["recorded"]
+    assert records.find_summary(theirs["notebook_id"]).user_id == "bob"  # type: ignore[union-attr]
+    assert [one.user_id for one in records.list_all()].count("bob") == 1
+
+
 def test_no_checkpoint_gets_into_another_users_notebook(
     axon: Axon, root: Path, db: Path, records: NotebookRepository
 ) -> None:
@@ -94,3 +108,13 @@ def test_no_checkpoint_gets_into_another_users_notebook(
     assert ran.exit_code == 1
     assert all("does not belong to bob" in trouble for trouble in ran.json["troubles"].values())
     assert [one.id for one in records.list_checkpoints(NOTEBOOK)] == ["a"]
+
+
+def test_what_was_recorded_already_is_not_counted(axon: Axon, root: Path, db: Path) -> None:
+    note = leave(root, db, "a", 0)
+    content = note.read_text()
+    assert axon("recover").stdout == "Recorded 1 checkpoint.\n"
+    note.write_text(content)
+    ran = axon("recover")
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "There is nothing to record.\n")
+    assert not note.exists()
