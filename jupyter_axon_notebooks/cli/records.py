@@ -52,6 +52,8 @@ from .session import Session, with_session
 
 #: Versions and checkpoints that `show` lists.
 _MAX_LISTED = 5
+#: Repairs that are listed for one imported file.
+_MAX_REPAIRS = 3
 
 
 @click.command()
@@ -178,6 +180,9 @@ def _header(
     yield "file deleted", local_time(deleted_at(notebook))
     yield "versions", repository.versions.count(notebook.id)
     yield "checkpoints", repository.checkpoints.count(notebook.id)
+    notes = axon.get("notes")
+    for remark in notes if isinstance(notes, list) else []:
+        yield "note", remark
 
 
 def _cell_row(number: int, cell: NotebookCell) -> dict[str, Any]:
@@ -216,7 +221,8 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
                     metadata=mapped.metadata,
                     status=mapped.status,
                 )
-                results.append({"file": file, "id": opened.repository.create(new).id})
+                repaired = {"repaired": mapped.notes} if mapped.notes else {}
+                results.append({"file": file, "id": opened.repository.create(new).id, **repaired})
             except AxonError as error:
                 results.append({"file": file, "error": str(error)})
             except OSError as error:
@@ -224,6 +230,10 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
     if as_json:
         write_json(results)
     for result in results:
+        if repairs := result.get("repaired"):
+            more = f"; and {len(repairs) - _MAX_REPAIRS} more" if repairs[_MAX_REPAIRS:] else ""
+            listed = "; ".join(repairs[:_MAX_REPAIRS]) + more
+            note(f"{result['file']}: imported with repairs: {listed}")
         if "error" in result:
             note(f"{result['file']}: {result['error']}")
         elif not as_json:

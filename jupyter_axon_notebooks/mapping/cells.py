@@ -1,13 +1,15 @@
 """Cells and outputs: from their content to the record's form and back.
 
-A cell or output that the data model cannot express does not come back equal, and :mod:`.notebooks`
-keeps the original.
+The way back returns only what nbformat's schema allows, whatever a record has. A cell or output
+that the data model cannot express therefore does not come back equal, and :mod:`.notebooks` keeps
+the original.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..records import CellOutput, CellStatus, CellType, NotebookCell, NotebookStatus
@@ -17,6 +19,44 @@ from .json_values import is_json_mime
 _RAW = "raw"
 _UNKNOWN = "unknown"
 _LARGEST_U32 = 2**32 - 1
+#: Locations named in one note; a notebook may have a fault in each of 100,000 outputs.
+_MAX_NAMED = 5
+
+
+class Notes:
+    """Notes on a notebook's faults: one of each kind, however often it occurs."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, _Kind] = {}
+
+    def add(self, place: str, what: str, *, kind: str | None = None) -> None:
+        """Add a fault at a JSON path; ``kind`` is the wording for several places, if it differs."""
+        found = self._kinds.setdefault(what if kind is None else kind, _Kind(what))
+        found.count += 1
+        if len(found.places) < _MAX_NAMED:
+            found.places.append(place)
+
+    def texts(self) -> list[str]:
+        """Return the notes: the first locations of each kind, and how many more there are."""
+        return [
+            f"{found.places[0]}: {found.first}"
+            if found.count == 1
+            else f"{join_names(found.places, found.count)}: {kind}"
+            for kind, found in self._kinds.items()
+        ]
+
+
+def join_names(names: list[str], count: int) -> str:
+    """Return the first of ``count`` names, and how many more there are."""
+    named = ", ".join(names[:_MAX_NAMED])
+    return f"{named} and {count - _MAX_NAMED} more" if count > _MAX_NAMED else named
+
+
+class _Kind:
+    def __init__(self, first: str) -> None:
+        self.first = first
+        self.places: list[str] = []
+        self.count = 0
 
 
 def cell_status(outputs: Iterable[CellOutput], *, executed: bool) -> CellStatus:
@@ -114,7 +154,7 @@ def cell_record(content: Any, id: str) -> NotebookCell:
 
 
 def cell_content(cell: NotebookCell, *, future: bool) -> dict[str, Any]:
-    """Return the content of a cell without id and outputs (a code cell has ``outputs: []``).
+    """Return valid content for a cell, without id and outputs (a code cell has ``outputs: []``).
 
     A cell of an unknown type keeps its type only in a ``future`` minor version, and is raw
     elsewhere.
@@ -127,13 +167,13 @@ def cell_content(cell: NotebookCell, *, future: bool) -> dict[str, Any]:
         kind = cell.nbformat_type if future else _RAW
     content: dict[str, Any] = {
         "cell_type": kind,
-        "metadata": cell.metadata,
+        "metadata": _valid_metadata(cell.metadata, kind),
         "source": cell.source,
     }
     if kind == "code":
         content.update(execution_count=cell.execution_count, outputs=[])
     elif cell.attachments is not None:
-        content["attachments"] = cell.attachments
+        content["attachments"] = _valid_attachments(cell.attachments)
     return content
 
 
@@ -154,6 +194,39 @@ def cell_fields(cell: NotebookCell) -> list[Any]:
         cell.attachments,
         cell.nbformat_type,
     ]
+
+
+def note_cell(content: Any, place: str, notes: Notes) -> None:
+    """Note the faults of a cell at ``place``, a JSON path, and how they were recorded."""
+    if not isinstance(content, dict):
+        notes.add(place, "not an object; recorded as a raw cell")
+        return
+    kind = content.get("cell_type")
+    if not isinstance(kind, str):
+        notes.add(f"{place}.cell_type", "not a text; recorded as a raw cell")
+    known = kind in ("code", "markdown", "raw")
+    if not isinstance(content.get("source"), str) and (known or "source" in content):
+        notes.add(f"{place}.source", "not a text; recorded as empty")
+    if not isinstance(content.get("metadata"), dict):
+        notes.add(f"{place}.metadata", "not an object; recorded as empty")
+    if not isinstance(content.get("attachments", {}), dict):
+        notes.add(f"{place}.attachments", "not an object; left out")
+    if kind != "code":
+        return
+    count = content.get("execution_count")
+    if count is not None and _count(count) is None:
+        notes.add(
+            f"{place}.execution_count", f"not a whole number from 0 to {_LARGEST_U32}; left out"
+        )
+    if not isinstance(content.get("outputs"), list):
+        notes.add(f"{place}.outputs", "not a list; recorded as empty")
+    for index, output in enumerate(_outputs(content)):
+        if not isinstance(output, dict):
+            notes.add(
+                f"{place}.outputs[{index}]", "not an object; recorded as an output of unknown type"
+            )
+        elif not isinstance(output.get("output_type"), str):
+            notes.add(f"{place}.outputs[{index}].output_type", "not a text; recorded as unknown")
 
 
 def list_outputs(content: Any) -> list[Any]:
@@ -197,3 +270,58 @@ def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "".join(value) if _is_texts(value) else json.dumps(value, ensure_ascii=False)
+
+
+def _valid_attachments(attachments: dict[str, Any]) -> dict[str, Any]:
+    if all(_bundle(bundle) is bundle for bundle in attachments.values()):
+        return attachments
+    return {name: _bundle(bundle) for name, bundle in attachments.items()}
+
+
+_TAG = re.compile(r"[^,]+")
+_NAME = re.compile(r".+")
+
+
+def _is_tags(value: Any) -> bool:
+    return (
+        _is_texts(value)
+        and len(set(value)) == len(value)
+        and all(_TAG.fullmatch(tag) is not None for tag in value)
+    )
+
+
+def _is_execution(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(time, str) for time in value.values())
+
+
+_ANY_CELL: dict[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+    "tags": _is_tags,
+    "jupyter": lambda value: isinstance(value, dict),
+}
+
+
+#: The metadata that nbformat's schema restricts, by cell type, with the check of each value.
+_RESTRICTED: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "markdown": _ANY_CELL,
+    "raw": {**_ANY_CELL, "format": lambda value: isinstance(value, str)},
+    "code": {
+        **_ANY_CELL,
+        "collapsed": lambda value: isinstance(value, bool),
+        "scrolled": lambda value: isinstance(value, bool) or value == "auto",
+        "execution": _is_execution,
+    },
+}
+
+
+def _valid_metadata(metadata: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return ``metadata`` without invalid values; the same object if all are valid."""
+    restricted = _RESTRICTED.get(kind, _ANY_CELL)
+    refused = {
+        key for key, allows in restricted.items() if key in metadata and not allows(metadata[key])
+    }
+    return (
+        {key: value for key, value in metadata.items() if key not in refused}
+        if refused
+        else metadata
+    )

@@ -89,9 +89,11 @@ def read_notebook(text: str | bytes) -> dict[str, Any]:
     if not content.keys() & {"cells", "worksheets", "nbformat"}:
         raise InvalidData("$", "not a notebook: it has neither cells nor a format version")
     _check_parts(content)
-    major = content.get("nbformat")
-    if type(major) is int and 1 <= major < _NEWEST:
-        content = _upgrade(_fill_defaults(content), major)
+    # A notebook without a version is of version 1, which had no metadata, or a damaged newer one.
+    if "nbformat" in content or not content.keys() & {"metadata", "nbformat_minor"}:
+        major = content.get("nbformat", 1)
+        if type(major) is int and 1 <= major < _NEWEST:
+            content = _upgrade(_fill_defaults(content), major)
     return dict(content)
 
 
@@ -156,6 +158,10 @@ def _upgrade(content: dict[str, Any], major: int) -> dict[str, Any]:
     minor = content.get("nbformat_minor", 0)
     if type(minor) is not int:
         raise InvalidData("$.nbformat_minor", "expected a whole number")
+    if major == 1 and not _has_known_cells(content):
+        raise InvalidData(
+            "$.cells", "cannot be upgraded from version 1: a cell is neither code nor text"
+        )
     try:
         notebook = nbformat.versions[major].to_notebook_json(content, minor=minor)
         upgraded: dict[str, Any] = copy_json(nbformat.convert(notebook, _NEWEST))
@@ -176,6 +182,14 @@ def _upgrade(content: dict[str, Any], major: int) -> dict[str, Any]:
         cell["id"] = derived_id(taken, str(cell.get("cell_type")), str(cell.get("source")))
         taken.add(cell["id"])
     return upgraded
+
+
+def _has_known_cells(content: dict[str, Any]) -> bool:
+    """Return whether nbformat can upgrade these version 1 cells; it drops unknown ones."""
+    cells = content.get("cells")
+    return isinstance(cells, list) and all(
+        isinstance(cell, dict) and cell.get("cell_type") in ("code", "text") for cell in cells
+    )
 
 
 def find_fault(content: dict[str, Any]) -> str | None:

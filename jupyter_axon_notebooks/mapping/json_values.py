@@ -17,35 +17,52 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 _TRANSIENT = ("orig_nbformat", "orig_nbformat_minor", "signature")
 
 
-def copy_json(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Copy all dicts and lists of a value; what is nested deeper than ``depth`` becomes None."""
+class TooDeep(ValueError):
+    """A value nested deeper than :data:`MAX_DEPTH`."""
+
+
+def copy_json(value: Any, depth: int = MAX_DEPTH, *, cut: bool = False) -> Any:
+    """Copy all dicts and lists of a value.
+
+    Raises
+    ------
+    TooDeep
+        For more than ``depth`` levels. If ``cut``, deeper values become None instead.
+    """
     if isinstance(value, dict):
-        return (
-            None
-            if depth == 0
-            else {
-                key: inner if type(inner) in _SCALARS else copy_json(inner, depth - 1)
-                for key, inner in value.items()
-            }
-        )
+        if depth == 0:
+            return _refuse_or_cut(cut)
+        return {
+            key: inner if type(inner) in _SCALARS else copy_json(inner, depth - 1, cut=cut)
+            for key, inner in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return (
-            None
-            if depth == 0
-            else [
-                inner if type(inner) in _SCALARS else copy_json(inner, depth - 1) for inner in value
-            ]
-        )
+        if depth == 0:
+            return _refuse_or_cut(cut)
+        return [
+            inner if type(inner) in _SCALARS else copy_json(inner, depth - 1, cut=cut)
+            for inner in value
+        ]
     return value
 
 
-def canonical(notebook: Mapping[str, Any]) -> dict[str, Any]:
+def _refuse_or_cut(cut: bool) -> None:
+    if not cut:
+        raise TooDeep
+
+
+def canonical(notebook: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Return a copy of a notebook as nbformat's version 4 reader returns it.
 
     Lines of text are joined; transient metadata and marks of trust are removed. Faults stay as
-    they are. The copy is cut at :data:`MAX_DEPTH`.
+    they are. The copy is cut at :data:`MAX_DEPTH`; the second value returned is whether something
+    was cut.
     """
-    content: dict[str, Any] = copy_json(dict(notebook))
+    is_cut = False
+    try:
+        content: dict[str, Any] = copy_json(dict(notebook))
+    except TooDeep:
+        content, is_cut = copy_json(dict(notebook), cut=True), True
     if isinstance(metadata := content.get("metadata"), dict):
         for key in _TRANSIENT:
             metadata.pop(key, None)
@@ -53,7 +70,7 @@ def canonical(notebook: Mapping[str, Any]) -> dict[str, Any]:
         for cell in cells:
             if isinstance(cell, dict):
                 _canonicalize_cell(cell)
-    return without_trust(content)
+    return without_trust(content), is_cut
 
 
 def _canonicalize_cell(cell: dict[str, Any]) -> None:

@@ -10,16 +10,18 @@ from ..records import CellType, NotebookCell, NotebookMetadata, NotebookStatus
 from ..trust import without_trust
 from .cell_ids import cell_ids, derived_id, is_valid_id
 from .cells import (
+    Notes,
     cell_content,
     cell_fields,
     cell_record,
     list_outputs,
+    note_cell,
     notebook_status,
     output_content,
     output_record,
     without_outputs,
 )
-from .json_values import canonical, copy_json, is_same_json
+from .json_values import MAX_DEPTH, canonical, copy_json, is_same_json
 
 #: The newest version of the format, in which records without a file are exported.
 _MAJOR, _MINOR = 4, 5
@@ -28,11 +30,16 @@ _NOT_KEPT = object()
 
 
 class MappedNotebook(NamedTuple):
-    """A notebook in the form of a record."""
+    """A notebook in the form of a record.
+
+    ``notes`` has one note for each kind of fault; they are in ``metadata.extra["axon"]["notes"]``
+    too.
+    """
 
     cells: list[NotebookCell]
     metadata: NotebookMetadata
     status: NotebookStatus
+    notes: list[str]
 
 
 def map_notebook(
@@ -40,7 +47,7 @@ def map_notebook(
 ) -> MappedNotebook:
     """Return the record's form of version 4 content.
 
-    Never fails: an invalid notebook is recorded as far as possible.
+    Never fails: an invalid notebook is recorded as far as possible, and ``notes`` list the faults.
     The result shares no container with ``notebook``.
 
     Parameters
@@ -50,16 +57,24 @@ def map_notebook(
     previous : sequence of NotebookCell
         The former cells of the record; cells without ids of their own keep the ids they have there.
     """
-    content = canonical(notebook if isinstance(notebook, Mapping) else {})
+    notes = Notes()
+    if not isinstance(notebook, Mapping):
+        notes.add("$", "not an object; recorded as an empty notebook")
+        notebook = {}
+    content, is_cut = canonical(notebook)
+    if is_cut:
+        notes.add("$", f"what is nested deeper than {MAX_DEPTH} levels is recorded as null")
+    _note_top(content, notes)
     contents = content["cells"] if isinstance(content.get("cells"), list) else []
     minor = content.get("nbformat_minor")
-    ids = cell_ids(contents, previous)
+    ids = cell_ids(contents, previous, required=_has_ids(minor), notes=notes)
     cells = []
     kept_cells: dict[str, Any] = {}
     kept_outputs: dict[str, dict[str, Any]] = {}
-    for cell_id, original in zip(ids, contents, strict=True):
+    for index, (cell_id, original) in enumerate(zip(ids, contents, strict=True)):
         cell = cell_record(original, cell_id)
         cells.append(cell)
+        note_cell(original, f"$.cells[{index}]", notes)
         frame = without_outputs(original)
         if not is_same_json(_frame(cell, cell_id, minor), frame):
             kept_cells[cell_id] = frame
@@ -83,14 +98,15 @@ def map_notebook(
     kept = {"other": other, "cells": kept_cells, "outputs": kept_outputs}
     rebuild.update((name, value) for name, value in kept.items() if value)
     kernel, language, tags = _describe(content.get("metadata"))
+    texts = notes.texts()
     metadata = NotebookMetadata(
         kernel=kernel,
         language=language,
         framework=detect_framework(cells),
         tags=tags,
-        extra={"nbformat": rebuild},
+        extra={"nbformat": rebuild, **({"axon": {"notes": list(texts)}} if texts else {})},
     )
-    return MappedNotebook(cells, metadata, notebook_status(cells))
+    return MappedNotebook(cells, metadata, notebook_status(cells), texts)
 
 
 def export_notebook(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> dict[str, Any]:
@@ -115,7 +131,7 @@ def export_notebook(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -
             _export_cell(cell, cell_id, minor, kept_cells, _dict(kept_outputs.get(cell.id)))
             for cell, cell_id in zip(cells, _export_ids(cells), strict=True)
         ]
-    exported: dict[str, Any] = copy_json(notebook)
+    exported: dict[str, Any] = copy_json(notebook, cut=True)
     return without_trust(exported)
 
 
@@ -222,6 +238,17 @@ def _replace(metadata: dict[str, Any], key: str, value: Any) -> None:
         metadata[key] = value
     else:
         metadata.pop(key, None)
+
+
+def _note_top(content: dict[str, Any], notes: Notes) -> None:
+    if content.get("nbformat") != _MAJOR:
+        notes.add("$.nbformat", f"not {_MAJOR}; read as if it were")
+    if not _is_number(content.get("nbformat_minor")):
+        notes.add("$.nbformat_minor", "not a number; cells are taken to have no ids")
+    if not isinstance(content.get("metadata"), dict):
+        notes.add("$.metadata", "not an object; recorded as empty")
+    if not isinstance(content.get("cells"), list):
+        notes.add("$.cells", "not a list; recorded as empty")
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..alignment import longest_increasing, pair_equal
+from ..alignment import align, longest_increasing, pair_equal
 from ..metrics import encode_nonfinite, finite_number, flatten_metrics
 from ..provenance import (
     Change,
@@ -62,7 +62,15 @@ def match_ids(before: Sequence[NotebookCell], after: Sequence[NotebookCell]) -> 
     new = [cell for cell in after if cell.id not in old_ids]
     keys = [(before[index].cell_type, normalize_source(before[index].source)) for index in old]
     others = [(cell.cell_type, normalize_source(cell.source)) for cell in new]
-    ids = {old[i]: new[j].id for i, j in pair_equal(keys, others)}
+    pairs = align(keys, others)
+    aligned, used = {i for i, _ in pairs}, {j for _, j in pairs}
+    pairs += pair_equal(
+        keys,
+        others,
+        [i for i in range(len(old)) if i not in aligned],
+        [j for j in range(len(new)) if j not in used],
+    )
+    ids = {old[i]: new[j].id for i, j in pairs}
     return [
         NotebookCell(id=ids[index], cell_type=cell.cell_type, source=cell.source)
         if index in ids

@@ -46,7 +46,9 @@ def merge_metadata(
     tags = [tag for tag in record.tags if tag not in file_tags and tag not in file.tags]
     merged = msgspec.structs.replace(file, tags=[*file.tags, *tags])
     if "axon" in record.extra:
-        merged.extra = {**file.extra, "axon": record.extra["axon"]}
+        notes = {name: value for name, value in record.extra["axon"].items() if name != "notes"}
+        if both := {**notes, **file.extra.get("axon", {})}:
+            merged.extra = {**file.extra, "axon": both}
     return merged
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -95,3 +96,37 @@ def test_an_older_version_is_exported(axon: Axon, records: NotebookRepository) -
     assert '"new"' in axon("export", old.id, "-o", "-", "--version", new.version_id[:8]).stdout
     missing = axon("export", old.id, "-o", "-", "--version", "none")
     assert (missing.exit_code, missing.stderr) == (3, "Error: version none not found\n")
+
+
+_CODE = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": [], "execution_count": None}
+
+
+@pytest.mark.parametrize(
+    ("cells", "repaired"),
+    [
+        ([_CODE], "$.cells: no id in cell 0; recorded with made ids"),
+        ([{**_CODE, "id": "a"}] * 2, "$.cells[1].id: 'a' is already the id of cell 0; recorded as"),
+        ([{**_CODE, "id": "a b"}], "$.cells[0].id: 'a b' is not a valid cell id; recorded as"),
+        ([{**_CODE, "id": "a", "outputs": 1}], "$.cells[0].outputs: not a list; recorded as empty"),
+    ],
+)
+def test_what_jupyter_opens_is_imported_and_its_repairs_are_said_in_one_line(
+    axon: Axon, tmp_path: Path, cells: list[Any], repaired: str
+) -> None:
+    file = write(tmp_path / "a.ipynb", cells=cells)
+    ran = axon("import", file)
+    assert ran.exit_code == 0
+    [line] = ran.stderr.splitlines()
+    assert line.startswith(f"{file}: imported with repairs: {repaired}")
+    record = axon("show", ran.stdout.strip(), "--json").json
+    assert [cell["source"] for cell in record["cells"]] == [cell["source"] for cell in cells]
+    [result] = axon("import", file, "--json").json
+    assert result["repaired"][0].startswith(repaired)
+
+
+def test_an_import_of_a_whole_notebook_with_keys_of_others_repairs_nothing(
+    axon: Axon, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "a.ipynb", cells=[{**_CODE, "id": "a", "theirs": 1}])
+    ran = axon("import", file)
+    assert (ran.exit_code, ran.stderr) == (0, "")
