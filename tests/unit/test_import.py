@@ -101,11 +101,31 @@ def test_the_import_changes_no_hooks_of_a_shell(tmp_path: Path) -> None:
     assert output.splitlines() == ["['_axon_recorder']", "[1, 1]"]
 
 
+def real_shell(change: str = "") -> str:
+    """Return code that creates an IPython shell and changes it."""
+    return (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = type('Shell', (InteractiveShell,), {}).instance()\n"
+        f"{change}"
+    )
+
+
 #: Objects in place of IPython's shell, as in editors, other kernels and tests.
 SHELLS = {
     "no IPython": "sys.modules['IPython'] = None",
+    "IPython without get_ipython": "sys.modules['IPython'] = types.ModuleType('IPython')",
     "None": "replace(lambda: None)",
+    "an object": "replace(object)",
+    "get_ipython that raises": "replace(lambda: 1 / 0)",
     "a mock": "import unittest.mock; replace(unittest.mock.MagicMock())",
+    "no type for InteractiveShell": (
+        "replace(object); sys.modules['IPython.core.interactiveshell'].InteractiveShell = 3"
+    ),
+    "a real shell without events": real_shell("shell.events = None"),
+    "a real shell without history": real_shell("shell.history_manager = None"),
+    "a real shell without run_cell_async": real_shell("type(shell).run_cell_async = None"),
+    "a real shell without a namespace": real_shell("type(shell).user_ns = None"),
+    "a real shell whose get_parent raises": real_shell("type(shell).get_parent = lambda _: 1 / 0"),
 }
 
 SCRIPT = """
@@ -133,3 +153,21 @@ axon.checkpoints()._repr_html_(), repr(made)
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_api_works_with_any_shell(shell: str, tmp_path: Path) -> None:
     run(SCRIPT.format(shell=SHELLS[shell]), tmp_path, "-W", "error")
+
+
+def test_cells_of_other_kernels_are_recorded(tmp_path: Path) -> None:
+    """As in xeus-python or Pyodide, whose events have fewer fields."""
+    code = real_shell() + (
+        """
+import types
+import jupyter_axon_notebooks as axon
+from jupyter_axon_notebooks.training.execution import executed_cells
+
+shell.run_cell("x = 1", store_history=True)
+shell.events.trigger("pre_run_cell", types.SimpleNamespace(raw_cell="y = 2"))
+result = types.SimpleNamespace(error_before_exec=None, error_in_exec=None)
+shell.events.trigger("post_run_cell", result)
+print([cell.source for cell in executed_cells()])
+"""
+    )
+    assert run(code, tmp_path).splitlines()[-1] == "['x = 1', 'y = 2']"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,45 @@ def test_the_environment_is_that_of_this_process() -> None:
     assert environment.python == ".".join(map(str, sys.version_info[:3]))
     assert environment.packages["tinydb"].startswith("4.")
     assert Environment.from_json(environment.to_json()) == environment
+
+
+def test_unreadable_packages_and_folders_are_omitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, author in (("old", "J\xfcrgen".encode("latin-1")), ("new", "Jürgen".encode())):
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+        fields = f"Name: the-{name}-one\nVersion: 1.0\nAuthor: ".encode()
+        (tmp_path / f"{name}-1.0.dist-info" / "METADATA").write_bytes(fields + author + b"\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    environment_module._packages.cache_clear()
+    found = collect_environment()
+    environment_module._packages.cache_clear()
+    assert found.git is None
+    assert found.packages["the-new-one"] == "1.0"
+    assert "the-old-one" not in found.packages
+    assert "tinydb" in found.packages
+
+
+def test_collecting_the_environment_imports_no_framework() -> None:
+    program = (
+        "import sys\nfrom jupyter_axon_notebooks.training.execution import environment\n"
+        "environment.collect_environment()\n"
+        "assert not {'torch', 'numpy', 'sqlalchemy', 'IPython'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_pipe_in_place_of_package_metadata_does_not_block(tmp_path: Path) -> None:
+    (tmp_path / "odd-1.dist-info").mkdir()
+    os.mkfifo(tmp_path / "odd-1.dist-info" / "METADATA")
+    script = (
+        "from jupyter_axon_notebooks.training.execution import environment\n"
+        "print(len(environment.collect_environment().packages))"
+    )
+    command = [sys.executable, "-c", script]
+    options = {"cwd": tmp_path, "check": True, "timeout": 30}
+    process = subprocess.run(command, capture_output=True, text=True, **options)
+    assert int(process.stdout) > 5
