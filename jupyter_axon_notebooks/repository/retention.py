@@ -4,8 +4,11 @@ A checkpoint keeps its files if any rule keeps it. Pinned checkpoints, the newes
 notebook, and the newest checkpoint of each unfinished run, from which the run would be resumed,
 always keep theirs. Records and metrics always stay.
 
-A plan is made and carried out in one transaction, which locks the notebook, so that no checkpoint
-is added and no run changes its status.
+The plan reads every checkpoint of the notebook, so it is made without locks. The checkpoints are
+then pruned in short transactions. Each one locks the notebook, so that no checkpoint is added and
+no run changes its status, and checks that the plan still holds: the newest checkpoints still exist,
+the status of their runs is the same, and no new checkpoint uses a file that would be removed. A
+checkpoint that was pinned, tagged or changed meanwhile is skipped.
 
 Files are removed after the commit. They are renamed first, with the checkpoint locked, so that a
 state file that was added again meanwhile is not removed. If the process is killed in between,
@@ -14,6 +17,7 @@ garbage collection removes them.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,12 +28,14 @@ from typing import Any, NamedTuple
 from ..errors import InvalidData, NotFound, StateError
 from ..records import NotebookCheckpoint, RunStatus, format_time, now
 from ..store import Store, retried
-from .checkpoints import CheckpointRepository, rank_checkpoints
-from .runs import RunRepository
+from .checkpoints import CheckpointRepository, checkpoint_query, rank_checkpoints
+from .runs import RunRepository, run_key
 from .states import States
 
-#: The number of checkpoints that one transaction prunes.
-_PAGE = 500
+#: A transaction prunes no further checkpoint after this number of seconds.
+_TRANSACTION_TIME = 0.03
+#: The number of checkpoints that are looked up together.
+_PAGE = 100
 
 
 #: A rule takes the checkpoints that have state files, newest first, and returns those to keep.
@@ -68,7 +74,7 @@ class Every:
 
     def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
         """Return the checkpoints to keep."""
-        return [checkpoint for checkpoint in checkpoints if checkpoint.step % self.steps == 0]
+        return [one for one in checkpoints if one.step % self.steps == 0]
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Tagged:
 
     def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
         """Return the checkpoints to keep."""
-        return [checkpoint for checkpoint in checkpoints if checkpoint.tags]
+        return [one for one in checkpoints if one.tags]
 
 
 class Prunable(NamedTuple):
@@ -109,7 +115,18 @@ class PrunePlan(NamedTuple):
     @property
     def size(self) -> int:
         """The bytes that pruning frees, as far as they are recorded."""
-        return sum(prunable.size for prunable in self.prunable)
+        return sum(one.size for one in self.prunable)
+
+
+class _Plan(NamedTuple):
+    """A plan and the facts that it depends on."""
+
+    plan: PrunePlan
+    #: The ids of the newest checkpoints with state files: by unfinished run, and of the notebook
+    #: under the key None.
+    newest_by_run: dict[str | None, str]
+    unfinished: frozenset[str]
+    newest: NotebookCheckpoint | None
 
 
 class Retention:
@@ -123,7 +140,6 @@ class Retention:
         self._checkpoints = checkpoints
         self._runs = runs
 
-    @retried
     def plan(self, notebook_id: str, rules: Sequence[Rule]) -> PrunePlan:
         """Return the checkpoints of a notebook whose state files ``rules`` would remove.
 
@@ -138,28 +154,34 @@ class Retention:
         InvalidData
             When there is no rule.
         """
-        with self._store.snapshot():
-            return self._plan(notebook_id, rules)
+        return self._plan(notebook_id, rules).plan
 
-    def _plan(self, notebook_id: str, rules: Sequence[Rule]) -> PrunePlan:
+    @retried
+    def _plan(self, notebook_id: str, rules: Sequence[Rule]) -> _Plan:
         if not rules:
             raise InvalidData(
                 "$.rules", "expected at least one rule; without one, only the newest would be kept"
             )
-        if not self._store.notebooks.contains(doc_id=notebook_id):
-            raise NotFound("notebook", notebook_id)
-        found = self._checkpoints.list(notebook_id)
-        checkpoints = [checkpoint for checkpoint in found if has_state(checkpoint)]
-        runs = self._runs.list(notebook_id)
-        unfinished = {run.id for run in runs if run.status is not RunStatus.COMPLETED}
-        keep = find_kept(checkpoints, rules) | {*find_newest(checkpoints, unfinished).values()}
+        with self._store.snapshot():
+            if not self._store.notebooks.contains(doc_id=notebook_id):
+                raise NotFound("notebook", notebook_id)
+            found = self._store.checkpoints.search(
+                checkpoint_query(notebook_id), sort=["-created_at", "-id"]
+            )
+            runs = self._runs.list(notebook_id)
+        everything = [self._checkpoints.read(one) for one in found]
+        checkpoints = [one for one in everything if has_state(one)]
+        unfinished = frozenset(run.id for run in runs if run.status is not RunStatus.COMPLETED)
+        newest = find_newest(checkpoints, unfinished)
+        keep = find_kept(checkpoints, rules) | {*newest.values()}
         removable = find_removable(checkpoints, self._owns)
         prunable = [
-            Prunable(checkpoint, removable[checkpoint.id])
-            for checkpoint in checkpoints
-            if checkpoint.id in removable and checkpoint.id not in keep and not checkpoint.pinned
+            Prunable(one, removable[one.id])
+            for one in checkpoints
+            if one.id in removable and one.id not in keep and not one.pinned
         ]
-        return PrunePlan(notebook_id, prunable, len(checkpoints) - len(prunable))
+        plan = PrunePlan(notebook_id, prunable, len(checkpoints) - len(prunable))
+        return _Plan(plan, newest, unfinished, everything[0] if everything else None)
 
     def _owns(self, checkpoint: NotebookCheckpoint, path: str) -> bool:
         return self._states.owns(path, checkpoint.notebook_id, checkpoint.id)
@@ -173,7 +195,7 @@ class Retention:
         """Prune the checkpoints that :meth:`plan` returns, and return those that were pruned.
 
         Their records and metrics stay, with ``model_state_path`` set to ``""`` and ``pruned_at``
-        to the time. A checkpoint that is pinned meanwhile keeps its files.
+        to the time. A checkpoint that is pinned, tagged or changed meanwhile keeps its files.
 
         Parameters
         ----------
@@ -190,47 +212,93 @@ class Retention:
             checkpoints are pruned.
         """
         pruned: list[Prunable] = []
-        total = len(self.plan(notebook_id, rules).prunable)
-        progress(0, total)
-        while batch := self._prune_batch(notebook_id, rules):
-            self._remove_files(notebook_id, batch)
-            pruned += batch
-            progress(len(pruned), max(total, len(pruned)))
-        return pruned
+        while True:
+            planned = self._plan(notebook_id, rules)
+            left = planned.plan.prunable
+            total = len(pruned) + len(left)
+            progress(len(pruned), total)
+            while left:
+                result = self._prune_batch(planned, left[:_PAGE])
+                if result is None:
+                    break  # make a new plan
+                checked, batch = result
+                self._remove_files(notebook_id, batch)
+                left, pruned = left[checked:], [*pruned, *batch]
+                progress(total - len(left), total)
+            if not left:
+                return pruned
 
     @retried
-    def _prune_batch(self, notebook_id: str, rules: Sequence[Rule]) -> list[Prunable]:
-        """Plan, and prune the first checkpoints of the plan in the same transaction."""
+    def _prune_batch(
+        self, planned: _Plan, batch: Sequence[Prunable]
+    ) -> tuple[int, list[Prunable]] | None:
+        """Prune checkpoints in a short transaction.
+
+        Return the number of checkpoints that were checked, and those that were pruned, or None if
+        the plan no longer holds.
+        """
+        notebook_id = planned.plan.notebook_id
         with self._store.transaction():
             if self._store.notebooks.get_for_update(notebook_id) is None:
                 raise NotFound("notebook", notebook_id)
-            planned = self._plan(notebook_id, rules).prunable[:_PAGE]
-            ids = [prunable.checkpoint.id for prunable in planned]
-            locked = {
-                str(found.doc_id): self._checkpoints.read(found)
-                for found in self._store.checkpoints.get_many_for_update(ids)
-            }
-            # One may have been pinned, tagged or deleted before it was locked.
-            batch = [
-                prunable
-                for prunable in planned
-                if locked.get(prunable.checkpoint.id) == prunable.checkpoint
-            ]
-            for prunable in batch:
-                self._prune(prunable)
-        return batch
+            deadline = time.monotonic() + _TRANSACTION_TIME  # without the wait for the lock
+            locked = self._lock_batch(planned, batch)
+            if locked is None:
+                return None
+            checked, pruned = 0, []
+            for one in batch:
+                checked += 1
+                if _is_unchanged(locked.get(one.checkpoint.id), one.checkpoint):
+                    self._prune(one)
+                    pruned.append(one)
+                if time.monotonic() >= deadline:
+                    break
+        return checked, pruned
 
-    def _prune(self, prunable: Prunable) -> None:
+    def _lock_batch(
+        self, planned: _Plan, batch: Sequence[Prunable]
+    ) -> dict[str, NotebookCheckpoint] | None:
+        """Lock and return the checkpoints of a batch, or None if the plan no longer holds."""
+        runs = {one.checkpoint.run_id for one in batch if one.checkpoint.run_id is not None}
+        newest = {
+            planned.newest_by_run[run] for run in (None, *runs) if run in planned.newest_by_run
+        }
+        ids = newest | {one.checkpoint.id for one in batch}
+        locked = {
+            str(found.doc_id): self._checkpoints.read(found)
+            for found in self._store.checkpoints.get_many_for_update(ids)
+        }
+        if not all(id in locked and has_state(locked[id]) for id in newest):
+            return None
+        # No run changes its status while the notebook is locked.
+        keys = {run_key(planned.plan.notebook_id, run) for run in runs}
+        for run in self._store.runs.get(doc_ids=keys):
+            if (run.get("status") != RunStatus.COMPLETED.value) != (
+                run.get("id") in planned.unfinished
+            ):
+                return None
+        since = planned.newest.created_at if planned.newest is not None else None
+        files = {file_key(path) for one in batch for path in one.paths.values()}
+        for found in self._store.checkpoints.search(
+            checkpoint_query(planned.plan.notebook_id, since=since)
+        ):
+            if files & {
+                file_key(path) for path in state_paths(self._checkpoints.read(found)).values()
+            }:
+                return None
+        return locked
+
+    def _prune(self, one: Prunable) -> None:
         moment = format_time(now())
 
         def clear(stored: Any) -> None:
-            for part in prunable.paths:
+            for part in one.paths:
                 stored.pop(f"{part}_state_path", None)
             stored.setdefault("model_state_path", "")
             stored["pruned_at"] = moment
 
-        self._store.checkpoints.update(clear, doc_ids=[prunable.checkpoint.id])
-        self._states.mark_unrecorded(prunable.checkpoint.notebook_id, prunable.checkpoint.id)
+        self._store.checkpoints.update(clear, doc_ids=[one.checkpoint.id])
+        self._states.mark_unrecorded(one.checkpoint.notebook_id, one.checkpoint.id)
 
     def _remove_files(self, notebook_id: str, pruned: Sequence[Prunable]) -> None:
         staged: dict[str, list[str]] = {}
@@ -245,7 +313,7 @@ class Retention:
         self, notebook_id: str, pruned: Sequence[Prunable], staged: dict[str, list[str]]
     ) -> None:
         """Rename the files of pruned checkpoints unless they were added again; fill ``staged``."""
-        wanted = {prunable.checkpoint.id: prunable.paths for prunable in pruned}
+        wanted = {one.checkpoint.id: one.paths for one in pruned}
         with self._store.transaction():
             for found in self._store.checkpoints.get_many_for_update(wanted):
                 id = str(found.doc_id)
@@ -256,6 +324,15 @@ class Retention:
                 ]
                 done = self._states.stage_removal(notebook_id, id, names)
                 staged.setdefault(id, []).extend(done)
+
+
+def _is_unchanged(found: NotebookCheckpoint | None, planned: NotebookCheckpoint) -> bool:
+    """Return whether a checkpoint still has the pin, tags and files that it was planned with."""
+    return (
+        found is not None
+        and (found.pinned, found.tags) == (planned.pinned, planned.tags)
+        and state_paths(found) == state_paths(planned)
+    )
 
 
 @contextmanager
@@ -272,16 +349,16 @@ def find_newest(
 ) -> dict[str | None, str]:
     """Return the id of the newest checkpoint of each unfinished run, and of the notebook (None)."""
     newest: dict[str | None, str] = {}
-    for checkpoint in checkpoints:
-        newest.setdefault(None, checkpoint.id)
-        if checkpoint.run_id is not None and checkpoint.run_id in unfinished:
-            newest.setdefault(checkpoint.run_id, checkpoint.id)
+    for one in checkpoints:
+        newest.setdefault(None, one.id)
+        if one.run_id is not None and one.run_id in unfinished:
+            newest.setdefault(one.run_id, one.id)
     return newest
 
 
 def find_kept(checkpoints: Sequence[NotebookCheckpoint], rules: Iterable[Rule]) -> set[str]:
     """Return the ids of the checkpoints that any rule keeps."""
-    return {checkpoint.id for rule in rules for checkpoint in rule(checkpoints)}
+    return {one.id for rule in rules for one in rule(checkpoints)}
 
 
 def has_state(checkpoint: NotebookCheckpoint) -> bool:
@@ -296,16 +373,14 @@ def find_removable(
 
     These are in the folder of their checkpoint, and no other checkpoint uses them.
     """
-    uses = Counter(
-        file_key(path) for checkpoint in checkpoints for path in state_paths(checkpoint).values()
-    )
+    uses = Counter(file_key(path) for one in checkpoints for path in state_paths(one).values())
     parts = {
-        checkpoint.id: {
+        one.id: {
             part: path
-            for part, path in state_paths(checkpoint).items()
-            if uses[file_key(path)] == 1 and owns(checkpoint, path)
+            for part, path in state_paths(one).items()
+            if uses[file_key(path)] == 1 and owns(one, path)
         }
-        for checkpoint in checkpoints
+        for one in checkpoints
     }
     return {id: own for id, own in parts.items() if own}
 

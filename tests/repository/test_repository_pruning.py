@@ -9,13 +9,15 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
 from support import engines
 from support.factories import code, new_checkpoint, new_notebook
 
-from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
+from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, StateError
+from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
@@ -170,9 +172,97 @@ def test_a_checkpoint_pinned_during_pruning_keeps_its_files(
     def pin(done: int, _total: int) -> None:
         if not done:
             repository.checkpoints.update("b", UpdateCheckpoint(pinned=True))
+            repository.checkpoints.update("c", UpdateCheckpoint(tags=["t"]))
 
-    assert checkpoint_ids(repository.retention.prune("nb", [Newest(1)], pin)) == ["c", "a"]
-    assert list_files(states) == file_names("b", "d")
+    assert checkpoint_ids(repository.retention.prune("nb", [Newest(1)], pin)) == ["a"]
+    assert list_files(states) == file_names("b", "c", "d")
+
+
+def test_a_checkpoint_that_becomes_the_newest_during_pruning_keeps_its_files(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
+) -> None:
+    for id in "abc":
+        create(id)
+
+    def delete_newest(done: int, _total: int) -> None:
+        if repository.get_checkpoint("c") is not None:
+            repository.delete_checkpoint("c")
+
+    assert checkpoint_ids(repository.retention.prune("nb", [Newest(1)], delete_newest)) == ["a"]
+    assert list_files(states) == file_names("b")
+
+
+def test_a_run_reopened_during_pruning_keeps_its_newest_checkpoint(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
+) -> None:
+    create("a", run_id="r")
+    repository.runs.update_status("nb", "r", RunStatus.COMPLETED)
+    create("b")
+
+    def reopen(_done: int, _total: int) -> None:
+        repository.runs.update_status("nb", "r", RunStatus.RUNNING)
+
+    assert repository.retention.prune("nb", [Newest(1)], reopen) == []
+    assert list_files(states) == file_names("a", "b")
+
+
+def test_a_file_registered_during_pruning_is_kept(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
+) -> None:
+    path, _ = create("a").model_state_path, create("b")
+
+    def register(_done: int, _total: int) -> None:
+        if repository.get_checkpoint("again") is None:
+            create("again", parts=(), model_state_path=path)
+
+    repository.retention.prune("nb", [Newest(1)], register)
+    assert "a/model.pt" in list_files(states)
+
+
+def test_files_left_by_a_killed_pruning_are_removed_by_a_sweep(
+    repository: NotebookRepository,
+    states: StateStorage,
+    create: CreateCheckpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create("a"), create("b")
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "stage_removal", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            repository.retention.prune("nb", [Newest(1)])
+    assert {*file_names("a", "b")} < {*list_files(states)}
+    sweep(states, repository.checkpoints.list_state_names, older_than=-1)
+    assert list_files(states) == file_names("b")
+
+
+def test_files_that_cannot_be_removed_are_named(
+    repository: NotebookRepository,
+    states: StateStorage,
+    create: CreateCheckpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create("a"), create("b")
+    error = StateError("permission denied")
+    monkeypatch.setattr(states, "remove_staged", Mock(side_effect=error))
+    with pytest.raises(
+        StateError, match="checkpoint a is pruned, but state files remain: permission denied"
+    ):
+        repository.retention.prune("nb", [Newest(1)])
+
+
+def test_many_checkpoints_are_pruned_in_batches(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
+) -> None:
+    for n in range(130):
+        create(f"c{n:03}", n, parts=["model"], step=n)
+    progress: list[int] = []
+    pruned = repository.retention.prune(
+        "nb", [Newest(5), Every(50)], lambda done, _total: progress.append(done)
+    )
+    assert len(pruned) == 130 - 5 - 3
+    assert progress == sorted(progress)
+    assert len(progress) > 2
+    assert len(list_files(states)) == 8
 
 
 WORKER = """
