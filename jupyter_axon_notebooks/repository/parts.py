@@ -10,7 +10,7 @@ that is run again with the same outputs has no new contents.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import InvalidData, NotFound
@@ -65,15 +65,16 @@ class Parts(NamedTuple):
     statuses : dict
         The statuses that do not follow from outputs and execution counts, by cell id. They are
         stored in the record.
-    failed : set of str
+    failed : set of str or None
         The ids of cells with an error output, to know their status without reading their outputs.
+        None if unknown, as for versions of older stores.
     """
 
     entries: list[Entry]
     metadata: dict[str, Any]
     contents: dict[str, Content]
     statuses: dict[str, str]
-    failed: set[str]
+    failed: set[str] | None = None
 
     @property
     def length(self) -> int:
@@ -92,7 +93,9 @@ class Parts(NamedTuple):
         removed = {entry.cell_id for entry in self.entries[span]}
         entries = [*self.entries[: span.start], *new.entries, *self.entries[span.stop :]]
         statuses = {id: status for id, status in self.statuses.items() if id not in removed}
-        failed = (self.failed - removed) | new.failed
+        failed = None
+        if self.failed is not None and new.failed is not None:
+            failed = (self.failed - removed) | new.failed
         return Parts(entries, self.metadata, new.contents, statuses | new.statuses, failed)
 
     def digests(self) -> set[str]:
@@ -128,7 +131,7 @@ def split(cells: Sequence[NotebookCell], metadata: NotebookMetadata) -> Parts:
         seen[cell.id] = index
         if cell.status is not _derived_status(cell):
             statuses[cell.id] = cell.status.value
-        if any(output.output_type == _ERROR for output in cell.outputs):
+        if has_failed(output.output_type for output in cell.outputs):
             failed.add(cell.id)
         outputs = _add_content(contents, {"outputs": _outputs_part(cell)}) if cell.outputs else None
         entries.append(
@@ -178,6 +181,11 @@ def _derived_status(cell: NotebookCell) -> CellStatus:
     return cell_status(cell.outputs, executed=cell.execution_count is not None)
 
 
+def has_failed(output_types: Iterable[Any]) -> bool:
+    """Return whether outputs of these types include an error."""
+    return any(kind == _ERROR for kind in output_types)
+
+
 def _source_part(cell: NotebookCell) -> dict[str, Any]:
     part = {name: value for name in _SOURCE_FIELDS if (value := getattr(cell, name)) is not None}
     return {**part, "cell_type": cell.cell_type.value}
@@ -196,7 +204,7 @@ def _outputs_part(cell: NotebookCell) -> list[dict[str, Any]]:
 def decode_parts(version: Mapping[str, Any]) -> Parts:
     """Return the parts of a version's document, without contents; raises RecordDamaged."""
     with check_damage(f"version {version.get('id')}"):
-        failed = set(version.get("failed") or ())
+        failed = None if version.get("failed") is None else set(version["failed"])
         return Parts(
             [Entry(*entry) for entry in version["cells"]], version["metadata"], {}, {}, failed
         )
@@ -243,8 +251,9 @@ def version_document(
         "ordinal": ordinal,
         "cells": [list(entry) for entry in parts.entries],
         "metadata": parts.metadata,
-        "failed": sorted(parts.failed),
     }
+    if parts.failed is not None:
+        fields["failed"] = sorted(parts.failed)
     return document(id, fields)
 
 

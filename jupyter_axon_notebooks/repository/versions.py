@@ -45,6 +45,7 @@ from .parts import (
     content_id,
     content_ids,
     decode_parts,
+    has_failed,
     version_document,
 )
 
@@ -174,11 +175,26 @@ class VersionRepository:
             metadata.extra[FILE_KEY] = without_trust(contents[metadata.extra[FILE_KEY]][FILE_KEY])
         if outputs:
             return [assemble_cell(entry, contents) for entry in entries], metadata
+        failed = self._failed_cells(notebook_id, parts)
         cells = [
-            assemble_cell_without_outputs(entry, contents, failed=entry.cell_id in parts.failed)
+            assemble_cell_without_outputs(entry, contents, failed=entry.cell_id in failed)
             for entry in entries
         ]
         return cells, metadata
+
+    def _failed_cells(self, notebook_id: str, parts: Parts) -> set[str]:
+        if parts.failed is not None:
+            return parts.failed
+        # Older stores lack `failed`. Outputs are read cell by cell to limit the memory used.
+        return {
+            entry.cell_id
+            for entry in parts.entries
+            if entry.outputs is not None
+            and has_failed(
+                output.get("output_type")
+                for output in self._contents(notebook_id, {entry.outputs})[entry.outputs]["outputs"]
+            )
+        }
 
     def _contents(self, notebook_id: str, digests: set[str]) -> dict[str, Any]:
         ids = {content_id(notebook_id, digest): digest for digest in digests}
