@@ -251,15 +251,19 @@ def format_size(size: int) -> str:
     return f"{amount / 1000:.1f} TB"
 
 
+_REMEDY: Final = (
+    "Free some space, remove old checkpoints (`jupyter axon prune` lists candidates), "
+    "or set c.AxonNotebooks.states_root to a folder on another disk."
+)
+
+
 def no_space(folder: str, needed: int, reason: str | None = None) -> NoSpace:
     """Return the error for a disk without space for ``needed`` more bytes."""
     if reason is None:
         free = free_bytes(folder)
-        reason = f"{'an unknown amount' if free is None else format_size(free)} free"
+        reason = f" needed, {'an unknown amount' if free is None else format_size(free)} free"
     return NoSpace(
-        f"no space for a state file in {folder}: {format_size(needed)} needed, {reason}. Free some "
-        "space, remove old checkpoints (`jupyter axon prune` lists candidates), or set "
-        "c.AxonNotebooks.states_root to a folder on another disk."
+        f"no space for a state file in {folder}: {format_size(needed)}{reason}. {_REMEDY}"
     )
 
 
@@ -294,10 +298,15 @@ def _convert(error: OSError, action: str, folder: str, needed: int) -> AxonError
     if code == errno.ENOSPC:
         return no_space(folder, needed)
     if code == getattr(errno, "EDQUOT", None):
-        return no_space(folder, needed, "the disk quota is used up")
+        return no_space(folder, needed, " needed, and the disk quota is used up")
     if code == errno.EFBIG:
-        return no_space(folder, needed, "the limit on file sizes is exceeded (`ulimit -f`)")
-    reason = error.strerror or str(error)
-    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
-        reason += ". Set c.AxonNotebooks.states_root to a folder that you can write"
+        limit = "the largest file allowed by its file system or this process's limits (`ulimit -f`)"
+        return no_space(folder, needed, f" more than {limit}")
+    setting = "set c.AxonNotebooks.states_root to"
+    if code == errno.EROFS:
+        reason = f"its file system is read-only. Please {setting} a writable folder"
+    elif code in (errno.EACCES, errno.EPERM):
+        reason = f"permission denied. Check the owner of the folder, or {setting} your own folder"
+    else:
+        reason = error.strerror or str(error)
     return StateError(f"cannot {action} state files in {folder}: {reason}")

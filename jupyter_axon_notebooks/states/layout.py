@@ -42,7 +42,7 @@ MARKS: Final = frozenset({MARK, *PART_MARKS.values()})
 NOTE: Final = "unrecorded.json"
 
 _TEMPORARY = re.compile(rf"\.(?:{'|'.join(PARTS)}|{re.escape(NOTE)})\.[0-9a-f]{{32}}\.tmp")
-_ID = re.compile(r'(?!\.)[^\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]+(?<![. ])')
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 
 def state_name(part: Part, format: str | None) -> str:
@@ -66,15 +66,29 @@ def is_temporary(name: str) -> bool:
 
 
 def check_id(id: str, field: str) -> str:
-    """Return ``id`` if it can name a folder on every system; raise InvalidData if not."""
-    if not _ID.fullmatch(id) or len(id.encode(errors="surrogatepass")) > 255:
-        raise InvalidData(
-            field,
-            "cannot name a folder of state files: expected 1 to 255 bytes without control "
-            r'characters and without any of / \ : * ? " < > |, a dot at the beginning or the end, '
-            "or a space at the end",
-        )
-    return id
+    """Return ``id`` if it can name a folder on every system.
+
+    Raises InvalidData if it is empty, hidden, longer than 255 bytes, not text, or has a character
+    with a special meaning on some file system.
+    """
+    if not id:
+        reason = "is empty"
+    elif id.startswith("."):
+        reason = "starts with a dot"
+    elif id.endswith((".", " ")):
+        reason = "ends with a dot or a space"
+    elif match := _FORBIDDEN.search(id):
+        reason = f"contains {match[0]!r}"
+    else:
+        try:
+            length = len(id.encode())
+        except UnicodeEncodeError:
+            reason = "contains a lone surrogate"
+        else:
+            if length <= 255:
+                return id
+            reason = f"is {length} bytes long, more than 255"
+    raise InvalidData(field, f"cannot name a folder of state files: it {reason}")
 
 
 def can_name_folders(*ids: str | None) -> bool:

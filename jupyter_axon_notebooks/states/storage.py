@@ -31,8 +31,12 @@ _RESERVE: Final = 16 << 20
 #: Attempts to open a writer while other processes remove its empty folder.
 _MAX_ATTEMPTS: Final = 100
 
-#: Errors of opening a path that can lead to no state file.
-_INVALID_PATH: Final = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_OPEN_ERRORS: Final = {
+    errno.ELOOP: "leads through a symbolic link",
+    errno.ENOTDIR: "leads through a symbolic link, or through something that is not a folder",
+    errno.EISDIR: "expected a regular file, found something else",
+    errno.ENAMETOOLONG: "is too long",
+}
 
 
 class StateStorage(States):
@@ -107,7 +111,9 @@ class StateStorage(States):
         names = split_state_path(path)
         if self._data_folder is None or names is None or names[0] != notebook_id:
             return None
-        roots = (root for root in former_roots(self._data_folder) if root != self._root)
+        own = os.path.realpath(self._root)
+        former = former_roots(self._data_folder)
+        roots = (root for root in former if os.path.realpath(root) != own)
         return next((root for root in roots if os.path.isfile(os.path.join(root, *names))), None)
 
     # Writing
@@ -324,40 +330,55 @@ class StateStorage(States):
         raise first
 
     def _open(self, path: str, notebook_id: str, field: str) -> BinaryIO:
-        """Open the file that ``path`` leads to after all links are followed.
-
-        Links that somebody puts in its way meanwhile are not followed.
-        """
         check_id(notebook_id, "$.notebook_id")
-        real = os.path.realpath(path)
-        for root in (self._root, *self._other_roots):
-            top = os.path.realpath(root)
-            names = _names_below(real, top)
-            if names is not None:
-                break
-        else:
-            roots = ", ".join((self._root, *self._other_roots))
-            raise _OutsideRoots(field, f"must lie inside one of the configured folders ({roots})")
-        if root == self._root and len(names) == 1:
-            raise InvalidData(field, "lies in no notebook's folder")
-        if root == self._root and names[0] != notebook_id:
-            raise InvalidData(field, "lies in the folder of another notebook")
+        start, names = self._split_at_root(path, field)
         try:
-            with (
-                convert_os_errors("read", os.path.dirname(path)),
-                contextlib.ExitStack() as opened,
-            ):
-                folder = opened.enter_context(Folder(top))
-                for name in names[:-1]:
-                    folder = opened.enter_context(folder.enter(name))
-                return os.fdopen(folder.open(names[-1]), "rb")
+            with convert_os_errors("read", os.path.dirname(path)):
+                return os.fdopen(self._open_below(start, names, notebook_id, field), "rb")
         except AxonError as error:
             cause = error.__cause__
             if isinstance(cause, FileNotFoundError):
                 raise NotFound("state file", path) from None
-            if isinstance(cause, OSError) and cause.errno in _INVALID_PATH:
-                raise InvalidData(field, str(cause.strerror)) from None
+            if isinstance(cause, OSError) and (reason := _OPEN_ERRORS.get(cause.errno or 0)):
+                raise InvalidData(field, reason) from None
             raise
+
+    def _split_at_root(self, path: str, field: str) -> tuple[str, tuple[str, ...]]:
+        """Return the real root that contains ``path``, preferably ``root``, and the names below."""
+        own = os.path.realpath(self._root)
+        for root in (self._root, *self._other_roots):
+            real = os.path.realpath(root)
+            for spelling in (root, real):
+                names = _names_below(path, spelling)
+                if names is None:
+                    continue
+                if ".." in names:
+                    raise InvalidData(field, "must not contain `..`")
+                inside = _names_below(os.path.join(real, *names), own)
+                return (real, names) if inside is None else (own, inside)
+        roots = ", ".join((self._root, *self._other_roots))
+        raise _OutsideRoots(field, f"must lie inside one of the configured folders ({roots})")
+
+    def _open_below(self, start: str, names: tuple[str, ...], notebook_id: str, field: str) -> int:
+        """Open the file at ``names`` below ``start`` without following links."""
+        try:
+            own = os.stat(self._root)
+        except OSError:
+            own = None
+
+        def is_root(folder: Folder) -> bool:
+            # Not by path, which may have several spellings on a disk that ignores case.
+            return own is not None and os.path.samestat(folder.stat(), own)
+
+        with contextlib.ExitStack() as opened:
+            folder = opened.enter_context(Folder(start))
+            for name in names[:-1]:
+                if is_root(folder) and name != notebook_id:
+                    raise InvalidData(field, "lies in the folder of another notebook")
+                folder = opened.enter_context(folder.enter(name))
+            if is_root(folder):
+                raise InvalidData(field, "lies in no notebook's folder")
+            return folder.open(names[-1])
 
     # Removing
 

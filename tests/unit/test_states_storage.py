@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,22 +13,12 @@ from support.state_files import list_files, read_state, write_state
 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound, StateError
 from jupyter_axon_notebooks.states import StateStorage
+from jupyter_axon_notebooks.states.roots import ROOTS, add_known_root, former_roots
 
-INVALID_IDS = ["", "..", "../x", "a/b", "/etc", "a\0b", "a\nb", ".hidden", "é" * 128, "\ud800"]
-VALID_IDS = [
-    "",
-    "..",
-    "../x",
-    "a/b",
-    "/etc",
-    "a\0b",
-    "a\nb",
-    "c:x",
-    ".hidden",
-    "é" * 128,
-    "\ud800",
-]
-VALID_IDS = ["0b4e6d0e-7c2a-4f5e-8c51-3f6d2f8f8a11", "x" * 255, "a b", "笔记", "-rf", "~"]
+INVALID_IDS = ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "a\nb", "\\x", "c:x", ".hidden"]
+INVALID_IDS += ["x.", "x ", "x" * 256, "é" * 128, "\ud800", "*"]
+VALID_IDS = ["n", "0b4e6d0e-7c2a-4f5e-8c51-3f6d2f8f8a11", "é" * 127, "x" * 255, "a b", "笔记"]
+VALID_IDS += ["model.bin", "-rf", "~"]
 
 
 @pytest.fixture
@@ -62,10 +55,14 @@ def test_ids_that_cannot_name_folders_are_refused(
 ) -> None:
     write_state(storage)
     before = list_files(tmp_path)
-    with pytest.raises(InvalidData, match=r"\$\.notebook_id: cannot name a folder"):
-        storage.open_writer(id, "c", "model")
-    with pytest.raises(InvalidData, match=r"\$\.notebook_id: cannot name a folder"):
-        storage.open(str(root / "n/c/model.bin"), id)
+    calls: list[Callable[[], object]] = [
+        lambda: storage.open_writer(id, "c", "model"),
+        lambda: storage.open(str(root / "n/c/model.bin"), id),
+        lambda: storage.validate_path(str(root / "n/c/model.bin"), id),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidData, match=r"\$\.notebook_id: cannot name a folder"):
+            call()
     with pytest.raises(InvalidData, match=r"\$\.checkpoint_id: cannot name a folder"):
         storage.open_writer("n", id, "model")
     storage.remove_notebook(id)
@@ -100,12 +97,13 @@ def test_files_of_the_notebook_and_of_other_roots_are_valid(root: Path, other: P
     assert read_state(storage, str(other / "a.pt")) == b"a"
 
 
-@pytest.mark.parametrize("way", ["none", "the parent", "a link"])
+@pytest.mark.parametrize("way", ["none", "the parent", "the folder itself", "a link", "the root"])
 def test_files_of_another_notebook_are_refused(root: Path, tmp_path: Path, way: str) -> None:
     path = write_state(StateStorage(root), notebook="theirs").path
     (tmp_path / "way").symlink_to(root / "theirs")
-    others = {"none": [], "the parent": [root.parent], "a link": [tmp_path / "way"]}
-    storage = StateStorage(root, other_roots=others[way])
+    roots = {"the parent": root.parent, "the folder itself": root / "theirs", "the root": root}
+    others = [] if way == "none" else [roots.get(way, tmp_path / "way")]
+    storage = StateStorage(root, other_roots=others)
     assert "another notebook" in violation(storage, path)
     assert "another notebook" in violation(storage, root / "n/../theirs/c/model.bin")
     assert "another notebook" in violation(storage, tmp_path / "way" / "c" / "model.bin")
@@ -114,21 +112,46 @@ def test_files_of_another_notebook_are_refused(root: Path, tmp_path: Path, way: 
             storage.open(known, "n")
 
 
+def test_another_spelling_of_the_root_is_recognized(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that ignores case, a file is in the root though its path is not."""
+    storage = StateStorage(tmp_path / "DATA" / "states", other_roots=[tmp_path])
+    theirs = write_state(StateStorage(root), notebook="theirs").path
+    mine = write_state(StateStorage(root)).path
+    real = os.stat
+
+    def ignore_case(path, **options):
+        return real(path.replace("DATA", "data") if isinstance(path, str) else path, **options)
+
+    monkeypatch.setattr(os, "stat", ignore_case)
+    assert "another notebook" in violation(storage, theirs)
+    assert storage.validate_path(mine, "n") == mine
+
+
 @pytest.mark.parametrize(
     ("path", "rule"),
     [
         ("", "absolute"),
         ("model.bin", "absolute"),
+        ("./model.bin", "absolute"),
+        ("~/model.bin", "absolute"),
         ("file:///etc/passwd", "absolute"),
         ("/etc/passwd", "must lie inside"),
+        ("/", "must lie inside"),
         ("/dev/zero", "must lie inside"),
         ("{root}", "must lie inside"),
+        ("{root}-evil/model.bin", "must lie inside"),
         ("{root}/n/c/../../../../x", "must lie inside"),
         ("{root}/n/c/none.bin", "there is no file"),
+        ("{root}/n/none/model.bin", "there is no file"),
         ("{root}/n/c", "regular file"),
+        ("{root}/n/c/model.bin/x", "not a folder"),
         ("{root}/n", "no notebook's folder"),
         ("{root}/n/c/.store", "internal file"),
+        ("{root}/n/c/" + "x" * 300, "too long"),
         ("{root}/n/c/model.bin\0", "is not a valid path"),
+        ("{root}/n/\ud800", "is not a valid path"),
     ],
     ids=ascii,
 )
@@ -180,8 +203,22 @@ def test_a_link_that_replaces_a_valid_path_is_not_followed(
             path.parent.symlink_to(outside)
         else:
             path.symlink_to(outside / path.name)
-        with pytest.raises((InvalidData, NotFound)):
+        with pytest.raises(InvalidData, match="symbolic link"):
             storage.open(str(path), "n")
+
+
+def test_special_files_are_refused_without_blocking(root: Path, other: Path) -> None:
+    storage = StateStorage(root, other_roots=[other])
+    os.mkfifo(other / "fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(other)  # the path of a socket is limited to some 100 bytes
+        try:
+            server.bind("socket")
+        finally:
+            os.chdir(here)
+        assert "regular file" in violation(storage, other / "fifo")
+        assert "regular file" in violation(storage, other / "socket")
 
 
 def test_a_missing_state_is_not_found(storage: StateStorage, root: Path) -> None:
@@ -194,12 +231,28 @@ def test_a_missing_state_is_not_found(storage: StateStorage, root: Path) -> None
         with pytest.raises(NotFound, match="state file"):
             storage.open(path, "n")
     for path, reason in (
-        (f"{root}/n/../m/c/model.bin", "another notebook"),
+        (f"{root}/n/../m/c/model.bin", r"\.\."),
         ("/etc/passwd", "must lie inside"),
         ("/a\0b", "is not a valid path"),
     ):
         with pytest.raises(InvalidData, match=reason):
             storage.open(path, "n")
+
+
+def test_a_root_behind_a_link_has_two_names(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    storage = StateStorage(tmp_path / "link" / "states")
+    stored = write_state(storage, b"x")
+    real = str(tmp_path / "disk/states/n/c/model.bin")
+    assert stored.path == str(tmp_path / "link/states/n/c/model.bin")
+    assert storage.validate_path(stored.path, "n") == real
+    assert read_state(storage, stored.path) == read_state(storage, real) == b"x"
+    assert storage.owns(stored.path, "n", "c")
+    assert storage.owns(real, "n", "c")
+    assert "another notebook" in violation(storage, stored.path, "m")
+    storage.remove_notebook("n")
+    assert list_files(tmp_path / "disk/states") == []
 
 
 def test_a_notebook_folder_that_is_a_link_is_not_written_to(
@@ -334,6 +387,15 @@ def test_no_path_leads_to_another_notebook(moved: StateStorage, path: str) -> No
     assert not moved.owns(path, "n", "c")
 
 
+def test_the_recorded_path_comes_first(moved: StateStorage, root: Path) -> None:
+    before = write_state(StateStorage(root), b"of before").path
+    both = StateStorage(Path(moved.root), other_roots=[root])
+    assert read_state(both, before) == b"of before"
+    assert not both.owns(before, "n", "c")
+    assert read_state(both, "n/c/model.bin") == b"of n"
+    assert read_state(moved, before) == b"of n"  # the former root is not configured
+
+
 def test_other_roots_are_searched(root: Path, tmp_path: Path) -> None:
     write_state(StateStorage(root))
     write_state(StateStorage(root), notebook="theirs")
@@ -344,12 +406,65 @@ def test_other_roots_are_searched(root: Path, tmp_path: Path) -> None:
     assert not storage.can_read("theirs/c/model.bin", "n")
 
 
+def test_a_missing_file_is_reported_with_its_present_path(moved: StateStorage) -> None:
+    reason = r"now/n/gone/model\.bin \(recorded as /home/n/gone/model\.bin\) not found"
+    with pytest.raises(NotFound, match=reason):
+        moved.open("/home/n/gone/model.bin", "n")
+    with pytest.raises(NotFound, match=r"now/n/gone/model\.bin not found"):
+        moved.open("n/gone/model.bin", "n")
+    assert "expected an absolute path" in violation(moved, "n/c/model.bin")
+    assert "must lie inside" in violation(moved, "/home/ada/states/n/c/model.bin")
+
+
+# The list of former roots
+
+
+def test_a_root_is_listed_once_when_it_is_written_to(tmp_path: Path) -> None:
+    folder, roots = tmp_path / "axon_notebooks", [tmp_path / "a b", tmp_path / "ä"]
+    assert not StateStorage(roots[0], data_folder=folder).can_read("n/c/model.bin", "n")
+    assert not folder.exists()
+    for root in (*roots, *roots):
+        write_state(StateStorage(root, data_folder=folder))
+    assert (folder / ROOTS).read_text() == "".join(f"{root}\n" for root in roots)
+    assert former_roots(folder) == [str(folder / "states"), *map(str, roots)]
+    assert stat.S_IMODE((folder / ROOTS).stat().st_mode) == 0o600
+
+
 def test_a_state_below_a_former_root_is_found_but_not_read(tmp_path: Path) -> None:
     folder = tmp_path / "axon_notebooks"
-    for name in ("old", "new"):
-        write_state(StateStorage(tmp_path / name, data_folder=folder), notebook=name)
+    write_state(StateStorage(tmp_path / "old", data_folder=folder))
     storage = StateStorage(tmp_path / "new", data_folder=folder)
-    assert storage.find_former_root("old/c/model.bin", "old") == str(tmp_path / "old")
-    assert storage.find_former_root("old/c/model.bin", "another") is None
-    assert storage.find_former_root("new/c/model.bin", "new") is None
-    assert not storage.can_read("old/c/model.bin", "old")
+    assert storage.find_former_root("n/c/model.bin", "n") == str(tmp_path / "old")
+    assert storage.find_former_root("n/c/model.bin", "another") is None
+    assert storage.find_former_root("n/gone/model.bin", "n") is None
+    assert not storage.can_read("n/c/model.bin", "n")
+
+
+def test_invalid_lines_of_the_list_are_ignored(tmp_path: Path) -> None:
+    folder = tmp_path / "axon_notebooks"
+    folder.mkdir()
+    (folder / ROOTS).write_bytes(b"relative\n\n/nul\0\n\xff\n/torn")
+    add_known_root(folder, "/whole")
+    add_known_root(folder, "/two\nlines")
+    assert former_roots(folder) == [str(folder / "states"), "/torn", "/whole"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link", "file as parent", "full"])
+def test_an_unusable_list_does_not_prevent_writing(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "axon_notebooks"
+    if kind == "file as parent":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+    if kind == "folder":
+        (folder / ROOTS).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(folder / ROOTS)
+    elif kind == "link":
+        (folder / ROOTS).symlink_to(tmp_path / "victim")
+    elif kind == "full":
+        (folder / ROOTS).write_bytes(b"/x\n" * 100_000)
+    storage = StateStorage(tmp_path / "root", data_folder=folder)
+    assert read_state(storage, write_state(storage).path) == b"weights"
+    assert str(folder / "states") in former_roots(folder)
+    assert not (tmp_path / "victim").exists()

@@ -14,13 +14,17 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.disks import small_disk
 from support.state_files import list_files, make_older, read_state, write_state
 
-from jupyter_axon_notebooks.errors import NoSpace, NotFound, StateError
+from jupyter_axon_notebooks.errors import InvalidData, NoSpace, NotFound, StateError
 from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.states import writer as writer_module
+from jupyter_axon_notebooks.states.folders import (
+    convert_os_errors,
+    format_size,
+    free_bytes,
+)
 
 
 @pytest.fixture
@@ -45,15 +49,32 @@ def test_the_content_is_kept(storage: StateStorage, size: int) -> None:
     assert (stored.size, stored.digest) == (size, digest(content))
 
 
-def test_a_buffer_can_be_reused_when_write_returns(storage: StateStorage) -> None:
+def test_size_and_digest_are_those_of_all_chunks(storage: StateStorage) -> None:
+    content = random.Random(1).randbytes(5 << 20)
+    with storage.open_writer("n", "c", "model") as writer:
+        writer.write(memoryview(b"").cast("H"))
+        at = 0
+        for step in [1, 0, 999, 1 << 20, 3 << 20, len(content)]:
+            writer.write(memoryview(content)[at : at + step])
+            at += step
+            written = content[:at]
+            assert (writer.size, writer.digest) == (len(written), digest(written))
+        stored = writer.commit()
+    assert Path(stored.path).read_bytes() == content
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_a_buffer_can_be_reused_when_write_returns(storage: StateStorage, is_reused: bool) -> None:
     sizes = [10, 1 << 20, 5, 40 << 20, 100, 3 << 20, 0, 17 << 20]
     chance = random.Random(4)
     buffer = bytearray(max(sizes))
     with storage.open_writer("n", "c", "model") as writer:
         for size in sizes:
             content = chance.randbytes(size)
-            buffer[:size] = content
-            writer.write(memoryview(buffer)[:size])
+            chunk = memoryview(buffer)[:size] if is_reused else memoryview(content)
+            if is_reused:
+                chunk[:] = content
+            writer.write(chunk)
         stored = writer.commit()
     assert stored.size == sum(sizes)
     assert stored.digest == digest(read_state(storage, stored.path))
@@ -82,6 +103,30 @@ def test_the_digest_is_that_of_the_file_while_the_content_changes(storage: State
         stopped.set()
         training.join()
     assert stored.digest == digest(read_state(storage, stored.path))
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("safetensors", "model.safetensors"),
+        ("torch", "model.pt"),
+        ("skops", "model.skops"),
+        (None, "model.bin"),
+        ("", "model.bin"),
+        ("exe", "model.bin"),
+        ("../../x", "model.bin"),
+    ],
+)
+def test_the_extension_is_one_of_a_list(
+    storage: StateStorage, root: Path, format: str | None, name: str
+) -> None:
+    assert write_state(storage, format=format).path == str(root / "n" / "c" / name)
+
+
+def test_an_unknown_part_is_refused(storage: StateStorage, root: Path) -> None:
+    with pytest.raises(InvalidData, match="expected model or optimizer"):
+        storage.open_writer("n", "c", "../model")  # type: ignore[arg-type]
+    assert not root.exists()
 
 
 def test_a_file_appears_with_the_commit(storage: StateStorage, root: Path) -> None:
@@ -176,32 +221,85 @@ def test_a_failure_of_the_background_sync_is_reported(
     assert failures == list_files(root) == []
 
 
+@pytest.mark.parametrize("has_threads", [True, False])
+def test_background_syncs_do_not_change_the_content(
+    storage: StateStorage, monkeypatch: pytest.MonkeyPatch, has_threads: bool
+) -> None:
+    monkeypatch.setattr(writer_module, "_SYNC_INTERVAL", 10_000)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    if not has_threads:  # as in an exit handler from Python 3.12 on
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    content = random.Random(3).randbytes(5 << 20)
+    with storage.open_writer("n", "c", "model") as writer:
+        for at in range(0, len(content), 1 << 16):
+            writer.write(content[at : at + (1 << 16)])
+        writer.write(content)
+        stored = writer.commit()
+    assert read_state(storage, stored.path) == 2 * content
+    assert stored.digest == digest(2 * content)
+
+
 AT_EXIT = """
-import atexit, hashlib, sys
+import atexit, hashlib, sys, threading
 from pathlib import Path
 from jupyter_axon_notebooks.states import StateStorage, writer as writer_module
 
 writer_module._SYNC_INTERVAL = 1 << 20
 content = bytes(range(256)) * (16 << 10)
+main = threading.main_thread()
 
-def write():
+def write(wait):
+    wait()
     with StateStorage(Path(sys.argv[1])).open_writer("n", "c", "model") as writer:
         writer.write(content)
         stored = writer.commit()
     assert stored.digest == hashlib.sha256(content).hexdigest()
     print("written", flush=True)
 
-atexit.register(write)
+if sys.argv[2] == "thread":
+    threading.Thread(target=write, args=(main.join,)).start()
+else:
+    atexit.register(write, lambda: None)
 """
 
 
-def test_a_file_can_be_written_at_interpreter_exit(root: Path) -> None:
-    command = [sys.executable, "-c", AT_EXIT, str(root)]
+@pytest.mark.parametrize("when", ["thread", "atexit"])
+def test_a_file_can_be_written_at_interpreter_exit(root: Path, when: str) -> None:
+    command = [sys.executable, "-c", AT_EXIT, str(root), when]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("written\n", "")
 
 
 # Concurrency
+
+
+def test_one_of_several_concurrent_writers_wins(storage: StateStorage, root: Path) -> None:
+    formats = ["safetensors", "torch", "npz", None]
+    for number in range(15):
+        start = threading.Barrier(len(formats))
+        failures: list[Exception] = []
+
+        def write(format, start=start, failures=failures, number=number):
+            try:
+                with storage.open_writer("n", "c", "model", format=format) as writer:
+                    for _ in range(8):
+                        writer.write(f"{format}{number}".encode() * 1000)
+                    start.wait(30)
+                    writer.commit()
+            except Exception as error:  # noqa: BLE001 - checked below
+                failures.append(error)
+
+        threads = [threading.Thread(target=write, args=(kind,)) for kind in formats]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        (left,) = [path for path in (root / "n/c").iterdir() if path.name != ".store"]
+        assert left.read_bytes() in {f"{kind}{number}".encode() * 8000 for kind in formats}
 
 
 def test_writing_and_removing_at_once_raise_no_errors(storage: StateStorage, root: Path) -> None:
@@ -235,6 +333,15 @@ def test_writing_and_removing_at_once_raise_no_errors(storage: StateStorage, roo
     assert failures == []
     assert all(path.stat().st_size == 1000 for path in root.rglob("model.*"))
     assert not list(root.rglob("*.tmp"))
+
+
+def test_a_commit_into_a_removed_folder_fails(storage: StateStorage, root: Path) -> None:
+    with storage.open_writer("n", "c", "model") as writer:
+        writer.write(b"x")
+        storage.remove_notebook("n")
+        with pytest.raises(NotFound, match="checkpoint c not found"):
+            writer.commit()
+    assert list_files(root) == []
 
 
 # Killed processes
@@ -323,17 +430,69 @@ except NoSpace as error:
 else:
     raise SystemExit("written without space")
 """
+LIMITED = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))\n{FULL}"
+MOUNTED = """
+set -e
+mount -t tmpfs -o size=20m tmpfs "$1"
+exec "$2" -W ignore -c "$3" "$1" "$4" $5
+"""
+
+
+def run_limited(folder: Path, expected: int = 0) -> str:
+    """Run FULL with a limit on the size of files and return its output."""
+    command = [sys.executable, "-W", "ignore", "-c", LIMITED, str(folder), str(expected)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_on_small_disk(folder: Path, expected: int, others: int | None) -> str:
+    """Run FULL on a disk of 20 MB and return its output; with a limit if it cannot be mounted."""
+    folder.mkdir()
+    for unshare in (["unshare", "-m"], ["unshare", "-rm"]):
+        mount = [*unshare, "sh", "-c", 'mount -t tmpfs tmpfs "$1"', "sh", str(folder)]
+        try:
+            if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+                continue
+        except FileNotFoundError:
+            continue
+        command = [*unshare, "sh", "-c", MOUNTED, "sh", str(folder), sys.executable, FULL]
+        command += [str(expected), *([] if others is None else [str(others)])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+    return run_limited(folder, 1 << 60 if expected else 0)
 
 
 @pytest.mark.parametrize(("expected", "others"), [(64 << 20, None), (0, 15 << 20)])
 def test_a_full_disk_is_reported(tmp_path: Path, expected: int, others: int | None) -> None:
-    folder = tmp_path / "disk"
-    command = [*small_disk(folder, "20m"), sys.executable, "-W", "ignore", "-c", FULL, str(folder)]
-    command += [str(expected), *([] if others is None else [str(others)])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    output = run_on_small_disk(tmp_path / "disk", expected, others)
     for part in ("no space for a state file in", "needed", "jupyter axon prune", "states_root"):
-        assert part in done.stdout
+        assert part in output
+
+
+def test_a_limit_on_file_sizes_is_reported(tmp_path: Path) -> None:
+    assert "largest file allowed" in run_limited(tmp_path)
+
+
+def test_a_size_that_no_disk_has_is_refused_at_once(storage: StateStorage, root: Path) -> None:
+    with pytest.raises(NoSpace, match=r"1152921\.5 TB needed, .* free"):
+        storage.open_writer("n", "c", "model", expected_size=1 << 60)
+    assert list_files(root) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "text"),
+    [
+        (errno.EDQUOT, NoSpace, "quota is used up"),
+        (errno.EROFS, StateError, "read-only"),
+        (errno.EACCES, StateError, "permission denied"),
+        (errno.EIO, StateError, "Input/output error"),
+    ],
+)
+def test_errors_of_the_system_are_explained(code: int, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text), convert_os_errors("write", "/data", needed=1):
+        raise OSError(code, os.strerror(code))
 
 
 def test_a_root_that_cannot_be_a_folder_is_an_error(tmp_path: Path) -> None:
@@ -341,3 +500,22 @@ def test_a_root_that_cannot_be_a_folder_is_an_error(tmp_path: Path) -> None:
     for root in (tmp_path / "file", tmp_path / "file" / "states"):
         with pytest.raises(StateError, match="cannot write state files in"):
             StateStorage(root).open_writer("n", "c", "model")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (999_960, "1.0 MB"),
+        (10**10, "10.0 GB"),
+        (10**15, "1000.0 TB"),
+    ],
+)
+def test_sizes_are_formatted(size: int, text: str) -> None:
+    assert format_size(size) == text
+
+
+def test_free_space_may_be_unknown(tmp_path: Path) -> None:
+    assert free_bytes(str(tmp_path / "none")) is None
