@@ -5,10 +5,11 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from traitlets import Bool, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Dict, Enum, Int, List, TraitError, Unicode, default, validate
 from traitlets.config import Configurable
 
 from .defaults import default_states_root, default_url, default_user
+from .repository.starter import STARTER_CELLS
 
 _MIB = 1024 * 1024
 
@@ -103,6 +104,15 @@ class AxonNotebooks(Configurable):
         """,
     ).tag(config=True)
 
+    starter_cells = List(
+        Dict(per_key_traits={"cell_type": Enum(["code", "markdown"]), "source": Unicode()}),
+        help="""
+        The cells of a notebook that is created without cells.
+
+        Each is {"cell_type": "code" or "markdown", "source": "..."}.
+        """,
+    ).tag(config=True)
+
     max_body_size = Int(
         64 * _MIB,
         min=1024,
@@ -121,6 +131,10 @@ class AxonNotebooks(Configurable):
     def _default_states_root(self) -> str:
         return default_states_root()
 
+    @default("starter_cells")
+    def _default_starter_cells(self) -> list[dict[str, str]]:
+        return [{"cell_type": kind, "source": source} for kind, source in STARTER_CELLS]
+
     @validate("store_url")
     def _validate_store_url(self, proposal: dict[str, str]) -> str:
         url = proposal["value"]
@@ -130,6 +144,17 @@ class AxonNotebooks(Configurable):
                 f"AxonNotebooks.store_url is {url!r}; expected sqlite:/// and an absolute path"
             )
         return url
+
+    @validate("starter_cells")
+    def _validate_starter_cells(
+        self, proposal: dict[str, list[dict[str, str]]]
+    ) -> list[dict[str, str]]:
+        for cell in proposal["value"]:
+            if cell.keys() != {"cell_type", "source"}:
+                raise TraitError(
+                    f"AxonNotebooks.starter_cells has {cell!r}; expected cell_type and source"
+                )
+        return proposal["value"]
 
     @validate("states_root")
     def _validate_states_root(self, proposal: dict[str, str]) -> str:
@@ -146,6 +171,10 @@ class AxonNotebooks(Configurable):
     def acting_user(self, username: str | None) -> str:
         """Return the acting user of a request by ``username``; None stands for no request."""
         return username if self.identity_from_request and username is not None else self.user_id
+
+    def starter_templates(self) -> list[tuple[str, str]]:
+        """Return type and source of each starter cell."""
+        return [(cell["cell_type"], cell["source"]) for cell in self.starter_cells]
 
 
 def _absolute(trait: str, root: str) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +35,7 @@ from .sync import (
     EmbeddedIds,
     NotebookSync,
     SaveHooks,
-    read_origin,
+    ServerOrigin,
 )
 from .sync.files import read_file
 from .training.recovery import BackgroundRecovery
@@ -60,7 +59,10 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             log.addFilter(PRINTABLE_LOG)
         self._ids = EmbeddedIds(lambda stored: self._paths.to_contents_path(stored))
         self._kernel_environment = KernelEnvironment(self, self.log)
-        self._sync = NotebookSync(self.store_url, self._open, self.log, self._ids, self._read)
+        self._origin = ServerOrigin(data_folder(), self.log, self._kernel_environment.write_origin)
+        self._sync = NotebookSync(
+            self.store_url, self._open, self.log, self._ids, self._read, self._origin.check
+        )
         self._context = self.settings[SETTING] = ServerContext(self, self._sync)
         self._connected_contents: Any = None
         self._connect_contents()
@@ -79,7 +81,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
         self._kernel_environment.restore()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._sync.stop)
-        self._context.shutdown()
+        self._context.executor.shutdown()
         await loop.run_in_executor(None, self._sync.close)
         for log in self._logs:
             log.removeFilter(PRINTABLE_LOG)
@@ -97,8 +99,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
 
     def _open(self) -> StoreServices:
         """Open the store, and start the background work."""
-        origin = read_origin(data_folder(), partial(self.log.warning, "axon: %s"))
-        self._kernel_environment.write_origin(origin)
+        origin = self._origin.read()
         store = open_store(self.store_url, read_timeout=READ_TIMEOUT)
         try:
             self._check_user(store)
@@ -108,7 +109,9 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
                 store_id=store.mark_id,
                 data_folder=data_folder(),
             )
-            repository = NotebookRepository(store, states=states)
+            repository = NotebookRepository(
+                store, states=states, starter_cells=self.starter_templates()
+            )
             user_id = None if self.identity_from_request else self.user_id
             url = shown_url(self.store_url)
             recovery = None
@@ -120,6 +123,8 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
                     repository, states, self.log, history_limit=self.history_limit, user_id=user_id
                 ),
                 self.log,
+                user_id=user_id,
+                origin=origin,
                 recovery=recovery,
                 reopen=self._reopen,
             )

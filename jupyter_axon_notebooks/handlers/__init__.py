@@ -4,9 +4,9 @@ A handler decodes a request, calls a function in a worker thread, and encodes th
 functions get a :class:`.context.RequestContext`.
 
 * :mod:`.base`: the base class of the handlers
-* :mod:`.context`: what requests share, and one request
+* :mod:`.context`, :mod:`.executor`: what requests share, one request, and the worker threads
 * :mod:`.requests`, :mod:`.paths`: parsing of requests
-* :mod:`.responses`: encoding, entity tags, and errors as HTTP statuses
+* :mod:`.responses`, :mod:`.tags`: encoding, entity tags, and errors as HTTP statuses
 * :mod:`.notebooks`, :mod:`.cells`, :mod:`.exchange`, :mod:`.history`, :mod:`.checkpoints`,
   :mod:`.states`: the routes
 * :mod:`.file_edits`: edits of cells that are written to the notebook's file
@@ -19,6 +19,7 @@ from tornado.web import RequestHandler
 from .base import NotFoundHandler, endpoint
 from .cells import CellHandler, CellsHandler
 from .checkpoints import (
+    CheckpointQuery,
     create_checkpoint,
     delete_checkpoint,
     diff_checkpoints,
@@ -30,7 +31,15 @@ from .checkpoints import (
 )
 from .context import SETTING, ServerContext, StoreServices
 from .exchange import SyncHandler, export, import_notebook
-from .history import diff_versions, get_version, list_runs, list_series, list_versions
+from .history import (
+    MetricQuery,
+    RunQuery,
+    diff_versions,
+    get_version,
+    list_runs,
+    list_series,
+    list_versions,
+)
 from .notebooks import IndexHandler, NotebookHandler, NotebooksHandler, get_specification
 from .responses import polled
 from .states import StateHandler
@@ -48,17 +57,17 @@ _ROUTES: list[tuple[str, type[RequestHandler]]] = [
     (r"/axon/notebooks/import", endpoint(post=import_notebook)),
     (r"/axon/notebooks/sync", SyncHandler),
     (_NOTEBOOK, NotebookHandler),
-    (rf"{_NOTEBOOK}/export", endpoint(get=export)),
+    (rf"{_NOTEBOOK}/export", endpoint(large=True, get=export)),
     (rf"{_NOTEBOOK}/cells", CellsHandler),
     (rf"{_NOTEBOOK}/cells/([^/]+)", CellHandler),
     (rf"{_NOTEBOOK}/versions", endpoint(get=list_versions)),
-    (rf"{_NOTEBOOK}/versions/([^/]+)", endpoint(get=get_version)),
+    (rf"{_NOTEBOOK}/versions/([^/]+)", endpoint(large=True, get=get_version)),
     (rf"{_NOTEBOOK}/diff", endpoint(get=diff_versions)),
-    (rf"{_NOTEBOOK}/runs", endpoint(get=polled(list_runs))),
-    (rf"{_NOTEBOOK}/metrics", endpoint(get=polled(list_series))),
+    (rf"{_NOTEBOOK}/runs", endpoint(get=polled(RunQuery, list_runs))),
+    (rf"{_NOTEBOOK}/metrics", endpoint(get=polled(MetricQuery, list_series))),
     (
         rf"{_NOTEBOOK}/checkpoints",
-        endpoint(get=polled(list_checkpoints), post=create_checkpoint),
+        endpoint(get=polled(CheckpointQuery, list_checkpoints), post=create_checkpoint),
     ),
     (rf"{_NOTEBOOK}/checkpoints/best", endpoint(get=get_best)),
     (rf"{_NOTEBOOK}/checkpoints/diff", endpoint(get=diff_checkpoints)),

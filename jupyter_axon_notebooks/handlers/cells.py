@@ -38,7 +38,7 @@ class CellsHandler(AxonHandler):
     @authorized
     async def post(self, notebook_id: str) -> None:
         """Add a cell at ``position`` or at the end."""
-        cell, position = await self.run(partial(_parse_new, self.context))
+        cell, position = await self.run(partial(_parse_new, self.context), is_write=False)
 
         def insert(cells: list[NotebookCell]) -> list[NotebookCell]:
             if any(other.id == cell.id for other in cells):
@@ -47,7 +47,7 @@ class CellsHandler(AxonHandler):
             return [*cells[:index], cell, *cells[index:]]
 
         notebook = await edit_cells(self, notebook_id, insert)
-        await self.send(_cell_response(notebook, cell.id, HTTPStatus.CREATED))
+        await self.send_response(_cell_response(notebook, cell.id, HTTPStatus.CREATED))
 
 
 class CellHandler(AxonHandler):
@@ -57,14 +57,14 @@ class CellHandler(AxonHandler):
     @authorized
     async def put(self, notebook_id: str, cell_id: str) -> None:
         """Change fields of the cell."""
-        change = await self.run(partial(_parse_change, self.context))
+        change = await self.run(partial(_parse_change, self.context), is_write=False)
 
         def replace(cells: list[NotebookCell]) -> list[NotebookCell]:
             index = _find(cell_id, cells)
             return [*cells[:index], change(cells[index]), *cells[index + 1 :]]
 
         notebook = await edit_cells(self, notebook_id, replace)
-        await self.send(_cell_response(notebook, cell_id))
+        await self.send_response(_cell_response(notebook, cell_id))
 
     @web.authenticated
     @authorized
@@ -76,7 +76,7 @@ class CellHandler(AxonHandler):
             return [*cells[:index], *cells[index + 1 :]]
 
         await edit_cells(self, notebook_id, remove)
-        await self.send(NO_CONTENT)
+        await self.send_response(NO_CONTENT)
 
 
 class _Position(Record):

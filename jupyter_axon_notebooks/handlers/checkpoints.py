@@ -33,7 +33,9 @@ _CLIENT_FIELDS: Final = (
 _CHUNK_SIZE: Final = 1 << 20
 
 
-class _CheckpointQuery(Page):
+class CheckpointQuery(Page):
+    """The arguments of a list of checkpoints."""
+
     since: Moment | None = None
     run_id: str | None = None
 
@@ -45,7 +47,7 @@ class _BestQuery(Record):
 
 def list_checkpoints(context: RequestContext, notebook_id: str) -> Response:
     """List the checkpoints, newest first."""
-    query, checkpoints = context.query(_CheckpointQuery), context.repository.checkpoints
+    query, checkpoints = context.query(CheckpointQuery), context.repository.checkpoints
     page = query.limit, query.offset
     found = checkpoints.list(notebook_id, *page, since=query.since, run_id=query.run_id)
     total = checkpoints.count(notebook_id, since=query.since, run_id=query.run_id)

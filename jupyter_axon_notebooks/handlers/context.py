@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 from tornado.httputil import HTTPServerRequest
@@ -15,15 +12,17 @@ from tornado.httputil import HTTPServerRequest
 from ..background import BackgroundWork
 from ..config import AxonNotebooks
 from ..defaults import READ_TIMEOUT
-from ..errors import Forbidden, InvalidData, NotFound, TooLarge
+from ..errors import Forbidden, InvalidData, NotFound
 from ..records import NotebookCheckpoint, NotebookHeader, TrainingNotebook
 from ..repository import Binding, NotebookRepository
 from ..states import StateStorage
 from ..store import Store
 from ..sync import NotebookSync
 from ..sync.worker import DRAIN_TIMEOUT
+from .executor import RequestExecutor
 from .paths import NotebookPaths
 from .requests import Q, parse_object, parse_query
+from .tags import EntityTags
 
 #: The key of the :class:`ServerContext` in the server's settings.
 SETTING: Final = "axon_services"
@@ -53,26 +52,12 @@ class StoreServices:
 
 @dataclass(frozen=True)
 class ServerContext:
-    """The objects that all requests share.
-
-    Attributes
-    ----------
-    readers, writers : ThreadPoolExecutor
-        The threads that do the work of requests. Reads continue while all writers wait for the
-        store.
-    edit_lock : asyncio.Lock
-        Held while cells are edited.
-    """
+    """The objects that all requests share."""
 
     config: AxonNotebooks
     sync: NotebookSync[StoreServices]
-    readers: ThreadPoolExecutor = field(
-        default_factory=partial(ThreadPoolExecutor, 8, "axon-reader")
-    )
-    writers: ThreadPoolExecutor = field(
-        default_factory=partial(ThreadPoolExecutor, 4, "axon-writer")
-    )
-    edit_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    executor: RequestExecutor = field(default_factory=RequestExecutor)
+    tags: EntityTags = field(default_factory=EntityTags)
 
     @property
     def repository(self) -> NotebookRepository:
@@ -84,15 +69,15 @@ class ServerContext:
         """The storage of state files; raises StoreError while the store cannot be opened."""
         return self.sync.session.states
 
-    def shutdown(self) -> None:
-        """Cancel the work that has not begun."""
-        for threads in (self.readers, self.writers):
-            threads.shutdown(wait=False, cancel_futures=True)
-
 
 @dataclass
 class RequestContext:
     """A request and its acting user.
+
+    Parameters
+    ----------
+    read_body : callable
+        Returns the body's bytes; raises TooLarge.
 
     Attributes
     ----------
@@ -104,6 +89,7 @@ class RequestContext:
     user_id: str
     paths: NotebookPaths
     request: HTTPServerRequest
+    read_body: Callable[[], bytes]
     is_stale: bool = False
     _started_at: float = field(default_factory=time.monotonic)
 
@@ -122,15 +108,25 @@ class RequestContext:
         """True if the acting user may see and change the records of all users."""
         return self.user_id in self.server.config.admin_users
 
+    @property
+    def is_late(self) -> bool:
+        """True if a request that only reads has waited for as long as it may."""
+        return not self.is_write and self._time_left() <= 0
+
+    def _time_left(self) -> float:
+        return max(0.0, self._started_at + READ_TIMEOUT - time.monotonic())
+
+    def wait_for_store(self) -> None:
+        """Wait for a short time until the store is open; raise the reason if it is still not."""
+        self.server.sync.wait_for_session(self._time_left())
+
     def drain(self) -> None:
         """Wait until all saves so far are recorded.
 
         A request that only reads waits for a short time, and then gets what is recorded.
         """
-        left = DRAIN_TIMEOUT
-        if not self.is_write:
-            left = max(0.0, self._started_at + READ_TIMEOUT - time.monotonic())
-        self.is_stale = not self.server.sync.drain(left)
+        timeout = DRAIN_TIMEOUT if self.is_write else self._time_left()
+        self.is_stale = not self.server.sync.drain(timeout)
 
     def query(self, kind: type[Q]) -> Q:
         """Return the query arguments that are fields of ``kind``."""
@@ -138,10 +134,7 @@ class RequestContext:
 
     def parse_body(self, *, nonfinite_in: str | None = None) -> dict[str, Any]:
         """Return the body, a JSON object; see :func:`.requests.parse_object`."""
-        limit = self.server.config.max_body_size
-        if len(self.request.body) > limit:
-            raise TooLarge(f"the body has more than {limit} bytes (AxonNotebooks.max_body_size)")
-        return parse_object(self.request.body, nonfinite_in=nonfinite_in)
+        return parse_object(self.read_body(), nonfinite_in=nonfinite_in)
 
     def expected_version(self) -> str | None:
         """Return the version in If-Match; None if any version may be changed."""

@@ -9,7 +9,7 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.utils import ensure_async
 from tornado import web
 
-from ..errors import InvalidData, NotFound, Unreadable
+from ..errors import Conflict, InvalidData, NotFound, Unreadable
 from ..mapping import (
     export_notebook,
     map_notebook,
@@ -21,7 +21,7 @@ from ..records import NewNotebook, NotebookVersion, Record, TrainingNotebook
 from .base import AxonHandler
 from .context import RequestContext
 from .notebooks import notebook_response
-from .paths import validate_path
+from .paths import is_hidden, validate_path
 from .requests import required_field
 from .responses import Response, attachment
 
@@ -37,9 +37,11 @@ class SyncHandler(AxonHandler):
         """Create or update the record of a file."""
         await self.check_contents("read")
         context, manager = self.context, self.contents
-        path = await self.run(lambda: validate_path(required_field(context.parse_body(), "path")))
-        is_hidden = not manager.allow_hidden and await ensure_async(manager.is_hidden(path))
-        if is_hidden or await ensure_async(manager.dir_exists(path)):
+        path = await self.run(
+            lambda: validate_path(required_field(context.parse_body(), "path")), is_write=False
+        )
+        is_refused = not manager.allow_hidden and await is_hidden(manager, path)
+        if is_refused or await ensure_async(manager.dir_exists(path)):
             raise NotFound("file", path)
         await self.respond(_sync, path)
 
@@ -78,8 +80,11 @@ def _sync(context: RequestContext, path: str) -> Response:
     if (bound := bindings.find_by_path(origin, context.paths.to_stored_path(path))) is not None:
         context.check_owner(bound)
     try:
-        synced = context.server.sync.sync_file(context.paths.to_os_path(path), context.user_id)
-    except NotFound:
+        # A second time if the record was deleted at once.
+        synced = _sync_file(context, path) or _sync_file(context, path)
+    except NotFound as error:
+        if error.kind != "file":
+            raise
         raise NotFound("file", path) from None
     except Unreadable as error:
         # The reason has the path on this machine, which is not for clients.
@@ -87,8 +92,15 @@ def _sync(context: RequestContext, path: str) -> Response:
         raise InvalidData("$.path", f"{path} cannot be read: {reason}") from None
     except InvalidData as error:
         raise InvalidData("$.path", f"the file is not a notebook: {error}") from None
+    if synced is None:
+        raise Conflict(f"the record of {path} was deleted while it was created; try again")
     context.check_owner(synced)
-    return notebook_response(context, context.get_notebook(synced.id))
+    return notebook_response(context, synced)
+
+
+def _sync_file(context: RequestContext, path: str) -> TrainingNotebook | None:
+    summary = context.server.sync.sync_file(context.paths.to_os_path(path), context.user_id)
+    return context.repository.find_by_id(summary.id)
 
 
 def export(context: RequestContext, notebook_id: str) -> Response:

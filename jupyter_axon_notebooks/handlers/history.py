@@ -18,11 +18,15 @@ class Comparison(Record):
     after: str = msgspec.field(name="to")
 
 
-class _RunQuery(Page):
+class RunQuery(Page):
+    """The arguments of a list of runs."""
+
     status: RunStatus | None = None
 
 
-class _MetricQuery(Record):
+class MetricQuery(Record):
+    """The arguments of the metrics."""
+
     key: list[str] = msgspec.field(default_factory=list)
     run_id: str | None = None
     since: Moment | None = None
@@ -61,14 +65,14 @@ def diff_versions(context: RequestContext, notebook_id: str) -> Response:
 
 def list_runs(context: RequestContext, notebook_id: str) -> Response:
     """List the runs, newest first."""
-    query, runs = context.query(_RunQuery), context.repository.runs
+    query, runs = context.query(RunQuery), context.repository.runs
     found = runs.list(notebook_id, query.limit, query.offset, status=query.status)
     return list_response(found, runs.count(notebook_id, status=query.status))
 
 
 def list_series(context: RequestContext, notebook_id: str) -> Response:
     """Return a series of values per run and metric."""
-    query = context.query(_MetricQuery)
+    query = context.query(MetricQuery)
     found = context.repository.series.list(
         notebook_id, query.key, run_id=query.run_id, since=query.since
     )

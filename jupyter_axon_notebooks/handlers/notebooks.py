@@ -65,7 +65,7 @@ class IndexHandler(AxonHandler):
             "documentation": _DOCUMENTATION,
             "source": _SOURCE,
         }
-        await self.send(Response(index))
+        await self.send_response(Response(index))
 
 
 @cache
@@ -92,12 +92,12 @@ class NotebooksHandler(AxonHandler):
     async def post(self) -> None:
         """Create a record, and its file if the body has a ``path``."""
         context = self.context
-        new, path = await self.run(partial(_parse_new, context))
+        new, path = await self.run(partial(_parse_new, context), is_write=False)
         if path is None:
             created = await self.run(partial(context.repository.create, new))
         else:
             created = await create_with_file(self, path, new)
-        await self.send(notebook_response(context, created, HTTPStatus.CREATED))
+        await self.send_response(notebook_response(context, created, HTTPStatus.CREATED))
 
 
 class NotebookHandler(AxonHandler):
@@ -107,20 +107,24 @@ class NotebookHandler(AxonHandler):
     @authorized
     async def get(self, notebook_id: str) -> None:
         """Return the record, with or without the outputs of its cells."""
-        await self.respond(_get, notebook_id)
+        has_outputs = self.context.query(_OutputsQuery).outputs
+        respond = self.respond_large if has_outputs else self.respond
+        await respond(polled(_OutputsQuery, _get), notebook_id)
 
     @web.authenticated
     @authorized
     async def put(self, notebook_id: str) -> None:
         """Change fields of the record; cells of a bound record are changed in its file too."""
         context = self.context
-        updates = await self.run(lambda: UpdateNotebook.from_json(context.parse_body()))
+        updates = await self.run(
+            lambda: UpdateNotebook.from_json(context.parse_body()), is_write=False
+        )
         if updates.cells is None:
             await self.respond(_update, notebook_id, updates)
             return
         cells = updates.cells
         updated = await edit_cells(self, notebook_id, lambda _: cells, replace(updates, cells=None))
-        await self.send(notebook_response(context, updated))
+        await self.send_response(notebook_response(context, updated))
 
     @web.authenticated
     @authorized
@@ -181,7 +185,6 @@ def _parse_new(context: RequestContext) -> tuple[NewNotebook, str | None]:
     return NewNotebook.from_json({**fields, "user_id": owner}), path
 
 
-@polled
 def _get(context: RequestContext, notebook_id: str) -> Response:
     has_outputs = context.query(_OutputsQuery).outputs
     notebook = context.get_notebook(notebook_id, outputs=has_outputs)

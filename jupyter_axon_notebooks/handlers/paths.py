@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from jupyter_server.services.contents.manager import ContentsManager
+from jupyter_server.utils import ensure_async
 
 from ..errors import InvalidData
 from ..userfiles import real_path
@@ -40,6 +41,14 @@ def validate_path(path: Any, field: str = "$.path") -> str:
     if max(len(name.encode()) for name in names) > _MAX_NAME or len(normal.encode()) > _MAX_PATH:
         raise InvalidData(field, "is too long")
     return normal
+
+
+async def is_hidden(manager: ContentsManager, path: str) -> bool:
+    """Return whether the contents manager hides a file; False for a broken link."""
+    try:
+        return bool(await ensure_async(manager.is_hidden(path)))
+    except (OSError, RuntimeError):  # a circle of links
+        return False
 
 
 class NotebookPaths:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
@@ -38,10 +39,18 @@ def parse_query(arguments: Mapping[str, Sequence[bytes]], kind: type[Q]) -> Q:
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         name = field.encode_name
-        if texts := [value.decode(errors="replace") for value in arguments.get(name, ())]:
-            values[name] = texts if field.type == list[str] else texts[-1]
-    check_value(values)
+        if texts := [_decode(name, value) for value in arguments.get(name, ())]:
+            values[name] = list(dict.fromkeys(texts)) if field.type == list[str] else texts[-1]
     return kind.from_json(values, strict=False)
+
+
+def _decode(name: str, value: bytes) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise InvalidData(f"$.{name}", "expected UTF-8") from None
+    check_text(text, f"$.{name}")
+    return text
 
 
 def parse_object(data: bytes, *, nonfinite_in: str | None = None) -> dict[str, Any]:
@@ -56,18 +65,27 @@ def parse_object(data: bytes, *, nonfinite_in: str | None = None) -> dict[str, A
     Raises
     ------
     InvalidData
-        For what is not JSON in UTF-8, not an object, nested too deeply, or has a NUL character or
-        half a surrogate pair.
+        For what is not JSON in UTF-8, not an object, nested too deeply, or has a repeated name, a
+        NUL character or half a surrogate pair.
     """
+    if not data.strip():
+        raise InvalidData("$", "expected object, got an empty body")
     try:
-        value: Any = json.loads(data.decode())
+        value: Any = json.loads(data.decode(), object_pairs_hook=_unique_names)
+    except UnicodeDecodeError as error:
+        raise InvalidData("$", f"not UTF-8: invalid byte at position {error.start}") from None
     except RecursionError:
         raise InvalidData("$", f"nested deeper than {MAX_DEPTH} levels") from None
-    except ValueError as error:  # not UTF-8, or not JSON
+    except ValueError as error:  # not JSON, or an integer of too many digits
         raise InvalidData("$", f"not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InvalidData("$", f"expected object, got {type(value).__name__}")
-    check_value(value, nonfinite_in=nonfinite_in)
+        kinds = {list: "array", type(None): "null"}
+        raise InvalidData(
+            "$", f"expected object, got {kinds.get(type(value), type(value).__name__)}"
+        )
+    fault = _find_fault(value, 1, nonfinite_in)
+    if fault is not None:
+        raise InvalidData(f"${fault[0]}"[:_MAX_PATH], fault[1])
     return value
 
 
@@ -80,29 +98,46 @@ def required_field(body: dict[str, Any], name: str) -> Any:
 
 def check_text(text: str, path: str) -> None:
     """Raise InvalidData at ``path`` for a text that cannot be stored and sent anywhere."""
+    if reason := _text_fault(text):
+        raise InvalidData(path, reason)
+
+
+def _text_fault(text: str) -> str | None:
+    """Return why a text cannot be stored and sent anywhere; None if it can."""
     if "\0" in text:
-        raise InvalidData(path[:_MAX_PATH], "has a NUL character")
+        return "has a NUL character"
     if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        raise InvalidData(path[:_MAX_PATH], "has half a surrogate pair")
+        return "has half a surrogate pair"
+    return None
 
 
-def check_value(
-    value: Any, path: str = "$", depth: int = 1, *, nonfinite_in: str | None = None
-) -> None:
-    """Raise InvalidData for a JSON value that cannot be stored and sent anywhere."""
-    if isinstance(value, str):
-        check_text(value, path)
-    elif isinstance(value, float) and not math.isfinite(value):
-        if nonfinite_in is None or not path.startswith(f"$.{nonfinite_in}"):
-            raise InvalidData(path[:_MAX_PATH], "expected a finite number")
-    elif isinstance(value, (dict, list)):
-        if depth > MAX_DEPTH:
-            raise InvalidData(path[:_MAX_PATH], f"nested deeper than {MAX_DEPTH} levels")
-        if isinstance(value, dict):
-            for name in value:
-                check_text(name, path)
-            items = [(f"{path}.{name}", inner) for name, inner in value.items()]
-        else:
-            items = [(f"{path}[{index}]", inner) for index, inner in enumerate(value)]
-        for inner_path, inner in items:
-            check_value(inner, inner_path, depth + 1, nonfinite_in=nonfinite_in)
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise InvalidData("$", f"an object has the name {name[:80]!r} twice")
+    return found
+
+
+def _find_fault(
+    value: Any, depth: int, nonfinite_in: str | None, *, finite: bool = True
+) -> tuple[str, str] | None:
+    """Return the relative path of the first fault and its description."""
+    kind = type(value)
+    if kind is str:
+        reason = _text_fault(value)
+        return None if reason is None else ("", reason)
+    if kind is float:
+        return ("", "expected a finite number") if finite and not math.isfinite(value) else None
+    if kind is not dict and kind is not list:
+        return None
+    if depth > MAX_DEPTH:
+        return "", f"nested deeper than {MAX_DEPTH} levels"
+    for key, inner in value.items() if kind is dict else enumerate(value):
+        if isinstance(key, str) and (reason := _text_fault(key)):
+            return "", f"the name of a field {reason}"
+        is_lenient = not finite or (depth == 1 and key == nonfinite_in)
+        fault = _find_fault(inner, depth + 1, nonfinite_in, finite=not is_lenient)
+        if fault is not None:
+            return (f".{key}" if kind is dict else f"[{key}]") + fault[0], fault[1]
+    return None

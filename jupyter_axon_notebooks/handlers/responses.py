@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -29,7 +28,9 @@ from ..errors import (
     StoreError,
     TooLarge,
 )
+from ..records import Record
 from .context import RequestContext
+from .tags import CachedTag, digest, entity_tag
 
 _STATUSES: Final[dict[type, HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
@@ -74,33 +75,58 @@ def attachment(filename: str) -> str:
     return f"attachment; filename*=utf-8''{quote(filename)}"
 
 
-def polled(work: Callable[[RequestContext, str], Response]) -> Callable[..., Response]:
-    """Add an entity tag to the responses about a notebook.
+def polled(
+    kind: type[Record], work: Callable[[RequestContext, str], Response]
+) -> Callable[[RequestContext, str], Response]:
+    """Add an entity tag to the responses about a notebook, and send 304 to a client that names it.
 
-    ``work`` is not called for a client that has the response already. The tag contains the revision
-    of the store. A response has none if pending saves are missing from it.
+    While the store does not change, 304 is sent without calling ``work``. A response has no tag if
+    pending saves are missing from it.
+
+    Parameters
+    ----------
+    kind : type
+        The query arguments of ``work``. The response may depend on no others, because clients add
+        their own.
+    work : callable
+        Called with the context and the notebook's id, if the user has access to it.
     """
 
     def build(context: RequestContext, notebook_id: str) -> Response:
         context.check_current(notebook_id)
-        # Read before the data, so that a later commit changes it. When a lease ends, the status of
-        # a run changes although nothing is written.
+        tags = context.server.tags
+        key = digest(context.request.path, context.query(kind), context.user_id)
+        # Read before the data, so that a later commit changes it.
         marker = context.repository.store.change_marker()
-        lease_end = context.repository.runs.next_lease_end(notebook_id)
-        revision = hashlib.sha256(f"{marker} {lease_end}".encode()).hexdigest()[:32]
-        headers = {"Cache-Control": "private, no-cache", _REVISION_HEADER: revision}
-        client_tags = context.request.headers.get("If-None-Match", "")
-        if revision in client_tags and not context.is_stale:
-            headers["ETag"] = client_tags
-            return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        response = work(context, notebook_id)
-        if context.is_stale:
-            return response
-        version = response.headers.get("ETag", "").strip('"')
-        headers["ETag"] = f'"{version}.{revision}"'
-        return response._replace(headers={**response.headers, **headers})
+        response = None
+        cached = tags.get(key, marker)
+        if cached is None or context.is_stale or not _has_tag(context, cached.tag):
+            # When a lease ends, the status of a run changes although nothing is written.
+            valid_until = context.repository.runs.next_lease_end(notebook_id)
+            response = work(context, notebook_id)
+            response = response._replace(body=encode(response.body))
+            if context.is_stale:
+                return response
+            tag = entity_tag(response.body, response.headers)
+            cached = CachedTag(marker, tag, valid_until)
+            tags.set(key, cached)
+        if response is None or _has_tag(context, cached.tag):
+            response = Response(status=HTTPStatus.NOT_MODIFIED)
+        headers = {
+            **response.headers,
+            "Cache-Control": "private, no-cache",
+            "ETag": cached.tag,
+            _REVISION_HEADER: cached.revision,
+        }
+        return response._replace(headers=headers)
 
     return build
+
+
+def _has_tag(context: RequestContext, tag: str) -> bool:
+    """Return whether the client has the response with a tag."""
+    named = context.request.headers.get("If-None-Match", "")
+    return tag in named or named.strip() == "*"
 
 
 def error_status(error: AxonError) -> HTTPStatus:
@@ -120,7 +146,9 @@ def error_response(error: BaseException | None, status: int) -> Response:
     elif error is not None:
         message = "Unhandled error; see the server's log for details"
     phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Unknown"
-    message = (message or phrase)[:_MAX_MESSAGE]
+    message = message or phrase
+    if len(message) > _MAX_MESSAGE:
+        message = message[:_MAX_MESSAGE] + "…"
     headers = {"Retry-After": "1"} if isinstance(error, StoreBusy) else {}
     return Response({"message": message, "reason": reason or phrase}, status, headers)
 

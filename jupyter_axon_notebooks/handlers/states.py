@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable
 from functools import partial
 from http import HTTPStatus
 from typing import BinaryIO, Final, NamedTuple, cast
@@ -11,7 +12,6 @@ from typing import BinaryIO, Final, NamedTuple, cast
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.utils import ensure_async
 from tornado import web
-from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StateCorrupt
@@ -27,75 +27,87 @@ _MAX_PATH: Final = 300
 _MEDIA_TYPE: Final = "application/octet-stream"
 
 
-@web.stream_request_body
 class StateHandler(AxonHandler):
-    """A state file of a checkpoint: of the model or of the optimizer.
-
-    Each chunk of an upload is written in a worker thread. After an error the rest is received and
-    discarded, and the error is raised when the verb runs.
-    """
+    """A state file of a checkpoint: of the model or of the optimizer."""
 
     def initialize(self) -> None:
         """Start without an upload."""
-        self._writer: StateWriter | None = None
-        self._error: BaseException | None = None
-        self._lock = asyncio.Lock()  # the connection may close during a write
+        super().initialize()
+        self._upload: _Upload | None = None
 
-    async def prepare(self) -> None:  # type: ignore[override]
+    async def prepare_body(self) -> None:
         """Check authorization, checkpoint and free space before an upload is received."""
-        await super().prepare()
         if self.request.method != "PUT":
+            await super().prepare_body()
             return
-        # The decorators of the verb would check only after the upload.
-        is_allowed = self.current_user and await ensure_async(
-            self.authorizer.is_authorized(self, self.current_user, "write", self.auth_resource)
+        # The decorator of the verb would check only after the upload.
+        allowed = self.authorizer.is_authorized(
+            self, self.current_user, "write", self.auth_resource
         )
-        if not is_allowed:
+        if not await ensure_async(allowed):
             raise web.HTTPError(
-                HTTPStatus.FORBIDDEN, f"not authorized to write {self.auth_resource}"
+                HTTPStatus.FORBIDDEN, f"User is not authorized to write {self.auth_resource}"
             )
         notebook_id, checkpoint_id, part = self.path_args
-        size = int(self.request.headers.get("Content-Length", 0))
-        self._writer = await self.run(
-            partial(_open_writer, self.context, notebook_id, checkpoint_id, cast(Part, part), size)
+        work = partial(
+            _open_writer,
+            self.context,
+            notebook_id,
+            checkpoint_id,
+            cast(Part, part),
+            self.declared_size(),
         )
-        cast(HTTP1Connection, self.request.connection).set_max_body_size(_NO_LIMIT)
+        self.limit_body(_NO_LIMIT)
+        self._upload = _Upload(self, await self.run(work, is_write=False))
 
-    async def data_received(self, chunk: bytes) -> None:
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """Write a chunk of an upload."""
-        async with self._lock:
-            if self._writer is not None and self._error is None:
-                try:
-                    await self.run(partial(self._writer.write, chunk))
-                except (AxonError, OSError, RuntimeError) as error:
-                    self._error = error
+        return super().data_received(chunk) if self._upload is None else self._upload.write(chunk)
 
     def on_connection_close(self) -> None:
         """Remove an incomplete upload."""
         super().on_connection_close()
-        self._aborting = asyncio.ensure_future(self._abort())
+        self._abort_upload()
 
     def on_finish(self) -> None:
         """Remove a refused upload."""
         super().on_finish()
-        self._aborting = asyncio.ensure_future(self._abort())
+        self._abort_upload()
 
-    async def _abort(self) -> None:
-        async with self._lock:
-            writer, self._writer = self._writer, None
-            if writer is not None:
-                await self.run(writer.abort)
+    def _abort_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            self._aborting = asyncio.ensure_future(upload.abort())
 
     @web.authenticated
     @authorized
-    async def get(self, notebook_id: str, checkpoint_id: str, part: Part) -> None:
+    async def get(self, notebook_id: str, checkpoint_id: str, part: str) -> None:
         """Send the state."""
-        state = await self.run(partial(_open_state, self.context, notebook_id, checkpoint_id, part))
+        await self._send_state(notebook_id, checkpoint_id, cast(Part, part))
+
+    @web.authenticated
+    @authorized
+    async def head(self, notebook_id: str, checkpoint_id: str, part: str) -> None:
+        """Send size and digest of the state."""
+        await self._send_state(notebook_id, checkpoint_id, cast(Part, part))
+
+    @web.authenticated
+    @authorized
+    async def put(self, notebook_id: str, checkpoint_id: str, part: str) -> None:
+        """Attach the uploaded state; 201, or 200 if the checkpoint has this state already."""
+        upload, self._upload = self._upload, None
+        assert upload is not None  # opened in prepare_body
+        response = await upload.finish(notebook_id, checkpoint_id, cast(Part, part))
+        await self.send_response(response)
+
+    async def _send_state(self, notebook_id: str, checkpoint_id: str, part: Part) -> None:
+        work = partial(_open_state, self.context, notebook_id, checkpoint_id, part)
+        state = await self.run(work)
         with state.file:
             self.set_header("Cache-Control", "private, no-cache")
             if state.digest is not None:
                 self.set_header("ETag", f'"{state.digest}"')
-            if self.check_etag_header():
+            if web.RequestHandler.check_etag_header(self):
                 self.set_status(HTTPStatus.NOT_MODIFIED)
             else:
                 self.set_attachment_header(f"{checkpoint_id}-{state.name}")
@@ -105,24 +117,10 @@ class StateHandler(AxonHandler):
                     await self._stream(state)
         self.finish(set_content_type=_MEDIA_TYPE)
 
-    head = get
-
-    @web.authenticated
-    @authorized
-    async def put(self, notebook_id: str, checkpoint_id: str, part: Part) -> None:
-        """Attach the uploaded state; 201, or 200 if the checkpoint has this state already."""
-        async with self._lock:
-            if self._error is not None:
-                raise self._error
-            assert self._writer is not None  # opened in prepare
-            attach = partial(_attach, self.context, notebook_id, checkpoint_id, part, self._writer)
-            response = await self.run(attach)
-        await self.send(response)
-
     async def _stream(self, state: _OpenState) -> None:
         left = state.size
         try:
-            while left and (chunk := await self.run(partial(state.file.read, _CHUNK_SIZE))):
+            while left and (chunk := await self.run(partial(state.read, left))):
                 left -= len(chunk)
                 self.write(chunk)
                 await self.flush()
@@ -138,9 +136,65 @@ class _OpenState(NamedTuple):
     size: int
     digest: str | None
 
+    def read(self, left: int) -> bytes:
+        """Return the next chunk of the ``left`` bytes; close the file after the last one."""
+        chunk = self.file.read(min(left, _CHUNK_SIZE))
+        if len(chunk) == left:
+            self.file.close()  # a client that has everything may disconnect before the next call
+        return chunk
+
+
+class _Upload:
+    """A state that is being received.
+
+    Chunks are collected, and written in a worker thread. After an error the rest is received and
+    discarded, and the error is raised when the verb runs.
+    """
+
+    def __init__(self, handler: StateHandler, writer: StateWriter) -> None:
+        self._handler = handler
+        self._writer = writer
+        self._buffer = bytearray()
+        self._error: BaseException | None = None
+        self._lock = asyncio.Lock()  # the connection may close during a write
+
+    async def write(self, chunk: bytes) -> None:
+        """Receive a chunk."""
+        async with self._lock:
+            if self._error is None:
+                self._buffer += chunk
+                if len(self._buffer) >= _CHUNK_SIZE:
+                    await self._write_buffer()
+
+    async def _write_buffer(self) -> None:
+        buffer, self._buffer = self._buffer, bytearray()
+        try:
+            await self._handler.run(partial(self._writer.write, buffer), is_write=False)
+        except (AxonError, OSError, RuntimeError) as error:
+            self._error = error
+
+    async def abort(self) -> None:
+        """Discard what was received."""
+        async with self._lock:
+            self._error = self._error or StreamClosedError()
+            await self._handler.run(self._writer.abort, is_write=False)
+
+    async def finish(self, notebook_id: str, checkpoint_id: str, part: Part) -> Response:
+        """Attach the state to its checkpoint."""
+        async with self._lock:
+            if self._error is None:
+                await self._write_buffer()
+            if self._error is not None:
+                await self._handler.run(self._writer.abort, is_write=False)
+                raise self._error
+            context = self._handler.context
+            return await self._handler.run(
+                partial(_attach, context, notebook_id, checkpoint_id, part, self._writer)
+            )
+
 
 def _open_writer(
-    context: RequestContext, notebook_id: str, checkpoint_id: str, part: Part, size: int
+    context: RequestContext, notebook_id: str, checkpoint_id: str, part: Part, size: int | None
 ) -> StateWriter:
     checkpoint = context.get_checkpoint(notebook_id, checkpoint_id)
     return context.server.states.open_writer(

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from .contents import CONTENTS_SCHEMA, ContentsListener, EmbeddedIds, SaveHooks
-from .origin import read_origin
+from .origin import ServerOrigin, read_origin
 from .recorder import NotebookRecorder
 from .worker import NotebookSync
 
@@ -23,5 +23,6 @@ __all__ = [
     "NotebookRecorder",
     "NotebookSync",
     "SaveHooks",
+    "ServerOrigin",
     "read_origin",
 ]

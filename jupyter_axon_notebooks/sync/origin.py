@@ -3,14 +3,16 @@
 Records are bound to files by origin and path, so that equal paths on two machines that share a
 database stay apart. Losing the origin would separate users from their records. It is therefore kept
 twice, in the file ``origin`` and in the file that servers write for kernels; a missing or damaged
-copy is restored from the other one.
+copy is restored from the other one, or by a running server from memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -52,16 +54,19 @@ def read_origin(folder: Path, warn: Callable[[str], object] = lambda _: None) ->
     StoreError
         If it can neither be read nor written.
     """
+    file = origin_file(folder)
     try:
         origin = stored_origin(folder)
         if origin is None:
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder; remove it", str(file))
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with locked_folder(folder, _LOCK_TIMEOUT):
                 origin = stored_origin(folder) or _create(folder, warn)
     except OSError as error:
         raise StoreError(
-            "the origin of this data directory cannot be read from or written to "
-            f"{origin_file(folder)}: {error.strerror}"
+            f"the origin of this data directory cannot be read from or written to {file}: "
+            f"{error.strerror}"
         ) from error
     return origin
 
@@ -74,10 +79,20 @@ def stored_origin(folder: Path) -> str | None:
     OSError
         If the file cannot be read.
     """
+    file = origin_file(folder)
     try:
-        text = read_regular(origin_file(folder), _MAX_SIZE).decode("ascii", "replace").strip()
-    except (FileNotFoundError, NotADirectoryError, FileTooLarge, NotRegular):
+        text = read_regular(file, _MAX_SIZE).decode("ascii", "replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        if file.is_symlink():
+            reason = "it is a link to a file that does not exist"
+            raise OSError(errno.ENOENT, reason, str(file)) from None
         return None
+    except (FileTooLarge, NotRegular):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
     return text if is_record_id(text) else None
 
 
@@ -93,9 +108,7 @@ def _create(folder: Path, warn: Callable[[str], object]) -> str:
     file = origin_file(folder)
     is_damaged = os.path.lexists(file)
     second = kernel_config_origin(folder)
-    with contextlib.suppress(FileExistsError):
-        content = f"{second or new_id()}\n".encode("ascii")
-        write_atomic(file, content, overwrite=is_damaged, mode=None)
+    _write(file, second or new_id(), overwrite=is_damaged)
     if second is not None:
         warn(f"the origin file {file} was missing or damaged; it was restored from {KERNEL_CONFIG}")
     elif is_damaged:
@@ -108,6 +121,107 @@ def _create(folder: Path, warn: Callable[[str], object]) -> str:
     if created is None:
         raise OSError(errno.EIO, "what was written cannot be read", str(file))
     return created
+
+
+def _write(file: Path, origin: str, *, overwrite: bool) -> None:
+    with contextlib.suppress(FileExistsError):
+        write_atomic(file, f"{origin}\n".encode("ascii"), overwrite=overwrite, mode=None)
+
+
+class ServerOrigin:
+    """The origin in a running server, which restores its files when they vanish or are damaged.
+
+    Parameters
+    ----------
+    write_pointer : callable
+        Writes an origin to the kernels' file; must not raise.
+    """
+
+    def __init__(
+        self, folder: Path, log: logging.Logger, write_pointer: Callable[[str], object]
+    ) -> None:
+        self._folder = folder
+        self._log = log
+        self._write_pointer = write_pointer
+        self._origin: str | None = None
+        self._stamps: object = None
+        self._created_at = 0
+        self._last_error: str | None = None
+        self._lock = threading.Lock()
+
+    def read(self) -> str:
+        """Return the origin; raise as :func:`read_origin` does if it could never be read."""
+        with self._lock:
+            if self._origin is None:
+                self._origin = read_origin(
+                    self._folder, lambda text: self._log.warning("axon: %s", text)
+                )
+                if kernel_config_origin(self._folder) != self._origin:
+                    self._write_pointer(self._origin)
+                self._stamps = self._stat()
+                with contextlib.suppress(OSError):
+                    self._created_at = os.stat(origin_file(self._folder)).st_mtime_ns
+                return self._origin
+        self.check()
+        return self._origin
+
+    def check(self) -> None:
+        """Restore files that vanished or were damaged; costs two ``stat`` calls if none was."""
+        if not self._lock.acquire(blocking=False):  # another thread does it
+            return
+        try:
+            if self._origin is None or self._stat() == self._stamps:
+                return
+            try:
+                self._restore(self._origin)
+            except OSError as error:
+                self._log_once(
+                    f"the origin file {origin_file(self._folder)} cannot be restored: "
+                    f"{error.strerror}"
+                )
+            self._stamps = self._stat()
+        finally:
+            self._lock.release()
+
+    def _stat(self) -> object:
+        return [_stamp(self._folder / name) for name in ("origin", KERNEL_CONFIG)]
+
+    def _restore(self, origin: str) -> None:
+        file = origin_file(self._folder)
+        found, second = stored_origin(self._folder), kernel_config_origin(self._folder)
+        if found is not None and found == second != origin:  # another server has replaced both
+            self._log_once(
+                f"{file} was changed to {found} while this server runs with the origin {origin}. "
+                "Restart the server, and see `jupyter axon doctor`"
+            )
+            return
+        if found != origin:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with locked_folder(self._folder, _LOCK_TIMEOUT):
+                _write(file, origin, overwrite=True)
+            if self._created_at:  # its time shows since when this is the origin
+                os.utime(file, ns=(self._created_at, self._created_at))
+            fault = "missing or damaged" if found is None else f"replaced by another ({found})"
+            self._log.warning(
+                "axon: the origin file %s was %s while this server runs; it was restored",
+                file,
+                fault,
+            )
+        if second != origin:
+            self._write_pointer(origin)
+
+    def _log_once(self, error: str) -> None:
+        if error != self._last_error:
+            self._last_error = error
+            self._log.error("axon: %s", error)
+
+
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns
 
 
 @dataclass
@@ -141,6 +255,7 @@ def find_other_origins(
     elsewhere: Iterable[Binding],
     bound_here: Callable[[str], Binding | None],
     created_at: str,
+    keep_going: Callable[[], bool] = lambda: True,
 ) -> list[OtherOrigin]:
     """Return the other origins that have records of files on this machine, largest first.
 
@@ -155,6 +270,8 @@ def find_other_origins(
         Returns the binding to a path under the present origin.
     created_at : str
         When the present origin was created.
+    keep_going : callable
+        Called before each file; returns whether to continue.
     """
     origins: dict[str, OtherOrigin] = {}
     oldest: dict[tuple[str, str], Binding] = {}
@@ -167,6 +284,8 @@ def find_other_origins(
         if key not in oldest or _age(binding) < _age(oldest[key]):
             oldest[key] = binding
     for (user_id, path), binding in oldest.items():
+        if not keep_going():
+            break
         if not os.path.isabs(path) or not os.path.isfile(path):
             continue
         here = bound_here(path)

@@ -11,7 +11,7 @@ from ..mapping import has_own_ids, map_notebook, notebook_name
 from ..records import NewNotebook, NotebookCell, NotebookSummary, now
 from ..repository import Binding, NotebookRepository, SavedNotebook
 from .contents import EmbeddedIds
-from .files import embedded_id, fingerprint, is_notebook_file, matches_file, read_file
+from .files import embedded_id, fingerprint, is_notebook_file, matches_file, read_stable
 from .identity import ExistingRecord, NewRecord, ObservedFile, identify
 
 #: Attempts to record a file while other processes create, bind or delete its record.
@@ -44,7 +44,7 @@ class NotebookRecorder:
         origin: str,
         warn: Callable[[str], object],
         *,
-        read: Callable[[str], Mapping[str, Any]] = read_file,
+        read: Callable[[str], Mapping[str, Any]] = read_stable,
         ids: EmbeddedIds | None = None,
     ) -> None:
         self.owners: dict[str, str] = {}

@@ -31,6 +31,7 @@ from .files import (
     fingerprint,
     is_notebook_file,
     read_file,
+    read_stable,
     resolve_path,
 )
 from .queue import Delete, Event, EventQueue, OpenStore, Rename, Save
@@ -40,6 +41,8 @@ from .recorder import NotebookRecorder
 DRAIN_TIMEOUT: Final = 30.0
 #: Seconds between a save and its processing, unless a request waits for the record.
 _SAVE_DELAY: Final = 0.2
+#: Seconds before an unchanged file that could not be read is read again without a request.
+_UNREADABLE_DELAY: Final = 60.0
 #: Seconds before a failed event is tried again; the last value repeats.
 _RETRY_DELAYS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -83,6 +86,8 @@ class NotebookSync(Generic[_Session]):
     read : callable
         Reads a notebook by its path; raises as :func:`.files.read_file` does. Called in the worker
         thread.
+    check_origin : callable
+        Called before each event and each wait, from any thread. Must be quick and not raise.
     """
 
     def __init__(
@@ -92,20 +97,22 @@ class NotebookSync(Generic[_Session]):
         log: logging.Logger,
         ids: EmbeddedIds | None = None,
         read: Callable[[str], Mapping[str, Any]] = read_file,
+        check_origin: Callable[[], object] = lambda: None,
     ) -> None:
         self._url = shown_url(url)
         self._open = open
         self._log = log
         self._ids = EmbeddedIds() if ids is None else ids
         self._read = read
+        self._check_origin = check_origin
         self._session: _Session | None = None
         self._recorder: NotebookRecorder | None = None
         self._open_error: Exception = self._opening_error()
         self._was_open = False
+        self._tried_to_open = threading.Event()
         self._queue = EventQueue(_SAVE_DELAY)
         self._queue.put(OpenStore(self._url))
-        #: The states of files that could not be read, by path.
-        self._unreadable: dict[str, tuple[int, ...]] = {}
+        self._unreadable = _UnreadableFiles()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="axon-sync", daemon=True)
 
@@ -181,6 +188,7 @@ class NotebookSync(Generic[_Session]):
         A store that has not been open yet, and an event that has failed before, are waited for at
         most ``READ_TIMEOUT`` seconds, because nobody can tell how long they take.
         """
+        self._check_origin()
         if not self._was_open:
             timeout = min(timeout, READ_TIMEOUT)
         end = time.monotonic() + timeout
@@ -190,6 +198,17 @@ class NotebookSync(Generic[_Session]):
             self._queue.drain(timeout, min(timeout, READ_TIMEOUT))
             timeout = max(0.0, end - time.monotonic())
         return self._queue.drain(timeout, min(timeout, READ_TIMEOUT))
+
+    def wait_for_session(self, timeout: float) -> _Session:
+        """Return the open store; wait until it is open or cannot be opened.
+
+        Raises StoreError with the reason if it is still not open after ``timeout`` seconds.
+        """
+        end = time.monotonic() + timeout
+        if not self.is_open:
+            self.drain(timeout)  # so that it is opened now, also if that has failed before
+            self._tried_to_open.wait(max(0.0, end - time.monotonic()))
+        return self.session
 
     def sync_file(
         self, path: str, owner: str, *, previous: Sequence[NotebookCell] | None = None
@@ -214,8 +233,8 @@ class NotebookSync(Generic[_Session]):
             binding
             for binding in bindings
             if binding.origin == self.origin
+            and not self._unreadable.contains(str(binding.path))
             and _is_changed(binding)
-            and self._unreadable.get(str(binding.path)) != file_state(str(binding.path))
         ]
         for binding in changed:
             self._queue.put(Save(str(binding.path), binding.user_id))
@@ -225,12 +244,16 @@ class NotebookSync(Generic[_Session]):
 
     def _run(self) -> None:
         while (event := self._queue.get()) is not None:
+            self._check_origin()
             try:
                 if not self.is_open:
+                    self._tried_to_open.clear()
                     self._open_store(event)
             except AxonError as error:
                 self._retry(event, error)
                 continue
+            finally:
+                self._tried_to_open.set()
             try:
                 self._process(event)
             except (RecordDamaged, StoreDamaged, ForeignRecord) as error:
@@ -238,10 +261,8 @@ class NotebookSync(Generic[_Session]):
             except (StoreError, NoSpace) as error:
                 self._retry(event, error)
             except InvalidData as error:
-                state = file_state(event.path)
-                if self._unreadable.get(event.path) != state:
+                if self._unreadable.add(event.path, error):
                     self._give_up(event, error)
-                self._unreadable[event.path] = state
                 event.fail(error)
             except AxonError as error:
                 self._give_up(event, error)
@@ -261,7 +282,7 @@ class NotebookSync(Generic[_Session]):
                     previous=event.previous,
                 )
                 event.finish(summary)
-                self._unreadable.pop(event.path, None)
+                self._unreadable.remove(event.path)
             case Rename():
                 self._put_saves(self._recorder.rename(event.path, event.new_path), event)
             case Delete():
@@ -322,7 +343,7 @@ class NotebookSync(Generic[_Session]):
             session.repository,
             session.origin,
             partial(self._log.warning, "axon: %s"),
-            read=self._read,
+            read=lambda path: read_stable(path, self._read, self._stopping.wait),
             ids=self._ids,
         )
         self._recorder.owners |= owners | recorded
@@ -353,3 +374,32 @@ def _is_changed(binding: Binding) -> bool:
         return False
     found = fingerprint(binding.path)
     return bool(found) and found != binding.file
+
+
+class _UnreadableFiles:
+    """Files that could not be read; each is reported once and not read again for a while.
+
+    The worker adds and removes files; any thread may query.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[type[InvalidData], tuple[int, ...], float]] = {}
+
+    def add(self, path: str, error: InvalidData) -> bool:
+        """Add a file; return whether this kind of error is new for it."""
+        before = self._files.get(path)
+        self._files[path] = type(error), file_state(path), time.monotonic()
+        return before is None or before[0] is not type(error)
+
+    def remove(self, path: str) -> None:
+        """Remove a file that could be read."""
+        self._files.pop(path, None)
+
+    def contains(self, path: str) -> bool:
+        """Return whether a file could not be read recently and has not changed since."""
+        found = self._files.get(path)
+        return (
+            found is not None
+            and found[1] == file_state(path)
+            and time.monotonic() < found[2] + _UNREADABLE_DELAY
+        )

@@ -168,3 +168,23 @@ def test_two_servers_collect_the_garbage_of_one_store(tmp_path: Path) -> None:
     check_contents(stores[0])
     for store in stores:
         store.close()
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_records_under_another_origin_are_logged(
+    repository: NotebookRepository,
+    store: Store,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    is_damaged: bool,
+) -> None:
+    file = tmp_path / "a.ipynb"
+    file.write_text("{}")
+    for id, path in (("nb", str(file)), ("damaged", "/gone")):
+        repository.create(new_notebook(code("a"), id=id, origin="lost", path=path))
+    logged = f"for example {file}"
+    if is_damaged:
+        store.notebooks.update({"created_at": []}, doc_ids=["damaged"])
+        logged = "the search for records under other origins failed"
+    with background_work(store, tmp_path, origin="here") as work:
+        assert work.runs_until(lambda: logged in caplog.text)

@@ -83,8 +83,9 @@ async def test_unknown_paths_are_404_in_json(axon: Client) -> None:
         assert (await axon.get(f"/notebooks/id/{later}")).status == 404
 
 
-async def test_other_verbs_are_refused(axon: Client) -> None:
-    assert (await axon("PATCH", "/notebooks", body=b"{}")).status == 405
+async def test_405_lists_the_allowed_verbs(axon: Client) -> None:
+    reply = await axon("PATCH", "/notebooks", body=b"{}")
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, POST, OPTIONS")
     assert (await axon("BREW", "/notebooks")).status == 405
 
 

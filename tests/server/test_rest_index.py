@@ -32,7 +32,15 @@ async def test_the_specification_is_served(axon: Client) -> None:
 @pytest.mark.parametrize("path", ["/axon", "/axon/", "/axon/openapi.yaml"])
 async def test_the_index_needs_a_token(path: str, axon: Client) -> None:
     assert (await axon.acting_as().raw("GET", path)).status == 403
-    assert (await axon.raw("PUT", path, body="{}")).status == 405
+    refused = await axon.raw("PUT", path, body="{}")
+    assert (refused.status, refused.headers["Allow"]) == (405, "GET, OPTIONS")
+
+
+@pytest.mark.parametrize(
+    "path", ["/axon/openapi.yml", "/axon/openapiXyaml", "/axon/openapi.yaml/", "/axon//"]
+)
+async def test_similar_paths_are_404(path: str, axon: Client) -> None:
+    assert (await axon.raw("GET", path)).status == 404
 
 
 async def test_polls_do_not_count_as_activity(axon: Client, jp_serverapp: Any) -> None:

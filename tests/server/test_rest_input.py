@@ -23,10 +23,13 @@ def checkpoint(rest: str) -> str:
 #: Bodies and starts of messages by verb and path; {n}, {c}, {k} are a notebook, cell, checkpoint.
 BODIES: dict[str, list[tuple[str | bytes, str]]] = {
     "POST /notebooks": [
-        ("", "$: not JSON: "),
+        ("", "$: expected object, got an empty body"),
         ("{", "$: not JSON: Expecting property name"),
-        (b'{"name": "\xff"}', "$: not JSON: "),
-        ("null", "$: expected object, got NoneType"),
+        (b'{"name": "\xff"}', "$: not UTF-8: invalid byte at position 10"),
+        ("null", "$: expected object, got null"),
+        ('{"name": "a", "name": "b"}', "$: an object has the name 'name' twice"),
+        ('{"name": "n", "x": [{"\\ud800": 1}]}', "$.x[0]: the name of a field has half"),
+        ('{"metricsx": NaN}', "$.metricsx: expected a finite number"),
         ("{}", "$.name: required, but missing"),
         ('{"name": 1}', "$.name: expected str, got int"),
         ('{"name": "a\\u0000"}', "$.name: has a NUL character"),
@@ -44,6 +47,7 @@ BODIES: dict[str, list[tuple[str | bytes, str]]] = {
         ('{"path": "a.txt"}', "$.path: expected the path of a notebook"),
         ('{"path": "../a.ipynb"}', "$.path: must be relative"),
         ('{"path": "missing/a.ipynb"}', "$.path: there is no folder missing"),
+        ('{"path": ".hidden.ipynb"}', "$.path: a hidden file"),
         ('{"path": "' + "a" * 300 + '.ipynb"}', "$.path: is too long"),
         *(
             (
@@ -106,6 +110,7 @@ ARGUMENTS: list[tuple[str, str]] = [
         "/notebooks?status=gone",
         "$.status: invalid enum value 'gone'",
     ),
+    ("/notebooks?tag=%ff", "$.tag: expected UTF-8"),
     ("/notebooks?q=%00", "$.q: has a NUL character"),
     ("/notebooks?path=..%2Fa.ipynb", "path: must be relative"),
     ("/notebooks/{n}/export?format=pdf", "$.format: invalid enum value"),
@@ -225,7 +230,6 @@ async def test_files_outside_the_root_are_not_read(
 async def test_hidden_files_need_allow_hidden(
     axon: Client, write_notebook: Callable[..., Path], jp_serverapp: Any
 ) -> None:
-    assert (await axon.post("/notebooks", {"path": ".hidden.ipynb"})).status == 404
     write_notebook(".hidden/n.ipynb", "one")
     assert (await axon.post("/notebooks/sync", {"path": ".hidden/n.ipynb"})).status == 404
     jp_serverapp.contents_manager.allow_hidden = True
@@ -255,3 +259,10 @@ async def test_any_file_content_is_valid_json_in_responses(axon: Client, jp_root
     assert cell["metadata"] == {"x": None, "b": 10**40}
     assert (await axon.get(f"/notebooks/{shown['id']}/export")).status == 200
     assert (await axon.get(f"/notebooks/{shown['id']}/export?download=1")).status == 200
+
+
+@pytest.mark.timeout(30)
+async def test_a_large_object_with_a_repeated_name_is_refused_quickly(axon: Client) -> None:
+    names = [f'"{number}": 0' for number in range(200_000)]
+    reply = await axon.post("/notebooks", body=f"{{{', '.join([*names, names[-1]])}}}")
+    assert (reply.status, reply.message) == (400, "$: an object has the name '199999' twice")

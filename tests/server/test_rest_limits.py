@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +42,30 @@ async def test_a_body_of_unknown_length_is_refused_over_the_limit(axon: Client) 
         for _ in range(7):
             await write(b" " * LIMIT)
 
-    assert (await axon.post("/notebooks", body_producer=pieces)).status == 413
+    tracemalloc.start()
+    try:
+        reply = await axon.post("/notebooks", body_producer=pieces)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reply.status == 413
+    assert peak < 5 * LIMIT
+
+
+async def test_expect_100_continue_is_refused_over_the_limit(
+    axon: Client, jp_http_port: int, jp_base_url: str
+) -> None:
+    for length in (LIMIT + 1, 2**62):
+        reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
+        writer.write(
+            (
+                f"POST {jp_base_url}axon/notebooks HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                f"Expect: 100-continue\r\nAuthorization: {axon.headers['Authorization']}\r\n"
+                f"Content-Length: {length}\r\n\r\n"
+            ).encode()
+        )
+        assert b"413" in await reader.readline()
+        writer.close()
 
 
 async def test_states_have_no_limit(axon: Client) -> None:

@@ -69,7 +69,7 @@ def test_every_value_becomes_valid_json(value: Any, text: bytes) -> None:
 async def test_unexpected_errors_are_logged_and_sent_as_json(
     axon: Client, jp_serverapp: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    jp_serverapp.web_app.settings["axon_services"].readers.submit = None
+    jp_serverapp.web_app.settings["axon_services"].executor._readers.submit = None
     reply = await axon.get("/notebooks")
     assert (reply.status, reply.json["reason"]) == (500, "Internal Server Error")
     assert [

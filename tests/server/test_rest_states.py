@@ -6,13 +6,16 @@ import asyncio
 import hashlib
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.factories import new_checkpoint
 from support.rest_client import Client
 from tornado.httpclient import HTTPRequest
+
+from jupyter_axon_notebooks.records import NewCheckpoint
+from jupyter_axon_notebooks.store import open_store
 
 MIB = 1 << 20
 
@@ -151,6 +154,11 @@ async def test_a_state_file_that_changed_its_size_is_not_sent(axon: Client) -> N
     assert (await axon.get(f"{path}/states/model")).status == 404
 
 
+async def test_only_models_and_optimizers_have_states(axon: Client) -> None:
+    path = await checkpoint_path(axon)
+    assert (await axon.get(f"{path}/states/scheduler")).status == 404
+
+
 async def test_a_lost_state_can_be_uploaded_again(axon: Client) -> None:
     url = f"{await checkpoint_path(axon)}/states/model"
     stored = await axon.put(url, body=b"weights")
@@ -160,21 +168,24 @@ async def test_a_lost_state_can_be_uploaded_again(axon: Client) -> None:
     assert (await axon.get(url)).body == b"weights"
 
 
+@pytest.mark.parametrize("part", ["model", "optimizer"])
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
         ("{outside}", "must lie inside one of the configured folders"),
         ("other/{id}/model.bin", "lies in the folder of another notebook"),
-        ("../axon.db", "must lie inside"),
-        ("{root}/../axon.db", "must lie inside"),
+        ("../axon.db", "must not contain `..`"),
+        ("/former/other/{id}/model.bin", "must lie inside one of the configured folders"),
+        ("{root}/../axon.db", "must not contain `..`"),
         ("{root}/other/{id}/model.bin", "lies in the folder of another notebook"),
-        ("{root}/{notebook}/{id}/link/model.bin", "lies in the folder of another notebook"),
+        ("{root}/{notebook}/{id}/link/model.bin", "symbolic link"),
         ("{root}/model.bin", "lies in no notebook's folder"),
+        ("/" + "x" * 5000, "must lie inside one of the configured folders"),
         ("half \ud800", "got text that is not a valid path"),
     ],
 )
 async def test_a_path_that_is_not_served_is_refused_with_the_reason(
-    path: str, reason: str, axon: Client, jp_serverapp: Any, jp_root_dir: Path
+    path: str, reason: str, part: str, axon: Client, jp_serverapp: Any, jp_root_dir: Path
 ) -> None:
     notebook = (await axon.created("/notebooks", {"name": "n"}))["id"]
     services = jp_serverapp.web_app.settings["axon_services"]
@@ -187,14 +198,14 @@ async def test_a_path_that_is_not_served_is_refused_with_the_reason(
     (root / notebook / "c" / "link").symlink_to(root / "other" / "c")
     (root / "model.bin").write_text("state")
     given = path.format(outside=outside, root=root, notebook=notebook, id="c")
-    new = new_checkpoint(notebook, id="c")
-    new.model_state_path = given
+    new = NewCheckpoint(id="c", notebook_id=notebook, epoch=0, step=0, metrics={})
+    setattr(new, f"{part}_state_path", given)
     services.repository.create_checkpoint(new)
 
-    url = f"/notebooks/{notebook}/checkpoints/c/states/model"
+    url = f"/notebooks/{notebook}/checkpoints/c/states/{part}"
     refused = await axon.get(url)
     assert (refused.status, reason in refused.message) == (409, True)
-    assert "the model state of checkpoint c is not served" in refused.message
+    assert f"the {part} state of checkpoint c is not served" in refused.message
     assert "secret" not in refused.message.replace(str(outside), "")
     assert (await axon.get(f"{url}?download=1", headers={"If-None-Match": "*"})).status == 409
     head = await axon("HEAD", url)
@@ -217,7 +228,15 @@ async def test_a_state_is_served_from_any_configured_root(
     file.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     given = path.format(notebook=notebook)
-    new = new_checkpoint(notebook, id="c", model_state_path=given, digests={"model": digest})
+    new = NewCheckpoint(
+        id="c",
+        notebook_id=notebook,
+        epoch=0,
+        step=0,
+        metrics={},
+        model_state_path=given,
+        digests={"model": digest},
+    )
     services.repository.create_checkpoint(new)
     url = f"/notebooks/{notebook}/checkpoints/c"
     assert (await axon.get(f"{url}/states/model")).body == b"weights"
@@ -225,3 +244,29 @@ async def test_a_state_is_served_from_any_configured_root(
     assert (await axon.get(url)).json["model_state_path"] == (
         given if given.startswith("/") else str(file)
     )
+
+
+async def test_paths_are_absolute_in_responses_and_relative_in_the_store(
+    axon: Client, jp_serverapp: Any
+) -> None:
+    path = await checkpoint_path(axon, model_state_base64="AAAA")
+    await axon.put(f"{path}/states/optimizer", body=b"weights")
+    answered = (await axon.get(path)).json
+    url = jp_serverapp.web_app.settings["axon_services"].config.store_url
+    with closing(open_store(url)) as store:
+        stored = store.checkpoints.get(doc_id=answered["id"])
+    for name in ("model_state_path", "optimizer_state_path"):
+        assert Path(answered[name]).is_file()
+        assert answered[name].endswith(f"/{stored[name]}")
+        assert stored[name].startswith(f"{answered['notebook_id']}/{answered['id']}/")
+
+
+async def test_a_server_registers_its_states_root(
+    axon: Client, jp_serverapp: Any, data: Path
+) -> None:
+    path = await checkpoint_path(axon)
+    listed = data / "axon_notebooks" / "states_roots.txt"
+    assert not listed.exists()
+    assert (await axon.put(f"{path}/states/model", body=b"weights")).status == 201
+    root = jp_serverapp.web_app.settings["axon_services"].config.states_root
+    assert listed.read_text() == f"{root}\n"

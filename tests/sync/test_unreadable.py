@@ -6,8 +6,9 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.sync import StoreSession, create_sync, notebook, recorded_sources, write
@@ -15,6 +16,7 @@ from support.sync import StoreSession, create_sync, notebook, recorded_sources, 
 from jupyter_axon_notebooks.errors import InvalidData, NotFound
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.sync import NotebookSync
+from jupyter_axon_notebooks.sync.files import read_file, read_stable
 
 Sync = NotebookSync[StoreSession]
 _numbers = itertools.count()
@@ -115,3 +117,17 @@ def test_a_file_with_an_invalid_id_gets_the_id_of_its_record(
     assert ids[0] == ids[1]
     [binding] = repository.bindings.get_many(ids[:1])
     assert binding.embedded_id is None
+
+
+def test_an_invalid_file_is_read_again_only_after_a_change(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.ipynb", "{")
+    reads: list[str] = []
+
+    def read(name: str) -> Mapping[str, Any]:
+        reads.append(name)
+        return read_file(name)
+
+    with pytest.raises(InvalidData):
+        read_stable(str(path), read, lambda _: None)
+    assert len(reads) == 1
+    assert read_stable(str(path), read, lambda _: write(path, notebook("1")))["cells"]

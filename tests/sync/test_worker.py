@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,12 @@ import pytest
 from nbformat.v4 import new_output
 from support.sync import LOG, ORIGIN, StoreSession, create_sync, notebook, recorded_sources, write
 
-from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy
+from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, StoreError
 from jupyter_axon_notebooks.records import NotebookStatus, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
-from jupyter_axon_notebooks.sync import NotebookSync
+from jupyter_axon_notebooks.sync import NotebookSync, worker
+from jupyter_axon_notebooks.sync.files import read_file
 
 Sync = NotebookSync[StoreSession]
 
@@ -173,3 +178,56 @@ def test_a_failed_rename_in_a_folder_loses_no_save(
         sync.drain()
     recorded = {record.path for record in repository.list_all() if record.id not in ids}
     assert recorded == {os.path.realpath(path) for path in paths}
+
+
+def test_a_store_that_opens_slowly_is_waited_for(
+    repository: NotebookRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = StoreSession(repository)
+    opening, go_on = threading.Event(), threading.Event()
+
+    def open_session() -> StoreSession:
+        opening.set()
+        assert go_on.wait(30)
+        return session
+
+    sync = NotebookSync("the store", open_session, LOG)
+    sync.start()
+    assert opening.wait(30)
+    monkeypatch.setattr(worker, "READ_TIMEOUT", 0.0)  # it has been waited for already
+    assert not sync.drain()
+    with pytest.raises(StoreBusy, match="still being opened"):
+        sync.wait_for_session(0.05)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(sync.wait_for_session, 30)
+        go_on.set()
+        assert waiting.result(30) is session
+    assert sync.stop()
+
+
+def test_a_store_that_cannot_be_opened_is_not_waited_for() -> None:
+    def open_session() -> StoreSession:
+        raise StoreError("there is no disk")
+
+    sync = NotebookSync("the store", open_session, LOG)
+    sync.start()
+    for _ in range(2):
+        with pytest.raises(StoreError, match="there is no disk"):
+            sync.wait_for_session(60)
+    assert sync.stop()
+
+
+def test_a_half_written_file_is_read_again(repository: NotebookRepository, tmp_path: Path) -> None:
+    text = json.dumps(notebook("whole"))
+    path = write(tmp_path / "slow.ipynb", text[:20])
+
+    def read(name: str) -> Mapping[str, Any]:
+        try:
+            return read_file(name)
+        finally:
+            path.write_text(text)
+
+    sync = create_sync(repository, read=read)
+    sync.start()
+    assert sync.sync_file(str(path), "ada").cell_count == 1
+    assert sync.stop()
