@@ -198,12 +198,17 @@ class Store(Database):
                 minimize=minimize,
                 fields=lambda found: (found.get("metrics"), found["created_at"], found["id"]),
             )[:limit]
-        index, best = self._metric_index, []
-        for checkpoint_id, text in self.read(
-            lambda connection: index.find_best(
-                connection, notebook_id, name, minimize=minimize, limit=limit
-            )
-        ):
+
+        def read() -> list[tuple[str, str | None]]:
+            # A snapshot costs another round trip on PostgreSQL.
+            one_statement = minimize or limit == 1
+            with self.reading() if one_statement else self.snapshot() as connection:
+                return self._metric_index.find_best(
+                    connection, notebook_id, name, minimize=minimize, limit=limit
+                )
+
+        best = []
+        for checkpoint_id, text in self.retry(read, reads=True):
             if text is None:
                 raise RecordDamaged(f"checkpoint {checkpoint_id} is missing from the store")
             best.append(decode_document((checkpoint_id, text)))

@@ -1,12 +1,13 @@
 """The SQL table that ranks checkpoints by metric.
 
 It has one row for each finite metric of each checkpoint, with the primary key (notebook, name,
-value, age). So the best checkpoints are at an end of a range, and only ties have to be sorted. Rows
-are derived from the documents, as promoted columns are.
+value, age). So the best checkpoint is the first row of a range, and no query has to sort. Rows are
+derived from the documents, as promoted columns are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -55,18 +56,21 @@ class MetricIndex:
         matches = sa.and_(in_notebook, c.name == sa.bindparam("metric"))
         self._names = sa.select(c.name).where(in_notebook).distinct()
 
-        oldest_first = (c.created_at, c.checkpoint_id)
-        ranked = (
-            sa.select(c.checkpoint_id, documents.c.document)
-            .outerjoin_from(self.sql, documents, documents.c.id == c.checkpoint_id)
-            .where(matches)
-            .limit(sa.bindparam("limit", type_=sa.Integer))
-        )
-        self._lowest = ranked.order_by(c.value, *oldest_first)
-        self._highest = ranked.order_by(c.value.desc(), *oldest_first)
-        # In descending order the index lists ties newest first. This one need not sort them.
+        limit = sa.bindparam("limit", type_=sa.Integer)
+        oldest_first = c.created_at, c.checkpoint_id
+        stored = sa.select(
+            c.checkpoint_id, documents.c.document, c.value, c.created_at
+        ).outerjoin_from(self.sql, documents, documents.c.id == c.checkpoint_id)
         highest = sa.select(sa.func.max(c.value)).where(matches).correlate(None).scalar_subquery()
-        self._single_highest = ranked.where(c.value == highest).order_by(*oldest_first)
+        self._lowest = stored.where(matches).order_by(c.value, *oldest_first).limit(limit)
+        self._highest = stored.where(matches, c.value == highest).order_by(*oldest_first).limit(1)
+        skip = sa.bindparam("skip", type_=sa.Integer)
+        self._nth_highest = (
+            sa.select(c.value).where(matches).order_by(c.value.desc()).limit(1).offset(skip)
+        )
+        nth: sa.BindParameter[float] = sa.bindparam("nth")
+        self._higher = stored.where(matches, c.value > nth)
+        self._tied = stored.where(matches, c.value == nth).order_by(*oldest_first).limit(limit)
 
     def make_rows(self, checkpoints: Iterable[Document]) -> set[MetricRow]:
         """Return the index rows of checkpoint documents."""
@@ -93,9 +97,31 @@ class MetricIndex:
     ) -> list[tuple[str, str | None]]:
         """Return ids and JSON of the best checkpoints, best first, ties oldest first.
 
-        The JSON of a checkpoint that is indexed but missing is None.
+        The JSON of a checkpoint that is indexed but missing is None. With ``minimize`` or a
+        ``limit`` of 1 this takes one statement, otherwise three, which need a snapshot.
         """
         values = {"notebook": column_text(notebook_id), "metric": column_text(name), "limit": limit}
-        statement = self._single_highest if limit == 1 else self._highest
-        rows = connection.execute(self._lowest if minimize else statement, values)
-        return [(plain_text(checkpoint_id), text) for checkpoint_id, text in rows]
+        if minimize:
+            rows = list(connection.execute(self._lowest, values))
+        elif limit == 1:
+            rows = list(connection.execute(self._highest, values))
+        else:
+            rows = self._best_highest(connection, values, limit)
+        return [(plain_text(row.checkpoint_id), row.document) for row in rows]
+
+    def _best_highest(
+        self, connection: sa.Connection, values: dict[str, Any], limit: int
+    ) -> list[Any]:
+        # In descending order the index lists ties newest first. So get the value of rank `limit`,
+        # then all rows with higher values (fewer than `limit`), and the oldest with that value.
+        nth = connection.scalar(self._nth_highest, {**values, "skip": limit - 1})
+        higher = connection.execute(
+            self._higher, {**values, "nth": -math.inf if nth is None else nth}
+        ).all()
+        rows: list[Any] = sorted(
+            higher, key=lambda row: (-row.value, row.created_at, row.checkpoint_id)
+        )
+        if nth is not None:
+            rest = max(0, limit - len(rows))
+            rows += connection.execute(self._tied, {**values, "nth": nth, "limit": rest})
+        return rows[:limit]

@@ -166,6 +166,8 @@ class CollectionTable:
         any_of = c.id.in_(sa.bindparam("row_ids", expanding=True))
         self.select_ids = sa.select(c.id).where(any_of)
         self.select_some = sa.select(c.seq, c.id, c.document).where(any_of)
+        self.select_one = sa.select(c.id, c.document).where(here)
+        self.select_one_locked = self.select_one.with_for_update()
         # Always in the order of ids, to prevent deadlocks.
         self.select_locked = self.select_some.order_by(c.id).with_for_update()
         self.insert_row = sa.insert(self.sql)

@@ -154,7 +154,9 @@ class DocumentTable:
         """Return a document or None; with ``doc_ids`` a list, in the order of insertion."""
         if doc_ids is not None:
             return list(map(decode_document, self.get_json(doc_ids)))
-        found = self.search(cond) if cond is not None else self.get(doc_ids=[str(doc_id)])
+        if cond is None:
+            return self._fetch_one(self._table.select_one, str(doc_id))
+        found = self.search(cond)
         return found[0] if found else None
 
     def get_json(self, doc_ids: Iterable[str]) -> list[tuple[str, str]]:
@@ -167,7 +169,7 @@ class DocumentTable:
 
     def get_for_update(self, doc_id: str) -> Document | None:
         """Return one document, locked until the open transaction ends; None if there is none."""
-        return next(iter(self.get_many_for_update([doc_id])), None)
+        return self._fetch_one(self._table.select_one_locked, doc_id)
 
     def existing_ids(self, doc_ids: Iterable[str]) -> set[str]:
         """Return those of ``doc_ids`` that exist, without reading the documents."""
@@ -321,6 +323,10 @@ class DocumentTable:
         self, statement: sa.Executable, values: Mapping[str, Any] | None = None
     ) -> list[tuple[str, str]]:
         return [(plain_text(doc_id), text) for doc_id, text in self._fetch(statement, values)]
+
+    def _fetch_one(self, statement: sa.Executable, doc_id: str) -> Document | None:
+        found = self._fetch_texts(statement, {"row_id": column_text(doc_id)})
+        return decode_document(found[0]) if found else None
 
     def _fetch_some(
         self, statement: sa.Executable, doc_ids: Iterable[str]

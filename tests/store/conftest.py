@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from support.engines import ENGINES, new_url, store
 
 from jupyter_axon_notebooks.store import Store
@@ -60,6 +61,22 @@ def path_of(url: str) -> Path:
 def pragma(store: Store, name: str) -> Any:
     with store.snapshot() as connection:
         return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+
+@contextmanager
+def record_statements(store: Store) -> Iterator[list[tuple[str, Any]]]:
+    """Collect the statements that are sent to the database, with their parameters."""
+    sent: list[tuple[str, Any]] = []
+    engine = store.engine
+
+    def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        sent.append((statement, parameters))
+
+    sa.event.listen(engine, "before_cursor_execute", record)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", record)
 
 
 Script = Callable[..., AbstractContextManager["subprocess.Popen[str]"]]

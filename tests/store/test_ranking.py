@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.engines import new_url
 from tinydb import Query
 
 from jupyter_axon_notebooks.metrics import finite_number, resolve
 from jupyter_axon_notebooks.store import Document, Store
+
+from .conftest import record_statements
 
 numbers = st.sampled_from(
     [0, 1, 1.0, -1, 0.5, -0.0, 2**53, 2**53 + 1, 10**30, 10**400, 5e-324, -1e308]
@@ -99,7 +105,10 @@ def test_names_are_indexed_as_json_reads_them(store: Store) -> None:
 
 @pytest.mark.parametrize("minimize", [True, False])
 @pytest.mark.parametrize("distinct", [1, 7, 10**6], ids=["all tied", "some tied", "none tied"])
-def test_any_number_of_the_best_is_found(store: Store, distinct: int, minimize: bool) -> None:
+def test_the_number_of_statements_does_not_depend_on_the_limit(
+    store: Store, distinct: int, minimize: bool
+) -> None:
+    counts = []
     store.checkpoints.insert(
         *(
             checkpoint(i, "n1", {"acc": i * 7919 % distinct / 8, "note": i}, f"2026-{i:04}")
@@ -107,6 +116,43 @@ def test_any_number_of_the_best_is_found(store: Store, distinct: int, minimize: 
         )
     )
     expected = expected_ids(store, "n1", "acc", minimize=minimize)
-    for limit in (1, 2, 100, 599, 600, 10_000, 10**30):
-        assert best_ids(store, "acc", minimize=minimize, limit=limit) == expected[:limit]
+    for limit in (2, 100, 599, 600, 10_000, 10**30):
+        with record_statements(store) as sent:
+            assert best_ids(store, "acc", minimize=minimize, limit=limit) == expected[:limit]
+        counts.append(len([sql for sql, _ in sent if sql.startswith("SELECT")]))
     assert best_ids(store, "acc", minimize=minimize, limit=0) == []
+    assert max(counts) <= 3
+
+
+def test_a_name_with_two_meanings_is_ranked_once(store: Store) -> None:
+    store.checkpoints.insert(checkpoint(1, "n1", {"a.b": 1, "a": {"b": 2}}))
+    store.checkpoints.insert(checkpoint(2, "n1", {"a": {"b": 1.5}}))
+    assert best_ids(store, "a.b") == ["c98", "c97"]
+    assert best_ids(store, "a.b", minimize=False) == ["c97", "c98"]
+
+
+def test_an_update_writes_only_index_rows_that_change(store: Store) -> None:
+    store.checkpoints.insert(checkpoint(1, "n1", {"loss": 1, "acc": 0.5}))
+    with record_statements(store) as sent:
+        store.checkpoints.update({"tags": ["kept"]}, doc_ids=["c98"])
+    assert not [statement for statement, _ in sent if "axonml_metrics" in statement]
+    with record_statements(store) as sent:
+        store.checkpoints.update({"metrics": {"loss": 1, "acc": 0.75}}, doc_ids=["c98"])
+    written = [str(parameters) for statement, parameters in sent if "axonml_metrics" in statement]
+    assert all("acc" in parameters and "loss" not in parameters for parameters in written)
+    assert best_ids(store, "acc") == ["c98"]
+
+
+def test_concurrent_inserts_do_not_exceed_the_limit(tmp_path: Path) -> None:
+    url = new_url("postgresql", tmp_path)
+    with closing(Store(url)) as store, closing(Store(url)) as other:
+        other.checkpoints.insert(*(checkpoint(n, "n", {"loss": n}) for n in range(3)))
+
+        def insert(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if "OFFSET" in statement:  # the first of three statements
+                other.checkpoints.insert(*(checkpoint(n, "n", {"loss": n}) for n in range(10, 15)))
+
+        sa.event.listen(store.engine, "after_cursor_execute", insert)
+        with store.transaction():
+            best = store.best("n", "loss", minimize=False, limit=2)
+        assert [found["metrics"]["loss"] for found in best] == [14, 13]
