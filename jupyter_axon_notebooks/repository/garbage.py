@@ -142,8 +142,9 @@ class _History:
         self._store = store
         self._versions = versions
         self._id = notebook_id
-        self._lists: dict[str, set[str]] = {}
+        self._lists: dict[str, tuple[str, ...]] = {}
         self._uses: Counter[str] = Counter()
+        self._interned: dict[str, str] = {}  # versions list mostly the same contents
 
     def read(self) -> Iterator[Removal]:
         """Update to the current versions, in steps without locks."""
@@ -153,8 +154,9 @@ class _History:
         yield Removal()
         for page in _pages(present - self._lists.keys()):
             for version_id, content_ids in self._versions.content_ids(page).items():
-                self._lists[version_id] = content_ids
-                self._uses.update(content_ids)
+                listed = tuple(self._interned.setdefault(id, id) for id in content_ids)
+                self._lists[version_id] = listed
+                self._uses.update(listed)
             yield Removal()
 
     def is_current(self, record: Mapping[str, Any]) -> bool:
@@ -164,7 +166,7 @@ class _History:
             raise RecordDamaged(f"version {record['version_id']} is missing from the store")
         return present == self._lists.keys()
 
-    def forget(self, version_id: str) -> set[str]:
+    def forget(self, version_id: str) -> tuple[str, ...]:
         """Forget a version; return the ids of the contents that it listed."""
         listed = self._lists.pop(version_id)
         self._uses.subtract(listed)
