@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import nbformat
 import pytest
@@ -24,7 +26,7 @@ from support.factories import (
     to_json_text,
 )
 
-from jupyter_axon_notebooks.errors import Conflict, NotFound
+from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale, StoreBusy
 from jupyter_axon_notebooks.mapping import export_notebook, read_notebook
 from jupyter_axon_notebooks.records import (
     NotebookCell,
@@ -56,6 +58,10 @@ def test_a_saved_file_becomes_a_record(repository: NotebookRepository, store: St
     repository.save("nb", new_save(file={"size": 1}))
     (stored,) = store.notebooks.all()
     assert (stored["embedded_id"], stored["file"]) == ("e", {"size": 1})
+
+
+def test_a_saved_file_without_cells_gets_no_starter_cells(repository: NotebookRepository) -> None:
+    assert repository.create(new_notebook(), new_save()).cells == []
 
 
 def test_a_save_keeps_values_set_on_the_record(repository: NotebookRepository) -> None:
@@ -108,6 +114,20 @@ def test_a_save_replaces_the_tags_of_the_file_and_keeps_others(
         assert repository.save("nb", new_save(tags=tags)).metadata.tags == expected
 
 
+def test_a_save_replaces_the_notes_on_the_file(repository: NotebookRepository) -> None:
+    def save(id: str, **axon: Any) -> dict[str, Any]:
+        metadata = NotebookMetadata(extra={"axon": axon} if axon else {})
+        return repository.save(id, new_save(metadata=metadata)).metadata.extra
+
+    metadata = NotebookMetadata(extra={"axon": {"copied_from": "x"}})
+    repository.create(new_notebook(id="copy", metadata=metadata))
+    assert save("copy", notes=["bad"]) == {"axon": {"copied_from": "x", "notes": ["bad"]}}
+    assert save("copy") == {"axon": {"copied_from": "x"}}
+    repository.create(new_notebook(id="other"))
+    assert save("other", notes=["bad"]) == {"axon": {"notes": ["bad"]}}
+    assert save("other") == {}
+
+
 def test_the_update_time_changes_only_with_the_content(repository: NotebookRepository) -> None:
     cells = [code("a", "1", "x", count=1)]
     before = repository.create(new_notebook(id="nb"), new_save(*cells))
@@ -139,6 +159,40 @@ def large_cells(
 ) -> list[NotebookCell]:
     repeats = kilobytes * 1000 // cells // (len(text) + 1)
     return [code(f"c{n}", source, f"{n}{text}" * repeats, count=1) for n in range(cells)]
+
+
+def test_a_large_notebook_is_recorded_like_a_small_one(
+    repository: NotebookRepository, store: Store
+) -> None:
+    first = large_cells(10_000)
+    created = repository.create(new_notebook(id="nb"), new_save(*first))
+    assert created.cells == repository.find_by_id("nb").cells == first
+    repository.create_checkpoint(new_checkpoint("nb"))
+    second = large_cells(10_000, "yz", "2")
+    repository.save("nb", new_save(*second))
+    third = large_cells(10_000, "abc", "2")
+    repository.save("nb", new_save(*third))
+    check_contents(store)
+    assert repository.find_by_id("nb").cells == third
+    newest, oldest = repository.versions.list("nb")
+    assert repository.versions.get("nb", oldest.id).cells == first
+    assert newest.id == repository.find_by_id("nb").version_id
+    repository.delete("nb")
+    assert not any(count_rows(store).values())
+
+
+def test_long_texts_are_distinguished(repository: NotebookRepository) -> None:
+    long, other = "é" * 5000, "\ud800" * 5000
+    texts = [long, other, "sha256:" + "0" * 64, long + "x", "sha256:", ""]
+    cells = [
+        code(f"{n}-{m}", one, two) for n, one in enumerate(texts) for m, two in enumerate(texts)
+    ]
+    created = repository.create(new_notebook(id="nb"), new_save(*cells))
+    assert repository.find_by_id("nb").cells == cells
+    for cell in cells:
+        cell.outputs[0].text, cell.source = cell.source, cell.outputs[0].text or ""
+    assert repository.save("nb", new_save(*cells)).version_id != created.version_id
+    assert repository.find_by_id("nb").cells == cells
 
 
 class PausedSave:
@@ -181,6 +235,12 @@ CHANGES: dict[str, Callable[[NotebookRepository], object]] = {
     "an output": lambda repository: repository.update_cell("nb", code("c0", "1", "other")),
     "an edit": lambda repository: repository.update(
         "nb", UpdateNotebook(cells=[code("z", "z")], tags=["mine"])
+    ),
+    "an edit to the saved cells": lambda repository: repository.update(
+        "nb", UpdateNotebook(cells=large_cells(100, "q", "2")[:5])
+    ),
+    "an equal save": lambda repository: repository.save(
+        "nb", new_save(*large_cells(100, "q", "2"))
     ),
     "an equal save, then outputs": lambda repository: [
         repository.save("nb", new_save(*large_cells(100, text, "2"))) for text in "qr"
@@ -237,6 +297,46 @@ def test_a_rejected_large_notebook_leaves_nothing_behind(
     check_contents(store)
 
 
+def test_a_failed_creation_of_a_large_notebook_leaves_nothing_behind(
+    repository: NotebookRepository, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
+    unstorable = NotebookMetadata(extra={"handle": object()})
+    with pytest.raises(TypeError):
+        repository.create(new_notebook(*large_cells(100), metadata=unstorable))
+    assert not any(count_rows(store).values())
+
+
+@pytest.mark.parametrize("kilobytes", [1, 100])
+def test_creation_waits_for_a_locked_store_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kilobytes: int
+) -> None:
+    monkeypatch.setattr(repository_versions, "_BATCH_LENGTH", 40_000)
+    url = f"sqlite:///{tmp_path}/axon.db"
+    with closing(Store(url, busy_timeout=0.05)) as store, closing(Store(url)) as other:
+        transactions = Mock(wraps=store.transaction)
+        monkeypatch.setattr(store, "transaction", transactions)
+        with other.transaction(), pytest.raises(StoreBusy):
+            NotebookRepository(store).create(new_notebook(*large_cells(kilobytes)))
+        assert transactions.call_count == 1
+
+
+def test_unused_staged_contents_are_removed_by_the_next_version(
+    repository: NotebookRepository, store: Store, paused_save: PausedSave
+) -> None:
+    first = repository.create(new_notebook(id="nb"), new_save(code("a"))).version_id
+    error = paused_save.run(
+        lambda: repository.update(
+            "nb", UpdateNotebook(cells=large_cells(100)), expected_version=first
+        ),
+        lambda: repository.update_cell("nb", code("a", "", "printed")),
+    )
+    assert isinstance(error, Stale)
+    repository.update_cell("nb", code("a", "", "printed again"))
+    check_contents(store)
+    assert repository.find_by_id("nb").cells == [code("a", "", "printed again")]
+
+
 # Round trips and edits
 
 
@@ -258,3 +358,19 @@ def test_the_corpus_is_read_from_the_store_unchanged(store_url: str, name: str) 
         assert export_notebook(version.cells, version.metadata) == exported
         assert repository.save("nb", save).version_id == notebook.version_id
         check_contents(store)
+
+
+def test_an_edit_of_the_record_marks_the_file_as_outdated(repository: NotebookRepository) -> None:
+    def recorded_file() -> dict[str, Any]:
+        [binding] = repository.bindings.get_many(["nb"])
+        return binding.file
+
+    new = new_notebook(id="nb", path="/nb/a.ipynb", origin="here")
+    repository.create(new, new_save(code("a", "1"), file=FILE))
+    repository.update_status("nb", NotebookStatus.RUNNING)
+    assert recorded_file() == FILE
+    repository.update_cell("nb", code("a", "2"))
+    assert recorded_file() == {}
+    repository.save("nb", new_save(code("a", "1"), file=FILE))
+    repository.delete_cell("nb", "a")
+    assert recorded_file() == {}

@@ -6,16 +6,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 from support.factories import code, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.errors import Conflict, NotFound, Stale
-from jupyter_axon_notebooks.records import NotebookStatus, TrainingNotebook, UpdateNotebook
+from jupyter_axon_notebooks.records import (
+    NotebookStatus,
+    NotebookSummary,
+    RunStatus,
+    TrainingNotebook,
+    UpdateCheckpoint,
+    UpdateNotebook,
+    now,
+)
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store
 
@@ -156,3 +164,104 @@ def test_a_notebook_deleted_during_saves_leaves_nothing_behind(
 
     run_at_once(save, save, lambda: repository.delete("nb"))
     assert store.contents.all() == store.versions.all() == []
+
+
+@contextmanager
+def delete_after_commit(store: Store, id: str) -> Iterator[None]:
+    """Delete notebook ``id`` as another process would, right after the next commit."""
+    begin, depth = store.transaction, 0
+    patch = pytest.MonkeyPatch()
+
+    @contextmanager
+    def transaction() -> Iterator[Any]:
+        nonlocal depth
+        depth += 1
+        try:
+            with begin() as connection:
+                yield connection
+        finally:
+            depth -= 1
+        if depth == 0 and store.notebooks.contains(doc_id=id):
+            patch.undo()
+            NotebookRepository(store).delete(id)
+
+    patch.setattr(store, "transaction", transaction)
+    try:
+        yield
+    finally:
+        patch.undo()
+
+
+CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSummary]] = {
+    "update": lambda r: r.update("nb", UpdateNotebook(name="new", tags=["t"])),
+    "update cells": lambda r: r.update("nb", UpdateNotebook(cells=[code("b", "new")])),
+    "update_status": lambda r: r.update_status("nb", NotebookStatus.STOPPED),
+    "update_cell": lambda r: r.update_cell("nb", code("a", "new")),
+    "add_cell": lambda r: r.add_cell("nb", code("b", "new")),
+    "delete_cell": lambda r: r.delete_cell("nb", "a"),
+    "save": lambda r: r.save("nb", new_save(code("a", "new"), code("b", "new"))),
+    "bind": lambda r: r.bindings.bind("nb", "/new.ipynb"),
+    "unbind": lambda r: r.bindings.unbind("nb"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_returned_even_if_the_notebook_is_deleted_right_after(
+    change: str, repository: NotebookRepository, store: Store
+) -> None:
+    def create() -> None:
+        repository.create(
+            new_notebook(code("a", "old", "1"), id="nb", origin="o", path="/old.ipynb", name="old")
+        )
+
+    def without_times(record: TrainingNotebook | NotebookSummary) -> Any:
+        document = record.to_json()
+        for name in ("created_at", "updated_at", "synced_at", "version_id"):
+            document.pop(name, None)
+        document["metadata"]["extra"].pop("axon", None)
+        return document
+
+    create()
+    expected = without_times(CHANGES[change](repository))
+    repository.delete("nb")
+    create()
+    with delete_after_commit(store, "nb"):
+        assert without_times(CHANGES[change](repository)) == expected
+    assert repository.find_by_id("nb") is None
+
+
+def test_a_new_notebook_is_returned_even_if_it_is_deleted_right_after(
+    repository: NotebookRepository, store: Store
+) -> None:
+    with delete_after_commit(store, "nb"):
+        created = repository.create(new_notebook(id="nb"), new_save(code("a"), code("b")))
+    assert created.summary().cell_count == 2
+    assert repository.find_summary("nb") is None
+
+
+def test_the_summary_of_a_record_equals_the_stored_summary(repository: NotebookRepository) -> None:
+    created = repository.create(new_notebook(id="nb"), new_save(code("a"), code("b")))
+    assert created.summary() == repository.find_summary("nb")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda r: r.checkpoints.update("cp", UpdateCheckpoint(tags=["t"])).tags == ["t"],
+        lambda r: r.checkpoints.update("cp", UpdateCheckpoint(pinned=True)).pinned,
+        lambda r: r.runs.start("nb", id="s").id == "s",
+        lambda r: r.runs.update_status("nb", "r", RunStatus.FAILED).status is RunStatus.FAILED,
+        lambda r: r.runs.renew("nb", "r", now()).id == "r",
+        lambda r: r.create_checkpoint(new_checkpoint("nb", {}, id="c")).id == "c",
+    ],
+    ids=["tags", "pin", "start run", "end run", "renew run", "create checkpoint"],
+)
+def test_runs_and_checkpoints_are_returned_even_if_the_notebook_is_deleted_right_after(
+    operation: Callable[[NotebookRepository], bool], repository: NotebookRepository, store: Store
+) -> None:
+    repository.create(new_notebook(id="nb"))
+    repository.create_checkpoint(new_checkpoint("nb", {}, id="cp"))
+    repository.runs.start("nb", id="r")
+    with delete_after_commit(store, "nb"):
+        assert operation(repository)
+    assert repository.find_summary("nb") is None
