@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections import deque
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import pytest
 import sqlalchemy as sa
 from support import old_stores
 from support.engines import ON_DISK, new_url, postgresql
-from support.factories import check_contents, code, new_save
+from support.factories import check_contents, code, new_checkpoint, new_save
+from tinydb import where
 
+from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store.codec import column_text, encode
 from jupyter_axon_notebooks.store.migrations import STEPS
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
@@ -137,3 +141,85 @@ def remove_values(value: Any) -> Any:
     if isinstance(value, list):
         return [remove_values(inner) for inner in value]
     return type(value).__name__
+
+
+ODD_IDS = (
+    "baseline",
+    "a/b",
+    "bound/run-1",
+    "NUL \0",
+    "\ud800",
+    "\ud7ff",
+    "Läufe 🏃",
+    "",
+    "x" * 600,
+)
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: str) -> None:
+    url = create_old_store(1, engine, tmp_path)
+    database = sa.create_engine(url, poolclass=sa.NullPool)
+    with database.begin() as connection:
+        insert = sa.text(
+            "INSERT INTO axonml_runs (id, document, notebook_id, started_at, status) "
+            "VALUES (:id, :document, :notebook_id, :started_at, 'running')"
+        )
+        for n, id in enumerate(ODD_IDS):
+            run = TrainingRun(
+                id=id, notebook_id="unbound", started_at=now() + timedelta(seconds=n)
+            ).to_json()
+            row = {**run, "id": column_text(id), "document": encode(run)}
+            connection.execute(insert, row)
+        damaged = {"id": "damaged", "document": "[]", "notebook_id": None, "started_at": None}
+        connection.execute(insert, damaged)
+    database.dispose()
+    for _ in range(2):
+        store = open_store(url)
+        repository = NotebookRepository(store)
+        assert [run.id for run in repository.runs.list("unbound")] == [*ODD_IDS[::-1]]
+        for id in ODD_IDS:
+            assert repository.runs.get("unbound", id).id == id
+        assert repository.runs.get("bound", "baseline") is None
+        assert repository.runs.update_status("bound", "run-1", RunStatus.COMPLETED).id == "run-1"
+        assert store.runs.ids(where("status") == "running") >= {"damaged"}
+        store.close()
+    store = open_store(url)
+    repository = NotebookRepository(store)
+    # Ids that are invalid for new runs remain valid for existing ones.
+    for id in ODD_IDS[-2:]:
+        repository.create_checkpoint(new_checkpoint("unbound", run_id=id))
+        assert repository.checkpoints.count("unbound", run_id=id) == 1
+    store.close()
+
+
+#: SQL values for ids that are not text, by engine.
+INVALID_IDS = {"sqlite": ("x'6162'", "x'ff'", "CAST(x'61ff62' AS TEXT)"), "postgresql": ("NULL",)}
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_runs_of_version_1_with_damaged_ids_do_not_prevent_opening(
+    tmp_path: Path, engine: str
+) -> None:
+    url = create_old_store(1, engine, tmp_path)
+    database = sa.create_engine(url, poolclass=sa.NullPool)
+    damaged_rows = "SELECT count(*) FROM axonml_runs WHERE status = 'damaged'"
+    with database.begin() as connection:
+        if engine == "postgresql":
+            connection.exec_driver_sql("ALTER TABLE axonml_runs ALTER id DROP NOT NULL")
+        for n, damaged in enumerate(INVALID_IDS[engine]):
+            for id, notebook_id in ((damaged, "'bound'"), (f"'fine {n}'", damaged)):
+                connection.exec_driver_sql(
+                    "INSERT INTO axonml_runs (id, document, notebook_id, started_at, status) "
+                    f"VALUES ({id}, '[]', {notebook_id}, NULL, 'damaged')"
+                )
+        stored = (
+            "id = 'fine 0' AND notebook_id IS NULL" if engine == "postgresql" else "id = x'6162'"
+        )
+    store = open_store(url)
+    assert NotebookRepository(store).runs.get("bound", "run-1") is not None
+    store.close()
+    with database.begin() as connection:
+        assert connection.exec_driver_sql(f"{damaged_rows} AND {stored}").scalar() == 1
+        assert connection.exec_driver_sql(damaged_rows).scalar() == 2 * len(INVALID_IDS[engine])
+    database.dispose()
