@@ -301,3 +301,9 @@ def test_statuses_survive_reading_the_same_file_again(repository: NotebookReposi
     assert replace(after, synced_at=before.synced_at) == before
     repository.save("nb", new_save(code("a"), file={"size": 1, "mtime": 2}))
     assert repository.find_summary("nb").status is NotebookStatus.DRAFT
+
+
+def test_starter_cells_can_be_configured(store: Store) -> None:
+    configured = NotebookRepository(store, starter_cells=[("code", "import torch")])
+    [cell] = configured.create(new_notebook()).cells
+    assert (cell.cell_type, cell.source) == (CellType.CODE, "import torch")

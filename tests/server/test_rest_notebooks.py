@@ -226,3 +226,16 @@ async def test_versions_are_listed_read_and_compared(axon: Client) -> None:
     assert (
         await axon.get(f"{path}/diff?from={oldest['id']}")
     ).message == "$.to: required, but missing"
+
+
+@pytest.fixture
+def with_starter_cell(jp_server_config: dict[str, Any]) -> None:
+    cells = [{"cell_type": "code", "source": "import torch"}]
+    jp_server_config["AxonNotebooks"]["starter_cells"] = cells
+
+
+@pytest.mark.usefixtures("with_starter_cell")
+@pytest.mark.parametrize("body", [{"name": "n"}, {"path": "n.ipynb"}])
+async def test_starter_cells_are_configurable(body: dict[str, str], axon: Client) -> None:
+    made = await axon.created("/notebooks", body)
+    assert [cell["source"] for cell in made["cells"]] == ["import torch"]
