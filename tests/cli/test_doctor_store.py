@@ -183,3 +183,21 @@ def test_a_damaged_checkpoint_is_told_and_its_folder_is_no_stray(
         problems = report(axon, store)[1]
         assert problems.keys() == {"damaged-records"}
         assert problems["damaged-records"]["items"] == ["checkpoint bad"]
+
+
+@pytest.mark.parametrize("name", ["axon.db", "axon.db-wal"])
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
+def test_a_special_file_in_place_of_the_store_is_told_and_not_read(
+    axon: Axon, tmp_path: Path, name: str, target: str
+) -> None:
+    url = new_url("sqlite", tmp_path)
+    open_store(url).close()
+    file = Path(url.removeprefix("sqlite:///")).with_name(name)
+    file.unlink(missing_ok=True)
+    if target == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(target)
+    found = axon("doctor", "--json", "--store-url", url).json["problems"]
+    [problem] = [problem for problem in found if problem["code"] == "not-examined"]
+    assert "not a regular file" in problem["message"]

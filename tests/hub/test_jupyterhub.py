@@ -230,6 +230,17 @@ def test_commands_in_a_shell_use_the_store_of_the_server(spawned: Hub) -> None:
     assert f"stands for the user ada there, but the user here is {USERS[1]}" in refused.stderr
 
 
+def test_a_respawned_server_keeps_its_records_and_password(
+    spawned: Hub,
+) -> None:
+    passfile = Path(spawned.environment["AXON_PASSFILES"], "hub_ada.pgpass")
+    before = passfile.read_bytes()
+    spawned.stop("ada")
+    spawned.spawn("ada")
+    assert passfile.read_bytes() == before
+    assert records(lambda: spawned.server("ada", "GET", "/axon/notebooks")) == ["ada"]
+
+
 def test_a_removed_user_loses_access_and_a_respawned_one_gets_the_records_back(
     spawned: Hub,
 ) -> None:
