@@ -208,7 +208,7 @@ def test_the_output_of_papermill_is_linked_to_its_input(
     assert copy["record"]["metadata"]["extra"]["axon"]["copied_from"] == original_id
     assert copy["record"]["id"] != original_id
     output = run([str(BIN / "jupyter-axon"), "show", "out.ipynb"], tmp_path, environment).stdout
-    for text in (original_id, "papermill", "train.ipynb", "rate=0.1", "layers=[1, 2]"):
+    for text in (original_id, "papermill", "train.ipynb", "rate", "0.1", "layers", "[1, 2]"):
         assert text in output
 
 
