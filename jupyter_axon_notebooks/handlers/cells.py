@@ -46,7 +46,11 @@ class CellsHandler(AxonHandler):
             index = len(cells) if position is None else position
             return [*cells[:index], cell, *cells[index:]]
 
-        notebook = await edit_cells(self, notebook_id, insert)
+        def add(version: str | None) -> TrainingNotebook:
+            repository = self.context.repository
+            return repository.add_cell(notebook_id, cell, position, expected_version=version)
+
+        notebook = await edit_cells(self, notebook_id, insert, edit_record=add)
         await self.send_response(_cell_response(notebook, cell.id, HTTPStatus.CREATED))
 
 
@@ -63,7 +67,11 @@ class CellHandler(AxonHandler):
             index = _find(cell_id, cells)
             return [*cells[:index], change(cells[index]), *cells[index + 1 :]]
 
-        notebook = await edit_cells(self, notebook_id, replace)
+        def change_stored(version: str | None) -> TrainingNotebook:
+            repository = self.context.repository
+            return repository.change_cell(notebook_id, cell_id, change, expected_version=version)
+
+        notebook = await edit_cells(self, notebook_id, replace, edit_record=change_stored)
         await self.send_response(_cell_response(notebook, cell_id))
 
     @web.authenticated
@@ -75,7 +83,11 @@ class CellHandler(AxonHandler):
             index = _find(cell_id, cells)
             return [*cells[:index], *cells[index + 1 :]]
 
-        await edit_cells(self, notebook_id, remove)
+        def delete(version: str | None) -> TrainingNotebook:
+            repository = self.context.repository
+            return repository.delete_cell(notebook_id, cell_id, expected_version=version)
+
+        await edit_cells(self, notebook_id, remove, edit_record=delete)
         await self.send_response(NO_CONTENT)
 
 

@@ -62,6 +62,8 @@ async def edit_cells(
     notebook_id: str,
     edit: Edit,
     updates: UpdateNotebook | None = None,
+    *,
+    edit_record: Callable[[str | None], TrainingNotebook] | None = None,
 ) -> TrainingNotebook:
     """Edit the cells of a record, and of its file if it has one; return the record.
 
@@ -69,6 +71,9 @@ async def edit_cells(
     ----------
     edit : callable
         Returns the edited cells.
+    edit_record : callable, optional
+        Makes the same edit of a record without a file in one transaction; takes the version that
+        the request is meant for.
     updates : UpdateNotebook, optional
         Changes of other fields.
 
@@ -86,6 +91,13 @@ async def edit_cells(
     updates = updates or UpdateNotebook()
     record = await handler.run(partial(context.check_current, notebook_id), drain=True)
     if record.path is None:
+        if edit_record is not None:
+
+            def apply() -> TrainingNotebook:
+                context.check_access(notebook_id)
+                return edit_record(context.expected_version())
+
+            return await handler.run(apply)
         return await handler.run(partial(_edit_record, context, notebook_id, edit, updates))
     await handler.check_contents("write")
     async with handler.server.executor.edit_lock(record.path):

@@ -7,10 +7,12 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from tinydb import where
 
 from ..errors import AxonError, Conflict
 from ..records import (
+    CellStatus,
     NewCheckpoint,
     NewNotebook,
     NotebookCell,
@@ -318,6 +320,30 @@ class NotebookRepository(NotebookReader):
         return self._edit_cells(
             notebook_id, lambda parts: (parts.find_span(cell.id), new), expected_version
         )
+
+    def change_cell(
+        self,
+        notebook_id: str,
+        cell_id: str,
+        change: Callable[[NotebookCell], NotebookCell],
+        *,
+        expected_version: str | None = None,
+    ) -> TrainingNotebook:
+        """Replace a cell by ``change(cell)``; its id stays.
+
+        ``change`` runs inside the transaction, so that no concurrent change of the cell is lost. It
+        must be quick. Raises NotFound for the notebook or the cell, and Stale.
+        """
+
+        def edit(parts: Parts) -> tuple[slice, Parts]:
+            span = parts.find_span(cell_id)
+            cell = self.versions.read_cell(notebook_id, parts.entries[span][0])
+            if cell_id in parts.statuses:
+                cell.status = CellStatus(parts.statuses[cell_id])
+            changed = msgspec.structs.replace(change(cell), id=cell_id)
+            return span, split([changed], NotebookMetadata())
+
+        return self._edit_cells(notebook_id, edit, expected_version)
 
     def add_cell(
         self,

@@ -38,6 +38,7 @@ from .damage import check_damage
 from .diff import diff_cells, match_ids
 from .parts import (
     FILE_KEY,
+    Entry,
     Parts,
     assemble_cell,
     assemble_cell_without_outputs,
@@ -154,6 +155,12 @@ class VersionRepository:
         version = self._get(version_id)
         with check_damage(f"version {version_id}"):
             return self._assemble(version, outputs=outputs)
+
+    def read_cell(self, notebook_id: str, entry: Entry) -> NotebookCell:
+        """Return one cell of a version; raises RecordDamaged."""
+        digests = {digest for digest in (entry.source, entry.outputs) if digest}
+        with check_damage(f"cell {entry.cell_id} of notebook {notebook_id}"):
+            return assemble_cell(entry, self._contents(notebook_id, digests))
 
     def _find(self, version_id: str | None) -> Document | None:
         return None if version_id is None else self._get(version_id)

@@ -307,3 +307,16 @@ def test_starter_cells_can_be_configured(store: Store) -> None:
     configured = NotebookRepository(store, starter_cells=[("code", "import torch")])
     [cell] = configured.create(new_notebook()).cells
     assert (cell.cell_type, cell.source) == (CellType.CODE, "import torch")
+
+
+def test_a_cell_is_changed_by_a_function(repository: NotebookRepository) -> None:
+    running = code("b", "2", "printed", count=1, status=CellStatus.RUNNING)
+    created = repository.create(new_notebook(code("a", "1"), running, code("c", "3")))
+
+    def change(cell: NotebookCell) -> NotebookCell:
+        assert cell == running
+        return replace(cell, id="other", source="new")
+
+    updated = repository.change_cell(created.id, "b", change)
+    assert updated.cells == [created.cells[0], replace(running, source="new"), created.cells[2]]
+    assert repository.find_by_id(created.id) == updated

@@ -197,6 +197,7 @@ CHANGES: dict[str, Callable[[NotebookRepository], TrainingNotebook | NotebookSum
     "update cells": lambda r: r.update("nb", UpdateNotebook(cells=[code("b", "new")])),
     "update_status": lambda r: r.update_status("nb", NotebookStatus.STOPPED),
     "update_cell": lambda r: r.update_cell("nb", code("a", "new")),
+    "change_cell": lambda r: r.change_cell("nb", "a", lambda _: code("a", "new")),
     "add_cell": lambda r: r.add_cell("nb", code("b", "new")),
     "delete_cell": lambda r: r.delete_cell("nb", "a"),
     "save": lambda r: r.save("nb", new_save(code("a", "new"), code("b", "new"))),
