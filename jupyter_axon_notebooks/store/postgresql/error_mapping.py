@@ -54,12 +54,16 @@ _CONNECTION_ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
     (r"password|authentication|no pg_hba\.conf entry|role .* does not exist", StoreError, _REFUSED),
     (r"database .* does not exist", StoreError, _NO_DATABASE),
     (r"too many (clients|connections)|remaining connection slots", Interrupted, _NO_CONNECTION),
-    # "unexpected eof" means that the server is being restarted. Other errors are of the settings.
     (
-        r"certificate|private key|SSL(?! error: unexpected eof)"
-        r"|invalid (connection option|.* value|integer)",
+        # "unexpected eof" means that the server is being restarted.
+        r"certificate|private key|does not support SSL|SSL error: (?!unexpected eof)",
         StoreError,
-        "store_url, or a certificate that it names, is invalid",
+        "no encrypted connection to the database could be made",
+    ),
+    (
+        r"invalid (connection option|.* value|integer)",
+        StoreError,
+        "a parameter in store_url is invalid",
     ),
 )
 
