@@ -9,8 +9,8 @@ An archive is a zip file with these members:
 ``states/NOTEBOOK/CHECKPOINT/FILE``
     State files, not compressed. Only present if they were asked for.
 ``manifest.json``
-    The format version, the number of documents of each table, and the size and digest of each
-    member.
+    The format version, the number and digest of the documents of each table, and the size and
+    digest of each member.
 
 Earlier versions wrote the JSON alone, with the manifest as its last table. It is still read, and so
 is JSON without a manifest, such as upstream's.

@@ -15,8 +15,11 @@ import msgspec
 
 from ..errors import InvalidData
 from ..records import (
+    U32,
+    Moment,
     NotebookCheckpoint,
     NotebookHeader,
+    NotebookMetadata,
     Record,
     TrainingNotebook,
     TrainingRun,
@@ -38,11 +41,19 @@ _NAMESPACE = uuid.UUID("0d5b1f8e-6a0f-4a36-8f0b-5e1c1f0a7d21")
 _Ordinal = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
-class _Historic(Record, kw_only=True):
-    """What versions and contents have in common; assembling the notebook checks the rest."""
+class _Version(Record, kw_only=True):
+    notebook_id: str
+    created_at: Moment
+    ordinal: _Ordinal
+    cells: list[tuple[str, str, str | None, U32 | None]]
+    metadata: NotebookMetadata
+    failed: list[str] | None = None
 
+
+class _Content(Record, kw_only=True):
     notebook_id: str
     ordinal: _Ordinal
+    content: dict[str, Any]
 
 
 class _Additions(Binding, frozen=True, kw_only=True):
@@ -54,8 +65,8 @@ class _Additions(Binding, frozen=True, kw_only=True):
 _KINDS: dict[str, type[Record]] = {
     CHECKPOINTS.name: NotebookCheckpoint,
     RUNS.name: TrainingRun,
-    VERSIONS.name: _Historic,
-    CONTENTS.name: _Historic,
+    VERSIONS.name: _Version,
+    CONTENTS.name: _Content,
 }
 #: The tables that plain documents may be in.
 PLAIN_TABLES = (NOTEBOOKS.name, CHECKPOINTS.name, RUNS.name)
@@ -96,13 +107,16 @@ def read_document(table: str, document: Any, *, is_plain: bool) -> tuple[str, di
         return doc_id, stored
     kind = _KINDS[table]
     record = kind.from_json(stored)
+    if isinstance(record, _Version) and not isinstance(
+        record.metadata.extra.get(FILE_KEY, ""), str
+    ):
+        raise InvalidData(f"$.metadata.extra.{FILE_KEY}", "expected the hash of a content")
     if table == CONTENTS.name and not doc_id.startswith(content_id(stored["notebook_id"], "")):
         raise InvalidData("$.id", "expected the id of its notebook, and a hash")
     if isinstance(record, TrainingRun):
         doc_id = run_key(record.notebook_id, record.id)
     if is_plain:
         stored = {**_additional_fields(stored, kind), **record.to_json()}
-        stored.pop("version_id", None)  # plain documents have no versions
     return doc_id, stored
 
 
@@ -129,7 +143,8 @@ def read_plain_notebook(document: Any) -> tuple[dict[str, Any], dict[str, Docume
         If it is not a valid notebook.
     """
     id, plain = split_document_id(document)
-    notebook = TrainingNotebook.from_json(plain)
+    cells = {"cells": _add_cell_ids(id, plain["cells"])} if "cells" in plain else {}
+    notebook = TrainingNotebook.from_json({**plain, **cells})
     _check_additions(plain)
     parts = split(notebook.cells, notebook.metadata)
     entries = encode([id, parts.entries, parts.metadata])
@@ -158,3 +173,15 @@ def _check_additions(document: Mapping[str, Any]) -> None:
         msgspec.convert(document, _Additions)
     except msgspec.ValidationError as error:
         raise InvalidData("$", str(error).replace("`", "")) from None
+
+
+def _add_cell_ids(notebook_id: str, cells: Any) -> Any:
+    """Return the cells; those without an id get one that is the same each time."""
+    if not isinstance(cells, list):
+        return cells
+    return [
+        {**cell, "id": str(uuid.uuid5(_NAMESPACE, encode([notebook_id, index])))}
+        if isinstance(cell, dict) and "id" not in cell
+        else cell
+        for index, cell in enumerate(cells)
+    ]

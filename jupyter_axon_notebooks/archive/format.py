@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Final, Literal, NamedTuple
 
@@ -48,9 +49,21 @@ class DocumentProblem(NamedTuple):
 
 
 class TableSummary(Record, kw_only=True):
-    """The number of documents in a table."""
+    """The number of documents of a table, and the sum of their SHA-256 digests modulo 2²⁵⁶.
+
+    The sum does not depend on the order and layout of the documents, so it holds after TinyDB has
+    rewritten the file.
+    """
 
     count: int = 0
+    sha256: str = f"{0:064x}"
+
+    def add(self, document: Mapping[str, Any]) -> None:
+        """Include a document."""
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        added = int(hashlib.sha256(text.encode()).hexdigest(), 16)
+        self.count += 1
+        self.sha256 = f"{(int(self.sha256, 16) + added) % 2**256:064x}"
 
 
 class MemberDigest(Record, kw_only=True):

@@ -3,7 +3,8 @@
 A notebook is loaded in one transaction with everything that belongs to it, so nobody sees half of
 one, and loading the same file again continues an interrupted load. Documents that the store has
 already are skipped. A document that differs from the one in the store is a conflict, which is
-reported and left alone.
+reported and left alone. A notebook that was saved since it was archived is such a conflict, but
+gets the runs and checkpoints that it lacks.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -49,6 +50,7 @@ _BINDING_FIELDS = frozenset({"origin", "path", "former_paths", "file", "synced_a
 #: The maximum number of files and folders to search for notebook files, and the maximum size of a
 #: notebook file in bytes.
 _MAX_ENTRIES, _MAX_FILE_SIZE = 100_000, 64 << 20
+_DIFFERS = "it differs from the one in the store"
 
 
 @dataclass
@@ -183,6 +185,8 @@ class _Loader:
                 if replace:
                     self._remove(id)
                 self._add(id)
+                if self.overwrite and not replace and self.report.of_kind("conflict"):
+                    raise _Rejected
 
         try:
             self.store.retry(once)
@@ -213,9 +217,13 @@ class _Loader:
     def _add(self, id: str) -> None:
         """Add the documents of a notebook that the store lacks."""
         archived = next(self.archive.documents(NOTEBOOKS.name, id), None)
+        stored = self.store.notebooks.get(doc_id=id)
         if archived is None:
-            reason = "the file has documents that belong to it, and not the notebook itself"
-            self._reject("damaged", NOTEBOOKS.name, id, reason)
+            if stored is None:
+                reason = "the file has documents that belong to it, and not the notebook itself"
+                self._reject("damaged", NOTEBOOKS.name, id, reason)
+            self._add_tables(_TRAINING_TABLES, id)
+            return
         try:
             if self._is_plain:
                 notebook, derived = read_plain_notebook(archived)
@@ -225,23 +233,49 @@ class _Loader:
             self._reject("damaged", NOTEBOOKS.name, id, str(error))
         if self.owner is not None:
             notebook["user_id"] = self.owner
-        if not self.store.notebooks.contains(doc_id=id):
+        if stored is None:
             self._bind(id, notebook)
+        elif _comparable_text(stored) != _comparable_text(notebook):
+            self._add_to_changed(id, notebook, stored)
+            return
         # First the notebook: row-level security rejects documents of notebooks of other users.
-        self._add_documents(NOTEBOOKS.name, {id: notebook})
-        for table in _HISTORY_TABLES:
-            if self._is_plain:
+        try:
+            self._add_documents(NOTEBOOKS.name, {id: notebook})
+        except ForeignRecord:
+            reason = (
+                f"it belongs to {notebook['user_id']}, whose records this user of the database "
+                "may not write"
+            )
+            self._reject("foreign", NOTEBOOKS.name, id, reason)
+        if self._is_plain:
+            for table in _HISTORY_TABLES:
                 self._add_documents(table, derived[table])
-            else:
-                self._add_table(table, id)
+        else:
+            self._add_tables(_HISTORY_TABLES, id)
         if self.report.problems:
             raise _Rejected
-        for table in _TRAINING_TABLES:
-            self._add_table(table, id)
+        self._add_tables(_TRAINING_TABLES, id)
         try:
             assemble_notebook(self.store, id, self.store.notebooks.get(doc_id=id))
         except RecordDamaged as error:
             self._reject("damaged", NOTEBOOKS.name, id, f"its cells are incomplete: {error}")
+
+    def _add_to_changed(
+        self, id: str, notebook: Mapping[str, Any], stored: Mapping[str, Any]
+    ) -> None:
+        """Add runs and checkpoints to a notebook that was saved since; reject any other."""
+        checkpoints = (one for _, one in self._valid(CHECKPOINTS.name, id))
+        versions = {one["version_id"] for one in checkpoints if one.get("version_id") is not None}
+        self.report.problems.clear()
+        is_same = stored.get("created_at") == notebook["created_at"] and (
+            self._is_plain or self.store.versions.existing_ids(versions) == versions
+        )
+        if self.overwrite or not is_same:
+            self._reject("conflict", NOTEBOOKS.name, id, _DIFFERS)
+        self._add_tables(_TRAINING_TABLES, id)
+        added = any(result == "added" for _, result in self.report.counts)
+        addition = "; it is kept, and the runs and checkpoints that it lacked were added"
+        self._add_problem("conflict", NOTEBOOKS.name, id, _DIFFERS + (addition if added else ""))
 
     def _remove(self, id: str) -> None:
         """Remove a stored notebook, unless that loses checkpoints or state files."""
@@ -294,10 +328,20 @@ class _Loader:
             except InvalidData as error:
                 self._add_problem("damaged", table, split_document_id(archived)[0], str(error))
 
-    def _add_table(self, table: str, notebook_id: str) -> None:
-        documents = self._valid(table, notebook_id)
-        while batch := dict(islice(documents, _BATCH)):
-            self._add_documents(table, batch)
+    def _add_tables(self, tables: Iterable[str], notebook_id: str) -> None:
+        for table in tables:
+            documents = self._valid(table, notebook_id)
+            while batch := dict(islice(documents, _BATCH)):
+                if self._is_plain and table == CHECKPOINTS.name:
+                    self._remove_missing_versions(batch)
+                self._add_documents(table, batch)
+
+    def _remove_missing_versions(self, checkpoints: Mapping[str, dict[str, Any]]) -> None:
+        versions = {str(one.get("version_id")) for one in checkpoints.values()}
+        missing = versions - self.store.versions.existing_ids(versions)
+        for checkpoint in checkpoints.values():
+            if checkpoint.get("version_id") in missing:
+                del checkpoint["version_id"]
 
     def _add_documents(self, table: str, documents: Mapping[str, dict[str, Any]]) -> None:
         """Insert the documents that the store lacks, and compare the others."""
@@ -312,9 +356,7 @@ class _Loader:
                 self.report.counts[table, "unchanged"] += 1
                 continue
             own_id = str(one.get("id", id))  # of a run, whose document id is derived from it
-            self._add_problem("conflict", table, own_id, "it differs from the one in the store")
-            if table == NOTEBOOKS.name:
-                raise _Rejected
+            self._add_problem("conflict", table, own_id, _DIFFERS)
 
     def _restore_states(self, states: StateStorage, notebook_id: str) -> None:
         """Restore the missing state files of the checkpoints that the store has."""
@@ -336,7 +378,10 @@ class _Loader:
             ):
                 for chunk in iter(partial(source.read, CHUNK), b""):
                     writer.write(chunk)
-                writer.commit()
+                restored = writer.commit()
+            if not states.can_read(path, notebook_id):  # it was outside the folder of states
+                changed = {f"{part}_state_path": restored.path}
+                self.store.checkpoints.update(changed, doc_ids=[checkpoint_id])
             states.mark_recorded(notebook_id, checkpoint_id)
             self.report.states += 1
 

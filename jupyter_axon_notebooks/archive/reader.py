@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import tempfile
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -56,8 +56,8 @@ class ArchiveReader:
     ----------
     manifest : Manifest or None
         None for plain documents, whose completeness cannot be verified.
-    counts : Counter
-        The number of documents that were found, by table.
+    tables : dict
+        The number and the digest of the documents that were found, by table.
     ignored_tables : list of str
         Tables that are not loaded: those that no store has, and of plain documents also histories
         and provenance.
@@ -75,11 +75,13 @@ class ArchiveReader:
     def __init__(self, path: Path, progress: Progress = no_progress) -> None:
         self.path = path
         self.manifest: Manifest | None = None
-        self.counts: Counter[str] = Counter()
+        self.tables = {name: TableSummary() for name in TABLES}
         self.ignored_tables: list[str] = []
         self.problems: list[DocumentProblem] = []
         self._progress = progress
         self._zip: zipfile.ZipFile | None = None
+        if path.is_dir():
+            raise ArchiveRefused(f"{path} is a folder; expected an archive")
         self._file = open_regular(path)
         self._documents = sqlite3.connect("")  # a temporary file, which SQLite removes
         self._documents.executescript(
@@ -88,9 +90,11 @@ class ArchiveReader:
             "CREATE UNIQUE INDEX by_notebook ON documents (notebook_id, name, id);"
         )
         try:
-            is_zip = self._file.read(4) == b"PK\x03\x04"
+            magic = self._file.read(4)
             self._file.seek(0)
-            if is_zip:
+            if not magic:
+                raise self._refused("the file is empty")
+            if magic == b"PK\x03\x04":
                 self._read_zip()
             else:
                 self._read_records(self._file)
@@ -145,7 +149,7 @@ class ArchiveReader:
 
     def _read_zip(self) -> None:
         archive = self._zip = zipfile.ZipFile(self._file)
-        names = set[str]()
+        names, packed = set[str](), 0
         for info in archive.infolist():
             name = info.filename
             if not _is_known_member(name):
@@ -162,7 +166,12 @@ class ArchiveReader:
                     f"{name} unpacks to {info.file_size:,} bytes, over {_SUSPICIOUS_RATIO} times "
                     "its size"
                 )
+            if name.startswith(STATES) and info.compress_type != zipfile.ZIP_STORED:
+                raise self._refused(f"its member {name} is compressed; state files never are")
+            packed += info.compress_size
             names.add(name)
+        if packed > os.fstat(self._file.fileno()).st_size:
+            raise self._refused("its members overlap")
         if MANIFEST not in names:
             raise self._refused(f"it has no {MANIFEST}, so it is not an archive")
         try:
@@ -219,19 +228,21 @@ class ArchiveReader:
             self.ignored_tables = sorted(seen.difference(PLAIN_TABLES))
             return
         self.ignored_tables = sorted(seen.difference(TABLES, [MANIFEST_TABLE]))
-        for name in TABLES:
-            expected = self.manifest.tables.get(name, TableSummary()).count
-            if self.counts[name] != expected:
+        for name, found in self.tables.items():
+            expected = self.manifest.tables.get(name, TableSummary())
+            if found.count != expected.count:
                 raise self._refused(
-                    f"table {name} should have {expected} documents, and has {self.counts[name]}"
+                    f"table {name} should have {expected.count} documents, and has {found.count}"
                 )
+            if found.sha256 != expected.sha256:
+                raise self._refused(f"documents of table {name} are damaged, or were changed")
 
     def _add_document(self, table: str, key: str, document: Any) -> None:
         id = f"#{key}"
-        self.counts[table] += 1
         try:
             if not isinstance(document, dict):
                 raise InvalidData("$", "expected an object")
+            self.tables[table].add(document)
             id, stored = split_document_id(document)
             owner = id if table == NOTEBOOKS.name else stored.get("notebook_id")
             if not isinstance(owner, str):
@@ -276,18 +287,22 @@ def _tables(file: IO[bytes]) -> Iterator[tuple[str, str | None, Any]]:
 
 def _tables_by_line(lines: Iterator[bytes]) -> Iterator[tuple[str, str | None, Any]]:
     table: str | None = None
-    for line in lines:
+    number = 1
+    for number, line in enumerate(lines, 2):
         text = line.strip().removesuffix(b",").decode()
-        if text == "}" and table is None:
-            if any(map(bytes.strip, lines)):
-                raise ValueError("something follows the end")
-            return
-        if text == "}":
-            table = None
-        elif table is None:
-            [table] = json.loads("{" + text + "}}")
-            yield table, None, None
-        else:
-            [(key, document)] = json.loads("{" + text + "}").items()
-            yield table, key, document
-    raise ValueError("it has no end")
+        try:
+            if text == "}" and table is None:
+                if any(map(bytes.strip, lines)):
+                    raise ValueError("something follows the end")
+                return
+            if text == "}":
+                table = None
+            elif table is None:
+                [table] = json.loads("{" + text + "}}")
+                yield table, None, None
+            else:
+                [(key, document)] = json.loads("{" + text + "}").items()
+                yield table, key, document
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    raise ValueError(f"it ends after line {number}")

@@ -48,12 +48,15 @@ class ArchiveSummary:
     problems : list of DocumentProblem
         Records whose cells cannot be read, which are archived without them; documents that are not
         JSON, and state files that cannot be read, which are left out.
+    orphans : int
+        Documents that belong to no record, which are left out.
     state_files : int
         State files that the checkpoints name.
     """
 
     manifest: Manifest
     problems: list[DocumentProblem] = field(default_factory=list)
+    orphans: int = 0
     state_files: int = 0
 
     def add_problem(self, table: str, id: str, reason: str) -> None:
@@ -131,16 +134,18 @@ class _RecordsWriter:
         done = 0
         with self._store.snapshot():
             known = self._store.notebooks.ids(Query().noop())
+            is_whole = self.summary.manifest.notebooks is None
+            total = sum(len(self._store.table(name)) for name in TABLES) if is_whole else None
             yield b"{\n"
             for table, summary in self.summary.manifest.tables.items():
                 yield f'"{table}": {{'.encode()
                 for doc_id, text in self._texts(table):
                     done += 1
-                    self._progress(done, None)
+                    self._progress(done, total)
                     document = self._document(table, doc_id, text, known)
                     if document is not None:
                         separator = "," if summary.count else ""
-                        summary.count += 1
+                        summary.add(document)
                         yield f'{separator}\n"{summary.count}": {encode(document)}'.encode()
                 yield b"\n}\n" if table == TABLES[-1] else b"\n},\n"
             yield b"}\n"
@@ -172,7 +177,8 @@ class _RecordsWriter:
                 reason = f"{error}; it was archived without its cells"
                 self.summary.add_problem(table, doc_id, reason)
             return add_document_id(doc_id, document)
-        if document.get("notebook_id") not in known:  # it belongs to no record
+        if document.get("notebook_id") not in known:
+            self.summary.orphans += 1
             return None
         runs = self.summary.manifest.runs
         run_field = {RUNS.name: "id", CHECKPOINTS.name: "run_id"}.get(table)

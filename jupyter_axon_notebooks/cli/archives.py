@@ -10,6 +10,7 @@ from typing import IO
 
 import click
 import msgspec
+from tinydb import Query
 
 from ..archive import (
     ArchiveReader,
@@ -20,10 +21,12 @@ from ..archive import (
     write_bundle,
 )
 from ..archive.format import TABLES
+from ..errors import NotFound
+from ..store import Store
 from . import options
 from .files import new_file
 from .group import FAILED
-from .lookup import find_checkpoint, find_notebook_id, find_run
+from .lookup import choose, find_checkpoint, find_notebook_id
 from .output import counter, note, progress, table, write, write_json, write_line
 from .session import Session, with_session
 
@@ -44,8 +47,8 @@ from .session import Session, with_session
     "runs",
     metavar="RUN",
     multiple=True,
-    help="With one --notebook: only this run and its checkpoints: its id, its key, or the "
-    "beginning of its id. May be repeated.",
+    help="Only this run and its checkpoints: its id, its key, or the beginning of its id. May "
+    "be repeated.",
 )
 @click.option("--with-states", is_flag=True, help="Include the state files (weights).")
 @options.force
@@ -67,19 +70,19 @@ def dump(
     """
     if file == "-" and as_json:
         raise click.UsageError("--json cannot be used when the archive goes to standard output")
-    if runs and len(notebooks) != 1:
-        raise click.UsageError("--run needs one --notebook")
     with session.open() as opened:
         repository = opened.repository
         notebook_ids = [find_notebook_id(repository, which) for which in notebooks]
-        run_ids = [find_run(repository, notebook_ids[0], which).id for which in runs]
+        chosen = [_find_run(opened.store, which, notebook_ids) for which in runs]
+        if chosen:
+            notebook_ids = list(dict.fromkeys(notebook_id for notebook_id, _ in chosen))
         try:
             with _open_output(file, force) as output, progress("Writing") as bar:
                 summary = write_archive(
                     opened.store,
                     output,
                     notebook_ids=notebook_ids or None,
-                    run_ids=run_ids or None,
+                    run_ids=[run_id for _, run_id in chosen] or None,
                     states=opened.states if with_states else None,
                     progress=counter(bar),
                 )
@@ -91,7 +94,8 @@ def dump(
             {
                 "file": file,
                 **msgspec.to_builtins(summary.manifest),
-                "problems": [problem._asdict() for problem in summary.problems],
+                "damaged": _problems_json(summary.problems),
+                "orphans": summary.orphans,
                 "state_files": summary.state_files,
             }
         )
@@ -103,7 +107,28 @@ def dump(
             f"State files that are not in the archive: {summary.state_files}. --with-states "
             "adds them."
         )
-    _fail_with(summary.problems)
+    if summary.orphans:
+        note(f"Documents that belong to no record and were left out: {summary.orphans}.")
+    _print_problems(summary.problems)
+    if summary.problems:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _find_run(store: Store, which: str, notebook_ids: Sequence[str]) -> tuple[str, str]:
+    """Return the ids of the notebook and of the run that ``which`` names."""
+    runs = [
+        run
+        for run in store.runs.iterate(Query().noop())
+        if not notebook_ids or run["notebook_id"] in notebook_ids
+    ]
+    found = (
+        [run for run in runs if run["id"] == which]
+        or [run for run in runs if run.get("key") == which]
+        or [run for run in runs if which and run["id"].startswith(which)]
+    )
+    names = [f"{run['id']} of notebook {run['notebook_id']}" for run in found]
+    run = found[names.index(choose(names, "run", which))]
+    return run["notebook_id"], run["id"]
 
 
 @contextmanager
@@ -118,7 +143,7 @@ def _open_output(file: str, force: bool) -> Iterator[IO[bytes]]:
 
 @click.command()
 @with_session
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--owner", metavar="NAME", help="Make this user the owner of the records.")
 @click.option(
     "--overwrite",
@@ -133,14 +158,17 @@ def load(session: Session, file: Path, owner: str | None, overwrite: bool, as_js
     FILE is an archive of `jupyter axon dump`, or TinyDB JSON with the tables axonml_notebooks and
     axonml_checkpoints. It is verified first, and refused if it is not complete.
 
-    Records that the store has already are skipped. Records that differ are reported and left alone.
-    After an interruption, load the file again.
+    Records that the store has already are skipped. Records that differ are reported and left alone;
+    one that was saved since it was archived still gets the checkpoints that it lacks. After an
+    interruption, load the file again.
 
     A record from another machine is bound to the notebook file below the current folder that
     carries its id, if that file has no record.
     """
     if owner == "":
         raise click.UsageError("--owner needs the name of a user")
+    if not file.exists():
+        raise NotFound("file", str(file), f"there is no file {file}")
     with progress("Verifying") as bar:
         archive = ArchiveReader(file, counter(bar))
     with archive:
@@ -160,14 +188,15 @@ def load(session: Session, file: Path, owner: str | None, overwrite: bool, as_js
             note("Records that were loaded remain. Load the file again to continue.")
             raise
     _print_report(archive, report, as_json)
-    _fail_with(report.problems)
+    if report.problems:
+        raise click.exceptions.Exit(FAILED)
 
 
 def _print_report(archive: ArchiveReader, report: LoadReport, as_json: bool) -> None:
     results = ("added", "unchanged", "replaced")
     tables = {
         name: {
-            "in_file": archive.counts[name],
+            "in_file": archive.tables[name].count,
             **{result: report.counts[name, result] for result in results},
         }
         for name in TABLES
@@ -178,14 +207,21 @@ def _print_report(archive: ArchiveReader, report: LoadReport, as_json: bool) -> 
                 "file": str(archive.path),
                 "verified": archive.manifest is not None,
                 "tables": tables,
-                "problems": [problem._asdict() for problem in report.problems],
+                "conflicts": _problems_json(report.of_kind("conflict")),
+                "damaged": _problems_json(report.of_kind("damaged")),
+                "foreign": _problems_json(report.of_kind("foreign")),
                 "unknown_tables": archive.ignored_tables,
                 "state_files": report.states,
                 "rebound": report.rebound,
             }
         )
     else:
-        write(table([{"table": name, **counts} for name, counts in tables.items()]))
+        rows = [
+            {"table": name, "in file": archive.tables[name].count}
+            | {result: report.counts[name, result] for result in results}
+            for name in TABLES
+        ]
+        write(table(rows))
     for name in archive.ignored_tables:
         note(
             f"The table {name} was not loaded: this version does not use it, or cannot load it "
@@ -198,19 +234,22 @@ def _print_report(archive: ArchiveReader, report: LoadReport, as_json: bool) -> 
             note(f"{path}: bound to the record {id}.")
     if report.states:
         note(f"State files restored: {report.states}.")
+    _print_problems(report.problems)
     if report.of_kind("conflict"):
         note("Conflicting records were left as they are. --overwrite replaces records that differ.")
     if report.of_kind("foreign"):
         note("Records of other users were not loaded. Log in as an administrator, or use --owner.")
     if archive.manifest is None:
-        note(f"{archive.path} has no manifest, so it was not verified that it is complete.")
+        note(f"{archive.path} has no manifest, so it could not be verified that it is complete.")
 
 
-def _fail_with(problems: Sequence[DocumentProblem]) -> None:
+def _print_problems(problems: Sequence[DocumentProblem]) -> None:
     for problem in problems:
         note(f"{problem.table} {problem.id}: {problem.reason}")
-    if problems:
-        raise click.exceptions.Exit(FAILED)
+
+
+def _problems_json(problems: Sequence[DocumentProblem]) -> list[dict[str, str]]:
+    return [{"table": one.table, "id": one.id, "reason": one.reason} for one in problems]
 
 
 @click.command()

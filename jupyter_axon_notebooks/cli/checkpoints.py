@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..errors import Conflict, NotFound, StateCorrupt
 from ..metrics import (
     describe_direction,
     direction,
+    finite_metrics,
     flatten_metrics,
     format_number,
     resolve,
@@ -27,7 +28,7 @@ from ..states.folders import format_size
 from . import options
 from .files import new_file
 from .lookup import find_checkpoint, find_notebook_and_run
-from .output import local_time, note, short_ids, table, write, write_json, write_line
+from .output import local_time, note, progress, short_ids, table, write, write_json, write_line
 from .session import Session, with_session
 
 _CHUNK = 1 << 20
@@ -52,15 +53,13 @@ def is_minimized(
     Raises
     ------
     NotFound
-        If no checkpoint has the metric.
+        If there are checkpoints, and none of them has the metric.
     UsageError
         If the direction is neither given nor known.
     """
-    if all(repository.get_best_checkpoint(id, metric, True) is None for id in ids):
-        names = {name for id in ids for name in repository.checkpoints.list_metric_names(id)}
-        suggestion = suggest_names(metric, sorted(names))
-        message = f"no checkpoint has a finite number {metric!r}{suggestion}"
-        raise NotFound("metric", metric, message)
+    has_metric = any(repository.get_best_checkpoint(id, metric, True) is not None for id in ids)
+    if not has_metric and any(map(repository.checkpoints.count, ids)):
+        raise _missing_metric(repository, ids, metric)
     known = mode or direction(metric)
     if known is None:
         raise click.UsageError(
@@ -83,9 +82,25 @@ def _list_best(
     minimize = is_minimized(repository, [id], metric, mode)
     found = repository.checkpoints.list_best(id, metric, minimize, limit, run_id=run_id)
     if not found:
-        message = f"no checkpoint of the run {run_id} has a finite number {metric!r}"
-        raise NotFound("metric", metric, message)
+        raise _missing_metric(repository, [id], metric, run_id)
     return found
+
+
+def _missing_metric(
+    repository: NotebookRepository, ids: Iterable[str], metric: str, run_id: str | None = None
+) -> NotFound:
+    names = set[str]()
+    for id in ids:
+        if run_id is None:
+            names |= repository.checkpoints.list_metric_names(id)
+        else:
+            for one in repository.list_checkpoints(id, run_id=run_id):
+                names |= finite_metrics(one.metrics).keys()
+    of_run = "" if run_id is None else f" of the run {run_id}"
+    suggestion = suggest_names(metric, sorted(names))
+    return NotFound(
+        "metric", metric, f"no checkpoint{of_run} has a finite number {metric!r}{suggestion}"
+    )
 
 
 def _format_metrics(metrics: Any, first: Sequence[str], limit: int = 4) -> str:
@@ -130,24 +145,45 @@ def checkpoint_table(
 @with_session
 @click.argument("which")
 @options.run
+@click.option(
+    "--sort", metavar="METRIC", help="Only checkpoints that have this metric, the best first."
+)
+@options.direction
 @options.limit
 @options.as_json
-def checkpoints(session: Session, which: str, run: str | None, limit: int, as_json: bool) -> None:
+def checkpoints(
+    session: Session,
+    which: str,
+    run: str | None,
+    sort: str | None,
+    mode: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List the checkpoints of a record, the newest first.
 
     WHICH is its id, the beginning of its id, or the path of its notebook file.
     """
+    missing = "No checkpoints."
     with session.read() as repository:
         id, run_id = find_notebook_and_run(repository, which, run)
         total = repository.checkpoints.count(id, run_id=run_id)
-        found = repository.list_checkpoints(id, limit, run_id=run_id)
+        if sort is None:
+            found = repository.list_checkpoints(id, limit, run_id=run_id)
+        elif total:
+            try:
+                found = _list_best(repository, id, sort, mode, limit, run_id)
+            except NotFound as error:
+                found, missing = [], str(error)
+        else:
+            found = []
     if as_json:
         write_json([one.to_json() for one in found])
     elif found:
-        write(checkpoint_table(found))
+        write(checkpoint_table(found, [sort] if sort is not None else []))
     else:
-        note("No checkpoints.")
-    if total > len(found):
+        note(missing)
+    if len(found) == limit < total:
         note(f"{len(found)} of {total}; --limit shows more.")
 
 
@@ -280,10 +316,13 @@ def _copy_states(
         with (
             states.open(path, checkpoint.notebook_id) as source,
             new_file(targets[part], force=force) as file,
+            progress("Restoring", in_bytes=True) as bar,
         ):
+            task = bar.add_task("", total=os.fstat(source.fileno()).st_size)
             while chunk := source.read(_CHUNK):
                 copied.update(chunk)
                 file.write(chunk)
+                bar.advance(task, len(chunk))
             if expected is not None and copied.hexdigest() != expected:
                 raise StateCorrupt(
                     f"{path} is damaged: its SHA-256 differs from the recorded one. Nothing was "

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
+from jupyter_core.paths import jupyter_config_path
 
 from ..errors import AxonError, InvalidData, NotFound, RecordDamaged, StoreError
 from ..records import NotebookCheckpoint
@@ -44,7 +45,7 @@ from ..sync.origin import (
     stored_origin,
 )
 from .output import plural
-from .session import Session
+from .session import Session, read_configuration_files
 
 _PACKAGES = ("jupyter-axon-notebooks", "jupyter_server", "tinydb", "sqlalchemy", "psycopg")
 #: Free space that is reported as little, in bytes.
@@ -75,6 +76,8 @@ _ADVICE: Final = {
     "run `jupyter axon doctor --start-over`, which moves it aside and creates a new store, and "
     "then `jupyter axon recover`",
     "damaged-records": _RESTORE_BACKUP,
+    "extension-not-enabled": "run `jupyter server extension enable jupyter_axon_notebooks`, and "
+    "restart the server",
     "folders-without-record": "restart the server, which removes the remains of interrupted "
     "writes to its store. Remove the others, unless another store or user has them",
     "little-space": "free some space, or set c.AxonNotebooks.{setting} to a path on another disk",
@@ -93,6 +96,8 @@ _ADVICE: Final = {
     "pointer-ignored": "remove it and start a server, which writes a new one",
     "readable-by-others": "run `chmod 600 {path}`",
     "role-of-nobody": "ask the owner of the database to run `jupyter axon init-db` for this role",
+    "state-files-elsewhere": "copy or move the content of {roots} to {root}, or set "
+    "c.AxonNotebooks.states_root or AXON_STATES_ROOT to the folder that has the files",
     "state-files-out-of-reach": "add their folder to c.AxonNotebooks.extra_states_roots; replace "
     "symbolic links with the files",
     "store-out-of-reach": "check c.AxonNotebooks.store_url, and that its server is running and "
@@ -169,6 +174,7 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
         "user from": settings.sources["user_id"],
         "origin": _check_origin(found, settings.data_folder),
     }
+    found.facts["server extension"] = {"enabled": _check_extension(found)}
     if settings.config_error is not None:
         message = f"{settings.config_file} is ignored: {settings.config_error}"
         found.add("pointer-ignored", message)
@@ -177,6 +183,19 @@ def diagnose(session: Session, progress: Callable[[], None] = lambda: None) -> D
     if content is not None:
         _check_other_origins(found, session, content.bindings)
     return found
+
+
+def _check_extension(found: Diagnosis) -> bool:
+    from jupyter_server.extension.config import ExtensionConfigManager
+
+    manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
+    configured = read_configuration_files().ServerApp.get("jpserver_extensions", {})
+    extensions = {**manager.get_jpserver_extensions(), **configured}
+    is_enabled = bool(extensions.get("jupyter_axon_notebooks", False))
+    if not is_enabled:
+        message = "the server extension is not enabled, so Jupyter servers record no saves"
+        found.add("extension-not-enabled", message)
+    return is_enabled
 
 
 def _check_origin(found: Diagnosis, folder: Path) -> str | None:
@@ -428,7 +447,7 @@ def _check_states(
 def _compare_files(found: Diagnosis, session: Session, content: _Content) -> None:
     """Compare recorded state files with those on the disk."""
     states = session.states()
-    missing, refused, altered = [], [], []
+    missing, elsewhere, refused, altered = [], {}, [], []
     for notebook_id, path, size in content.state_files:
         full = states.full_path(path)
         try:
@@ -438,10 +457,23 @@ def _compare_files(found: Diagnosis, session: Session, content: _Content) -> Non
                 altered.append(f"{present} has {now} bytes instead of {size}")
         except NotFound:
             former = states.find_former_root(path, notebook_id)
-            missing.append(full if former is None else f"{full}, which is now below {former}")
+            if former is None:
+                missing.append(full)
+            else:
+                elsewhere[full] = former
         except (AxonError, OSError) as error:
             refused.append(f"{full} ({error})")
     noun = "recorded state file"
     found.add_items("missing-state-files", noun, "missing", missing, root=states.root)
+    roots = list(dict.fromkeys(elsewhere.values()))
+    fault = f"not below {states.root}, but below {', '.join(roots)}"
+    found.add_items(
+        "state-files-elsewhere",
+        noun,
+        fault,
+        list(elsewhere),
+        roots=", ".join(roots),
+        root=states.root,
+    )
     found.add_items("state-files-out-of-reach", noun, "not readable", refused)
     found.add_items("altered-state-files", noun, "changed", altered)

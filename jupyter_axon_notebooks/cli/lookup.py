@@ -52,7 +52,7 @@ def find_notebook_id(repository: NotebookRepository, which: str) -> str:
     """
     ids = repository.find_ids(which)
     is_path = which.endswith(".ipynb") or os.sep in which or (os.altsep or os.sep) in which
-    if which not in ids and which and (is_path or Path(which).is_file()):
+    if which not in ids and which and (is_path or Path(which).exists()):
         ids = _find_ids_at(repository, real_path(which))
     return choose(ids, "notebook", which)
 
@@ -60,6 +60,8 @@ def find_notebook_id(repository: NotebookRepository, which: str) -> str:
 def _find_ids_at(repository: NotebookRepository, path: str) -> list[str]:
     if bound := repository.list_all(path=path):
         return [summary.id for summary in bound]
+    if Path(path).is_dir():
+        raise NotFound("notebook", path, f"{path} is a folder, not a notebook")
     deleted = repository.list_deleted(path)
     if not deleted:
         raise NotFound("notebook", path, f"no record is bound to the file {path}")

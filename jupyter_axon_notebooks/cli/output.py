@@ -16,7 +16,7 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -154,11 +154,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def progress(description: str) -> Progress:
+def progress(description: str, *, in_bytes: bool = False) -> Progress:
     """Return a progress bar on standard error, which is silent unless that is a terminal."""
     console = _console(sys.stderr)
     console.quiet = not console.is_terminal  # `disable` leaves an empty line there before rich 14.3
-    columns = (TextColumn(description, markup=False), BarColumn(), MofNCompleteColumn())
+    counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn(description, markup=False), BarColumn(), counted)
     return Progress(*columns, console=console, transient=True)
 
 

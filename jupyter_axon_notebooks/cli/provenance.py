@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -36,6 +36,8 @@ from .output import (
 )
 from .session import Session, with_session
 
+#: The number of lines that are matched with each other.
+_MAX_MATCHED = 4000
 _DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -178,11 +180,27 @@ def _cell_diff(change: CellChange) -> Text:
     text = Text("\n").append(f"cell {printable(change.cell_id)}: {change.change}", style="bold")
     if change.change != "moved":
         before, after = ((one or "").splitlines() for one in (change.before, change.after))
-        diff = difflib.unified_diff(before, after, lineterm="")
-        for line in islice(diff, 2, None):  # without the names of files
+        for line in _diff_lines(before, after):
             style = _DIFF_STYLES.get(line[:1])
             text.append("\n" + printable(line, keep="\t"), style=style)
     return text
+
+
+def _diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterable[str]:
+    """Return a unified diff; of long texts, for which difflib is too slow, one range of lines."""
+    if len(before) + len(after) <= _MAX_MATCHED:
+        return islice(difflib.unified_diff(before, after, lineterm=""), 2, None)  # no file names
+    start = _common_length(before, after)
+    removed, added = before[start:], after[start:]
+    if end := _common_length(removed[::-1], added[::-1]):
+        removed, added = removed[:-end], added[:-end]
+    header = f"@@ -{start + 1},{len(removed)} +{start + 1},{len(added)} @@"
+    return [header, *(f"-{line}" for line in removed), *(f"+{line}" for line in added)]
+
+
+def _common_length(before: Sequence[str], after: Sequence[str]) -> int:
+    pairs = enumerate(zip(before, after, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(before), len(after)))
 
 
 def _delta(change: MetricChange) -> str:

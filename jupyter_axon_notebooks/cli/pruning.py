@@ -64,13 +64,21 @@ def prune(
         raise click.UsageError(
             "give at least one of --keep-newest, --keep-best, --keep-every and --keep-tagged"
         )
+    parsed = [_parse_best(text) for text in keep_best]
     with session.with_states() as (repository, _):
         if everything:
             owned = repository.list_by_user(session.settings.user_id)
             ids = [summary.id for summary in owned]
         else:
             ids = list(dict.fromkeys(find_notebook_id(repository, one) for one in which))
-        best = [_parse_best(repository, ids, text) for text in keep_best]
+        best = [
+            Best(
+                metric,
+                is_minimized(repository, ids, metric, mode, f"`{metric}:min` or `{metric}:max`"),
+                count,
+            )
+            for metric, mode, count in parsed
+        ]
         skipped = [id for id in ids if _lacks_metric(repository, id, best)]
         rules += best
         removed: list[Prunable] = []
@@ -81,7 +89,11 @@ def prune(
                 planned += len(plan.prunable)
                 kept += plan.kept
                 if yes and plan.prunable:
-                    removed += repository.retention.prune(id, rules)
+                    try:
+                        removed += repository.retention.prune(id, rules)
+                    except KeyboardInterrupt:
+                        note("Some files were removed already. Run the command again to continue.")
+                        raise
                 elif not yes:
                     removed += plan.prunable
     kept += planned - len(removed)
@@ -104,8 +116,8 @@ def prune(
         )
 
 
-def _parse_best(repository: NotebookRepository, ids: list[str], text: str) -> Best:
-    """Return the rule that METRIC[:min|max][:K] describes."""
+def _parse_best(text: str) -> tuple[str, str | None, int]:
+    """Return the metric, the direction if it is given, and the number of checkpoints to keep."""
     metric, count, mode = text, 1, None
     head, _, tail = metric.rpartition(":")
     if head and tail.isascii() and tail.isdigit():
@@ -115,8 +127,7 @@ def _parse_best(repository: NotebookRepository, ids: list[str], text: str) -> Be
         metric, mode = head, tail
     if not count:
         raise click.UsageError(f"--keep-best {text} keeps none; give a K of at least 1")
-    choices = f"`{metric}:min` or `{metric}:max`"
-    return Best(metric, is_minimized(repository, ids, metric, mode, choices), count)
+    return metric, mode, count
 
 
 def _lacks_metric(repository: NotebookRepository, id: str, best: list[Best]) -> bool:
@@ -124,7 +135,9 @@ def _lacks_metric(repository: NotebookRepository, id: str, best: list[Best]) -> 
     stored = [one for one in repository.list_checkpoints(id) if has_state(one)] if best else []
     missing = [rule.metric for rule in best if stored and not rule(stored)]
     if missing:
-        note(f"Skipped: {id}, where no checkpoint with state files has a number {missing[0]!r}.")
+        summary = repository.find_summary(id)
+        name = id if summary is None else f"{id} ({summary.name})"
+        note(f"Skipped: {name}, where no checkpoint with state files has a number {missing[0]!r}.")
     return bool(missing)
 
 

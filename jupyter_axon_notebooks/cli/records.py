@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from ..errors import AxonError, NotFound
+from ..errors import AxonError, InvalidData, NotFound
 from ..mapping import (
     export_notebook,
     map_notebook,
@@ -18,6 +20,7 @@ from ..mapping import (
     notebook_text,
     read_for_import,
 )
+from ..printable import shorten
 from ..records import (
     CellType,
     NewNotebook,
@@ -29,10 +32,9 @@ from ..records import (
 )
 from ..repository import NotebookRepository
 from ..sync.files import MAX_NOTEBOOK
-from ..userfiles import read_regular
 from . import options
 from .checkpoints import checkpoint_table
-from .files import new_file
+from .files import new_file, read_file
 from .group import FAILED
 from .lookup import choose, deleted_at, find_checkpoint, find_notebook
 from .output import (
@@ -50,10 +52,12 @@ from .output import (
 )
 from .session import Session, with_session
 
-#: Versions and checkpoints that `show` lists.
+#: Versions and checkpoints that `show` lists, and the metric by which it shows the best.
 _MAX_LISTED = 5
 #: Repairs that are listed for one imported file.
 _MAX_REPAIRS = 3
+_RANKED_BY = "loss"
+_MAX_PARAMETER = 60
 
 
 @click.command()
@@ -97,8 +101,14 @@ def list_records(
     elif found:
         _write_records(found, all_users)
     else:
-        is_narrowed = (status, tag, search) != (None, None, None)
-        note(f"No {'such ' if is_narrowed else ''}records{f' of {owner}' if owner else ''}.")
+        conditions = [
+            *([f"the status {status}"] if status is not None else []),
+            *([f"the tag {tag}"] if tag is not None else []),
+            *([f"{search!r} in its name or description"] if search is not None else []),
+        ]
+        of_owner = "" if owner is None else f" of {owner}"
+        has = f" has {' and '.join(conditions)}" if conditions else ""
+        note(f"No record{of_owner}{has}." if conditions else f"No records{of_owner}.")
     if total > len(found):
         note(f"{len(found)} of {total}; --limit shows more.")
 
@@ -137,6 +147,7 @@ def show(session: Session, which: str, as_json: bool) -> None:
             write_json(notebook.to_json())
             return
         newest = repository.list_checkpoints(notebook.id, _MAX_LISTED)
+        best = repository.get_best_checkpoint(notebook.id, _RANKED_BY, True)
         versions = repository.versions.list(notebook.id, _MAX_LISTED)
         write(fields(_header(notebook, repository)))
     if notebook.cells:
@@ -150,6 +161,8 @@ def show(session: Session, which: str, as_json: bool) -> None:
         write("", table(rows))
     if newest:
         write("", checkpoint_table(newest))
+    if best is not None:
+        write("", f"Best {_RANKED_BY}:", checkpoint_table([best], [_RANKED_BY]))
 
 
 def _header(
@@ -167,6 +180,8 @@ def _header(
     yield "language", metadata.language
     yield "framework", metadata.framework
     yield "tags", ", ".join(metadata.tags)
+    yield "model", notebook.model_id
+    yield "dataset", notebook.dataset_id
     yield "path", notebook.path
     yield "created", local_time(notebook.created_at)
     yield "updated", local_time(notebook.updated_at)
@@ -174,7 +189,11 @@ def _header(
     if isinstance(source := axon.get("executed_from"), dict):
         yield "executed by", source.get("program")
         yield "input", source.get("path")
-        yield "parameters", source.get("parameters")
+        yield "input record", source.get("notebook_id")
+        parameters = source.get("parameters")
+        values = parameters.items() if isinstance(parameters, dict) else ()
+        texts = (f"{name}={shorten(json.dumps(one), _MAX_PARAMETER)}" for name, one in values)
+        yield "parameters", ", ".join(texts)
     for name in ("copied_from", "other_record", "replaced_by"):
         yield name.replace("_", " "), axon.get(name)
     yield "file deleted", local_time(deleted_at(notebook))
@@ -192,8 +211,22 @@ def _cell_row(number: int, cell: NotebookCell) -> dict[str, Any]:
         "status": status_text(cell.status.value) if cell.cell_type is CellType.CODE else "",
         "run": "" if cell.execution_count is None else cell.execution_count,
         "source": first_line(cell.source),
-        "outputs": len(cell.outputs) or "",
+        "outputs": summarize_outputs(cell),
     }
+
+
+def summarize_outputs(cell: NotebookCell) -> str:
+    """Return the kinds of a cell's outputs: ``2 stream, image/png, ValueError``."""
+    kinds: Counter[str] = Counter()
+    for output in cell.outputs:
+        if output.output_type == "error":
+            kinds[output.error_name or "error"] += 1
+        elif isinstance(output.data, dict) and output.data:
+            rich = (kind for kind in output.data if not kind.startswith("text/plain"))
+            kinds[next(rich, "text/plain")] += 1
+        else:
+            kinds[output.name or output.output_type] += 1
+    return ", ".join(kind if count == 1 else f"{count} {kind}" for kind, count in kinds.items())
 
 
 @click.command()
@@ -213,7 +246,7 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
     with session.open(create=True) as opened, progress("Importing") as bar:
         for file in bar.track(files):
             try:
-                mapped = map_notebook(read_for_import(read_regular(file, MAX_NOTEBOOK)))
+                mapped = map_notebook(read_for_import(read_file(file, MAX_NOTEBOOK)))
                 new = NewNotebook(
                     user_id=session.settings.user_id,
                     name=name if name is not None else notebook_name(file),
@@ -224,7 +257,7 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
                 repaired = {"repaired": mapped.notes} if mapped.notes else {}
                 results.append({"file": file, "id": opened.repository.create(new).id, **repaired})
             except AxonError as error:
-                results.append({"file": file, "error": str(error)})
+                results.append({"file": file, "error": _import_error(error)})
             except OSError as error:
                 results.append({"file": file, "error": error.strerror or str(error)})
     if as_json:
@@ -238,8 +271,17 @@ def import_files(session: Session, files: tuple[str, ...], name: str | None, as_
             note(f"{result['file']}: {result['error']}")
         elif not as_json:
             write_line(result["id"] if len(files) == 1 else f"{result['id']}  {result['file']}")
-    if any("error" in result for result in results):
+    if failed := sum("error" in result for result in results):
+        if len(files) > 1:
+            note(f"{failed} of {len(files)} files were not imported.")
         raise click.exceptions.Exit(FAILED)
+
+
+def _import_error(error: AxonError) -> str:
+    if isinstance(error, InvalidData):
+        reason = error.reason if error.path == "$" else str(error)
+        return f"not a valid notebook: {reason.removeprefix('not a notebook: ')}"
+    return str(error)
 
 
 @click.command()

@@ -42,7 +42,7 @@ class Session:
 
     def __init__(self, store_url: str | None = None) -> None:
         try:
-            self.config = AxonNotebooks(config=_read_configuration_files())
+            self.config = AxonNotebooks(config=read_configuration_files())
             configured = {
                 name: getattr(self.config, name)
                 for name in ("store_url", "states_root", "user_id")
@@ -141,7 +141,8 @@ class _ConfigurationFiles(JupyterApp):
     raise_config_file_errors = True
 
 
-def _read_configuration_files() -> Config:
+def read_configuration_files() -> Config:
+    """Return the content of Jupyter's configuration files."""
     reader = _ConfigurationFiles()
     try:
         reader.load_config_file(suppress_errors=False)

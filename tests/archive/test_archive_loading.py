@@ -18,8 +18,16 @@ from support.archives import (
     read_all_documents,
     unpack_records,
 )
-from support.factories import check_contents, code, new_checkpoint, new_notebook
+from support.factories import (
+    check_contents,
+    code,
+    create_notebooks,
+    new_checkpoint,
+    new_notebook,
+    sources,
+)
 
+from jupyter_axon_notebooks.archive.format import TableSummary
 from jupyter_axon_notebooks.mapping import export_notebook
 from jupyter_axon_notebooks.records import NotebookCheckpoint, TrainingNotebook, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -330,7 +338,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], None]] = {
 def test_a_notebook_with_an_invalid_history_is_rejected_as_a_whole(
     store: Store, file: Path, memory: Store, edit: Callable[[dict[str, Any]], None]
 ) -> None:
-    """An archive may be forged: its counts are right, and its documents are not."""
+    """An archive may be forged: its digests are right, and its documents are not."""
     NotebookRepository(memory).create(new_notebook(code("a", "1", "x"), id="nb"))
     archive_store(memory, file)
     unpack_records(file, manifest=True)
@@ -338,7 +346,10 @@ def test_a_notebook_with_an_invalid_history_is_rejected_as_a_whole(
     edit(tables)
     for name, documents in tables.items():
         if name != "axonml_dump":
-            tables["axonml_dump"]["1"]["tables"][name] = {"count": len(documents)}
+            summary = TableSummary()
+            for one in documents.values():
+                summary.add(one)
+            tables["axonml_dump"]["1"]["tables"][name] = summary.to_json()
     file.write_text(json.dumps(tables))
     assert {one.kind for one in load_file(store, file).problems} == {"damaged"}
     assert not any(read_all_documents(store).values())
@@ -359,3 +370,85 @@ def test_loaded_records_are_not_trusted(store: Store, file: Path) -> None:
     assert "trusted" not in json.dumps([record.to_json(), exported])
     assert "<script>" in json.dumps(exported)
     assert record.cells[0].metadata["tags"] == ["t"]
+
+
+def test_a_notebook_that_was_saved_since_is_kept_and_gets_the_checkpoints_that_it_lacks(
+    store: Store, file: Path
+) -> None:
+    repository = NotebookRepository(store)
+    repository.create(new_notebook(code("a"), id="nb"))
+    for step in range(3):
+        repository.create_checkpoint(new_checkpoint("nb", step=step, run_id="r"))
+    archive_store(store, file)
+    store.checkpoints.remove(store.checkpoints.ids(tinydb.where("step") > 0))
+    store.runs.remove(store.runs.ids(tinydb.where("id") == "r"))
+    repository.update("nb", UpdateNotebook(cells=[code("a", "saved since")]))
+    kept = repository.find_by_id("nb")
+    for added in (True, False):
+        report = load_file(store, file)
+        [conflict] = report.problems
+        assert (conflict.table, conflict.id) == ("axonml_notebooks", "nb")
+        assert ("it is kept, and the runs" in conflict.reason) is added
+        assert changed_counts(report)["checkpoints"] == ((2, 1, 0) if added else (0, 3, 0))
+        assert repository.find_by_id("nb").cells == kept.cells  # type: ignore[union-attr]
+        assert len(repository.runs.list("nb")) == 1
+    check_contents(store)
+
+
+def test_another_notebook_with_the_same_id_gets_nothing(
+    store: Store, file: Path, memory: Store
+) -> None:
+    fill_store(memory)
+    source = NotebookRepository(memory)
+    source.create(new_notebook(code("a"), id="nb"))
+    source.create_checkpoint(new_checkpoint("nb"))
+    archive_store(memory, file, notebook_ids=["nb"])
+    NotebookRepository(store).create(new_notebook(code("a", "mine"), id="nb"))
+    before = read_all_documents(store)
+    [conflict] = load_file(store, file).problems
+    assert conflict.reason == "it differs from the one in the store"
+    assert read_all_documents(store) == before
+
+
+def test_cells_without_ids_get_the_same_ids_each_time(store: Store, file: Path) -> None:
+    write_plain(file, {**NOTEBOOK, "cells": [{"source": "1"}, {"source": "2"}]})
+    assert load_file(store, file).problems == []
+    found = NotebookRepository(store).find_by_id("nb-123")
+    assert sources(found.cells) == ["1", "2"]  # type: ignore[union-attr]
+    assert changed_counts(load_file(store, file))["notebooks"] == (0, 1, 0)
+
+
+def test_records_as_rest_returns_them_are_loaded(store: Store, file: Path, memory: Store) -> None:
+    source = NotebookRepository(memory)
+    notebook = source.create(new_notebook(code("a", "1", "x", count=1)))
+    checkpoint = source.create_checkpoint(new_checkpoint(notebook.id, {"loss": float("nan")}))
+    write_plain(file, notebook.to_json(), checkpoints=[checkpoint.to_json()])
+    assert load_file(store, file).problems == []
+    assert NotebookRepository(store).find_by_id(notebook.id) == notebook
+    metrics = NotebookRepository(store).get_checkpoint(checkpoint.id).metrics  # type: ignore[union-attr]
+    assert json.dumps(metrics) == json.dumps(checkpoint.metrics)
+    check_contents(store)
+
+
+def test_records_without_a_manifest_are_loaded_without_their_history(
+    store: Store, file: Path, memory: Store
+) -> None:
+    ids = fill_store(memory)
+    archive_store(memory, file)
+    unpack_records(file, manifest=False)
+    report = load_file(store, file)
+    assert report.problems == []
+    for id in ids:
+        found = NotebookRepository(store).find_by_id(id)
+        assert found == NotebookRepository(memory).find_by_id(id)
+        assert len(NotebookRepository(store).versions.list(id)) == 1
+
+
+def test_checkpoints_alone_join_the_notebook_in_the_store(store: Store, file: Path) -> None:
+    create_notebooks(NotebookRepository(store), "nb-123")
+    stray = {**CHECKPOINT, "id": "cp-2", "notebook_id": "nowhere"}
+    write_plain(file, checkpoints=[CHECKPOINT, stray])
+    report = load_file(store, file)
+    assert changed_counts(report) == {"checkpoints": (1, 0, 0)}
+    [problem] = report.problems
+    assert (problem.kind, problem.id) == ("damaged", "nowhere")

@@ -68,12 +68,12 @@ def test_a_damaged_byte_is_found_anywhere(archive: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "not JSON"),
+        ("", "empty"),
         ("no json", "not JSON"),
         ("[1]", "expected an object of tables"),
         ('{"_default": {}}', "has none of the tables"),
         ("[" * 100_000, "not JSON"),
-        ('{\n"axonml_notebooks": {\n"1": {"id": \n}\n}\n', "not JSON"),
+        ('{\n"axonml_notebooks": {\n"1": {"id": \n}\n}\n', "line 3"),
         ('{\n"axonml_notebooks": {\n}\n}\nmore\n', "something follows the end"),
         ("\x80", "not JSON"),
     ],
@@ -143,7 +143,7 @@ def test_a_member_with_another_name_is_refused(
 
 def test_a_changed_member_is_refused(archive: Path) -> None:
     rewrite(archive, lambda name, text: text.replace(b"first", b"f1rst"))
-    check_refused(archive, "is damaged")
+    check_refused(archive, "were changed|is damaged")
 
 
 def test_two_members_with_one_name_are_refused(archive: Path) -> None:
@@ -174,3 +174,25 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(
 
     rewrite(archive, explode)
     check_refused(archive, "unpacks to 10,000,002 bytes, over 200 times its size")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    check_refused(tmp_path, "is a folder")
+
+
+@pytest.mark.parametrize("name", ["records.json", "manifest.json"])
+def test_a_missing_member_is_refused(archive: Path, name: str) -> None:
+    rewrite(archive, lambda one, text: None if one == name else text)
+    check_refused(archive, "missing|has no manifest.json")
+
+
+def test_state_files_that_unpack_to_more_than_the_file_are_refused(archive: Path) -> None:
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as changed:
+        changed.writestr("states/nb/c/model.bin", bytes(100_000))
+    check_refused(archive, "is compressed")
+
+
+def test_changed_documents_of_an_earlier_version_are_refused(archive: Path) -> None:
+    unpack_records(archive, manifest=True)
+    archive.write_bytes(archive.read_bytes().replace(b"first", b"f1rst"))
+    check_refused(archive, "are damaged, or were changed")

@@ -8,10 +8,18 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 import tinydb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.archives import archive_store, fill_store, load_file, read_all_documents
+from support.archives import (
+    archive_store,
+    changed_counts,
+    fill_store,
+    load_file,
+    read_all_documents,
+    unpack_records,
+)
 from support.factories import (
     check_contents,
     code,
@@ -21,7 +29,7 @@ from support.factories import (
     new_save,
 )
 
-from jupyter_axon_notebooks.archive.format import RECORDS
+from jupyter_axon_notebooks.archive.format import RECORDS, TABLES
 from jupyter_axon_notebooks.metrics import encode_nonfinite
 from jupyter_axon_notebooks.records import TrainingNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
@@ -150,3 +158,52 @@ def test_a_notebook_that_cannot_be_read_is_archived_without_its_cells_and_report
     assert not memory.notebooks.contains(doc_id=first)
     assert NotebookRepository(memory).find_by_id(second) is not None
     assert not memory.checkpoints.count(tinydb.where("notebook_id") == first)
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_a_dump_of_an_earlier_version_is_loaded_and_verified(
+    store: Store, target: Store, file: Path, rewritten: bool
+) -> None:
+    fill_store(store)
+    archive_store(store, file)
+    unpack_records(file, manifest=True)
+    if rewritten:
+        with tinydb.TinyDB(file) as database:
+            database.insert({"mine": "a note"})
+    assert load_file(target, file).problems == []
+    assert read_all_documents(target) == read_all_documents(store)
+
+
+def test_some_runs_are_archived_with_their_checkpoints(
+    store: Store, file: Path, memory: Store
+) -> None:
+    repository = NotebookRepository(store)
+    create_notebooks(repository, "nb")
+    for run_id in ("one", "two"):
+        repository.create_checkpoint(new_checkpoint("nb", run_id=run_id, id=f"c {run_id}"))
+    archive_store(store, file, notebook_ids=["nb"], run_ids=["two"])
+    assert load_file(memory, file).problems == []
+    loaded = NotebookRepository(memory)
+    assert [run.id for run in loaded.runs.list("nb")] == ["two"]
+    assert [one.id for one in loaded.list_checkpoints("nb")] == ["c two"]
+    check_contents(memory)
+
+
+def test_loading_again_changes_nothing(store: Store, file: Path) -> None:
+    fill_store(store)
+    archive_store(store, file)
+    before = read_all_documents(store)
+    again = load_file(store, file)
+    assert again.problems == []
+    assert all(added == replaced == 0 for added, _, replaced in changed_counts(again).values())
+    assert read_all_documents(store) == before
+
+
+def test_documents_of_no_record_are_left_out_and_counted(store: Store, file: Path) -> None:
+    fill_store(store)
+    store.contents.insert({"notebook_id": "nobody", "ordinal": 0, "content": {}})
+    store.runs.insert({"id": "r"})
+    summary = archive_store(store, file)
+    assert summary.orphans == 2
+    with zipfile.ZipFile(file) as archive:
+        assert list(json.loads(archive.read(RECORDS))) == list(TABLES)

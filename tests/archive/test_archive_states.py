@@ -157,3 +157,27 @@ def test_a_bundle_holds_everything_about_a_checkpoint(
     assert json.loads(texts["metrics.json"])["metrics"] == {"loss": 0.5}
     assert json.loads(texts["provenance.json"])["executed"][0]["source"] == "fit()"
     assert texts["states/model.pt"] == b"weights"
+
+
+def test_a_rejected_notebook_leaves_no_state_files(
+    store: Store, memory: Store, file: Path, tmp_path: Path
+) -> None:
+    mine = storage(store, tmp_path / "mine")
+    train(store, mine)
+    archive_store(store, file, states=mine)
+    NotebookRepository(memory).create(new_notebook(code("a", "another"), id="nb"))
+    theirs = storage(memory, tmp_path / "theirs")
+    report = load_file(memory, file, states=theirs)
+    assert [one.kind for one in report.problems] == ["conflict"]
+    assert report.states == 0
+    assert [*(tmp_path / "theirs").rglob("*.pt")] == []
+
+
+def test_a_pruned_checkpoint_stays_pruned(store: Store, file: Path, tmp_path: Path) -> None:
+    mine = storage(store, tmp_path / "mine")
+    train(store, mine)
+    archive_store(store, file, states=mine)
+    store.checkpoints.update({"model_state_path": ""}, doc_ids=["c"])
+    (tmp_path / "mine" / "nb" / "c" / "model.pt").unlink()
+    assert load_file(store, file, states=mine).states == 0
+    assert [*(tmp_path / "mine").rglob("*.pt")] == []

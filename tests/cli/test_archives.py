@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -77,7 +78,7 @@ def test_a_store_is_dumped_and_loaded_elsewhere(
         "unchanged": 1,
         "replaced": 0,
     }
-    assert result["problems"] == []
+    assert result["conflicts"] == result["damaged"] == result["foreign"] == []
 
 
 def test_records_and_runs_are_chosen_by_name(axon: Axon, records: NotebookRepository) -> None:
@@ -85,12 +86,14 @@ def test_records_and_runs_are_chosen_by_name(axon: Axon, records: NotebookReposi
     assert axon("dump", "some.zip", "--notebook", first, "--notebook", second[:9]).exit_code == 0
     found = read_records("some.zip")["axonml_notebooks"].values()
     assert {one["id"] for one in found} == {first, second}
-    assert axon("dump", "run.zip", "--notebook", third, "--run", "run of c").exit_code == 0
+    assert axon("dump", "run.zip", "--run", "run of c").exit_code == 0
     [found_run] = read_records("run.zip")["axonml_runs"].values()
     assert (found_run["id"], found_run["notebook_id"]) == ("run of c", third)
-    assert axon("dump", "none.zip", "--run", "run of c").exit_code == 2
-    assert axon("dump", "none.zip", "--notebook", "nothing").exit_code == 3
-    assert axon("dump", "none.zip", "--notebook", third, "--run", "nothing").exit_code == 3
+    ambiguous = axon("dump", "none.zip", "--run", "run of")
+    assert ambiguous.exit_code == 3
+    assert "could be any of 3 runs" in ambiguous.stderr
+    for option in ("--notebook", "--run"):
+        assert axon("dump", "none.zip", option, "nothing").exit_code == 3
     assert not Path("none.zip").exists()
 
 
@@ -130,22 +133,25 @@ def test_a_dump_on_standard_output_is_the_archive_alone(
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "code", "reason"),
     [
-        ("no json", "x.zip cannot be loaded: it is not JSON"),
-        ("PK\3\4", "x.zip cannot be loaded: it is not a complete zip file"),
+        (None, 3, "there is no file x.zip"),
+        ("", 1, "x.zip cannot be loaded: the file is empty"),
+        ("no json", 1, "x.zip cannot be loaded: it is not JSON"),
+        ("{}", 1, "x.zip is not an archive: it has none of the tables"),
+        ("PK\3\4", 1, "x.zip cannot be loaded: it is not a complete zip file"),
     ],
 )
 def test_other_files_are_refused_and_no_store_is_created(
-    axon: Axon, db: Path, content: str, reason: str
+    axon: Axon, db: Path, content: str | None, code: int, reason: str
 ) -> None:
-    Path("x.zip").write_text(content)
+    if content is not None:
+        Path("x.zip").write_text(content)
     ran = axon("load", "x.zip")
-    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert (ran.exit_code, ran.stdout) == (code, "")
     assert ran.stderr.startswith(f"Error: {reason}")
     assert ran.stderr.count("\n") == 1
-    assert axon("load", ".").exit_code == axon("load", "none.zip").exit_code == 2
-    assert axon("load", "x.zip", "--owner", "").exit_code == 2
+    assert axon("load", ".").stderr == "Error: . is a folder; expected an archive\n"
     assert not db.exists()
 
 
@@ -158,8 +164,8 @@ def test_conflicts_and_invalid_documents_are_reported_and_set_the_exit_code(
     ran = axon("load", "all.zip")
     assert ran.exit_code == 1
     assert ran.stderr.splitlines() == [
-        "Conflicting records were left as they are. --overwrite replaces records that differ.",
         f"axonml_notebooks {id}: it differs from the one in the store",
+        "Conflicting records were left as they are. --overwrite replaces records that differ.",
     ]
     assert axon("show", id, "--json").json["name"] == "newer"
     assert axon("load", "all.zip", "--overwrite").exit_code == 0
@@ -170,8 +176,8 @@ def test_conflicts_and_invalid_documents_are_reported_and_set_the_exit_code(
     assert ran.stderr.splitlines() == [
         "The table _default was not loaded: this version does not use it, or cannot load it "
         "without a manifest.",
-        "hand.json has no manifest, so it was not verified that it is complete.",
         "axonml_notebooks x: $.user_id: required, but missing",
+        "hand.json has no manifest, so it could not be verified that it is complete.",
     ]
 
 
@@ -213,3 +219,41 @@ def test_an_interrupted_load_is_continued(
         assert loaded.count() == 2
     tables = axon("load", "all.zip", "--json", "--store-url", elsewhere).json["tables"]
     assert (tables["axonml_notebooks"]["added"], tables["axonml_notebooks"]["unchanged"]) == (3, 2)
+
+
+def test_a_file_is_replaced_only_by_force(axon: Axon, records: NotebookRepository) -> None:
+    make_record(records)
+    file = Path("all.zip")
+    file.write_text("precious")
+    refused = axon("dump", file)
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: all.zip exists already; --force replaces it\n",
+    )
+    assert axon("dump", "nowhere/all.zip").stderr == "Error: No such folder: nowhere\n"
+    Path("folder").mkdir()
+    assert axon("dump", "folder", "--force").stderr == "Error: Is a directory: folder\n"
+    assert file.read_text() == "precious"
+    assert axon("dump", file, "--force").exit_code == 0
+    assert read_records("all.zip")
+    assert sorted(path.name for path in Path().iterdir()) == ["all.zip", "folder"]
+
+
+@pytest.mark.parametrize("ends", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_nothing_remains_of_a_file_that_was_not_finished(ends: signal.Signals) -> None:
+    script = (
+        "import signal\n"
+        "from pathlib import Path\n"
+        "from jupyter_axon_notebooks.cli.files import new_file\n"
+        "with new_file(Path('new'), force=False) as file:\n"
+        "    file.write(b'half')\n"
+        "    print('written', flush=True)\n"
+        "    signal.pause()\n"
+    )
+    command = [EXECUTABLE.with_name("python"), "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writing:
+        assert writing.stdout is not None
+        assert writing.stdout.readline() == b"written\n"
+        writing.send_signal(ends)
+    assert writing.returncode not in (0, None)
+    assert os.listdir() == []

@@ -150,7 +150,7 @@ def test_a_run_is_named_by_its_key_its_id_or_the_beginning(
     missing = axon("best", notebook_id, "own", "--max", "--run", "fold 1")
     assert (missing.exit_code, missing.stderr) == (
         3,
-        f"Error: no checkpoint of the run {folds[2]} has a finite number 'own'\n",
+        f"Error: no checkpoint of the run {folds[2]} has a finite number 'own'; there are loss\n",
     )
     missing = axon("restore", notebook_id, "--best", "own", "--max", "--run", "fold 1")
     assert (missing.exit_code, folds[2] in missing.stderr) == (3, True)
@@ -333,3 +333,52 @@ def test_all_are_ones_own(axon: Axon, repository: NotebookRepository, make: Make
 
 
 # PostgreSQL
+
+
+def test_checkpoints_are_sorted_by_a_metric(
+    axon: Axon, make: Make, notebook_id: str, series: list[NotebookCheckpoint]
+) -> None:
+    make(notebook_id, 9, {"val": {"loss": 1.5}}, run_id="r")
+    make(notebook_id, 10, {"val": {"loss": 0.5}}, run_id="r")
+
+    def sort(*options: str) -> list[int]:
+        return epochs(axon("checkpoints", notebook_id, "--json", "--sort", *options).json)
+
+    assert sort("val.loss") == [2, 10, 1, 3, 9, 0, 4]
+    assert sort("acc", "--limit", "2") == [4, 3]
+    assert sort("odd", "--min") == [0, 1, 2, 3, 4]
+    assert sort("val.loss", "--run", "r") == [10, 9]
+    assert axon("checkpoints", notebook_id, "--sort", "odd").exit_code == 2
+    assert (
+        "no checkpoint has a finite number 'auc'; "
+        in axon("checkpoints", notebook_id, "--sort", "auc").stderr
+    )
+    misspelt = axon("checkpoints", notebook_id, "--sort", "val.los")
+    assert misspelt.stderr.startswith(
+        "no checkpoint has a finite number 'val.los'; did you mean val.loss"
+    )
+    assert axon("checkpoints", notebook_id, "--sort", "acc").stderr == "acc: higher is better.\n"
+    assert axon("checkpoints", notebook_id, "--sort", "acc", "--max").stderr == ""
+
+
+def test_pruning_tells_what_it_takes_for_the_best(
+    axon: Axon,
+    repository: NotebookRepository,
+    make: Make,
+    notebook_id: str,
+    series: list[NotebookCheckpoint],
+) -> None:
+    shown = axon("prune", notebook_id, "--keep-best", "acc")
+    assert shown.stderr.startswith("acc: higher is better.\n")
+    for metric in ("ac", "val_los", "neg_acc"):
+        ran = axon("prune", notebook_id, "--keep-best", metric, "--yes")
+        assert (ran.exit_code, ran.stdout) == (3, "")
+        assert f"no checkpoint has a finite number '{metric}'; did you mean" in ran.stderr
+    make(notebook_id, 9, {"neg_recall": 0.5})
+    asked = axon("prune", notebook_id, "--keep-best", "neg_recall", "--yes")
+    assert asked.exit_code == 2
+    assert "or `neg_recall:max`" in asked.stderr
+    assert all(one.model_state_path for one in repository.list_checkpoints(notebook_id))
+    other = repository.create(new_notebook(name="empty")).id
+    assert axon("prune", other, "--keep-best", "loss").exit_code == 0
+    assert axon("prune", other, notebook_id, "--keep-best", "loss").exit_code == 0

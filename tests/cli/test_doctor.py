@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -249,4 +250,15 @@ def test_a_state_file_outside_all_roots_is_told(
     assert "extra_states_roots" in found["advice"]
     config = jupyter / "config" / "jupyter_server_config.py"
     config.write_text(f"c.AxonNotebooks.extra_states_roots = [{str(path.parent)!r}]\n")
+    assert problems(axon) == {}
+
+
+def test_an_extension_that_is_not_enabled_is_told(axon: Axon, jupyter: Path) -> None:
+    config = jupyter / "config" / "jupyter_server_config.d" / "axon.json"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    extensions = {"jupyter_axon_notebooks": False}
+    config.write_text(json.dumps({"ServerApp": {"jpserver_extensions": extensions}}))
+    assert "jupyter server extension enable" in problems(axon)["extension-not-enabled"]["advice"]
+    config = jupyter / "config" / "jupyter_server_config.py"
+    config.write_text("c.ServerApp.jpserver_extensions = {'jupyter_axon_notebooks': True}\n")
     assert problems(axon) == {}

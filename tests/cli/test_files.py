@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from support.factories import new_notebook
 from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
 
-from .conftest import CORPUS, USER, Axon
+from .conftest import CORPUS, EXECUTABLE, USER, Axon
 
 EMPTY = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
@@ -54,7 +55,7 @@ def test_a_file_that_is_no_notebook_is_named_and_the_others_are_imported(
         str(files[0]),
         str(files[3]),
     ]
-    assert f"{files[1]}: $: not JSON" in ran.stderr
+    assert f"{files[1]}: not a valid notebook: not JSON" in ran.stderr
     assert f"{files[2]}: No such file or directory\n" in ran.stderr
     assert {one["name"] for one in axon("list", "--json").json} == {"a", "b"}
 
@@ -130,3 +131,15 @@ def test_an_import_of_a_whole_notebook_with_keys_of_others_repairs_nothing(
     file = write(tmp_path / "a.ipynb", cells=[{**_CODE, "id": "a", "theirs": 1}])
     ran = axon("import", file)
     assert (ran.exit_code, ran.stderr) == (0, "")
+
+
+def test_a_pipe_that_the_shell_opened_is_imported(jupyter: Path, tmp_path: Path) -> None:
+    command = [EXECUTABLE, "axon", "import", "/dev/stdin"]
+    ran = subprocess.run(
+        command,
+        input=write(tmp_path / "a.ipynb").read_bytes(),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")

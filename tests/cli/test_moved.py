@@ -149,10 +149,12 @@ def test_files_that_were_left_below_another_root_are_told_with_the_way_out(
     configure(jupyter, tmp_path / "new")
     assert axon("restore", "first").exit_code != 0
     found = problems(axon)
-    told = found["missing-state-files"]
-    assert "3 recorded state files missing" in told["message"]
-    assert told["message"].endswith(f"which is now below {root}")
-    assert f"copy the files back into {tmp_path / 'new'}" in told["advice"]
+    told = found["state-files-elsewhere"]
+    assert (
+        f"3 recorded state files not below {tmp_path / 'new'}, but below {root}"
+        in (told["message"])
+    )
+    assert f"copy or move the content of {root} to {tmp_path / 'new'}, or set" in told["advice"]
     root.rename(tmp_path / "new")
     assert problems(axon) == {}
     assert restored() == [*IDS]

@@ -148,10 +148,13 @@ def test_a_record_is_shown_with_cells_outputs_and_checkpoints(
         "idle",
         "7",
         "fit(model)",
-        "4",
+        "2",
+        "stdout,",
+        "image/png,",
+        "ValueError",
     ]
     epochs = [line.split("loss=")[0].split()[-2:] for line in shown.splitlines() if "loss=" in line]
-    assert [epoch for epoch, _ in epochs] == ["8", "7", "6", "5", "4"]
+    assert [epoch for epoch, _ in epochs] == ["8", "7", "6", "5", "4", "1"]
     assert (
         json.loads(axon("show", notebook_id, "--json").stdout)
         == records.find_by_id(notebook_id).to_json()
