@@ -171,8 +171,8 @@ async def test_an_edit_does_not_lock_the_store(
 ) -> None:
     from jupyter_axon_notebooks.handlers import cells
 
-    repository: NotebookRepository = jp_serverapp.web_app.settings["axon_services"].repository
     path, cell, file = await recorded(axon, write_notebook)
+    repository: NotebookRepository = jp_serverapp.web_app.settings["axon_services"].repository
     find = cells._find
 
     def work_out(*given: Any) -> Any:
