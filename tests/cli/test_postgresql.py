@@ -52,7 +52,7 @@ def test_a_user_is_told_which_records_of_a_dump_are_of_others(
     url = server.url(database, user="loads_from_a_shell")
     ran = axon("load", "all.zip", "--store-url", url)
     assert ran.exit_code == 1
-    advice, problem = ran.stderr.splitlines()
+    problem, advice = ran.stderr.splitlines()
     assert advice.startswith("Records of other users were not loaded. Log in as an administrator")
     assert problem.startswith(f"axonml_notebooks {of_bob}: ")
     [told] = axon("load", "all.zip", "--json", "--store-url", url).json["problems"]
