@@ -55,8 +55,8 @@ def test_a_user_is_told_which_records_of_a_dump_are_of_others(
     problem, advice = ran.stderr.splitlines()
     assert advice.startswith("Records of other users were not loaded. Log in as an administrator")
     assert problem.startswith(f"axonml_notebooks {of_bob}: ")
-    [told] = axon("load", "all.zip", "--json", "--store-url", url).json["problems"]
-    assert (told["kind"], told["id"]) == ("foreign", of_bob)
+    [told] = axon("load", "all.zip", "--json", "--store-url", url).json["foreign"]
+    assert told["id"] == of_bob
     assert [record["id"] for record in axon("list", "--json", "--store-url", url).json] == [mine]
 
 
