@@ -22,7 +22,7 @@ from ..records import NotebookCheckpoint
 from ..repository import Binding
 from ..repository.parts import content_ids
 from ..states.folders import format_size, free_bytes
-from ..states.layout import NOTE, PARTS
+from ..states.layout import NOTE, PARTS, split_state_path
 from ..store.codec import decode, plain_text
 from ..store.postgresql.health import ServerHealth, connect_to_server, examine_server
 from ..store.postgresql.passfile import find_ignored
@@ -102,6 +102,8 @@ _ADVICE: Final = {
     "symbolic links with the files",
     "store-out-of-reach": "check c.AxonNotebooks.store_url, and that its server is running and "
     "accepts this user",
+    "too-old": "start a server, or run `jupyter axon list`, which migrates the store; then run "
+    "this command again",
     "too-new": "run `pip install --upgrade jupyter-axon-notebooks`",
     "unknown-store": "correct c.AxonNotebooks.store_url",
     "unrecorded-checkpoints": "run `jupyter axon recover`",
@@ -267,6 +269,12 @@ def _add_health(found: Diagnosis, health: FileHealth | ServerHealth, **facts: ob
             f"package reads up to {SCHEMA_VERSION}"
         )
         found.add("too-new", message)
+    elif 0 < (health.schema_version or 0) < SCHEMA_VERSION:
+        message = (
+            f"the store has schema version {health.schema_version}, which is older than "
+            f"{SCHEMA_VERSION}, so its records and their state files were not checked"
+        )
+        found.add("too-old", message)
 
 
 def _check_file(found: Diagnosis, health: FileHealth) -> None:
@@ -398,7 +406,7 @@ class _Folder(NamedTuple):
 
 def _list_folders(root: Path, progress: Callable[[], None]) -> Iterator[_Folder]:
     for path in sorted(root.glob("*/*")):
-        if path.is_symlink() or not path.is_dir():
+        if path.parent.is_symlink() or path.is_symlink() or not path.is_dir():
             continue
         progress()
         with suppress(OSError):  # removed meanwhile, or not readable
@@ -455,12 +463,16 @@ def _compare_files(found: Diagnosis, session: Session, content: _Content) -> Non
             now = os.path.getsize(present)
             if size is not None and now != size:
                 altered.append(f"{present} has {now} bytes instead of {size}")
-        except NotFound:
-            former = states.find_former_root(path, notebook_id)
-            if former is None:
-                missing.append(full)
-            else:
+        except (InvalidData, NotFound) as error:
+            former = states.find_former_root(path, notebook_id) or _root_in_path(
+                states.root, path, notebook_id
+            )
+            if former is not None:
                 elsewhere[full] = former
+            elif os.path.isfile(full):
+                refused.append(f"{full} ({error})")
+            else:
+                missing.append(full)
         except (AxonError, OSError) as error:
             refused.append(f"{full} ({error})")
     noun = "recorded state file"
@@ -477,3 +489,15 @@ def _compare_files(found: Diagnosis, session: Session, content: _Content) -> Non
     )
     found.add_items("state-files-out-of-reach", noun, "not readable", refused)
     found.add_items("altered-state-files", noun, "changed", altered)
+
+
+def _root_in_path(root: str, path: str, notebook_id: str) -> str | None:
+    """Return the other root that a recorded absolute path names, if the state file is there."""
+    names = split_state_path(path)
+    if names is None or names[0] != notebook_id or not os.path.isabs(path):
+        return None
+    if Path(path).parts[-3:] != names:  # a path of another operating system
+        return None
+    former = Path(path).parents[2]
+    is_other = os.path.isfile(path) and os.path.realpath(former) != os.path.realpath(root)
+    return str(former) if is_other else None

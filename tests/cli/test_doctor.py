@@ -155,6 +155,32 @@ def test_a_folder_without_a_record_is_told_once_it_is_old(
     assert str(path.parent) in problems(axon)["folders-without-record"]["message"]
 
 
+def test_linked_folders_are_not_folders_of_state_files(
+    axon: Axon, records: NotebookRepository, root: Path, tmp_path: Path
+) -> None:
+    path = Path(checkpoint_with_state(records, root))
+    other = tmp_path / "other" / "checkpoint"
+    other.mkdir(parents=True)
+    os.utime(other, (0, 0))
+    (root / "linked").symlink_to(other.parent)
+    (path.parents[1] / "linked").symlink_to(other)
+    assert problems(axon) == {}
+    assert facts(axon, "state files")["checkpoint folders"] == 1
+
+
+def test_a_store_of_an_older_version_is_told_until_it_is_migrated(axon: Axon, db: Path) -> None:
+    with repository(db) as records:
+        records.create(new_notebook(name="train"))
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute(
+            "UPDATE axon_properties SET value = ? WHERE name = 'schema_version'",
+            (str(SCHEMA_VERSION - 1),),
+        )
+    assert "were not checked" in problems(axon)["too-old"]["message"]
+    assert axon("list").exit_code == 0
+    assert problems(axon) == {}
+
+
 def test_start_over_moves_a_damaged_store_aside_and_creates_a_new_one(
     axon: Axon, db: Path, root: Path
 ) -> None:
@@ -251,6 +277,9 @@ def test_a_state_file_outside_all_roots_is_told(
     config = jupyter / "config" / "jupyter_server_config.py"
     config.write_text(f"c.AxonNotebooks.extra_states_roots = [{str(path.parent)!r}]\n")
     assert problems(axon) == {}
+    config.unlink()
+    path.unlink()
+    assert problems(axon).keys() == {"missing-state-files"}
 
 
 def test_an_extension_that_is_not_enabled_is_told(axon: Axon, jupyter: Path) -> None:

@@ -172,14 +172,33 @@ def test_files_that_were_copied_in_part_are_told(axon: Axon, root: Path, trained
     )
 
 
-def write_below(root: Path, db: Path) -> str:
+def write_below(
+    root: Path, db: Path, data_folder: Path | None = None, absolute: bool = False
+) -> str:
     """Record a checkpoint whose state is below ``root``; return the record's id."""
     with closing(open_store(f"sqlite:///{db}")) as store:
-        states = StateStorage(root, store_id=store.mark_id)
-        repository = NotebookRepository(store, states=states)
+        states = StateStorage(root, store_id=store.mark_id, data_folder=data_folder)
+        repository = NotebookRepository(store, states=None if absolute else states)
         notebook_id = repository.create(new_notebook(name="scratch")).id
         create_checkpoint_with_state(repository, states, notebook_id, "c", b"scratch")
     return notebook_id
+
+
+@pytest.mark.parametrize("recorded", ["relative", "absolute"])
+def test_a_root_that_no_setting_names_any_more_is_told(
+    axon: Axon, db: Path, root: Path, tmp_path: Path, recorded: str
+) -> None:
+    scratch = tmp_path / "scratch"
+    if recorded == "relative":
+        notebook_id = write_below(scratch, db, root.parent)
+    else:
+        notebook_id = write_below(scratch, db, absolute=True)
+    found = problems(axon)
+    assert found.keys() == {"state-files-elsewhere"}
+    assert f"not below {root}, but below {scratch};" in found["state-files-elsewhere"]["message"]
+    assert f"copy or move the content of {scratch}" in found["state-files-elsewhere"]["advice"]
+    (scratch / notebook_id).rename(tmp_path / "unmounted")
+    assert problems(axon).keys() == {"missing-state-files"}
 
 
 def test_nothing_is_taken_from_a_root_that_no_setting_names(
