@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ..store.urls import shown_url
@@ -9,7 +11,7 @@ from ..training.recovery import RecoveryResult, UnrecordedCheckpoint, find_unrec
 from ..training.recovery import recover as recover_checkpoints
 from . import options
 from .group import FAILED
-from .output import local_time, note, plural, progress, write, write_json, write_rows
+from .output import local_time, note, plural, progress, table, write, write_json
 from .session import Session, with_session
 
 
@@ -53,7 +55,10 @@ def recover(
             }
             for one in pending
         ]
-        write_rows(rows, as_json)
+        if as_json:
+            write_json([_pending_json(one) for one in pending])
+        elif rows:
+            write(table(rows))
         if not (rows or as_json):
             note("There is nothing to record.")
         for result in results:
@@ -75,6 +80,18 @@ def recover(
         )
     if any(result.error is not None for result in results):
         raise click.exceptions.Exit(FAILED)
+
+
+def _pending_json(one: UnrecordedCheckpoint) -> dict[str, Any]:
+    return {
+        "id": one.checkpoint.id,
+        "path": one.path,
+        "epoch": one.checkpoint.epoch,
+        "step": one.checkpoint.step,
+        "metrics": one.checkpoint.to_json()["metrics"],
+        "made_at": one.to_json()["made_at"],
+        "store_url": shown_url(one.store_url),
+    }
 
 
 def _report(results: list[RecoveryResult], *, as_json: bool) -> None:

@@ -79,6 +79,22 @@ def test_hostile_notes_are_told_one_by_one(
     assert len(axon("recover").stderr.splitlines()) == len(hostile)
 
 
+def test_what_would_be_recorded_is_listed_with_its_metrics_time_and_store(
+    axon: Axon, root: Path, db: Path
+) -> None:
+    note = leave(root, db, "a", 3)
+    [listed] = axon("recover", "--dry-run", "--json").json
+    assert listed == {
+        "id": "a",
+        "path": None,
+        "epoch": 3,
+        "step": 3,
+        "metrics": {"loss": 1.0},
+        "made_at": json.loads(note.read_text())["made_at"],
+        "store_url": f"sqlite:///{db}",
+    }
+
+
 def test_other_users_checkpoints_are_recorded_for_them_when_asked_for(
     axon: Axon, root: Path, db: Path, records: NotebookRepository
 ) -> None:
