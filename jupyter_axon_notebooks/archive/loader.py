@@ -24,6 +24,7 @@ from tinydb import where
 
 from ..errors import Conflict, InvalidData, RecordDamaged
 from ..repository.headers import file_lock
+from ..repository.parts import content_ids
 from ..repository.retention import file_key
 from ..states import StateStorage
 from ..states.layout import PARTS, Part, state_name
@@ -334,6 +335,8 @@ class _Loader:
             while batch := dict(islice(documents, _BATCH)):
                 if self._is_plain and table == CHECKPOINTS.name:
                     self._remove_missing_versions(batch)
+                if table == VERSIONS.name:
+                    self._check_contents(batch)
                 self._add_documents(table, batch)
 
     def _remove_missing_versions(self, checkpoints: Mapping[str, dict[str, Any]]) -> None:
@@ -342,6 +345,15 @@ class _Loader:
         for checkpoint in checkpoints.values():
             if checkpoint.get("version_id") in missing:
                 del checkpoint["version_id"]
+
+    def _check_contents(self, versions: Mapping[str, dict[str, Any]]) -> None:
+        """Report versions whose contents are not all in the store."""
+        listed = {id: content_ids(version) for id, version in versions.items()}
+        present = self.store.contents.existing_ids(set().union(*listed.values()))
+        for id, contents in listed.items():
+            if missing := len(contents - present):
+                reason = f"contents of it are not in the file ({missing})"
+                self._add_problem("damaged", VERSIONS.name, id, reason)
 
     def _add_documents(self, table: str, documents: Mapping[str, dict[str, Any]]) -> None:
         """Insert the documents that the store lacks, and compare the others."""

@@ -209,7 +209,8 @@ class ArchiveReader:
             for number, (table, key, document) in enumerate(_tables(file), 1):
                 seen.add(table)
                 if table == MANIFEST_TABLE and key is not None:
-                    self._read_manifest(document)
+                    if self.manifest is None:
+                        self._read_manifest(document)
                 elif table in TABLES and key is not None:
                     self._add_document(table, key, document)
                 self._progress(number, None)

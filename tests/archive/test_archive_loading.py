@@ -331,6 +331,9 @@ EDITS: dict[str, Callable[[dict[str, Any]], None]] = {
         iter(tables["axonml_contents"].values())
     ).update(axon_id="other/abc"),
     "a content is missing": lambda tables: tables["axonml_contents"].popitem(),
+    "a content of an older version is missing": lambda tables: tables["axonml_contents"].pop(
+        next(iter(tables["axonml_contents"]))
+    ),
 }
 
 
@@ -339,7 +342,9 @@ def test_a_notebook_with_an_invalid_history_is_rejected_as_a_whole(
     store: Store, file: Path, memory: Store, edit: Callable[[dict[str, Any]], None]
 ) -> None:
     """An archive may be forged: its digests are right, and its documents are not."""
-    NotebookRepository(memory).create(new_notebook(code("a", "1", "x"), id="nb"))
+    repository = NotebookRepository(memory)
+    repository.create(new_notebook(code("a", "1", "x"), id="nb"))
+    repository.update("nb", UpdateNotebook(cells=[code("a", "2", "y")]))
     archive_store(memory, file)
     unpack_records(file, manifest=True)
     tables = json.loads(file.read_text())

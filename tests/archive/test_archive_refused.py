@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -19,7 +20,7 @@ from support.archives import (
 )
 
 from jupyter_axon_notebooks.archive import reader
-from jupyter_axon_notebooks.archive.format import FORMAT
+from jupyter_axon_notebooks.archive.format import FORMAT, MANIFEST_TABLE, RECORDS, TableSummary
 from jupyter_axon_notebooks.errors import ArchiveRefused
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
@@ -190,6 +191,29 @@ def test_state_files_that_unpack_to_more_than_the_file_are_refused(archive: Path
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as changed:
         changed.writestr("states/nb/c/model.bin", bytes(100_000))
     check_refused(archive, "is compressed")
+
+
+def test_a_manifest_among_the_records_does_not_replace_that_of_the_archive(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        records = json.loads(opened.read(RECORDS))
+        manifest = json.loads(opened.read("manifest.json"))
+    first = next(iter(records["axonml_notebooks"].values()))
+    first["name"] = "f1rst"
+    summary = TableSummary()
+    for one in records["axonml_notebooks"].values():
+        summary.add(one)
+    tables = {**manifest["tables"], "axonml_notebooks": summary.to_json()}
+    records[MANIFEST_TABLE] = {"1": {**manifest, "tables": tables}}
+    text = json.dumps(records).encode()
+    member = {"size": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+    members = {**manifest["members"], RECORDS: member}
+    rewrite(
+        archive,
+        lambda name, old: (
+            text if name == RECORDS else edit_manifest(name, old, {"members": members})
+        ),
+    )
+    check_refused(archive, "are damaged, or were changed")
 
 
 def test_changed_documents_of_an_earlier_version_are_refused(archive: Path) -> None:
