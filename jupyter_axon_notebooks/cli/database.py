@@ -15,7 +15,7 @@ from ..store import open_store
 from ..store.urls import shown_url
 from . import options
 from .group import FAILED
-from .output import note, plural, write_rows
+from .output import note, plural, table, write, write_json
 from .session import Session, with_session
 
 if TYPE_CHECKING:
@@ -169,7 +169,18 @@ def _report_separation(separation: Separation, written: dict[str, Path], as_json
         }
         for role in separation.roles
     ]
-    write_rows(rows, as_json)
+    if as_json:
+        write_json(rows)
+    elif rows:
+        shown = [
+            {
+                "role": role.name,
+                "user": role.user_id,
+                "may see": "everybody's records" if role.admin else "their own",
+            }
+            for role in separation.roles
+        ]
+        write(table(shown))
     users = {role.name: role.user_id for role in separation.roles}
     for was in separation.reassigned:
         note(
@@ -219,7 +230,20 @@ def _remove_users(
         )
         if yes and file is not None:
             file.unlink(missing_ok=True)
-    write_rows(rows, as_json)
+    if as_json:
+        write_json(rows)
+    elif rows:
+        shown = [
+            {
+                "role": row["role"],
+                "user": row["user_id"],
+                "records, which stay": row["records"],
+                "the role itself": "is dropped" if row["dropped"] else f"stays: {one.kept}",
+                "passfile": row["passfile"] or "",
+            }
+            for row, one in zip(rows, departures, strict=True)
+        ]
+        write(table(shown))
     _report_removal(names, departures, yes)
 
 

@@ -129,14 +129,6 @@ def write_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    """Print rows as JSON, or as a table."""
-    if as_json:
-        write_json(rows)
-    elif rows:
-        write(table(rows))
-
-
 def write_line(text: str) -> None:
     """Print a line for scripts: unchanged, except on a terminal."""
     if _console(sys.stdout).is_terminal:

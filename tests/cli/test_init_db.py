@@ -47,6 +47,8 @@ def test_it_makes_the_tables_the_roles_and_their_passfiles(
         ["eve", "eve@example.org"],
         ["frank", "frank"],
     ]
+    assert "their own" in ran.stdout
+    assert "everybody's records" in ran.stdout
     for role in ("eve", "frank"):
         file = folder / f"{role}.pgpass"
         assert f"Wrote {file}" in ran.stderr
@@ -360,6 +362,7 @@ def test_a_removal_is_shown_first_and_then_takes_all_but_the_records(
         for said in (
             f"1 record of {USER} remain",
             "would be disconnected",
+            "is dropped",
             "Add --yes to remove them",
             str(file),
         ):
