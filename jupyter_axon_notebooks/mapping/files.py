@@ -208,9 +208,26 @@ def find_fault(content: dict[str, Any]) -> str | None:
         return "$: a text holds half a surrogate pair"
     except ValidationError:  # from the fast validator, without the location
         validator = get_validator(_NEWEST, minor, name="jsonschema")
-        error: Any = next(validator.iter_errors(content))
-        return f"{error.json_path}: {error.message}"[:_LONGEST_REASON]
+        error: Any = next(validator.iter_errors(content), None)
+        if error is None:
+            return "$: not a valid notebook"
+        while error.validator == "oneOf" and error.context:
+            error = _pick_error(error.context)
+        place = "$" + "".join(
+            f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path
+        )
+        return f"{place}: {error.message}"[:_LONGEST_REASON]
     return None
+
+
+def _pick_error(errors: list[Any]) -> Any:
+    """Return one of the errors of the alternative that the value's type names."""
+    others = {
+        error.schema_path[0]
+        for error in errors
+        if error.path and error.path[-1] in ("cell_type", "output_type")
+    }
+    return next((error for error in errors if error.schema_path[0] not in others), errors[0])
 
 
 def _json_kind(value: Any) -> str:

@@ -950,8 +950,20 @@ def test_text_that_needs_too_much_memory_is_rejected(
         (notebook(code(id="a"), code()), "$.cells: an id is missing, invalid or repeated"),
         (notebook(code(id="a"), code(id="a")), "$.cells: an id is missing, invalid or repeated"),
         (notebook(metadata={"\ud800": 1}), "$: a text holds half a surrogate pair"),
-        (notebook(code(id="a", execution_count=-1)), "$.cells[0]: {"),
-        (notebook(markdown(id="a", new=1)), "$.cells[0]: {"),
+        (
+            notebook(code(id="a", execution_count=-1)),
+            "$.cells[0].execution_count: -1 is less than the minimum of 0",
+        ),
+        (
+            notebook(code(id="a", outputs=[{**stream(), "name": 1}])),
+            "$.cells[0].outputs[0].name: 1 is not of type 'string'",
+        ),
+        (notebook(code(id="a", outputs=[{"output_type": "new"}])), "$.cells[0].outputs[0]"),
+        (
+            notebook(markdown(id="a", new=1)),
+            "$.cells[0]: Additional properties are not allowed",
+        ),
+        (notebook(5, minor=4), "$.cells[0]: 5 is not of type 'object'"),
         (notebook(minor="5"), "$.nbformat: expected version 4"),
         ({**notebook(), "nbformat": 5}, "$.nbformat: expected version 4"),
         ({**notebook(minor=4), "cells": None}, "$.cells: None is not of type 'array'"),
