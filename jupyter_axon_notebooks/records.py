@@ -133,7 +133,11 @@ class Record(msgspec.Struct, kw_only=True):
             if type(value) is datetime and value.tzinfo is not timezone.utc:
                 if value.tzinfo is None:
                     raise InvalidData(f"$.{name}", "a time without a time zone")
-                setattr(self, name, value.astimezone(timezone.utc))
+                try:
+                    setattr(self, name, value.astimezone(timezone.utc))
+                except OverflowError:
+                    reason = "a time outside the years 1 to 9999 in UTC"
+                    raise InvalidData(f"$.{name}", reason) from None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, without fields that are None.
@@ -147,10 +151,8 @@ class Record(msgspec.Struct, kw_only=True):
         }
 
     @classmethod
-    def from_json(cls: type[_R], value: Any, *, strict: bool = True) -> _R:
+    def from_json(cls: type[_R], value: Any) -> _R:
         """Return the record that ``value``, parsed JSON, describes; unknown fields are ignored.
-
-        If not ``strict``, texts may stand for numbers and booleans, as in query arguments.
 
         Raises
         ------
@@ -158,15 +160,13 @@ class Record(msgspec.Struct, kw_only=True):
             When a field is missing, has a wrong type or is out of range. The error names the field.
         """
         try:
-            return msgspec.convert(value, cls, strict=strict)
+            return msgspec.convert(value, cls)
         except msgspec.ValidationError as error:
             raise _invalid(str(error)) from None
         except UnicodeEncodeError:
             raise InvalidData(
                 "$", "a lone surrogate in a field's name, a time or a status"
             ) from None
-        except OverflowError:
-            raise InvalidData("$", "a time outside the years 1 to 9999 in UTC") from None
         except RecursionError:
             raise InvalidData("$", "nested too deeply") from None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar
@@ -21,6 +22,8 @@ Q = TypeVar("Q", bound=Record)
 #: The deepest nesting of arrays and objects, the body itself included.
 MAX_DEPTH: Final = 100
 _MAX_PATH: Final = 200
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
+_DIGITS: Final = re.compile(r"[0-9]{1,20}")
 
 
 class Page(Record):
@@ -40,8 +43,25 @@ def parse_query(arguments: Mapping[str, Sequence[bytes]], kind: type[Q]) -> Q:
     for field in msgspec.structs.fields(kind):
         name = field.encode_name
         if texts := [_decode(name, value) for value in arguments.get(name, ())]:
-            values[name] = list(dict.fromkeys(texts)) if field.type == list[str] else texts[-1]
-    return kind.from_json(values, strict=False)
+            is_list = field.type == list[str]
+            values[name] = (
+                list(dict.fromkeys(texts)) if is_list else _parse(name, texts[-1], field.type)
+            )
+    return kind.from_json(values)
+
+
+def _parse(name: str, text: str, kind: Any) -> bool | int | str:
+    """Return a flag or an integer for an argument of this type, and other texts as they are."""
+    kind = getattr(kind, "__origin__", kind)  # the type in Annotated
+    if kind is bool:
+        if text not in _FLAGS:
+            raise InvalidData(f"$.{name}", f"expected true, false, 1 or 0, got {text[:80]!r}")
+        return _FLAGS[text]
+    if kind is int:
+        if not _DIGITS.fullmatch(text):
+            raise InvalidData(f"$.{name}", f"expected digits, got {text[:80]!r}")
+        return int(text)
+    return text
 
 
 def _decode(name: str, value: bytes) -> str:
