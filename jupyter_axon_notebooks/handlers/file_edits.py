@@ -53,8 +53,6 @@ _INVALID_PATH_ERRORS: Final = frozenset(
 )
 #: The names of jupyter-collaboration's server extension, since version 3 and before.
 _COLLABORATION: Final = ("jupyter_server_ydoc", "jupyter_collaboration")
-#: Attempts to edit a record without a file while other processes change it.
-_MAX_ATTEMPTS: Final = 10
 
 
 async def edit_cells(
@@ -63,7 +61,7 @@ async def edit_cells(
     edit: Edit,
     updates: UpdateNotebook | None = None,
     *,
-    edit_record: Callable[[str | None], TrainingNotebook] | None = None,
+    edit_record: Callable[[str | None], TrainingNotebook],
 ) -> TrainingNotebook:
     """Edit the cells of a record, and of its file if it has one; return the record.
 
@@ -71,7 +69,7 @@ async def edit_cells(
     ----------
     edit : callable
         Returns the edited cells.
-    edit_record : callable, optional
+    edit_record : callable
         Makes the same edit of a record without a file in one transaction; takes the version that
         the request is meant for.
     updates : UpdateNotebook, optional
@@ -91,14 +89,12 @@ async def edit_cells(
     updates = updates or UpdateNotebook()
     record = await handler.run(partial(context.check_current, notebook_id), drain=True)
     if record.path is None:
-        if edit_record is not None:
 
-            def apply() -> TrainingNotebook:
-                context.check_access(notebook_id)
-                return edit_record(context.expected_version())
+        def apply() -> TrainingNotebook:
+            context.check_access(notebook_id)
+            return edit_record(context.expected_version())
 
-            return await handler.run(apply)
-        return await handler.run(partial(_edit_record, context, notebook_id, edit, updates))
+        return await handler.run(apply)
     await handler.check_contents("write")
     async with handler.server.executor.edit_lock(record.path):
         _check_not_open(handler, record.path)
@@ -117,27 +113,6 @@ async def edit_cells(
         except Exception:
             await _undo(handler, path, content, original)
             raise
-
-
-def _edit_record(
-    context: RequestContext, notebook_id: str, edit: Edit, updates: UpdateNotebook
-) -> TrainingNotebook:
-    """Edit a record without a file."""
-    expected = context.expected_version()
-    for attempt in range(_MAX_ATTEMPTS):
-        context.check_access(notebook_id)
-        before = context.get_notebook(notebook_id)
-        _check_version(before, expected)
-        try:
-            return context.repository.update(
-                notebook_id,
-                msgspec.structs.replace(updates, cells=edit(before.cells)),
-                expected_version=before.version_id,
-            )
-        except Stale:
-            if expected is not None or attempt == _MAX_ATTEMPTS - 1:
-                raise
-    raise AssertionError  # unreachable
 
 
 async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) -> TrainingNotebook:

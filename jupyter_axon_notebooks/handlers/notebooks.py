@@ -123,7 +123,14 @@ class NotebookHandler(AxonHandler):
             await self.respond(_update, notebook_id, updates)
             return
         cells = updates.cells
-        updated = await edit_cells(self, notebook_id, lambda _: cells, replace(updates, cells=None))
+
+        def update(version: str | None) -> TrainingNotebook:
+            return context.repository.update(notebook_id, updates, expected_version=version)
+
+        other_updates = replace(updates, cells=None)
+        updated = await edit_cells(
+            self, notebook_id, lambda _: cells, other_updates, edit_record=update
+        )
         await self.send_response(notebook_response(context, updated))
 
     @web.authenticated

@@ -79,6 +79,15 @@ async def test_concurrent_changes_of_a_cell_lose_nothing(axon: Client) -> None:
     }
 
 
+async def test_concurrent_changes_of_all_cells_are_all_accepted(axon: Client) -> None:
+    path, _ = await made(axon, "a")
+    bodies = [{"cells": [{"source": str(number)}], "name": str(number)} for number in range(12)]
+    replies = await asyncio.gather(*(axon.put(path, body) for body in bodies))
+    assert [reply.status for reply in replies] == [200] * 12
+    after = (await axon.get(path)).json
+    assert after["name"] == after["cells"][0]["source"]
+
+
 async def test_edits_of_another_version_are_refused(axon: Client) -> None:
     path, (cell,) = await made(axon, "a")
     version = (await axon.get(path)).headers["ETag"]
