@@ -333,20 +333,10 @@ def export_record(
     if version is not None and checkpoint is not None:
         raise click.UsageError("--version and --checkpoint cannot be used together")
     with session.read() as repository:
-        made = None if checkpoint is None else find_checkpoint(repository, checkpoint)
-        notebook = find_notebook(repository, made.notebook_id if made is not None else which or "")
-        saved: TrainingNotebook | NotebookVersion = notebook
-        if version is not None:
-            saved = _find_version(repository, notebook.id, version)
-        elif made is not None:
-            saved = repository.provenance.get_notebook(made.id)
-        name = notebook_file_name(notebook.name)
-        text: str | None = notebook_text(export_notebook(saved.cells, saved.metadata))
-        if script and made is not None:
-            name = f"{name.removesuffix('.ipynb')}.py"
-            text = repository.provenance.get_script(made.id)
-    if text is None:
-        raise NotFound("code of checkpoint", checkpoint or "")
+        if which is not None:
+            name, text = _export_notebook(repository, which, version)
+        else:
+            name, text = _export_checkpoint(repository, checkpoint or "", script)
     octets = text.encode("utf-8", "backslashreplace")  # a script may quote half surrogate pairs
     if output == "-":
         click.echo(octets, nl=False)
@@ -355,6 +345,34 @@ def export_record(
     with new_file(path, force=force) as file:
         file.write(octets)
     write_line(str(path))
+
+
+def _export_notebook(
+    repository: NotebookRepository, which: str, version: str | None
+) -> tuple[str, str]:
+    """Return the name and the text of a notebook file."""
+    notebook = find_notebook(repository, which, outputs=version is None)
+    exported: TrainingNotebook | NotebookVersion = notebook
+    if version is not None:
+        exported = _find_version(repository, notebook.id, version)
+    text = notebook_text(export_notebook(exported.cells, exported.metadata))
+    return notebook_file_name(notebook.name), text
+
+
+def _export_checkpoint(repository: NotebookRepository, which: str, script: bool) -> tuple[str, str]:
+    """Return the name and the text of the notebook file of a checkpoint, or of its script."""
+    checkpoint = find_checkpoint(repository, which)
+    notebook = repository.find_summary(checkpoint.notebook_id)
+    if notebook is None:
+        raise NotFound("notebook", checkpoint.notebook_id)
+    name = notebook_file_name(notebook.name)
+    if not script:
+        saved = repository.provenance.get_notebook(checkpoint.id)
+        return name, notebook_text(export_notebook(saved.cells, saved.metadata))
+    text = repository.provenance.get_script(checkpoint.id)
+    if text is None:
+        raise NotFound("code of checkpoint", checkpoint.id)
+    return f"{name.removesuffix('.ipynb')}.py", text
 
 
 def _find_version(

@@ -107,9 +107,11 @@ def export(context: RequestContext, notebook_id: str) -> Response:
     """Return the file's text in JSON, or with ``download=1`` the file."""
     context.check_current(notebook_id)
     query, repository = context.query(_ExportQuery), context.repository
-    header = context.get_notebook(notebook_id, outputs=query.checkpoint is None)
     if query.checkpoint is not None:
         context.get_checkpoint(notebook_id, query.checkpoint)
+    header = repository.find_summary(notebook_id)
+    if header is None:
+        raise NotFound("notebook", notebook_id)
     filename = notebook_file_name(header.name)
     if query.format == "py":
         if query.checkpoint is None:
@@ -119,9 +121,11 @@ def export(context: RequestContext, notebook_id: str) -> Response:
             raise NotFound("code of checkpoint", query.checkpoint)
         text, filename = script, f"{filename.removesuffix('.ipynb')}.py"
     else:
-        exported: TrainingNotebook | NotebookVersion = header
+        exported: TrainingNotebook | NotebookVersion
         if query.checkpoint is not None:
             exported = repository.provenance.get_notebook(query.checkpoint)
+        else:
+            exported = context.get_notebook(notebook_id)
         text = notebook_text(export_notebook(exported.cells, exported.metadata))
     if not query.download:
         return Response({"content": text, "format": query.format, "filename": filename})

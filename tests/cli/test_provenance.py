@@ -165,3 +165,12 @@ def test_the_script_of_a_checkpoint_runs(axon: Axon, checkpoints: NotebookReposi
         "# Checkpoint aaaa-1\n\n# In [1]\nimport math\nrate = 1\n\n# In [2]\nmath.sqrt(rate)  "
         "# %time\n"
     )
+
+
+def test_the_script_of_a_checkpoint_needs_no_version_of_the_notebook(
+    axon: Axon, checkpoints: NotebookRepository
+) -> None:
+    versions = checkpoints.store.table("axonml_versions")
+    versions.remove(doc_ids=[document.doc_id for document in versions.all()])
+    assert axon("export", "nb").exit_code != 0
+    assert axon("export", "--checkpoint", "aaaa", "--script").stdout == "train.py\n"

@@ -116,6 +116,16 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
     )
 
 
+async def test_the_script_of_a_checkpoint_needs_no_version_of_the_notebook(
+    axon: Client, records: NotebookRepository
+) -> None:
+    versions = records.store.table("axonml_versions")
+    versions.remove(doc_ids=[document.doc_id for document in versions.all()])
+    assert (await axon.get("/notebooks/nb/export")).status >= 500
+    script = await axon.get("/notebooks/nb/export?checkpoint=one&format=py")
+    assert (script.status, script.json["filename"]) == (200, "a_b.py")
+
+
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
