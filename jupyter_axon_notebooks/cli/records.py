@@ -237,8 +237,9 @@ def summarize_outputs(cell: NotebookCell) -> str:
 def import_files(session: Session, files: tuple[str, ...], name: str | None, as_json: bool) -> None:
     """Create a record from each notebook file, with its outputs, and print its id.
 
-    The records are not bound to the files: later changes of a file do not change its record. A file
-    that is not a notebook is reported, and the other files are imported.
+    The records are not bound to the files: later changes of a file do not change its record. Errors
+    in a notebook that Jupyter can open are repaired in the record, and reported. A file that is not
+    a notebook is reported, and the other files are imported.
     """
     if name is not None and len(files) > 1:
         raise click.UsageError("--name can be used with a single file only")
