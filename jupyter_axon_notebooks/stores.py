@@ -173,7 +173,8 @@ def _absolute_variable(name: str, warn: Callable[[str], object]) -> str | None:
         value = os.path.expanduser(value)
         is_absolute = os.path.isabs(value)
     if value and not is_absolute:
-        warn(f"{name} is ignored: {shown_url(value)} is a relative path; set an absolute path")
+        shown = shown_url(value) if name == STORE_URL else value
+        warn(f"{name} is ignored: {shown} is a relative path; set an absolute path")
         return None
     return value or None
 

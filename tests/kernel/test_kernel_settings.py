@@ -156,10 +156,11 @@ def test_finding_the_settings_loads_no_server_and_no_framework() -> None:
 def test_relative_paths_are_ignored(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in [
         ("AXON_STORE_URL", "sqlite:///axon.db"),
-        ("AXON_STATES_ROOT", "states"),
+        ("AXON_STATES_ROOT", "team:a@b/states"),
         ("AXON_DATA_DIR", "data"),
     ]:
         monkeypatch.setenv(name, value)
     with pytest.warns(RuntimeWarning, match="relative path") as warned:
         assert find_settings() == defaults(data_folder)
     assert len(warned) == 3
+    assert any("team:a@b/states is a relative path" in str(one.message) for one in warned)
