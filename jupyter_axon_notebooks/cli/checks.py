@@ -149,7 +149,7 @@ class _StateFile(NamedTuple):
 
 @dataclass
 class _Content:
-    """What the store has that other checks need; empty if there is no store yet."""
+    """The content of the store that other checks need; empty if there is no store yet."""
 
     checkpoints: set[tuple[str, str]] = field(default_factory=set)
     state_files: list[_StateFile] = field(default_factory=list)

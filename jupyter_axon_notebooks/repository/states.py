@@ -27,7 +27,7 @@ class States:
     def remove_notebook(self, notebook_id: str) -> None:
         """Remove the state files of all checkpoints of a notebook."""
 
-    def recorded_path(self, path: str, notebook_id: str) -> str:  # noqa: ARG002
+    def recorded_path(self, path: str, notebook_id: str) -> str:  # noqa: ARG002 - the interface
         """Return the form in which a record stores the path of a state file."""
         return path
 
@@ -35,15 +35,15 @@ class States:
         """Return the absolute path for a recorded one, without accessing the file."""
         return recorded
 
-    def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:  # noqa: ARG002
+    def owns(self, path: str, notebook_id: str, checkpoint_id: str) -> bool:  # noqa: ARG002 - the interface
         """Return whether the state file at ``path`` is in the folder of this checkpoint."""
         return False
 
     def stage_removal(
         self,
-        notebook_id: str,  # noqa: ARG002
-        checkpoint_id: str,  # noqa: ARG002
-        names: Collection[str],  # noqa: ARG002
+        notebook_id: str,  # noqa: ARG002 - the interface
+        checkpoint_id: str,  # noqa: ARG002 - the interface
+        names: Collection[str],  # noqa: ARG002 - the interface
     ) -> list[str]:
         """Rename state files of a checkpoint to temporary names, and return these names.
 
