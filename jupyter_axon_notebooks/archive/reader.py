@@ -43,6 +43,7 @@ _MAX_SIZE = 1 << 30
 #: Compressed data is suspicious if it unpacks to more than this, in bytes, and to this many times
 #: its size.
 _SUSPICIOUS_SIZE, _SUSPICIOUS_RATIO = 1 << 30, 200
+#: The errors of zipfile for damaged members and for compressions that it does not know.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
 
 

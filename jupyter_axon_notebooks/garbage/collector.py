@@ -149,5 +149,5 @@ def log_errors(log: logging.Logger, task: str) -> Iterator[None]:
         yield
     except AxonError as error:
         log.warning("axon: %s failed: %s", task, error)
-    except Exception:
+    except Exception:  # a defect must not end the schedule of the server
         log.error("axon: %s failed", task, exc_info=True)

@@ -110,7 +110,7 @@ async def edit_cells(
         try:
             await _save(handler, path, content)
             return await handler.run(file_edit.record_saved)
-        except Exception:
+        except Exception:  # raised again, once the file is as it was
             await _undo(handler, path, content, original)
             raise
 
@@ -141,7 +141,7 @@ async def create_with_file(handler: AxonHandler, path: str, new: NewNotebook) ->
         await _save(handler, path, content)
         try:
             return await handler.run(partial(_record_new, context, path, new), drain=True)
-        except Exception:
+        except Exception:  # raised again, once the file is as it was
             await _undo(handler, path, content, None)
             raise
 
