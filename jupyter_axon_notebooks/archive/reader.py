@@ -169,6 +169,8 @@ class ArchiveReader:
                 )
             if name.startswith(STATES) and info.compress_type != zipfile.ZIP_STORED:
                 raise self._refused(f"its member {name} is compressed; state files never are")
+            if info.header_offset < 0:  # zipfile would seek there
+                raise self._refused(f"the position of its member {name} is damaged")
             packed += info.compress_size
             names.add(name)
         if packed > os.fstat(self._file.fileno()).st_size:

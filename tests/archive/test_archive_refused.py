@@ -66,6 +66,14 @@ def test_a_damaged_byte_is_found_anywhere(archive: Path) -> None:
             assert report.problems == []
 
 
+def test_a_member_before_the_start_of_the_file_is_refused(archive: Path) -> None:
+    content = bytearray(archive.read_bytes())
+    directory = int.from_bytes(content[-6:-2], "little")
+    content[-6:-2] = (directory + 9).to_bytes(4, "little")  # moves all members 9 bytes back
+    archive.write_bytes(content)
+    check_refused(archive, "the position of its member")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
