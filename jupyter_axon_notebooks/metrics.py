@@ -79,6 +79,14 @@ def finite_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def to_float(number: float) -> float:
+    """Return a number as a float; an integer that is too large becomes infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.copysign(math.inf, number > 0 or -1)
+
+
 def format_number(value: float, sign: str = "") -> str:
     """Return ``value`` with six digits for display; ``sign="+"`` marks positive numbers too."""
     try:

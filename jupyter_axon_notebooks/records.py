@@ -14,7 +14,7 @@ import enum
 import re
 import uuid
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, Final, TypeGuard, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeGuard, TypeVar
 
 import msgspec
 
@@ -195,8 +195,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, datetime):
         return format_time(value)
-    if isinstance(value, list) and value and isinstance(value[0], Record):
-        return [item.to_json() for item in value]
+    if isinstance(value, list) and any(isinstance(item, Record) for item in value):
+        return [item.to_json() if isinstance(item, Record) else item for item in value]
     return value
 
 
@@ -411,8 +411,34 @@ class RunProcess(Record, kw_only=True):
     started_at: Moment
 
 
+class ConfigSource(str, enum.Enum):
+    """The source of a run's configuration."""
+
+    GIVEN = "given"
+    DERIVED = "derived"
+    PARAMETERS = "parameters"
+
+
+#: A metric's value in JSON; ``NaN`` and the infinities are strings.
+MetricValue = float | Literal["NaN", "Infinity", "-Infinity"]
+
+
+class MetricSummary(Record, kw_only=True):
+    """The last, the least and the greatest value of a metric in a run, and their steps.
+
+    ``min`` and ``max`` are None if no value is a number.
+    """
+
+    last: MetricValue
+    last_step: int
+    min: MetricValue | None = None
+    min_step: int | None = None
+    max: MetricValue | None = None
+    max_step: int | None = None
+
+
 class TrainingRun(Record, kw_only=True):
-    """An attempt at training in one kernel: a series of checkpoints, and the one it resumed from.
+    """An attempt at training: its configuration, series, checkpoints, and where it resumed from.
 
     Attributes
     ----------
@@ -429,6 +455,23 @@ class TrainingRun(Record, kw_only=True):
         The number of runs that the same execution of the cell had started before this one.
     skipped_run_id : str, optional
         The unfinished run that was not resumed because its process seemed to be alive.
+    name : str, optional
+        :attr:`display_name` is shown if there is none.
+    number : int, optional
+        1, 2, 3, … in the order in which the notebook's runs began. No other run ever gets it.
+    config : dict, optional
+        The hyperparameters: a JSON object.
+    config_source : ConfigSource, optional
+        Whether the configuration was given by the user, derived from the code, or set by
+        papermill's parameters.
+    group : str, optional
+        The name that runs of one search share.
+    keep : str, optional
+        The rules by which the run's own state files are pruned, such as ``last:2``.
+    step_count, last_step : int, optional
+        The number of steps for which values were logged, and the last of them.
+    metrics : dict of MetricSummary, optional
+        By the name of the metric. They are not part of the stored document.
     """
 
     id: str
@@ -443,6 +486,43 @@ class TrainingRun(Record, kw_only=True):
     cell: str | None = None
     ordinal: int | None = None
     skipped_run_id: str | None = None
+    name: str | None = None
+    number: int | None = None
+    config: dict[str, Any] | None = None
+    config_source: ConfigSource | None = None
+    tags: list[str] = []
+    notes: str | None = None
+    group: str | None = None
+    keep: str | None = None
+    step_count: int | None = None
+    last_step: int | None = None
+    metrics: dict[str, MetricSummary] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, without fields that are None."""
+        document = super().to_json()
+        if self.metrics is not None:
+            document["metrics"] = {name: one.to_json() for name, one in self.metrics.items()}
+        return document
+
+    @property
+    def display_name(self) -> str:
+        """The name, or ``run 3``."""
+        if self.name:
+            return self.name
+        return f"run {self.id[:8]}" if self.number is None else f"run {self.number}"
+
+
+class UpdateRun(Record, kw_only=True):
+    """The changes to a run; fields that are None stay unchanged, and ``""`` removes a text."""
+
+    name: str | None = None
+    config: dict[str, Any] | None = None
+    config_source: ConfigSource | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
+    group: str | None = None
+    keep: str | None = None
 
 
 class NewNotebook(Record, kw_only=True):
