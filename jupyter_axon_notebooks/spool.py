@@ -1,0 +1,231 @@
+"""Spool files: logged rows on disk until the store has them.
+
+A training process appends rows to a file of its own, with one ``write`` each, so that they survive
+the process. Others read the file from an offset that the store keeps. The file consists of frames:
+the length and the CRC-32 of a MessagePack object, and the object. The first frame is the header. A
+frame that is cut off at the end of the file is ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from .atomic_files import lock
+from .errors import InvalidData
+
+SUFFIX: Final = ".spool"
+_FRAME: Final = struct.Struct("<II")
+#: The largest frame, in bytes.
+_MAX_FRAME: Final = 16 << 20
+#: Bytes that are read at once.
+_READ_SIZE: Final = 4 << 20
+
+_encode = msgspec.msgpack.encode
+
+
+class Row(NamedTuple):
+    """The values that one call logged.
+
+    Attributes
+    ----------
+    step : int
+    time : float
+        Seconds since the epoch.
+    metrics : mapping of str to float
+        They may be infinite or not a number.
+    """
+
+    step: int
+    time: float
+    metrics: Mapping[str, float]
+
+
+_decode_row = msgspec.msgpack.Decoder(tuple[int, float, dict[str, float]]).decode
+_decode_header = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+class SpoolWriter:
+    """A new spool file, which this process locks and appends to.
+
+    Parameters
+    ----------
+    folder : Path
+        Created if it is missing.
+    header : mapping
+        What a reader needs besides the rows.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be created.
+    """
+
+    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        self._fd = os.open(self.path, flags | getattr(os, "O_BINARY", 0), 0o600)
+        self._pid = os.getpid()
+        #: The end of the last complete frame, in bytes.
+        self.size = 0
+        self._is_torn = False
+        try:
+            lock(self._fd, wait=False)
+            self._write(_frame(header))
+        except BaseException:
+            os.close(self._fd)
+            self.path.unlink(missing_ok=True)
+            raise
+
+    @property
+    def id(self) -> str:
+        """The name by which the store remembers how much of this file it has."""
+        return self.path.stem
+
+    def append(self, row: Row) -> None:
+        """Append a row, or leave the file as before.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        InvalidData
+            If it is too large.
+        """
+        self._write(_frame(row))
+
+    def _write(self, frame: bytes) -> None:
+        if self._is_torn:
+            os.ftruncate(self._fd, self.size)
+            self._is_torn = False
+        self._is_torn = True
+        if os.write(self._fd, frame) != len(frame):
+            raise OSError(28, os.strerror(28), str(self.path))  # only a full disk writes less
+        self._is_torn = False
+        self.size += len(frame)
+
+    def sync(self) -> None:
+        """Flush what was written to the disk, so that it survives a power failure."""
+        getattr(os, "fdatasync", os.fsync)(self._fd)
+
+    def close(self, *, remove: bool = False) -> None:
+        """Close the file, and unlock it; ``remove`` deletes it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if remove:
+            self.path.unlink(missing_ok=True)
+
+    def close_in_child(self) -> None:
+        """Close the file in a process that was forked from the one that writes it."""
+        if self._pid != os.getpid() and self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _frame(content: Any) -> bytes:
+    data = _encode(content)
+    if len(data) > _MAX_FRAME:
+        raise InvalidData("$", f"a row has {len(data):,} bytes; at most {_MAX_FRAME:,} are logged")
+    return _FRAME.pack(len(data), zlib.crc32(data)) + data
+
+
+class SpoolReader:
+    """A spool file that is read while it may grow.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    InvalidData
+        If it has no header.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        try:
+            frames = list(self._frames(0, 1))
+            if not frames:
+                raise InvalidData(str(path), "it has no header, and so no rows")
+            self.header: dict[str, Any] = _decode_header(frames[0][0])
+        except (InvalidData, msgspec.MsgspecError):
+            self.close()
+            raise InvalidData(str(path), "it is not a spool file, or has no header") from None
+        self._begin = frames[0][1]
+
+    @property
+    def id(self) -> str:
+        """The name by which the store remembers how much of this file it has."""
+        return self.path.stem
+
+    def read(self, offset: int, limit: int) -> tuple[list[Row], int]:
+        """Return at most ``limit`` rows from an offset on, and the offset after them.
+
+        An offset of 0 is that of the first row. Damaged frames end the rows.
+        """
+        rows, end = [], max(offset, self._begin)
+        with contextlib.suppress(msgspec.MsgspecError):
+            for data, after in self._frames(end, limit):
+                rows.append(Row(*_decode_row(data)))
+                end = after
+        return rows, end
+
+    def _frames(self, offset: int, limit: int) -> Iterator[tuple[bytes, int]]:
+        self._file.seek(offset)
+        buffer, position = b"", 0
+        for _ in range(limit):
+            while True:
+                rest = len(buffer) - position
+                needed = _FRAME.size
+                if rest >= needed:
+                    length, checksum = _FRAME.unpack_from(buffer, position)
+                    if not length or length > _MAX_FRAME:
+                        return
+                    needed += length
+                    if rest >= needed:
+                        break
+                more = self._file.read(max(_READ_SIZE, needed))
+                if not more:
+                    return
+                buffer, position = buffer[position:] + more, 0
+            data = buffer[position + _FRAME.size : position + needed]
+            if zlib.crc32(data) != checksum:
+                return
+            position += needed
+            offset += needed
+            yield data, offset
+
+    def is_abandoned(self) -> bool:
+        """Return whether no process on this host writes the file any more."""
+        return lock(self._file.fileno(), wait=False)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> SpoolReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def list_spools(folder: Path) -> list[Path]:
+    """Return the spool files in a folder, oldest first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.suffix == SUFFIX:
+                with contextlib.suppress(OSError):
+                    found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
