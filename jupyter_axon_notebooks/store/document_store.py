@@ -17,7 +17,8 @@ from .codec import column_text
 from .database import BUSY_TIMEOUT, Database
 from .garbage_queries import GarbageQueries
 from .metric_index import INDEXED_NAME_LENGTH, MetricIndex
-from .migrations import migrate
+from .migrations import index_runs, migrate
+from .run_index import RunIndex
 from .schema import (
     CHECKPOINTS,
     COLLECTIONS,
@@ -30,6 +31,7 @@ from .schema import (
     Collection,
     Schema,
 )
+from .series_table import SeriesTable
 from .sqlite.files import identity
 from .sqlite.vacuum import vacuum
 from .tables import Document, DocumentTable, decode_document
@@ -120,14 +122,17 @@ class Store(Database):
     def _create_or_migrate(self, connection: sa.Connection) -> dict[str, str]:
         super().prepare()
         properties = self._read_properties(connection)
+        version = self._check_version(properties) if properties else SCHEMA_VERSION
         if properties:
-            migrate(connection, self._check_version(properties), SCHEMA_VERSION)
+            migrate(connection, version, SCHEMA_VERSION)
             self.outdate(SCHEMA_VERSION)
         elif self._schema.tables.keys() & sa.inspect(connection).get_table_names():
             raise StoreDamaged(
                 f"the store {self} is damaged: its properties are missing; {_RUN_DOCTOR}"
             )
         self._schema.metadata.create_all(connection)
+        if version < 3:
+            index_runs(connection, self._schema)
         properties = {"store_id": new_id(), **properties, "schema_version": str(SCHEMA_VERSION)}
         connection.execute(sa.delete(self._schema.properties))
         rows = [{"name": name, "value": value} for name, value in properties.items()]
@@ -163,6 +168,16 @@ class Store(Database):
         """Return the table ``name``; raises KeyError if there is none."""
         return self._tables[name]
 
+    @property
+    def run_index(self) -> RunIndex:
+        """The tables by which runs are filtered and sorted."""
+        return self._schema.run_index
+
+    @property
+    def logged_series(self) -> SeriesTable:
+        """The tables of logged series."""
+        return self._schema.series
+
     def change_marker(self) -> str:
         """Return a text that no other store returns; see :meth:`.Database.change_marker`."""
         return f"{self.id} {super().change_marker()}"
@@ -171,8 +186,8 @@ class Store(Database):
 
     @property
     def _metric_index(self) -> MetricIndex:
-        index = self._schema.tables[CHECKPOINTS.name].metric_index
-        assert index is not None
+        index = self._schema.tables[CHECKPOINTS.name].index
+        assert isinstance(index, MetricIndex)
         return index
 
     def metric_names(self, notebook_id: str) -> set[str]:

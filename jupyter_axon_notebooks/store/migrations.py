@@ -16,14 +16,26 @@ Alembic is not used: its revisions and configuration would be larger than the lo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from operator import itemgetter
+from typing import Any
 
 import sqlalchemy as sa
+from tinydb.table import Document
 
-from .codec import plain_text
+from ..errors import RecordDamaged
+from ..metrics import finite_metrics
+from ..records import decode_step
+from .codec import column_text, decode, encode_ending, plain_text
+from .schema import INT64, Schema
+from .series_table import columns
 
 Step = Callable[[sa.Connection], None]
+
+#: The number of documents that are read at once.
+_PAGE = 500
 
 
 def _key_runs_by_notebook(connection: sa.Connection) -> None:
@@ -45,14 +57,138 @@ def _key_runs_by_notebook(connection: sa.Connection) -> None:
     for seq, *stored in connection.execute(sa.text(select)):
         with suppress(UnicodeDecodeError):
             id, notebook_id = (value.decode() for value in stored)
-            digest = hashlib.sha256(plain_text(id).encode("utf-8", "surrogatepass")).hexdigest()
-            rows.append({"seq": seq, "key": f"{notebook_id}/{digest}"})
+            rows.append({"seq": seq, "key": _run_key(notebook_id, plain_text(id))})
     if rows:
         connection.execute(sa.text("UPDATE axonml_runs SET id = :key WHERE seq = :seq"), rows)
 
 
+def _run_key(notebook_id: str, id: str) -> str:
+    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{notebook_id}/{digest}"
+
+
+def _number_runs(connection: sa.Connection) -> None:
+    """Add columns for the fields of runs that can be searched, and number the runs."""
+    columns = {
+        "axonml_notebooks": {"name": "TEXT"},
+        "axonml_runs": {
+            **dict.fromkeys(("ended_at", "lease_until", "name"), "TEXT"),
+            **dict.fromkeys(("number", "step_count"), "BIGINT"),
+        },
+    }
+    collation = ' COLLATE "C"' if connection.dialect.name == "postgresql" else ""
+    for table, added in columns.items():
+        for name, kind in added.items():
+            suffix = collation if kind == "TEXT" else ""
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {name} {kind}{suffix}")
+    connection.exec_driver_sql(
+        "CREATE INDEX ix_axonml_runs_started_at_id ON axonml_runs "
+        + ("(started_at ASC NULLS FIRST, id ASC NULLS FIRST)" if collation else "(started_at, id)")
+    )
+    update = "UPDATE axonml_notebooks SET name = :name WHERE seq = :row"
+    for page in _pages(connection, "axonml_notebooks"):
+        names = [
+            {"row": seq, "name": column_text(document["name"])}
+            for seq, document in page
+            if isinstance(document.get("name"), str)
+        ]
+        _execute(connection, update, names)
+    numbers = _number_rows(connection)
+    update = (
+        "UPDATE axonml_runs SET document = :document, number = :number, ended_at = :ended_at, "
+        "lease_until = :lease_until WHERE seq = :row"
+    )
+    for page in _pages(connection, "axonml_runs"):
+        runs = []
+        for seq, document in page:
+            if seq in numbers and isinstance(document.get("notebook_id"), str):
+                document["number"] = numbers[seq]
+                row: dict[str, Any] = {"row": seq, "number": numbers[seq]}
+                row["document"] = encode_ending(document, ("notebook_id",))
+                for name in ("ended_at", "lease_until"):
+                    text = document.get(name)
+                    row[name] = column_text(text) if isinstance(text, str) else None
+                runs.append(row)
+        _execute(connection, update, runs)
+
+
+def _number_rows(connection: sa.Connection) -> dict[int, int]:
+    """Return the numbers of runs within their notebooks, by ``seq``."""
+    is_sqlite = connection.dialect.name == "sqlite"  # its driver fails on text that is not UTF-8
+    notebook = "CAST(notebook_id AS BLOB)" if is_sqlite else "convert_to(notebook_id, 'UTF8')"
+    select = (
+        f"SELECT seq, {notebook} FROM axonml_runs "  # noqa: S608 - constants
+        "WHERE notebook_id IS NOT NULL ORDER BY started_at, id"
+    )
+    found, counts = dict[int, int](), Counter[bytes]()
+    for seq, stored in connection.execute(sa.text(select)):
+        counts[bytes(stored)] += 1
+        found[seq] = counts[bytes(stored)]
+    return found
+
+
+def _pages(connection: sa.Connection, table: str) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """Yield the documents of a table with ``seq``, some at a time; damaged ones are left out."""
+    is_sqlite = connection.dialect.name == "sqlite"  # its driver fails on text that is not UTF-8
+    content = "CAST(document AS BLOB)" if is_sqlite else "convert_to(document, 'UTF8')"
+    select = sa.text(
+        f"SELECT seq, {content} FROM {table} "  # noqa: S608 - constants
+        "WHERE seq > :last ORDER BY seq LIMIT :limit"
+    )
+    last = -(2**63)
+    while rows := connection.execute(select, {"last": last, "limit": _PAGE}).all():
+        page = []
+        for seq, stored in rows:
+            with suppress(RecordDamaged, UnicodeDecodeError, AttributeError, RecursionError):
+                document = decode(stored.decode())
+                if isinstance(document, dict):
+                    page.append((seq, document))
+        yield page
+        last = rows[-1][0]
+
+
+def _execute(connection: sa.Connection, statement: str, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(sa.text(statement), rows)
+
+
+def index_runs(connection: sa.Connection, schema: Schema) -> None:
+    """Fill the tables that runs are searched by, which schema version 3 added."""
+    index = schema.run_index
+    runs: dict[tuple[Any, Any], int] = {}
+    for page in _pages(connection, "axonml_runs"):
+        values = set()
+        for seq, document in page:
+            notebook_id, id = document.get("notebook_id"), document.get("id")
+            if isinstance(notebook_id, str) and isinstance(id, str):
+                runs[notebook_id, id] = seq
+                key = _run_key(notebook_id, id)
+                with suppress(RecursionError):
+                    values |= index.make_rows([Document(document, key)])  # type: ignore[arg-type]
+        if values:
+            connection.execute(index.insert_row, [row._asdict() for row in values])
+    for page in _pages(connection, "axonml_checkpoints"):
+        points: dict[tuple[Any, Any], list[tuple[Any, int, Mapping[str, float]]]] = {}
+        for _, document in page:
+            step = document.get("step")
+            with suppress(RecursionError, TypeError):  # TypeError: ids of other types
+                run = document.get("notebook_id"), document.get("run_id")
+                if run not in runs or not isinstance(step, int):
+                    continue
+                step = decode_step(step, document.get("large_step"))
+                if isinstance(step, int) and step in INT64:
+                    metrics = finite_metrics(document.get("metrics"))
+                    epoch = document.get("epoch")
+                    epoch = epoch if isinstance(epoch, int) else 0
+                    points.setdefault(run, []).append((epoch, step, metrics))
+        for run, found in points.items():
+            found.sort(key=itemgetter(0, 1))
+            rows = columns((step, 0.0, metrics) for _, step, metrics in found)
+            index.add_metrics(connection, runs[run], run[0], rows, in_order=True)
+
+
 #: The steps, by the schema version that they start from.
-STEPS: Mapping[int, Step] = {1: _key_runs_by_notebook}
+STEPS: Mapping[int, Step] = {1: _key_runs_by_notebook, 2: _number_runs}
 
 
 def migrate(connection: sa.Connection, version: int, target: int) -> None:

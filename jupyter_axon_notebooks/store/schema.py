@@ -15,9 +15,11 @@ import sqlalchemy as sa
 
 from .codec import column_text, decode, encode_ending
 from .metric_index import MetricIndex
+from .run_index import RunIndex
+from .series_table import SeriesTable
 
 #: Raise this when a column or an index is added or removed, or changes its meaning.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 INT64 = range(-(2**63), 2**63)
 _MAX_U32 = 2**32 - 1
@@ -84,6 +86,7 @@ NOTEBOOKS = Collection(
     "axonml_notebooks",
     fields=(
         Field("user_id"),
+        Field("name"),
         Field("status"),
         Field("created_at"),
         Field("updated_at"),
@@ -113,8 +116,17 @@ CHECKPOINTS = Collection(
 #: The document id of a run consists of its notebook's id and its own (`repository.runs.run_key`).
 RUNS = Collection(
     "axonml_runs",
-    fields=(Field("notebook_id"), Field("started_at"), Field("status")),
-    indexes=(("notebook_id", "started_at", "id"),),
+    fields=(
+        Field("notebook_id"),
+        Field("started_at"),
+        Field("status"),
+        Field("ended_at"),
+        Field("lease_until"),
+        Field("name"),
+        Field("number", "integer"),
+        Field("step_count", "integer"),
+    ),
+    indexes=(("notebook_id", "started_at", "id"), ("started_at", "id")),
     ending=("notebook_id",),
 )
 VERSIONS = Collection(
@@ -161,7 +173,12 @@ class CollectionTable:
             self._add_index(names, unique=False)
         for names in collection.unique:
             self._add_index(names, unique=True)
-        self.metric_index = MetricIndex(metadata, _text(), self.sql) if collection.ranked else None
+        #: Rows that are derived from the documents, and all tables with rows of a notebook.
+        self.index: MetricIndex | RunIndex | None = None
+        self.notebook_tables = [self.sql]
+        if collection.ranked:
+            self.index = MetricIndex(metadata, _text(), self.sql)
+            self.notebook_tables.append(self.index.sql)
         c, here = self.sql.c, self.sql.c.id == sa.bindparam("row_id")
         any_of = c.id.in_(sa.bindparam("row_ids", expanding=True))
         self.select_ids = sa.select(c.id).where(any_of)
@@ -221,6 +238,13 @@ class Schema:
     def __init__(self, collections: tuple[Collection, ...] = COLLECTIONS) -> None:
         self.metadata = sa.MetaData()
         self.tables = {c.name: CollectionTable(c, self.metadata) for c in collections}
+        if {NOTEBOOKS, CHECKPOINTS, RUNS} <= set(collections):
+            runs = self.tables[RUNS.name]
+            tables = (self.tables[c.name].sql for c in (RUNS, NOTEBOOKS, CHECKPOINTS))
+            self.run_index = RunIndex(self.metadata, _text(), *tables)
+            self.series = SeriesTable(self.metadata, _text())
+            runs.index = self.run_index
+            runs.notebook_tables += [*self.run_index.tables, *self.series.tables]
         self.properties = sa.Table(
             "axon_properties",
             self.metadata,

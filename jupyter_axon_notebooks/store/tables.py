@@ -252,38 +252,37 @@ class DocumentTable:
         ids = sorted(doc_ids)
 
         def remove(connection: sa.Connection) -> None:
-            before = self._indexed(ids)
+            self._index(connection, self._indexed(ids), [])
             rows = [{"row_id": column_text(doc_id)} for doc_id in ids]
             self._execute(connection, self._table.delete_row, rows)
-            self._index(connection, before, [])
 
         self._database.write(remove)
 
     def remove_notebook(self, notebook_id: str) -> None:
         """Remove the documents of one notebook without reading them."""
-        index, values = self._table.metric_index, {"notebook": column_text(notebook_id)}
-        tables = [self._table.sql] if index is None else [self._table.sql, index.sql]
+        values = {"notebook": column_text(notebook_id)}
 
         def remove(connection: sa.Connection) -> None:
-            for table in tables:
+            for table in self._table.notebook_tables:
                 in_notebook = table.c.notebook_id == sa.bindparam("notebook")
                 self._execute(connection, sa.delete(table).where(in_notebook), [values])
 
         self._database.write(remove)
 
     def _indexed(self, doc_ids: list[str]) -> list[Document]:
-        """Return documents whose metrics are in the index; none if the table has no index."""
-        return [] if self._table.metric_index is None else self.get_many_for_update(doc_ids)
+        """Return documents as they are indexed; none if the table has no index."""
+        return [] if self._table.index is None else self.get_many_for_update(doc_ids)
 
     def _index(
         self, connection: sa.Connection, before: list[Document], rows: list[dict[str, Any]]
     ) -> None:
-        """Update the metric index, if there is one."""
-        if (index := self._table.metric_index) is not None:
+        """Update the index, if there is one."""
+        if (index := self._table.index) is not None:
             # As the documents are read later: JSON changes keys into strings.
             after = [decode_document((plain_text(row["id"]), row["document"])) for row in rows]
             # Only what differs: on PostgreSQL each index row that is written locks its notebook.
-            old, new = index.make_rows(before), index.make_rows(after)
+            old: set[Any] = set(index.make_rows(before))
+            new: set[Any] = set(index.make_rows(after))
             self._execute(connection, index.delete_row, [row._asdict() for row in old - new])
             self._execute(connection, index.insert_row, [row._asdict() for row in new - old])
 

@@ -23,6 +23,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import Store, document, open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from support.engines import ON_DISK, new_url, postgresql
@@ -50,6 +51,13 @@ def export_store(store: Store) -> dict[str, Any]:
                 "versions": [version.to_json() for version in versions if version is not None],
                 "checkpoints": [checkpoint.to_json() for checkpoint in checkpoints],
                 "runs": [run.to_json() for run in repository.runs.list(found.id)],
+                "series": {
+                    f"{run.id} {name}": str(
+                        repository.series.read(found.id, run.id, name).values.tolist()
+                    )
+                    for run in repository.runs.list(found.id)
+                    for name in repository.series.names(found.id, run.id)
+                },
                 "best": None if best is None else best.id,
             }
         )
@@ -73,7 +81,10 @@ def fill_store(store: Store) -> None:
         new,
         new_save(*first, metadata=metadata, embedded_id="bound", file={"size": 10, "mtime": 20}),
     )
-    repository.runs.start("bound", id="run-1")
+    config = {"lr": 0.1, "layers": [64, 64], "model": {"name": "wide"}}
+    repository.runs.start("bound", id="run-1", name="first", config=config, tags=["baseline"])
+    rows = [Row(step, step + 0.5, {"loss": 1 / (step + 1)}) for step in range(10)]
+    repository.series.append("bound", "run-1", rows, spool="s", begin=0, end=100)
     step = {"run_id": "run-1", "tags": ["warm-up"]}
     repository.create_checkpoint(
         new_checkpoint(

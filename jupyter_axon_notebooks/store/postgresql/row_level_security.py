@@ -68,8 +68,8 @@ def _policies(schema: Schema) -> Iterator[_Policy]:
             continue
         id_check = _ID_CHECKS.get(name, "")
         yield _Policy(name, _IN_OWN_NOTEBOOK, check=id_check + check, in_notebook=True)
-        if table.metric_index is not None:
-            yield _Policy(table.metric_index.sql.name, _IN_OWN_NOTEBOOK, in_notebook=True)
+        for derived in table.notebook_tables[1:]:
+            yield _Policy(derived.name, _IN_OWN_NOTEBOOK, in_notebook=True)
     yield _Policy(ROLES, "role = current_user", "SELECT")
     yield _Policy(MARKS, "role = current_user")
 
