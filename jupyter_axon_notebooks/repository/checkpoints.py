@@ -24,6 +24,7 @@ from ..records import (
 )
 from ..store import Store, document, retried
 from .damage import check_damage
+from .run_queries import is_active
 from .runs import RunRepository
 from .states import States, files_remain
 
@@ -124,6 +125,10 @@ class CheckpointRepository:
                 if ".run_id" in str(error):  # the index on (run, epoch, step)
                     raise Conflict(f"{_describe(checkpoint)} already") from None
                 raise Conflict(exists) from None
+            if replaced is not None and new.run_id is not None:
+                self._runs.summarize(new.notebook_id, new.run_id)
+            else:
+                self._runs.add_summary(checkpoint)
         return checkpoint, replaced
 
     def _replace(self, checkpoint: NotebookCheckpoint) -> str | None:
@@ -274,6 +279,8 @@ class CheckpointRepository:
                     f"{_describe(checkpoint)}; cannot add the metrics to it: {error}"
                 ) from None
             self._store.checkpoints.replace(stored)
+            if checkpoint.run_id is not None:
+                self._runs.summarize(checkpoint.notebook_id, checkpoint.run_id)
             return self.read(stored)
 
     def attach_state(
@@ -356,12 +363,63 @@ class CheckpointRepository:
     def _remove(self, id: str) -> str:
         """Remove the record of a checkpoint; return the id of its notebook."""
         with self._store.transaction():
-            found = self._store.checkpoints.get_for_update(id)
+            found = self._store.checkpoints.get(doc_id=id)
+            if found is not None:
+                self._store.notebooks.get_for_update(found["notebook_id"])
+                found = self._store.checkpoints.get_for_update(id)
             if found is None:
                 raise NotFound("checkpoint", id)
             self._store.checkpoints.remove(doc_ids=[id])
             self._states.mark_unrecorded(found["notebook_id"], id)
+            if isinstance(run_id := found.get("run_id"), str):
+                self._runs.summarize(found["notebook_id"], run_id)
         return str(found["notebook_id"])
+
+    def delete_run(self, notebook_id: str, run_id: str, *, with_pinned: bool = False) -> None:
+        """Delete a run with its series, its checkpoints and their state files.
+
+        Raises
+        ------
+        NotFound
+            When the notebook has no such run.
+        Conflict
+            When the run is active, or a checkpoint is pinned, unless ``with_pinned``. Nothing is
+            deleted then.
+        StateError
+            When state files remain.
+        """
+        removed = self._remove_run(notebook_id, run_id, with_pinned)
+        with files_remain(f"run {run_id}"):
+            for id in removed:
+                self._states.remove_checkpoint(notebook_id, id)
+
+    @retried
+    def _remove_run(self, notebook_id: str, run_id: str, with_pinned: bool) -> builtins.list[str]:
+        """Remove the records of a run and its checkpoints; return the ids of the checkpoints."""
+        with self._store.transaction():
+            self._store.notebooks.get_for_update(notebook_id)
+            run = self._runs.get(notebook_id, run_id)
+            if run is None:
+                raise NotFound("run", run_id)
+            if is_active(run):
+                raise Conflict(f"run {run_id} is running; stop it first")
+            found = self._store.checkpoints.search(checkpoint_query(notebook_id, run_id=run_id))
+            pinned = [str(one.doc_id) for one in found if one.get("pinned")]
+            if pinned and not with_pinned:
+                count = (
+                    "a pinned checkpoint"
+                    if len(pinned) == 1
+                    else f"{len(pinned)} pinned checkpoints"
+                )
+                raise Conflict(
+                    f"run {run_id} has {count} that must be unpinned first, such as {pinned[0]}"
+                )
+            ids = [str(one.doc_id) for one in found]
+            self._store.checkpoints.remove(doc_ids=ids)
+            for id in ids:
+                self._states.mark_unrecorded(notebook_id, id)
+            self._runs.remove(notebook_id, run_id)
+        return ids
 
 
 def checkpoint_query(

@@ -23,7 +23,15 @@ from ..provenance import (
     Provenance,
     ResumedFrom,
 )
-from ..records import U32, CellStatus, Moment, NotebookCheckpoint, NotebookVersion, Record
+from ..records import (
+    U32,
+    CellStatus,
+    Moment,
+    NotebookCheckpoint,
+    NotebookVersion,
+    Record,
+    TrainingRun,
+)
 from ..store import Document, Store, document, retried
 from ..store.codec import encode
 from .checkpoints import CheckpointRepository
@@ -31,6 +39,7 @@ from .damage import check_damage
 from .diff import diff_checkpoints, is_code_changed
 from .flags import SavedCells, find_flags
 from .parts import DIGEST_LENGTH, content_id
+from .run_comparison import RunComparison, compare_runs
 from .runs import RunRepository
 from .script import export_script
 from .versions import VersionRepository
@@ -95,6 +104,12 @@ class ProvenanceRepository:
         with self._store.snapshot():
             one, other = self._checkpoint(before), self._checkpoint(after)
             return diff_checkpoints(one, self._get(one), other, self._get(other))
+
+    def compare_runs(self, runs: Sequence[TrainingRun]) -> RunComparison:
+        """Return the differences between runs, by their last checkpoints."""
+        latest = [self._checkpoints.get_latest(run.notebook_id, run_id=run.id) for run in runs]
+        ids = [None if checkpoint is None else checkpoint.id for checkpoint in latest]
+        return compare_runs(runs, ids, self.diff)
 
     def get_script(self, checkpoint_id: str) -> str | None:
         """Return the code executed before a checkpoint as a script, or None; raises NotFound."""

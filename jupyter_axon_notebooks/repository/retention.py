@@ -29,7 +29,8 @@ from ..errors import InvalidData, NotFound, StateError
 from ..records import NotebookCheckpoint, RunStatus, format_time, now
 from ..store import Store, retried
 from .checkpoints import CheckpointRepository, checkpoint_query, rank_checkpoints
-from .runs import RunRepository, run_key
+from .run_queries import run_key
+from .runs import RunRepository
 from .states import States
 
 #: A transaction prunes no further checkpoint after this number of seconds.

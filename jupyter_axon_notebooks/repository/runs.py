@@ -12,30 +12,48 @@ than ``running`` by then, which was set by hand.
 
 from __future__ import annotations
 
-import builtins
-import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+import sqlalchemy as sa
 from tinydb import where
-from tinydb.queries import QueryInstance
 
 from ..errors import Conflict, InvalidData, NotFound, RecordDamaged
+from ..metrics import finite_metrics
 from ..records import (
+    ConfigSource,
+    NotebookCheckpoint,
     NotebookStatus,
     RunProcess,
     RunStatus,
     TrainingRun,
+    UpdateRun,
+    decode_step,
     format_time,
     new_id,
     now,
     now_after,
 )
-from ..store import Document, Store, document, retried
+from ..store import Document, document, retried
+from ..store.codec import column_text, encode
+from ..store.series_table import columns
 from ..store.tables import decode_document
-from .damage import check_damage
+from .run_queries import (
+    RUNNING,
+    RunQueries,
+    decode_run,
+    is_active,
+    is_expired,
+    read_run,
+    run_key,
+    with_current_status,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: The lease after each checkpoint of a run that was started by its first checkpoint.
 _IMPLICIT_RUN_LEASE: Final = timedelta(hours=1)
@@ -43,34 +61,47 @@ _IMPLICIT_RUN_LEASE: Final = timedelta(hours=1)
 #: The maximum length of the id of a new run. PostgreSQL limits the size of index rows.
 _MAX_ID_LENGTH: Final = 255
 
-_RUNNING: Final = RunStatus.RUNNING.value
+
+#: The field of a notebook's document with the largest number of a run that was deleted.
+LAST_NUMBER: Final = "last_run_number"
+#: Limits of the fields of a run, in characters, and of its configuration, in bytes of JSON.
+MAX_LABEL, MAX_NOTES, MAX_TAGS, MAX_CONFIG_SIZE = 255, 100_000, 100, 1 << 20
 
 
-def run_key(notebook_id: str, run_id: str) -> str:
-    """Return the id of a run's document. It contains a hash of the run's id to limit its length."""
-    digest = hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{notebook_id}/{digest}"
+class GivenFields(TypedDict, total=False):
+    """The fields of a run that its user sets."""
+
+    name: str | None
+    config: dict[str, Any] | None
+    config_source: ConfigSource | None
+    tags: list[str]
+    notes: str | None
+    group: str | None
+    keep: str | None
 
 
-class RunRepository:
+class RunFields(GivenFields, total=False):
+    """The fields of a new run."""
+
+    parent_checkpoint_id: str | None
+    process: RunProcess | None
+    lease_until: datetime | None
+    key: str | None
+    cell: str | None
+    ordinal: int | None
+    skipped_run_id: str | None
+
+
+class RunRepository(RunQueries):
     """The training runs of a store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
 
     def start(
         self,
         notebook_id: str,
         *,
         id: str | None = None,
-        parent_checkpoint_id: str | None = None,
-        process: RunProcess | None = None,
-        lease_until: datetime | None = None,
         started_at: datetime | None = None,
-        key: str | None = None,
-        cell: str | None = None,
-        ordinal: int | None = None,
-        skipped_run_id: str | None = None,
+        **fields: Unpack[RunFields],
     ) -> TrainingRun:
         """Start a run from scratch or from a checkpoint, and set the record to ``running``.
 
@@ -78,13 +109,11 @@ class RunRepository:
         ----------
         id : str, optional
             Unique within the notebook; a random one by default.
-        lease_until : datetime, optional
-            The time when the run expires unless :meth:`renew` extends it. Without it, the run is
-            active until it is finished.
         started_at : datetime, optional
             The start of a run that could not be stored when it began.
-        key, cell, ordinal, skipped_run_id : optional
-            See :class:`~jupyter_axon_notebooks.records.TrainingRun`.
+        **fields
+            Other fields of :class:`~jupyter_axon_notebooks.records.TrainingRun`. Without
+            ``lease_until``, the run is active until it is finished; :meth:`renew` extends it.
 
         Raises
         ------
@@ -93,20 +122,10 @@ class RunRepository:
         Conflict
             When the notebook has a run of this id.
         InvalidData
-            When the id is blank or has more than 255 characters.
+            When the id is blank or has more than 255 characters, or a field is too large.
         """
-        run = TrainingRun(
-            id=new_id() if id is None else id,
-            notebook_id=notebook_id,
-            parent_checkpoint_id=parent_checkpoint_id,
-            started_at=now(),
-            lease_until=lease_until,
-            process=process,
-            key=key,
-            cell=cell,
-            ordinal=ordinal,
-            skipped_run_id=skipped_run_id,
-        )
+        run_id = new_id() if id is None else id
+        run = TrainingRun(id=run_id, notebook_id=notebook_id, started_at=now(), **fields)
         return self._add(run, started_at)
 
     @retried
@@ -122,18 +141,40 @@ class RunRepository:
         self, notebook: Document, run: TrainingRun, started_at: datetime | None = None
     ) -> None:
         _check_id(run.id)
+        check_run(run)
         newest = self._store.runs.max_value("started_at", of="notebook_id", value=run.notebook_id)
         run.started_at = started_at or now_after(newest)
         if run.parent_checkpoint_id is not None:
             parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
             if parent is None or parent["notebook_id"] != run.notebook_id:
                 raise NotFound("checkpoint", run.parent_checkpoint_id)
+        run.number = self._last_number(notebook) + 1
         try:
             self._store.runs.insert(_document(run))
         except Conflict:
             raise Conflict(f"notebook {run.notebook_id} has a run {run.id} already") from None
-        if _is_active(run):
+        if is_active(run):
             self._set_notebook_status(notebook, NotebookStatus.RUNNING)
+
+    def _last_number(self, notebook: Document) -> int:
+        notebook_id = str(notebook.doc_id)
+        last = self._store.runs.max_value("number", of="notebook_id", value=notebook_id)
+        return max(last or 0, notebook.get(LAST_NUMBER) or 0)
+
+    def number(self, documents: Sequence[dict[str, Any]]) -> None:
+        """Set the numbers of new runs of a notebook that have none, or one that is taken."""
+        notebook = self._store.notebooks.get(doc_id=documents[0]["notebook_id"])
+        if notebook is None:
+            return
+        r = self._store.run_index.runs.c
+        query = sa.select(r.number).where(r.notebook_id == column_text(str(notebook.doc_id)))
+        taken = set(self._store.read(lambda connection: connection.scalars(query).all()))
+        last = max(self._last_number(notebook), *(one.get("number") or 0 for one in documents))
+        for one in sorted(documents, key=itemgetter("started_at")):
+            if (one.get("number") or 0) < 1 or one["number"] in taken:
+                last += 1
+                one["number"] = last
+            taken.add(one["number"])
 
     def start_or_extend(self, notebook: Document, run_id: str) -> None:
         """Start the run of a new checkpoint if it does not exist, or extend its lease.
@@ -150,37 +191,64 @@ class RunRepository:
             )
             self._begin(notebook, run)
             return
-        run = _decode(found)
+        run = decode_run(found)
         if run.process is not None or run.lease_until is None:
             return
         is_unfinished = run.status in (RunStatus.RUNNING, RunStatus.STOPPED)
         if is_unfinished and run.lease_until < moment + _IMPLICIT_RUN_LEASE / 2:
             self._set_status(notebook, notebook_id, run_id, RunStatus.RUNNING, lease_until)
 
-    def get(self, notebook_id: str, id: str) -> TrainingRun | None:
-        """Return a run of a notebook, or None."""
-        found = self._store.runs.get(doc_id=run_key(notebook_id, id))
-        return None if found is None else _read(found)
+    def add_summary(self, checkpoint: NotebookCheckpoint) -> None:
+        """Add the metrics of a new checkpoint to the summaries of its run.
 
-    def list(
-        self,
-        notebook_id: str,
-        limit: int | None = None,
-        offset: int = 0,
-        *,
-        status: RunStatus | None = None,
-    ) -> builtins.list[TrainingRun]:
-        """Return the runs of a notebook, newest first; expired runs are ``stopped``."""
-        order = ["-started_at", "-id"]
-        condition = _run_query(notebook_id, status)
-        found = self._store.runs.search(condition, sort=order, limit=limit, skip=offset)
-        runs = [_read(stored) for stored in found]
-        # A run may have expired since the search.
-        return [run for run in runs if status in (None, run.status)]
+        Called in a transaction that has locked the notebook. Metrics that were logged are
+        summarized by their series.
+        """
+        metrics = finite_metrics(checkpoint.metrics)
+        if checkpoint.run_id is None or not metrics:
+            return
+        notebook_id, index = checkpoint.notebook_id, self._store.run_index
+        c = index.checkpoints.c
+        is_later = sa.tuple_(c.epoch, c.step) > (checkpoint.epoch, checkpoint.step)
+        later = sa.select(c.id).where(
+            c.notebook_id == column_text(notebook_id),
+            c.run_id == column_text(checkpoint.run_id),
+            is_later,
+        )
+        with self._store.transaction() as connection:
+            if connection.scalar(later.limit(1)) is not None:
+                self.summarize(notebook_id, checkpoint.run_id)
+                return
+            run = index.find_row(connection, run_key(notebook_id, checkpoint.run_id))
+            if run is not None:
+                logged = self._store.logged_series.names(connection, run, notebook_id)
+                new = {name: value for name, value in metrics.items() if name not in logged}
+                rows = columns([(checkpoint.step, 0.0, new)])
+                self._store.mark_written()
+                index.add_metrics(connection, run, notebook_id, rows, in_order=True)
 
-    def count(self, notebook_id: str, *, status: RunStatus | None = None) -> int:
-        """Return the number of runs of a notebook."""
-        return self._store.runs.count(_run_query(notebook_id, status))
+    def summarize(self, notebook_id: str, run_id: str) -> None:
+        """Summarize the metrics of a run's checkpoints again, as :meth:`add_summary` does."""
+        index = self._store.run_index
+        with self._store.transaction() as connection:
+            run = index.find_row(connection, run_key(notebook_id, run_id))
+            if run is None:
+                return
+            logged = set(self._store.logged_series.names(connection, run, notebook_id))
+            points = []
+            of_run = (where("notebook_id") == notebook_id) & (where("run_id") == run_id)
+            for stored in self._store.checkpoints.iterate_json(of_run):
+                with suppress(RecordDamaged, KeyError, TypeError):
+                    found = decode_document(stored)
+                    step = decode_step(found["step"], found.get("large_step"))
+                    if found.get("run_id") == run_id:
+                        points.append((found["epoch"], step, finite_metrics(found["metrics"])))
+            points.sort(key=itemgetter(0, 1))
+            rows = columns((step, 0.0, metrics) for _, step, metrics in points)
+            new = {name: column for name, column in rows.items() if name not in logged}
+            self._store.mark_written()
+            index.remove_summaries(connection, run, notebook_id, kept=logged)
+            index.add_metrics(connection, run, notebook_id, new, in_order=True)
 
     @retried
     def renew(self, notebook_id: str, id: str, lease_until: datetime) -> TrainingRun:
@@ -193,12 +261,58 @@ class RunRepository:
             found = self._store.runs.get_for_update(run_key(notebook_id, id))
             if found is None:
                 raise NotFound("run", id)
-            run = _decode(found)
+            run = decode_run(found)
             if run.status is not RunStatus.RUNNING:
                 return run
             run.lease_until = lease_until
             self._write(run)
         return run
+
+    @retried
+    def update(self, notebook_id: str, id: str, updates: UpdateRun) -> TrainingRun:
+        """Change the name, configuration, tags, notes, group or rules of a run; return it.
+
+        Raises
+        ------
+        NotFound
+            When the notebook has no such run.
+        InvalidData
+            When a field is too large.
+        """
+        with self._store.transaction():
+            self._store.notebooks.get_for_update(notebook_id)
+            found = self._store.runs.get_for_update(run_key(notebook_id, id))
+            if found is None:
+                raise NotFound("run", id)
+            run = decode_run(found)
+            for name in updates.__struct_fields__:
+                value = getattr(updates, name)
+                if value is not None:
+                    setattr(run, name, None if value == "" else value)
+            check_run(run)
+            self._write(run)
+            return self._with_metrics([with_current_status(run)])[0]
+
+    @retried
+    def remove(self, notebook_id: str, id: str) -> None:
+        """Remove a run and its series from an open transaction; raises NotFound."""
+        with self._store.transaction() as connection:
+            notebook = self._store.notebooks.get_for_update(notebook_id)
+            found = self._store.runs.get_for_update(run_key(notebook_id, id))
+            if found is None:
+                raise NotFound("run", id)
+            number = found.get("number") or 0
+            if notebook is not None and number > (notebook.get(LAST_NUMBER) or 0):
+                notebook[LAST_NUMBER] = number  # so that no other run gets it
+                self._store.notebooks.replace(notebook)
+            row = self._store.run_index.row_of(connection, str(found.doc_id))
+            self._store.mark_written()
+            for table in (self._store.run_index.metrics, *self._store.logged_series.tables):
+                in_notebook = table.c.notebook_id == column_text(notebook_id)
+                connection.execute(table.delete().where(in_notebook, table.c.run == row))
+            self._store.runs.remove([str(found.doc_id)])
+            if notebook is not None and not self.update_expired(notebook_id):
+                self._end_notebook(notebook, NotebookStatus.STOPPED)
 
     @retried
     def update_status(
@@ -236,7 +350,7 @@ class RunRepository:
         found = self._store.runs.get_for_update(run_key(notebook_id, id))
         if found is None:
             raise NotFound("run", id)
-        run = _decode(found)
+        run = decode_run(found)
         if status is not RunStatus.RUNNING:
             run.ended_at = now_after(run.started_at)
         else:
@@ -247,10 +361,10 @@ class RunRepository:
         self._write(run)
         if notebook is None:
             return run  # a damaged store: the run has no notebook, but can be finished
-        if _is_active(run):
+        if is_active(run):
             self._set_notebook_status(notebook, NotebookStatus.RUNNING)
         elif not self.update_expired(str(notebook.doc_id)):
-            self._end_notebook(notebook, NotebookStatus(_with_current_status(run).status.value))
+            self._end_notebook(notebook, NotebookStatus(with_current_status(run).status.value))
         return run
 
     def update_expired(self, notebook_id: str) -> bool:
@@ -265,9 +379,9 @@ class RunRepository:
         for key in sorted(expired):
             with suppress(RecordDamaged):
                 found = self._store.runs.get_for_update(key)
-                if found is None or found.get("status") != _RUNNING:
+                if found is None or found.get("status") != RUNNING:
                     continue
-                run = _read(found)
+                run = read_run(found)
                 if run.status is RunStatus.RUNNING:  # renewed in the meantime
                     has_active = True
                 else:
@@ -280,13 +394,13 @@ class RunRepository:
         Damaged runs are left out. Reading such a run itself raises an error.
         """
         stored_as_running = where("notebook_id").one_of(list(notebook_ids)) & (
-            where("status") == _RUNNING
+            where("status") == RUNNING
         )
         for stored in self._store.runs.iterate_json(stored_as_running):
             with suppress(RecordDamaged):
                 found = decode_document(stored)
-                if found.get("status") == _RUNNING:
-                    yield _read(found)
+                if found.get("status") == RUNNING:
+                    yield read_run(found)
 
     def find_expired(self, notebook_ids: Collection[str]) -> set[str]:
         """Return the notebooks that have expired runs and no active run."""
@@ -302,12 +416,12 @@ class RunRepository:
 
         At that time the notebook's status may change although nothing is written.
         """
-        leases = [run.lease_until for run in self._running([notebook_id]) if _is_active(run)]
+        leases = [run.lease_until for run in self._running([notebook_id]) if is_active(run)]
         return min((until for until in leases if until is not None), default=None)
 
     def finish_expired(self) -> int:
         """Stop all expired runs; return the number of their notebooks."""
-        found = [run["notebook_id"] for run in self._store.runs.search(_is_expired(now()))]
+        found = [run["notebook_id"] for run in self._store.runs.search(is_expired(now()))]
         notebook_ids = {notebook_id for notebook_id in found if isinstance(notebook_id, str)}
         for notebook_id in sorted(notebook_ids):
             self._finish_expired(notebook_id)
@@ -334,16 +448,23 @@ class RunRepository:
         self._store.runs.replace(_document(run))
 
 
-def _run_query(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
-    condition: QueryInstance = where("notebook_id") == notebook_id
-    if status is not None:
-        matches: QueryInstance = where("status") == status.value
-        if status is RunStatus.RUNNING:
-            matches &= ~_is_expired(now())
-        elif status is RunStatus.STOPPED:
-            matches |= _is_expired(now())
-        condition &= matches
-    return condition
+def check_run(run: TrainingRun) -> None:
+    """Raise InvalidData for fields that are larger than any in practice."""
+    for name in ("name", "group", "keep", "notes"):
+        value = getattr(run, name)
+        limit = MAX_NOTES if name == "notes" else MAX_LABEL
+        if value is not None and len(value) > limit:
+            raise InvalidData(f"$.{name}", f"expected at most {limit:,} characters")
+    if len(run.tags) > MAX_TAGS or any(len(tag) > MAX_LABEL for tag in run.tags):
+        raise InvalidData(
+            "$.tags", f"expected at most {MAX_TAGS} tags of at most {MAX_LABEL} characters"
+        )
+    try:
+        config_size = len(encode(run.config).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidData("$.config", f"expected a JSON object: {error}") from None
+    if config_size > MAX_CONFIG_SIZE:
+        raise InvalidData("$.config", f"expected at most {MAX_CONFIG_SIZE:,} bytes of JSON")
 
 
 def _check_id(id: str) -> None:
@@ -357,30 +478,6 @@ def _check_id(id: str) -> None:
 
 
 def _document(run: TrainingRun) -> Document:
-    return document(run_key(run.notebook_id, run.id), run.to_json())
-
-
-def _is_expired(moment: datetime) -> QueryInstance:
-    running: QueryInstance = where("status") == _RUNNING
-    return running & (where("lease_until") <= format_time(moment))
-
-
-def _is_active(run: TrainingRun) -> bool:
-    return run.status is RunStatus.RUNNING and (run.lease_until is None or run.lease_until > now())
-
-
-def _decode(found: Mapping[str, Any]) -> TrainingRun:
-    with check_damage(f"run {found.get('id')}"):
-        return TrainingRun.from_json(found)
-
-
-def _read(found: Mapping[str, Any]) -> TrainingRun:
-    """Decode a run, with its current status."""
-    return _with_current_status(_decode(found))
-
-
-def _with_current_status(run: TrainingRun) -> TrainingRun:
-    """Set an expired run to ``stopped``, and return it."""
-    if run.status is RunStatus.RUNNING and not _is_active(run):
-        run.status, run.ended_at = RunStatus.STOPPED, run.lease_until
-    return run
+    stored = run.to_json()
+    stored.pop("metrics", None)
+    return document(run_key(run.notebook_id, run.id), stored)

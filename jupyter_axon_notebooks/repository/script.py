@@ -66,6 +66,11 @@ def export_script(executed: Sequence[ExecutedCell], title: str = "") -> str:
     return script.replace("\0", "\\x00")  # invalid in Python source, even in comments
 
 
+def to_python(source: str) -> str:
+    """Return the source of a cell as Python, with other IPython syntax commented out."""
+    return "\n".join(_python_lines(source, failed=False))
+
+
 def _python_lines(source: str, *, failed: bool) -> list[str]:
     """Return the logical lines of a cell in Python, or one comment if it is not valid Python.
 

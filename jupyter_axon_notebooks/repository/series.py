@@ -10,18 +10,34 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from ..errors import NotFound
 from ..metrics import decode_nonfinite, encode_nonfinite, flatten_metrics, resolve
-from ..records import Record, RunStatus, TrainingRun, decode_step
-from ..store import Store
+from ..records import MAX_STEP, Record, RunStatus, TrainingRun, decode_step
+from ..spool import Row
+from ..store import Store, retried
 from ..store.codec import decode
+from ..store.series_table import columns
 from .checkpoints import checkpoint_query
 from .damage import check_damage
+from .run_queries import run_key
 from .runs import RunRepository
+
+if TYPE_CHECKING:
+    from ..series import Series
+
+#: Names of system metrics begin with this. They count their own steps.
+SYSTEM_PREFIX = "system/"
+
+#: The longest name of a metric that is logged, in characters.
+MAX_NAME = 1_000
 
 #: Larger integers cannot be plotted, since they do not fit into a float.
 _LARGEST = int(sys.float_info.max)
@@ -78,6 +94,13 @@ class _Point(msgspec.Struct, gc=False):
 _decoder = msgspec.json.Decoder(_Point)
 
 
+class _End(NamedTuple):
+    """A checkpoint where another run was resumed."""
+
+    step: int
+    created_at: str
+
+
 class SeriesRepository:
     """The metric series of a store."""
 
@@ -109,11 +132,209 @@ class SeriesRepository:
             point = _decode(id, text)
             points[point.run_id].append(point)
         # Read runs after checkpoints: every checkpoint that was found has its run by now.
-        runs = {run.id: run for run in self._runs.list(notebook_id)} if points else {}
+        listed = self._runs.list(notebook_id, with_metrics=False) if points else []
+        runs = {run.id: run for run in listed}
         return [
             _series(id, None if id is None else runs.get(id), found, keys)
             for id, found in points.items()
         ]
+
+    # Logged series
+
+    @retried
+    def append(
+        self,
+        notebook_id: str,
+        run_id: str,
+        rows: Sequence[Row],
+        *,
+        spool: str,
+        begin: int,
+        end: int,
+    ) -> int:
+        """Store rows of a spool file; return the offset up to which the file is stored.
+
+        Rows, offset and summaries are stored in one transaction, so each row is stored once. If
+        the file is stored up to another offset than ``begin``, nothing is stored. Rows with steps
+        outside 0 to 2**53 - 1 are left out, and so are names of more than 1,000 characters.
+
+        Parameters
+        ----------
+        spool : str
+            The name of the file.
+        begin, end : int
+            The offsets before and after the rows.
+
+        Raises
+        ------
+        NotFound
+            When the notebook has no such run.
+        """
+        key, store = run_key(notebook_id, run_id), self._store
+        with store.transaction() as connection:
+            store.notebooks.get_for_update(notebook_id)
+            found = store.runs.get_for_update(key)
+            if found is None:
+                raise NotFound("run", run_id)
+            run = store.run_index.row_of(connection, key)
+            series = store.logged_series
+            stored = series.offset(connection, run, notebook_id, spool)
+            if stored != begin:
+                return stored
+            store.mark_written()
+            valid = [row for row in rows if 0 <= row.step <= MAX_STEP]
+            values = columns(valid)
+            values = {name: column for name, column in values.items() if len(name) <= MAX_NAME}
+            series.append(connection, run, notebook_id, values)
+            store.run_index.add_metrics(connection, run, notebook_id, values)
+            series.set_offset(connection, run, notebook_id, spool, end)
+            steps = {row.step for row in valid if _is_user(row)}
+            last = found.get("last_step")
+            new = {step for step in steps if not isinstance(last, int) or step > last}
+            if new:
+                found["step_count"] = (found.get("step_count") or 0) + len(new)
+                found["last_step"] = max(new)
+                store.runs.replace(found)
+        return end
+
+    def offset(self, notebook_id: str, run_id: str, spool: str) -> int:
+        """Return the offset up to which a spool file is stored; raises NotFound without the run."""
+        key, store = run_key(notebook_id, run_id), self._store
+        with store.snapshot() as connection:
+            if not store.runs.contains(doc_id=key):
+                raise NotFound("run", run_id)
+            run = store.run_index.row_of(connection, key)
+            return store.logged_series.offset(connection, run, notebook_id, spool)
+
+    @retried
+    def forget_spool(self, notebook_id: str, run_id: str, spool: str) -> None:
+        """Forget a spool file that was removed."""
+        key, store = run_key(notebook_id, run_id), self._store
+        with store.transaction() as connection:
+            if store.runs.get_for_update(key) is not None:
+                run = store.run_index.row_of(connection, key)
+                store.mark_written()
+                store.logged_series.set_offset(connection, run, notebook_id, spool, None)
+
+    def names(self, notebook_id: str, run_id: str) -> builtins.list[str]:
+        """Return the names of the metrics of a run and of those that it was resumed from."""
+        own, *parents = self._branch(notebook_id, run_id)
+        found = set(own.run.metrics or {})
+        for parent in parents:
+            found.update(name for name in parent.run.metrics or {} if not is_system(name))
+        return sorted(found)
+
+    def read(
+        self, notebook_id: str, run_id: str, name: str, *, points: int | None = None
+    ) -> Series:
+        """Return the values of a metric over the steps of a run; see :meth:`read_all`."""
+        return self.read_all(notebook_id, run_id, [name], points=points)[name]
+
+    def read_all(
+        self, notebook_id: str, run_id: str, names: Sequence[str], *, points: int | None = None
+    ) -> dict[str, Series]:
+        """Return the values of metrics over the steps of a run, oldest first.
+
+        A run that was resumed has the values of its parents up to the checkpoint where it was
+        resumed, but not their system metrics. A metric that was never logged has the values of the
+        checkpoints.
+
+        Parameters
+        ----------
+        points : int, optional
+            Return at most this many rows of each, which keep the extremes.
+
+        Raises
+        ------
+        NotFound
+            When the notebook has no such run.
+        RecordDamaged
+            When the stored rows are damaged.
+        """
+        from ..series import concatenate, downsample, merge_steps
+
+        store = self._store
+        found: dict[str, Series] = {}
+        with store.snapshot() as connection:
+            branch = self._branch(notebook_id, run_id)
+            for name in names:
+                parts = []
+                for part in branch[:1] if is_system(name) else branch:
+                    series = store.logged_series.read(connection, part.row, notebook_id, name)
+                    if not len(series):
+                        series = part.of_checkpoints(name)
+                    elif part.end is not None:
+                        series = series.take(series.steps <= part.end.step)
+                    parts.append(series)
+                whole = merge_steps(concatenate(reversed(parts)))
+                found[name] = whole if points is None else downsample(whole, points)
+        return found
+
+    def _branch(self, notebook_id: str, run_id: str) -> builtins.list[_BranchPart]:
+        """Return a run and its ancestors, each with the checkpoint up to which it counts."""
+        run = self._runs.get(notebook_id, run_id)
+        if run is None:
+            raise NotFound("run", run_id)
+        found: builtins.list[_BranchPart] = []
+        end: _End | None = None
+        with self._store.snapshot() as connection:
+            while run is not None and all(run.id != seen.run.id for seen in found):
+                row = self._store.run_index.row_of(connection, run_key(notebook_id, run.id))
+                found.append(_BranchPart(self, run, row, end))
+                parent = None
+                if run.parent_checkpoint_id is not None:
+                    parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
+                if parent is None or not isinstance(parent.get("run_id"), str):
+                    break
+                step = decode_step(parent["step"], parent.get("large_step"))
+                end = _End(step, parent["created_at"])
+                run = self._runs.get(notebook_id, parent["run_id"])
+        return found
+
+
+@dataclass
+class _BranchPart:
+    """A run of a branch, the number of its row, and the checkpoint up to which it counts."""
+
+    repository: SeriesRepository
+    run: TrainingRun
+    row: int
+    end: _End | None
+
+    @cached_property
+    def checkpoints(self) -> Sequence[RunSeries]:
+        """The metrics of its checkpoints."""
+        return self.repository.list(self.run.notebook_id, run_id=self.run.id)
+
+    def of_checkpoints(self, name: str) -> Series:
+        """Return the values that a metric has in the checkpoints."""
+        from ..series import EMPTY, Series
+
+        rows: list[tuple[int, int, float, float]] = []
+        for series in self.checkpoints:
+            column = series.metrics.get(name)
+            if column is None:
+                return EMPTY
+            points = zip(series.step, series.epoch, column, series.created_at, strict=True)
+            for step, epoch, value, time in points:
+                if value is not None and (self.end is None or time <= self.end.created_at):
+                    moment = datetime.fromisoformat(time.replace("Z", "+00:00"))
+                    rows.append((step, epoch, float(value), moment.timestamp()))
+        steps, epochs, values, times = ([row[column] for row in rows] for column in range(4))
+        # Steps that begin again in each epoch are no axis.
+        axes = (steps, epochs, range(len(rows)))
+        axis = next(axis for axis in axes if all(a < b for a, b in pairwise(axis)))
+        return Series.of([int(step) for step in axis], values, times)
+
+
+def is_system(name: str) -> bool:
+    """Return whether a metric is a system metric."""
+    return name.startswith(SYSTEM_PREFIX)
+
+
+def _is_user(row: Row) -> bool:
+    """Return whether a row has metrics that the user logged."""
+    return not all(map(is_system, row.metrics))
 
 
 def _decode(id: str, text: str) -> _Point:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections import deque
 from contextlib import closing
@@ -19,7 +20,7 @@ from tinydb import where
 
 from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store import Store, migrations, open_store
 from jupyter_axon_notebooks.store.codec import column_text, encode
 from jupyter_axon_notebooks.store.migrations import STEPS
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
@@ -43,8 +44,44 @@ def create_old_store(version: int, engine: str, folder: Path) -> str:
 
 
 def read_expected(version: int, engine: str) -> Any:
+    """Return the content of an old store, with what the migration adds to it."""
     file = old_stores.STORES / f"version{version}.{engine}.json"
-    return json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if version < 3:
+        for notebook in content["notebooks"]:
+            notebook["series"] = {}
+            for number, run in enumerate(reversed(notebook["runs"]), 1):
+                run |= {"number": number, "tags": []}
+        first, second = content["notebooks"][-1]["runs"][::-1]
+        assert (first["id"], second["id"]) == ("run-1", "run-2")
+        first["metrics"] = METRICS
+        checkpoints = {"loss": [0.5, math.nan], "val.loss": [0.75, 0.25], "big": [2.0**70]}
+        content["notebooks"][-1]["series"] = {
+            f"{run} {name}": str(values)
+            for run in ("run-2", "run-1")
+            for name, values in sorted(checkpoints.items())
+        }
+    return content
+
+
+def summary(*values: tuple[float, int]) -> dict[str, float]:
+    (last, last_step), (least, min_step), (greatest, max_step) = values
+    return {
+        "last": last,
+        "last_step": last_step,
+        "min": least,
+        "min_step": min_step,
+        "max": greatest,
+        "max_step": max_step,
+    }
+
+
+#: The summaries of the metrics of the checkpoints of run-1, which have one step.
+METRICS = {
+    "big": summary((2.0**70, 0), (2.0**70, 0), (2.0**70, 0)),
+    "loss": summary((0.5, 0), (0.5, 0), (0.5, 0)),
+    "val.loss": summary((0.25, 0), (0.25, 0), (0.75, 0)),
+}
 
 
 def pass_through_json(value: Any) -> Any:
@@ -223,3 +260,44 @@ def test_runs_of_version_1_with_damaged_ids_do_not_prevent_opening(
         assert connection.exec_driver_sql(f"{damaged_rows} AND {stored}").scalar() == 1
         assert connection.exec_driver_sql(damaged_rows).scalar() == 2 * len(INVALID_IDS[engine])
     database.dispose()
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_odd_values_do_not_prevent_a_migration(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "_PAGE", 2)
+    url = create_old_store(2, engine, tmp_path)
+    database = sa.create_engine(url, poolclass=sa.NullPool)
+    run = {
+        "id": "odd",
+        "notebook_id": "bound",
+        "started_at": "2026-01-01T00:00:00.000000Z",
+        "status": "stopped",
+        "lease_until": "\0\ud800",
+        "tags": None,
+        "config": {"x": [10**400, math.nan], "\ud800": {"y": "\0"}},
+    }
+    steps = [
+        {"step": 10**30},
+        {"step": 2**32 - 1, "large_step": 2**40},
+        {"step": 1, "epoch": "x"},
+        {"step": 2, "run_id": []},
+    ]
+    with database.begin() as connection:
+        insert = "INSERT INTO {} (id, document, notebook_id) VALUES (:id, :document, 'bound')"
+        row = {"id": migrations._run_key("bound", "odd"), "document": encode(run)}
+        connection.execute(sa.text(insert.format("axonml_runs")), row)
+        for number, fields in enumerate(steps):
+            point = {"notebook_id": "bound", "run_id": "odd", "metrics": {"a": number}, **fields}
+            row = {"id": f"odd {number}", "document": encode(point)}
+            connection.execute(sa.text(insert.format("axonml_checkpoints")), row)
+    database.dispose()
+    store = open_store(url)
+    key = migrations._run_key("bound", "odd")
+    with store.snapshot() as connection:
+        summaries = store.run_index.read_metrics(connection, [key])[key]
+    assert (summaries["a"].max, summaries["a"].max_step) == (2.0, 1)
+    assert (summaries["a"].min, summaries["a"].min_step) == (1.0, 2**40)
+    assert "x" in NotebookRepository(store).runs.config_keys(notebook_id="bound")
+    store.close()

@@ -1,0 +1,403 @@
+"""Queries of training runs, in one notebook and across notebooks."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from tinydb import where
+from tinydb.queries import QueryInstance
+
+from ..errors import NotFound, RecordDamaged
+from ..metrics import flatten_metrics
+from ..printable import printable
+from ..records import Record, RunStatus, TrainingRun, format_time, now
+from ..run_filters import check_names, parse_filter, parse_order, variables
+from ..store import Store
+from ..store.codec import column_text, decode, plain_text
+from ..store.run_index import index_text
+from ..store.tables import decode_document
+from .damage import check_damage
+
+RUNNING: Final = RunStatus.RUNNING.value
+#: Runs that a message lists.
+_MAX_LISTED: Final = 8
+#: Runs in one statement.
+_BATCH: Final = 500
+#: Numbers of runs have fewer digits.
+_MAX_DIGITS: Final = 18
+_NEWEST_FIRST: Final = "-started_at"
+
+
+class FoundRun(Record, kw_only=True):
+    """A run among those of several notebooks.
+
+    Attributes
+    ----------
+    notebook : str
+        The name of its notebook.
+    path, origin : str, optional
+        The file of its notebook, and the data folder that the file belongs to.
+    checkpoint_count : int
+    size : int
+        Bytes of the state files of its checkpoints.
+    """
+
+    run: TrainingRun
+    notebook: str
+    path: str | None = None
+    origin: str | None = None
+    checkpoint_count: int = 0
+    size: int = 0
+
+
+class RunPage(Record, kw_only=True):
+    """Some of the runs that match a query, and the number of all of them."""
+
+    runs: list[FoundRun]
+    total: int
+
+
+@dataclass(frozen=True)
+class RunQuery:
+    """A query of runs.
+
+    Attributes
+    ----------
+    where, sort : str
+        A filter and an order, as :mod:`.run_filters` describes them; by default all runs, newest
+        first.
+    user_id, notebook_id : str, optional
+        Only runs of this user, or of this notebook.
+    """
+
+    where: str = ""
+    sort: str = _NEWEST_FIRST
+    limit: int | None = None
+    offset: int = 0
+    user_id: str | None = None
+    notebook_id: str | None = None
+
+
+class RunQueries:
+    """Queries of the training runs of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, notebook_id: str, id: str) -> TrainingRun | None:
+        """Return a run of a notebook, or None."""
+        found = self._store.runs.get(doc_id=run_key(notebook_id, id))
+        return None if found is None else self._with_metrics([read_run(found)])[0]
+
+    def list(
+        self,
+        notebook_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        status: RunStatus | None = None,
+        with_metrics: bool = True,
+    ) -> builtins.list[TrainingRun]:
+        """Return the runs of a notebook, newest first; expired runs are ``stopped``."""
+        order = [_NEWEST_FIRST, "-id"]
+        condition = _run_query(notebook_id, status)
+        found = self._store.runs.search(condition, sort=order, limit=limit, skip=offset)
+        runs = [read_run(stored) for stored in found]
+        # A run may have expired since the search.
+        runs = [run for run in runs if status in (None, run.status)]
+        return self._with_metrics(runs) if with_metrics else runs
+
+    def count(self, notebook_id: str, *, status: RunStatus | None = None) -> int:
+        """Return the number of runs of a notebook."""
+        return self._store.runs.count(_run_query(notebook_id, status))
+
+    def find(
+        self,
+        text: str,
+        notebook_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        by_id: bool = False,
+    ) -> TrainingRun:
+        """Return the run that a text names: by number, name, key, id, or the beginning of an id.
+
+        Of several runs with a key, it is the newest. Numbers count within a notebook.
+
+        Parameters
+        ----------
+        by_id : bool
+            Accept only a complete id.
+
+        Raises
+        ------
+        NotFound
+            If there is none. The message lists similar names.
+        ValueError
+            If there are several.
+        """
+        r, v = self._tables.runs.c, self._store.run_index.values
+        stored, first = index_text(text), column_text(text)
+        is_id = sa.and_(v.c.name == "id", v.c.text == stored)
+        begins = sa.and_(v.c.text >= first, v.c.text < first + chr(sys.maxunicode))
+        is_alias = sa.and_(v.c.name == "id", begins) if text else sa.false()
+        is_alias = sa.or_(is_alias, sa.and_(v.c.name == "key", v.c.text == stored))
+        valued = self._select(user_id, notebook_id, r.id, v.c.name, v.c.text).join(
+            v, self._store.run_index.belongs(v)
+        )
+        valued = valued.where(is_id if by_id else sa.or_(is_id, is_alias))
+        is_named = _is_named(r, text, with_number=notebook_id is not None)
+        named = self._select(user_id, notebook_id, r.id).where(is_named)
+        newest = r.started_at.desc()
+
+        def read(connection: sa.Connection) -> tuple[Sequence[Any], Sequence[str]]:
+            names = [] if by_id else connection.scalars(named.order_by(newest)).all()
+            return connection.execute(valued.order_by(newest)).all(), names
+
+        values, names = self._store.read(read)
+        ids = [row.id for row in values if row.name == "id" and row.text == stored]
+        keys = [row.id for row in values if row.name == "key"]
+        found = ids or names or keys[:1] or [row.id for row in values]
+        runs = self._get_all(found[:_MAX_LISTED])
+        if not runs:
+            hint = "" if by_id else self._suggest(text, notebook_id, user_id)
+            raise NotFound("run", text, printable(f"there is no run {text}{hint}"))
+        if len(found) > 1:
+            listed = ", ".join(f"{run.display_name} ({run.id[:8]})" for run in runs)
+            raise ValueError(printable(f"{text} could be any of {len(found)} runs: {listed}"))
+        return runs[0]
+
+    def _suggest(self, text: str, notebook_id: str | None, user_id: str | None) -> str:
+        r = self._tables.runs.c
+        statement = self._select(user_id, notebook_id, r.name, r.number)
+        rows = self._store.read(lambda connection: connection.execute(statement).all())
+        known = {plain_text(row.name) if row.name else f"run {row.number}" for row in rows}
+        similar = get_close_matches(text, sorted(known), n=3)
+        return f"; did you mean {' or '.join(similar)}?" if similar else ""
+
+    def search(self, query: RunQuery) -> RunPage:
+        """Return the runs that match a query, with their notebooks and sizes.
+
+        Raises
+        ------
+        InvalidFilter
+            If the filter or the order is not valid, or uses a name that no run has.
+        """
+        index, moment = self._store.run_index, format_time(now())
+        order = parse_order(query.sort)
+        condition, used = None, [order.variable]
+        if query.where.strip():
+            parsed = parse_filter(query.where)
+            condition = index.condition(parsed, moment)
+            self._check(query, query.where, list(variables(parsed)), "where")
+        self._check(query, query.sort.strip().removeprefix("-").strip(), used, "sort")
+        n, r = self._tables.notebooks.c, self._tables.runs.c
+        statement = self._select(
+            query.user_id,
+            query.notebook_id,
+            r.id,
+            r.document,
+            n.name.label("notebook"),
+            n.path,
+            n.origin,
+        )
+        count = self._select(query.user_id, query.notebook_id, sa.func.count())
+        if condition is not None:
+            statement, count = statement.where(condition), count.where(condition)
+        statement = statement.order_by(*index.order(order, moment), r.started_at.desc(), r.id)
+        statement = statement.limit(query.limit).offset(query.offset)
+
+        def read(connection: sa.Connection) -> tuple[Sequence[Any], int]:
+            return connection.execute(statement).all(), int(connection.scalar(count) or 0)
+
+        rows, total = self._store.read(read)
+        found = []
+        for row in rows:
+            # Damaged runs are left out. Reading such a run itself raises an error.
+            with suppress(RecordDamaged):
+                run = read_run(decode_document((plain_text(row.id), row.document)))
+                path, origin = (
+                    None if value is None else plain_text(value) for value in (row.path, row.origin)
+                )
+                notebook = plain_text(row.notebook or "")
+                found.append(FoundRun(run=run, notebook=notebook, path=path, origin=origin))
+        runs = self._with_metrics([one.run for one in found])
+        sizes = self._sizes(runs)
+        for one in found:
+            key = one.run.notebook_id, one.run.id
+            one.checkpoint_count, one.size = sizes.get(key, (0, 0))
+        return RunPage(runs=found, total=total)
+
+    def _check(self, query: RunQuery, text: str, used: Sequence[Any], field: str) -> None:
+        if any(variable.kind != "field" for variable in used):
+            keys = self.config_keys(query.user_id, query.notebook_id)
+            names = self.metric_names(query.user_id, query.notebook_id)
+            check_names(text, used, keys, names, field)
+
+    def config_keys(
+        self, user_id: str | None = None, notebook_id: str | None = None
+    ) -> builtins.list[str]:
+        """Return the dotted keys that configurations of runs have."""
+        names = self._names(self._store.run_index.values, user_id, notebook_id)
+        prefix = "config."
+        return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+
+    def metric_names(
+        self, user_id: str | None = None, notebook_id: str | None = None
+    ) -> builtins.list[str]:
+        """Return the names of metrics that runs have."""
+        return self._names(self._store.run_index.metrics, user_id, notebook_id)
+
+    def _names(
+        self, table: sa.Table, user_id: str | None, notebook_id: str | None
+    ) -> builtins.list[str]:
+        statement = sa.select(table.c.name).distinct()
+        if notebook_id is not None:
+            statement = statement.where(table.c.notebook_id == column_text(notebook_id))
+        if user_id is not None:
+            n = self._tables.notebooks.c
+            own = sa.select(n.id).where(n.user_id == column_text(user_id))
+            statement = statement.where(table.c.notebook_id.in_(own))
+        names = self._store.read(lambda connection: connection.scalars(statement).all())
+        return sorted(plain_text(name) for name in names)
+
+    @property
+    def _tables(self) -> Any:
+        return self._store.run_index
+
+    def _select(
+        self, user_id: str | None, notebook_id: str | None, *columns: Any
+    ) -> sa.Select[Any]:
+        n, r = self._tables.notebooks, self._tables.runs
+        statement = sa.select(*columns).select_from(r.join(n, n.c.id == r.c.notebook_id))
+        if user_id is not None:
+            statement = statement.where(n.c.user_id == column_text(user_id))
+        if notebook_id is not None:
+            statement = statement.where(r.c.notebook_id == column_text(notebook_id))
+        return statement
+
+    def _get_all(self, keys: Sequence[str]) -> builtins.list[TrainingRun]:
+        found = self._store.runs.get(doc_ids=[plain_text(key) for key in keys])
+        return self._with_metrics([read_run(stored) for stored in found])
+
+    def _with_metrics(self, runs: builtins.list[TrainingRun]) -> builtins.list[TrainingRun]:
+        """Set the summaries of metrics."""
+        keys = {run_key(run.notebook_id, run.id): run for run in runs}
+        if keys:
+            index = self._store.run_index
+            found = self._store.read(lambda connection: index.read_metrics(connection, keys))
+            for key, summaries in found.items():
+                keys[key].metrics = summaries or None
+        return runs
+
+    def _sizes(self, runs: Collection[TrainingRun]) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return the number of checkpoints and the bytes of their states, by notebook and run."""
+        c = self._tables.checkpoints.c
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        keys = [(column_text(run.notebook_id), column_text(run.id)) for run in runs]
+        run = sa.tuple_(c.notebook_id, c.run_id)
+        query = sa.select(c.notebook_id, c.run_id, c.document)
+        with self._store.snapshot() as connection:
+            for start in range(0, len(keys), _BATCH):
+                statement = query.where(run.in_(keys[start : start + _BATCH]))
+                for notebook_id, run_id, text in connection.execute(statement):
+                    key = plain_text(notebook_id), plain_text(run_id)
+                    count, size = found.get(key, (0, 0))
+                    found[key] = count + 1, size + _state_size(text)
+        return found
+
+
+class _Sizes(msgspec.Struct):
+    sizes: dict[str, int] | None = None
+    pruned_at: str | None = None
+
+
+_decode_sizes = msgspec.json.Decoder(_Sizes).decode
+
+
+def _is_named(runs: Any, text: str, *, with_number: bool) -> sa.ColumnElement[bool]:
+    """Return the condition that a run is displayed as a text, or has it as its number."""
+    digits = text if with_number else ""
+    alternatives = [runs.name == column_text(text)]
+    if text.startswith("run "):
+        unnamed = sa.or_(runs.name.is_(None), runs.name == "")
+        alternatives += [sa.and_(unnamed, runs.number == _number(text.removeprefix("run ")))]
+    return sa.or_(*alternatives, runs.number == _number(digits))
+
+
+def _number(text: str) -> int:
+    """Return the number of a run, or 0, which no run has."""
+    is_number = text.isascii() and text.isdecimal() and len(text) < _MAX_DIGITS
+    return int(text) if is_number and text == str(int(text)) else 0
+
+
+def _state_size(text: str) -> int:
+    try:
+        found = _decode_sizes(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        try:  # only the store's own codec decodes NaN and lone surrogates
+            found = msgspec.convert(decode(text), _Sizes)
+        except (msgspec.ValidationError, RecordDamaged):
+            return 0
+    return 0 if found.pruned_at is not None else sum((found.sizes or {}).values())
+
+
+def run_key(notebook_id: str, run_id: str) -> str:
+    """Return the id of a run's document. It contains a hash of the run's id to limit its length."""
+    digest = hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{notebook_id}/{digest}"
+
+
+def _run_query(notebook_id: str, status: RunStatus | None = None) -> QueryInstance:
+    condition: QueryInstance = where("notebook_id") == notebook_id
+    if status is not None:
+        matches: QueryInstance = where("status") == status.value
+        if status is RunStatus.RUNNING:
+            matches &= ~is_expired(now())
+        elif status is RunStatus.STOPPED:
+            matches |= is_expired(now())
+        condition &= matches
+    return condition
+
+
+def is_expired(moment: datetime) -> QueryInstance:
+    """Return the condition that a run's lease has ended."""
+    running: QueryInstance = where("status") == RUNNING
+    return running & (where("lease_until") <= format_time(moment))
+
+
+def is_active(run: TrainingRun) -> bool:
+    """Return whether a run is running and its lease has not ended."""
+    return run.status is RunStatus.RUNNING and (run.lease_until is None or run.lease_until > now())
+
+
+def decode_run(found: Mapping[str, Any]) -> TrainingRun:
+    """Decode a run; raises RecordDamaged."""
+    with check_damage(f"run {found.get('id')}"):
+        return TrainingRun.from_json(found)
+
+
+def read_run(found: Mapping[str, Any]) -> TrainingRun:
+    """Decode a run, with its current status."""
+    return with_current_status(decode_run(found))
+
+
+def with_current_status(run: TrainingRun) -> TrainingRun:
+    """Set an expired run to ``stopped``, and return it."""
+    if run.status is RunStatus.RUNNING and not is_active(run):
+        run.status, run.ended_at = RunStatus.STOPPED, run.lease_until
+    return run
+
+
+def flat_config(run: TrainingRun) -> dict[str, Any]:
+    """Return the configuration of a run by dotted keys."""
+    return flatten_metrics(run.config or {})
