@@ -8,6 +8,8 @@ An archive is a zip file with these members:
     differs, as ``axon_id``.
 ``states/NOTEBOOK/CHECKPOINT/FILE``
     State files, not compressed. Only present if they were asked for.
+``series/HASH.bin``
+    The logged series of a run: see :mod:`.archive.series`.
 ``manifest.json``
     The format version, the number and digest of the documents of each table, and the size and
     digest of each member.

@@ -30,6 +30,7 @@ def write_bundle(
     ``NAME.py``           the code that was executed before the checkpoint, as a script
     ``requirements.txt``  the packages of the environment
     ``metrics.json``      epoch, step, and the checkpoint's metrics
+    ``config.json``       the configuration of the run
     ``provenance.json``   executed cells, environment, git commit and reproducibility flags
     ``states/…``          the state files
     ====================  =====================================================================
@@ -61,6 +62,10 @@ def write_bundle(
     described = provenance.to_json()
     described.pop("version", None)  # the notebook is a member of its own
     documents = {"metrics.json": metrics, "provenance.json": described}
+    if checkpoint.run_id is not None:
+        run = repository.runs.get(checkpoint.notebook_id, checkpoint.run_id)
+        if run is not None and run.config is not None:
+            documents["config.json"] = run.to_json()["config"]
     texts |= {member: json.dumps(one, indent=1) + "\n" for member, one in documents.items()}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
         for member, text in texts.items():

@@ -30,7 +30,7 @@ from ..repository.damage import check_damage
 from ..repository.headers import header_document
 from ..repository.parts import FILE_KEY, content_document, content_id, split, version_document
 from ..repository.provenance import provenance_ids
-from ..repository.runs import run_key
+from ..repository.run_queries import run_key
 from ..store import Store
 from ..store.codec import encode
 from ..store.schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, PROVENANCE, RUNS, VERSIONS

@@ -21,6 +21,7 @@ TABLES: Final = tuple(collection.name for collection in COLLECTIONS)
 RECORDS: Final = "records.json"
 MANIFEST: Final = "manifest.json"
 STATES: Final = "states"
+SERIES: Final = "series"
 #: The table that holds the manifest in format 1.
 MANIFEST_TABLE: Final = "axonml_dump"
 #: The size of the pieces in which members are read, in bytes.
@@ -96,6 +97,12 @@ def digest(chunks: Iterable[bytes], target: IO[bytes] | None = None) -> MemberDi
         if target is not None:
             target.write(chunk)
     return MemberDigest(size=size, sha256=sha256.hexdigest())
+
+
+def series_name(run_key: str) -> str:
+    """Return the name of the member with the series of a run, by the id of its document."""
+    digest = hashlib.sha256(run_key.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{SERIES}/{digest}.bin"
 
 
 def add_document_id(doc_id: str, document: Mapping[str, Any]) -> dict[str, Any]:

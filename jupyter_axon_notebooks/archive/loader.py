@@ -26,6 +26,7 @@ from ..errors import Conflict, InvalidData, RecordDamaged
 from ..repository.headers import file_lock
 from ..repository.parts import content_ids
 from ..repository.retention import file_key
+from ..repository.runs import LAST_NUMBER, RunRepository
 from ..states import StateStorage
 from ..states.layout import PARTS, Part, state_name
 from ..store import ForeignRecord, Store, document
@@ -40,14 +41,18 @@ from .format import (
     split_document_id,
 )
 from .reader import ArchiveReader
+from .series import add_series, count_rows
 
 #: The tables of what belongs to a notebook, each before those that refer to it.
 _HISTORY_TABLES = (CONTENTS.name, VERSIONS.name)
 _TRAINING_TABLES = (RUNS.name, CHECKPOINTS.name, PROVENANCE.name)
 _STATE_FORMATS = ("safetensors", "torch", "keras", "skops", "joblib", "npz", "onnx", "hdf5", None)
 _BATCH = 500
-#: Fields of a notebook that say which file it belongs to here. They are not compared.
-_BINDING_FIELDS = frozenset({"origin", "path", "former_paths", "file", "synced_at"})
+#: Fields that say which file a notebook belongs to here, and those of the numbers of runs, which
+#: depend on the other runs here. They are not compared.
+_LOCAL_FIELDS = frozenset(
+    {"origin", "path", "former_paths", "file", "synced_at", "number", LAST_NUMBER}
+)
 #: The maximum number of files and folders to search for notebook files, and the maximum size of a
 #: notebook file in bytes.
 _MAX_ENTRIES, _MAX_FILE_SIZE = 100_000, 64 << 20
@@ -223,7 +228,7 @@ class _Loader:
             if stored is None:
                 reason = "the file has documents that belong to it, and not the notebook itself"
                 self._reject("damaged", NOTEBOOKS.name, id, reason)
-            self._add_tables(_TRAINING_TABLES, id)
+            self._add_training(id)
             return
         try:
             if self._is_plain:
@@ -255,7 +260,7 @@ class _Loader:
             self._add_tables(_HISTORY_TABLES, id)
         if self.report.problems:
             raise _Rejected
-        self._add_tables(_TRAINING_TABLES, id)
+        self._add_training(id)
         try:
             assemble_notebook(self.store, id, self.store.notebooks.get(doc_id=id))
         except RecordDamaged as error:
@@ -273,7 +278,7 @@ class _Loader:
         )
         if self.overwrite or not is_same:
             self._reject("conflict", NOTEBOOKS.name, id, _DIFFERS)
-        self._add_tables(_TRAINING_TABLES, id)
+        self._add_training(id)
         added = any(result == "added" for _, result in self.report.counts)
         addition = "; it is kept, and the runs and checkpoints that it lacked were added"
         self._add_problem("conflict", NOTEBOOKS.name, id, _DIFFERS + (addition if added else ""))
@@ -293,9 +298,27 @@ class _Loader:
                     "first if you do not need it"
                 )
                 self._reject("conflict", CHECKPOINTS.name, str(stored.doc_id), reason)
+        self._check_series(id)
         for table in (*_HISTORY_TABLES, *_TRAINING_TABLES):
             self.store.table(table).remove_notebook(id)
         self.store.notebooks.remove(doc_ids=[id])
+
+    def _check_series(self, notebook_id: str) -> None:
+        """Reject a notebook whose stored series have rows that the archive lacks."""
+        index, table = self.store.run_index, self.store.logged_series
+        for stored in self.store.runs.iterate(where("notebook_id") == notebook_id):
+            key, archived = str(stored.doc_id), dict[str, int]()
+            with self.store.snapshot() as connection:
+                run = index.row_of(connection, key)
+                counts = table.counts(connection, run, notebook_id)
+            if counts and (member := self.archive.open_series(key)) is not None:
+                with member:
+                    archived = count_rows(member)
+            if any(count > archived.get(name, 0) for name, count in counts.items()):
+                reason = (
+                    "the archive lacks values of this run; delete it first if you do not need them"
+                )
+                self._reject("conflict", RUNS.name, str(stored.get("id")), reason)
 
     def _bind(self, id: str, notebook: dict[str, Any]) -> None:
         """Bind a new record to the file that carries its id, or to none if its file is taken."""
@@ -339,6 +362,27 @@ class _Loader:
                     self._check_contents(batch)
                 self._add_documents(table, batch)
 
+    def _add_training(self, notebook_id: str) -> None:
+        """Add the runs with their series, and the checkpoints, which the store lacks."""
+        self._add_tables(_TRAINING_TABLES, notebook_id)
+        for key, id in self._archived_runs(notebook_id):
+            if (member := self.archive.open_series(key)) is not None:
+                with member:
+                    try:
+                        is_same = add_series(self.store, key, notebook_id, member)
+                    except InvalidData as error:
+                        self._reject("damaged", RUNS.name, id, str(error))
+                if not is_same:
+                    reason = "its series differ from those in the store"
+                    self._add_problem("conflict", RUNS.name, id, reason)
+
+    def _archived_runs(self, notebook_id: str) -> Iterator[tuple[str, str]]:
+        """Yield the ids of the documents of valid runs, and the ids of the runs."""
+        for archived in self.archive.documents(RUNS.name, notebook_id):
+            with suppress(InvalidData):
+                key, run = read_document(RUNS.name, archived, is_plain=self._is_plain)
+                yield key, run["id"]
+
     def _remove_missing_versions(self, checkpoints: Mapping[str, dict[str, Any]]) -> None:
         versions = {str(one.get("version_id")) for one in checkpoints.values()}
         missing = versions - self.store.versions.existing_ids(versions)
@@ -361,8 +405,16 @@ class _Loader:
         stored = {str(one.doc_id): one for one in rows.get(doc_ids=list(documents))}
         new = {id: one for id, one in documents.items() if id not in stored}
         if new:
+            if table == RUNS.name:
+                RunRepository(self.store).number(list(new.values()))
             rows.insert(*(document(id, one) for id, one in new.items()))
             self.report.counts[table, "added"] += len(new)
+        if table == CHECKPOINTS.name:
+            runs = RunRepository(self.store)
+            for notebook_id, run_id in {
+                (one["notebook_id"], one["run_id"]) for one in new.values() if one.get("run_id")
+            }:
+                runs.summarize(notebook_id, run_id)
         for id, one in stored.items():
             if _comparable_text(one) == _comparable_text(documents[id]):
                 self.report.counts[table, "unchanged"] += 1
@@ -400,7 +452,7 @@ class _Loader:
 
 def _comparable_text(stored: Mapping[str, Any]) -> str:
     """Return a document as text, without its binding and the paths of hashed state files."""
-    compared = {name: value for name, value in stored.items() if name not in _BINDING_FIELDS}
+    compared = {name: value for name, value in stored.items() if name not in _LOCAL_FIELDS}
     digests = stored.get("digests")
     for part, key in zip(PARTS, _state_keys(stored), strict=True):
         if key:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import tempfile
 import zipfile
@@ -26,6 +27,7 @@ from .format import (
     MANIFEST,
     MANIFEST_TABLE,
     RECORDS,
+    SERIES,
     STATES,
     TABLES,
     DocumentProblem,
@@ -35,6 +37,7 @@ from .format import (
     TableSummary,
     digest,
     no_progress,
+    series_name,
     split_document_id,
 )
 
@@ -43,6 +46,7 @@ _MAX_SIZE = 1 << 30
 #: Compressed data is suspicious if it unpacks to more than this, in bytes, and to this many times
 #: its size.
 _SUSPICIOUS_SIZE, _SUSPICIOUS_RATIO = 1 << 30, 200
+_SERIES_NAME = re.compile(rf"{SERIES}/[0-9a-f]{{64}}\.bin")
 #: The errors of zipfile for damaged members and for compressions that it does not know.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError)
 
@@ -144,6 +148,13 @@ class ArchiveReader:
         """Open a state file."""
         assert self._zip is not None
         return self._zip.open(f"{STATES}/{notebook_id}/{checkpoint_id}/{name}")
+
+    def open_series(self, run_key: str) -> IO[bytes] | None:
+        """Open the series of a run, by the id of its document; None if it has none."""
+        name = series_name(run_key)
+        if self._zip is None or name not in self._zip.NameToInfo:
+            return None
+        return self._zip.open(name)
 
     def _refused(self, reason: str) -> ArchiveRefused:
         return ArchiveRefused(f"{self.path} cannot be loaded: {reason}")
@@ -264,7 +275,8 @@ class ArchiveReader:
 def _is_known_member(name: str) -> bool:
     parts = name.split("/")
     is_state = len(parts) == 4 and parts[0] == STATES and parts[3] in STATE_NAMES
-    return name in (RECORDS, MANIFEST) or (is_state and can_name_folders(parts[1], parts[2]))
+    is_known = name in (RECORDS, MANIFEST) or _SERIES_NAME.fullmatch(name) is not None
+    return is_known or (is_state and can_name_folders(parts[1], parts[2]))
 
 
 def _tables(file: IO[bytes]) -> Iterator[tuple[str, str | None, Any]]:

@@ -36,7 +36,9 @@ from .format import (
     add_document_id,
     digest,
     no_progress,
+    series_name,
 )
+from .series import write_series
 
 
 @dataclass
@@ -98,8 +100,15 @@ def write_archive(
     )
     records = _RecordsWriter(store, ArchiveSummary(manifest), states is not None, progress)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
-        with archive.open(RECORDS, "w", force_zip64=True) as member:
-            manifest.members[RECORDS] = digest(records.lines(), member)
+        with store.snapshot():
+            with archive.open(RECORDS, "w", force_zip64=True) as member:
+                manifest.members[RECORDS] = digest(records.lines(), member)
+            for run_key, notebook_id in records.runs:
+                content = write_series(store, run_key, notebook_id)
+                if (header := next(content, None)) is not None:
+                    name = series_name(run_key)
+                    with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
+                        manifest.members[name] = digest(chain([header], content), member)
         for name, (checkpoint_id, notebook_id, path) in records.states.items():
             if states is None:
                 break
@@ -118,7 +127,15 @@ def write_archive(
 
 
 class _RecordsWriter:
-    """Writes the records of an archive; ``states`` are its state files, by member name."""
+    """Writes the records of an archive.
+
+    Attributes
+    ----------
+    states : dict
+        Checkpoint, notebook and path of its state files, by member name.
+    runs : list
+        The ids of the documents of its runs, and their notebooks.
+    """
 
     def __init__(
         self, store: Store, summary: ArchiveSummary, with_states: bool, progress: Progress
@@ -126,6 +143,7 @@ class _RecordsWriter:
         self.summary = summary
         self._with_states = with_states
         self.states: dict[str, tuple[str, str, str]] = {}
+        self.runs: list[tuple[str, str]] = []
         self._store = store
         self._progress = progress
 
@@ -186,6 +204,8 @@ class _RecordsWriter:
             return None
         if table == CHECKPOINTS.name:
             self._add_states(doc_id, document)
+        if table == RUNS.name:
+            self.runs.append((doc_id, document["notebook_id"]))
         # A run is known by its own id, from which the id of its document is derived.
         own_id = document.get("id") if table == RUNS.name else None
         return add_document_id(own_id if isinstance(own_id, str) else doc_id, document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import zipfile
 from contextlib import closing
@@ -31,8 +32,10 @@ from support.factories import (
 
 from jupyter_axon_notebooks.archive.format import RECORDS, TABLES
 from jupyter_axon_notebooks.metrics import encode_nonfinite
-from jupyter_axon_notebooks.records import TrainingNotebook
+from jupyter_axon_notebooks.records import TrainingNotebook, TrainingRun
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.run_queries import RunQuery
+from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import Store, open_store
 
 VALUES = st.recursive(
@@ -207,3 +210,108 @@ def test_documents_of_no_record_are_left_out_and_counted(store: Store, file: Pat
     assert summary.orphans == 2
     with zipfile.ZipFile(file) as archive:
         assert list(json.loads(archive.read(RECORDS))) == list(TABLES)
+
+
+def test_a_loaded_run_has_its_summaries(store: Store, target: Store, file: Path) -> None:
+    repository = NotebookRepository(store)
+    notebook = repository.create(new_notebook())
+    run = repository.runs.start(notebook.id, name="wide", config={"lr": 0.1})
+    repository.create_checkpoint(new_checkpoint(notebook.id, {"loss": 0.5}, run_id=run.id))
+    archive_store(store, file)
+    load_file(target, file)
+    found = NotebookRepository(target).runs
+    assert found.get(notebook.id, run.id) == repository.runs.get(notebook.id, run.id)
+    [one] = found.search(RunQuery(where="config.lr == 0.1 and loss.max == 0.5")).runs
+    assert one.run.name == "wide"
+
+
+def log_rows(store: Store, run: TrainingRun, count: int, begin: int = 0) -> None:
+    rows = [Row(step, 1.5, {"loss": 1.0 / (step + 1), "acc": math.inf}) for step in range(count)]
+    NotebookRepository(store).series.append(
+        run.notebook_id, run.id, rows, spool="s", begin=begin, end=begin + count
+    )
+
+
+def read_run(store: Store, run: TrainingRun) -> tuple[object, ...]:
+    """Return what was logged in a run: series, offset and summaries."""
+    repository = NotebookRepository(store)
+    series = [
+        repository.series.read(run.notebook_id, run.id, name)
+        for name in repository.series.names(run.notebook_id, run.id)
+    ]
+    found = repository.runs.get(run.notebook_id, run.id)
+    return (
+        [(one.steps.tolist(), one.values.tolist(), one.times.tolist()) for one in series],
+        repository.series.offset(run.notebook_id, run.id, "s"),
+        found and found.to_json(),
+    )
+
+
+@pytest.fixture
+def run(store: Store) -> TrainingRun:
+    """A run that logged more rows than one chunk has, and has a checkpoint."""
+    repository = NotebookRepository(store)
+    create_notebooks(repository, "nb")
+    run = repository.runs.start("nb", id="odd \ud800", tags=["x"])
+    log_rows(store, run, 9_000)
+    log_rows(store, run, 10, begin=9_000)
+    repository.create_checkpoint(new_checkpoint("nb", {"val": 0.5}, run_id=run.id))
+    return run
+
+
+def test_logged_series_are_archived_with_their_run(
+    store: Store, target: Store, file: Path, run: TrainingRun
+) -> None:
+    NotebookRepository(store).runs.start("nb")  # it logs nothing
+    archive_store(store, file)
+    for _ in range(2):
+        assert load_file(target, file).problems == []
+        assert read_run(target, run) == read_run(store, run)
+    assert load_file(target, file, overwrite=True).problems == []
+    assert read_run(target, run) == read_run(store, run)
+
+
+def test_rows_that_an_archive_lacks_are_never_removed(
+    store: Store, file: Path, memory: Store, run: TrainingRun
+) -> None:
+    archive_store(store, file)
+    load_file(memory, file)
+    log_rows(memory, run, 5, begin=9_010)
+    before = read_run(memory, run)
+    [problem] = load_file(memory, file).problems
+    assert "series differ" in problem.reason
+    unpack_records(file, manifest=True)  # an archive without series
+    for changed in (False, True):
+        if changed:
+            NotebookRepository(memory).save("nb", new_save(code("c", "1")))
+        problems = load_file(memory, file, overwrite=True).problems
+        assert read_run(memory, run) == before
+    assert any("lacks values of this run" in problem.reason for problem in problems)
+
+
+def test_a_damaged_series_is_refused(
+    store: Store, file: Path, memory: Store, run: TrainingRun
+) -> None:
+    with store.transaction() as connection:
+        store.mark_written()
+        connection.execute(store.logged_series.chunks.update().values(count=1))
+    archive_store(store, file)
+    [problem] = load_file(memory, file).problems
+    assert problem.kind == "damaged"
+    assert "other than 1 rows" in problem.reason
+    assert len(memory.notebooks) == 0
+
+
+def test_loaded_runs_get_numbers_that_are_free(store: Store, file: Path, memory: Store) -> None:
+    repository = NotebookRepository(store)
+    create_notebooks(repository, "nb")
+    archive_store(store, file)
+    load_file(memory, file)
+    other = NotebookRepository(memory)
+    mine = other.runs.start("nb")
+    first, second = repository.runs.start("nb"), repository.runs.start("nb")
+    archive_store(store, file)
+    assert load_file(memory, file).of_kind("damaged") == []
+    numbers = {run.id: run.number for run in other.runs.list("nb")}
+    assert numbers == {mine.id: 1, first.id: 3, second.id: 2}
+    assert load_file(memory, file).counts["axonml_runs", "unchanged"] == 2

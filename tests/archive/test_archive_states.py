@@ -128,7 +128,9 @@ def trained(store: Store, states: StateStorage) -> tuple[NotebookRepository, Not
     environment = Environment(python="3.11.9", platform="Linux", packages=packages)
     executed = [ExecutedCell(source="fit()", execution_count=1)]
     provenance_id = repository.provenance.add("nb", executed, environment)
-    store.checkpoints.update({"provenance_id": provenance_id}, doc_ids=["c"])
+    run = repository.runs.start("nb", config={"lr": 0.1})
+    fields = {"provenance_id": provenance_id, "run_id": run.id}
+    store.checkpoints.update(fields, doc_ids=["c"])
     checkpoint = repository.get_checkpoint("c")
     assert checkpoint is not None
     return repository, checkpoint
@@ -155,6 +157,7 @@ def test_a_bundle_holds_everything_about_a_checkpoint(
         "torch==2.0",
     ]
     assert json.loads(texts["metrics.json"])["metrics"] == {"loss": 0.5}
+    assert json.loads(texts["config.json"]) == {"lr": 0.1}
     assert json.loads(texts["provenance.json"])["executed"][0]["source"] == "fit()"
     assert texts["states/model.pt"] == b"weights"
 
