@@ -22,20 +22,38 @@ from . import startup  # noqa: F401 - notes the working directory before code ca
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from .training.api import best, checkpoint, checkpoints, get, latest, notebook, pin, resume, use
+    from .training.api import (
+        best,
+        checkpoint,
+        checkpoints,
+        get,
+        latest,
+        log,
+        notebook,
+        pin,
+        resume,
+        runs,
+        start_run,
+        use,
+    )
     from .training.checkpoint import Checkpoint
+    from .training.run_object import Run
 
 __all__ = [
     "Checkpoint",
+    "Run",
     "__version__",
     "best",
     "checkpoint",
     "checkpoints",
     "get",
     "latest",
+    "log",
     "notebook",
     "pin",
     "resume",
+    "runs",
+    "start_run",
     "use",
 ]
 
@@ -44,7 +62,8 @@ def __getattr__(name: str) -> Any:
     # The API is imported when it is first used: a server does not need it.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = ".training.checkpoint" if name == "Checkpoint" else ".training.api"
+    modules = {"Checkpoint": ".training.checkpoint", "Run": ".training.run_object"}
+    module = modules.get(name, ".training.api")
     value = getattr(importlib.import_module(module, __name__), name)
     globals()[name] = value
     return value

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..records import TrainingNotebook
+from ..records import ConfigSource, TrainingNotebook
 from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
+from .run_config import normalize_config
+from .run_object import Run, RunList
 from .session import current_session
+from .validation import validate_tags
+
+if TYPE_CHECKING:
+    from ..repository.runs import GivenFields
 
 
 def checkpoint(
@@ -88,6 +94,104 @@ def checkpoint(
         tags=tags,
         overwrite=overwrite,
     )
+
+
+def start_run(
+    config: Any = None,
+    *,
+    name: str | None = None,
+    tags: str | Iterable[str] = (),
+    notes: str | None = None,
+    group: str | None = None,
+) -> Run:
+    """End the run that is trained here, and begin one.
+
+    Calling it is optional: without it, a run begins with the first :func:`log` or
+    :func:`checkpoint`. As a context manager, the run ends with the block: as completed, as failed
+    after an exception, as stopped after an interrupt::
+
+        for lr in (1e-2, 1e-3):
+            with axon.start_run(config={"lr": lr}, group="lr search"):
+                train(lr)
+
+    Parameters
+    ----------
+    config : mapping or object, optional
+        The hyperparameters: a mapping, a dataclass, an ``argparse.Namespace``, an object of
+        pydantic, attrs or OmegaConf, or Hugging Face's ``TrainingArguments``. Values that are not
+        JSON become their ``repr``. By default they are derived from the code: numbers, texts and
+        short lists or dicts of them that are assigned to names at the top level of cells.
+    name : str, optional
+        ``run 1``, ``run 2``, … by default.
+    tags : str or iterable of str
+        Labels.
+    notes : str, optional
+        Any text.
+    group : str, optional
+        The name that runs of one search share.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the configuration cannot be recorded.
+    """
+    session = current_session()
+    fields: GivenFields = {
+        "name": name,
+        "tags": validate_tags(tags),
+        "notes": notes,
+        "group": group,
+    }
+    if config is not None:
+        fields["config"], fields["config_source"] = normalize_config(config), ConfigSource.GIVEN
+    active = session.start_run(**fields)
+    return Run(session, active.record, active)
+
+
+def log(metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | None = None) -> None:
+    """Log values of metrics at a step; it costs a few microseconds and never waits or fails.
+
+    The values are on disk when this returns, and in the store about a second later.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Names to numbers, possibly nested; NumPy scalars and tensors with one element are converted
+        (a CUDA tensor costs a synchronisation). What is no number is left out, with a warning.
+    step : int, optional
+        From 0 to 2⁵³-1; by default the step after the last one. Values of one step are merged. A
+        new run begins if a metric goes back to an earlier step. If steps begin again in a later
+        epoch, they are counted on.
+    epoch : int, optional
+        Logged as the metric ``epoch``.
+    """
+    current_session().log(metrics, step=step, epoch=epoch)
+
+
+def runs(
+    where: str = "", *, sort: str = "-started_at", limit: int | None = None, all: bool = False
+) -> RunList:
+    """Return recorded runs of this notebook, newest first, as a list displayed as a table.
+
+    Parameters
+    ----------
+    where : str
+        A filter such as ``config.lr < 0.01 and val_acc.max > 0.9 and "baseline" in tags``.
+    sort : str
+        A field, metric or configuration key; ``-`` before it sorts in descending order.
+    limit : int, optional
+        The largest number to return.
+    all : bool
+        Search the runs of all notebooks.
+
+    Raises
+    ------
+    InvalidFilter
+        If the filter or the order is invalid. The message names the position.
+    """
+    session = current_session()
+    found = session.runs(where, sort, limit, everywhere=all)
+    return RunList(Run(session, record) for record in found)
 
 
 def resume(

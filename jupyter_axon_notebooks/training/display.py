@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics import column_names, format_number, resolve
@@ -65,13 +66,16 @@ def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
     """Return checkpoints as a table of text."""
     if not records:
         return "no checkpoints"
-    lines = _table(records)
+    text = _text_of(_table(records))
+    return text + (f"\n{_more(records)}" if _more(records) else "")
+
+
+def _text_of(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = "\n".join(
+    return "\n".join(
         "  ".join(map(str.rjust, line, widths)).rstrip()  # numbers align to the right
         for line in lines
     )
-    return text + (f"\n{_more(records)}" if _more(records) else "")
 
 
 def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
@@ -94,14 +98,45 @@ def checkpoints_html(records: Sequence[NotebookCheckpoint]) -> str:
     """Return checkpoints as an HTML table."""
     if not records:
         return "<em>no checkpoints</em>"
-    head, *rows = [[html.escape(cell) for cell in line] for line in _table(records)]
-    caption = f"<caption>{_more(records)}</caption>" if _more(records) else ""
+    return _html_of(_table(records), _more(records))
+
+
+def _html_of(lines: Sequence[Sequence[str]], more: str) -> str:
+    head, *rows = [[html.escape(cell) for cell in line] for line in lines]
+    caption = f"<caption>{more}</caption>" if more else ""
     body = "".join(_row("td", [f"<code>{row[0]}</code>", *row[1:]]) for row in rows)
     head_row = _row('th scope="col"', head)
     return (
         f'{_STYLE}<table class="axon-c">{caption}<thead>{head_row}</thead>'
         f"<tbody>{body}</tbody></table>"
     )
+
+
+def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows about runs as a table of text."""
+    if not rows:
+        return "no runs"
+    text = _text_of(_lines(rows))
+    return text + (f"\n{_more(rows)}" if _more(rows) else "")
+
+
+def runs_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows about runs as an HTML table."""
+    return _html_of(_lines(rows), _more(rows)) if rows else "<em>no runs</em>"
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the heads and the cells of rows, which have the same names."""
+    heads = [_shorten(name) for name in rows[0]]
+    return [heads, *([_cell(value) for value in row.values()] for row in rows[:_MAX_ROWS])]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return format_number(value)
+    return local_time(value) if isinstance(value, datetime) else _shorten(str(value))
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
@@ -114,7 +149,7 @@ def _row(tag: str, cells: Sequence[str]) -> str:
     return f"<tr>{row}</tr>"
 
 
-def _more(records: Sequence[NotebookCheckpoint]) -> str:
+def _more(records: Sequence[Any]) -> str:
     return f"… and {len(records) - _MAX_ROWS} more" if len(records) > _MAX_ROWS else ""
 
 

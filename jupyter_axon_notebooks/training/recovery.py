@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -56,6 +57,7 @@ from ..store.error_mapping import ForeignRecord
 from .discovery.location import NotebookLocation
 from .discovery.record import find_or_create_record
 from .processes import LEASE, is_alive, is_running, this_host
+from .spooled import recover_spools, run_fields
 
 #: Characters of a name, a path or a URL in a note.
 _MAX_TEXT: Final = 4096
@@ -411,10 +413,7 @@ class _Recorder:
             process=run.process,
             lease_until=one.made_at + LEASE,  # a process that trains on renews it
             started_at=run.started_at,
-            key=run.key,
-            cell=run.cell,
-            ordinal=run.ordinal,
-            skipped_run_id=run.skipped_run_id,
+            **run_fields(run),
         )
 
     def _finish_run(self, one: UnrecordedCheckpoint, notebook_id: str) -> None:
@@ -447,6 +446,8 @@ class BackgroundRecovery:
         The URL of the store, as kernels have it.
     owner : str, optional
         The user whose notes are recorded; all users' by default.
+    spools : Path, optional
+        The folder of spool files, whose rows are stored, too.
     """
 
     def __init__(
@@ -456,7 +457,10 @@ class BackgroundRecovery:
         origin: str,
         store_url: str,
         owner: str | None,
+        spools: Path | None = None,
     ) -> None:
+        self._spools = spools
+        self._reported: set[Path] = set()
         self._repository = repository
         self._states = states
         self._origin = origin
@@ -477,6 +481,7 @@ class BackgroundRecovery:
         StoreError
             If the store is unavailable; the next pass continues there.
         """
+        yield from self._recover_spools()
         root = self._states.root
         if time.monotonic() >= self._rescan_at:
             self._rescan_at = time.monotonic() + _RESCAN_INTERVAL
@@ -498,6 +503,17 @@ class BackgroundRecovery:
             self._seen[notebook_id] = folder_time, active
             yield None
         self._root_time = changed_at
+
+    def _recover_spools(self) -> Iterator[RecoveryResult | None]:
+        if self._spools is None:
+            return
+        for path, error in recover_spools(
+            self._repository, self._origin, self._spools, self._store_url, self._owner
+        ):
+            if error is not None and path not in self._reported:
+                self._reported.add(path)
+                yield RecoveryResult(str(path), error=error)
+            yield None
 
     def _recover_notebook(
         self, notebook_id: str

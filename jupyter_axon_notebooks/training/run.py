@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from ..records import MAX_STEP, NotebookCheckpoint, RunStatus, TrainingRun, new_id, now
+from ..metrics import finite_metrics, flatten_metrics
+from ..records import (
+    MAX_STEP,
+    NewCheckpoint,
+    NotebookCheckpoint,
+    RunStatus,
+    TrainingRun,
+    new_id,
+    now,
+)
+from ..spool import Row
 from .checkpoint import Checkpoint
 from .execution import check_ended, current_task, on_training_end
 from .processes import LEASE, this_process
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..repository.runs import GivenFields
+    from .run_log import RunLog
     from .tracker import Tracker
 
 #: Seconds between two renewals of a lease.
@@ -118,6 +134,57 @@ class RunPosition:
         self.epoch, self.step, self.execution, self.is_resumed = epoch, step, None, True
 
 
+class LogPosition:
+    """The steps at which a run has logged values."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}  # by metric
+        self._highest = -1
+        self._epoch: int | None = None
+        self._offset = 0
+        self._execution: Any = None
+
+    @property
+    def step(self) -> int | None:
+        """The highest step; None before the first."""
+        return None if self._highest < 0 else self._highest
+
+    def place(
+        self, names: Iterable[str], step: int | None, epoch: int | None, execution: Any
+    ) -> int | None:
+        """Return the step at which values are stored; None if they go back to an earlier one.
+
+        Without a step it is the next one. If steps begin again in a later epoch, they are counted
+        on from the last one. Values go back if their metric was logged at a later step, or in an
+        earlier execution of a cell at the same step.
+        """
+        if step is None:
+            placed = self._highest + 1
+        else:
+            begins = epoch is not None and self._epoch is not None and epoch > self._epoch
+            if begins and step + self._offset <= self._highest:
+                self._offset = self._highest + 1 - step
+            placed = step + self._offset
+            first = placed if execution == self._execution else placed - 1
+            for name in names:
+                if self._last.get(name, -1) > first:
+                    return None
+        return placed
+
+    def advance(self, names: Iterable[str], step: int, epoch: int | None, execution: Any) -> None:
+        """Note that values were logged at a step."""
+        last = self._last
+        for name in names:
+            last[name] = step
+        self._highest = max(self._highest, step)
+        self._epoch = self._epoch if epoch is None else epoch
+        self._execution = execution
+
+    def resume(self, step: int) -> None:
+        """Begin after a checkpoint of another run."""
+        self._highest = step
+
+
 class ActiveRun:
     """A run that this process trains, until the code that trains it ends.
 
@@ -133,6 +200,8 @@ class ActiveRun:
         The checkpoint that it was resumed from.
     skipped_run_id : str, optional
         The run that was left alone because it seemed to be alive.
+    **fields
+        What the user gave to it: name, configuration, tags, …
 
     Attributes
     ----------
@@ -151,6 +220,10 @@ class ActiveRun:
         run.
     has_reported_kept_state : bool
         Whether the user was told that a saved state was not replaced.
+    log_position : LogPosition
+        The steps at which it has logged values.
+    logged : dict
+        The last values that were logged since the last checkpoint, by name.
     """
 
     def __init__(
@@ -160,6 +233,7 @@ class ActiveRun:
         notebook_id: str | None,
         parent: NotebookCheckpoint | None = None,
         skipped_run_id: str | None = None,
+        **fields: Unpack[GivenFields],
     ) -> None:
         self.record = TrainingRun(
             id=new_id(),
@@ -171,7 +245,13 @@ class ActiveRun:
             cell=identity.cell,
             ordinal=identity.ordinal,
             skipped_run_id=skipped_run_id,
+            **fields,
         )
+        self.log_position = LogPosition()
+        self.logged: dict[str, float] = {}
+        self.log_lock = threading.Lock()
+        self._log: RunLog | None = None
+        self._logs: list[RunLog] = []  # until their rows are stored
         self.position = RunPosition()
         self.is_provisional = notebook_id is None
         self.parent = parent
@@ -193,6 +273,47 @@ class ActiveRun:
         self.record.notebook_id = notebook_id
         self.is_provisional = False
         self._tracker.forget_run(self.record.id)
+
+    def log(self, values: dict[str, float], step: int, epoch: int | None, execution: Any) -> None:
+        """Log values at a step, which :attr:`log_position` has placed; never fails or waits."""
+        if self._log is None:
+            self._log = self._tracker.open_log(self.record)
+            self._logs = [*(log for log in self._logs if not log.is_stored), self._log]
+        self._log.append(Row(step, time.time(), values))
+        self.log_position.advance(values, step, epoch, execution)
+        self.logged.update(values)
+
+    def step_to_save(self) -> int | None:
+        """Return the step of a checkpoint without one: the last logged one, if that is newer."""
+        logged = self.log_position.step
+        is_newer = logged is not None and (
+            self.position.step is None or logged > self.position.step
+        )
+        return logged if is_newer and self.logged else None
+
+    def with_logged(self, metrics: Any) -> Any:
+        """Return the metrics of a checkpoint with what was logged since the last one."""
+        if not self.logged or not isinstance(metrics, dict):
+            return metrics
+        given = flatten_metrics(metrics)
+        return {**{n: v for n, v in self.logged.items() if n not in given}, **metrics}
+
+    def log_saved(self, checkpoint: NewCheckpoint, execution: Any) -> None:
+        """Log the metrics of a checkpoint, if values of this run are logged."""
+        if self._log is not None:
+            given = finite_metrics(checkpoint.metrics)
+            values = {
+                name: value for name, value in given.items() if self.logged.get(name) != value
+            }
+            with self.log_lock:
+                placed = self.log_position.place(values, checkpoint.step, None, execution)
+                if values and placed is not None:
+                    self.log(values, placed, None, execution)
+        self.logged.clear()
+
+    def unstored_rows(self) -> list[Row]:
+        """Return logged rows that the store may lack."""
+        return [row for log in self._logs for row in log.unstored_rows()]
 
     def is_over(self) -> bool:
         """Return whether an earlier task of this pool process trained the run, and end it then."""
@@ -220,6 +341,9 @@ class ActiveRun:
         if self._lease is not None:
             self._lease.set()
             self._lease = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         if self.record.status is not RunStatus.RUNNING:
             return
         if status is RunStatus.COMPLETED and self.position.is_resumed and not self.is_trained_here:

@@ -5,27 +5,48 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..errors import Conflict, InvalidData, StoreError
+from ..errors import Conflict, InvalidData, NotFound, StoreError
 from ..metrics import describe_direction, direction, flatten_metrics, limit_nonfinite, merge_metrics
 from ..printable import printable
-from ..records import NewCheckpoint, NotebookCheckpoint, RunStatus, TrainingNotebook, new_id
+from ..records import (
+    ConfigSource,
+    NewCheckpoint,
+    NotebookCheckpoint,
+    RunStatus,
+    TrainingNotebook,
+    TrainingRun,
+    UpdateRun,
+    new_id,
+)
+from ..repository.script import to_python
 from ..stores import find_settings
 from . import distributed
 from .checkpoint import Checkpoint, CheckpointList, write_states
 from .display import format_checkpoint
-from .execution import current_execution, mentions_checkpoint, on_training_end
+from .execution import (
+    current_execution,
+    executed_cells,
+    mentions_checkpoint,
+    namespace,
+    on_training_end,
+    site_key,
+)
 from .messages import print_message, warn
 from .processes import LEASE
 from .resuming import UNKNOWN_RUN, LeaseUndecided, ResumeRequest
 from .run import ActiveRun
+from .run_config import CodeCell, derive_config
 from .tracker import LocalTracker, Tracker
 from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
 from .validation import (
+    as_float,
     normalize_metrics,
     validate_checkpoint_id,
     validate_key,
@@ -39,9 +60,15 @@ from .validation import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..repository.runs import GivenFields
+    from ..series import Series
     from ..states import Part
     from .formats import EncodedState
 
+#: The first line of the cell that papermill injects.
+_PARAMETERS: Final = re.compile(r"\s*# Parameters\s*\n")
 #: Seconds between two looks at a run whose lease may be renewed.
 _POLL_INTERVAL: Final = 1.0
 
@@ -89,6 +116,8 @@ class Session:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self._registry = TrainingRegistry()
+        #: The runs that were logged to, by where from: finding the run takes longer than logging.
+        self._recent: dict[Any, tuple[ActiveRun, Any]] = {}
         self._reported_directions: set[str] = set()
         self._warnings: set[str] = set()
         self._warnings_execution: Any = None
@@ -117,6 +146,143 @@ class Session:
         with self.tracker.lock:
             for run in list(self._registry.runs.values()):
                 run.end(status)
+
+    # Runs and logged values
+
+    def start_run(self, **fields: Unpack[GivenFields]) -> ActiveRun:
+        """End the run that is trained here, and begin one."""
+        if not distributed.is_first():
+            fields = {}
+        site = call_site()
+        with self.tracker.lock:
+            last = self._registry.last(site)
+            if last is not None and last.run is not None:
+                last.run.end(RunStatus.COMPLETED)
+            training = self._registry.begin(site, None)
+            self._registry.count_training(site, training)
+            self._recent.clear()
+            return self._begin(site, training, self.tracker.notebook_id(), None, **fields)
+
+    def log(self, metrics: Any, *, step: Any, epoch: Any, run: ActiveRun | None = None) -> None:
+        """Log values of a run, by default of the one that is trained here."""
+        if not distributed.is_first():
+            return
+        step = step if type(step) is int else validate_position(step, "step", self._warn_once)
+        epoch = epoch if type(epoch) is int else validate_position(epoch, "epoch", self._warn_once)
+        values = self._flatten(metrics, epoch)
+        if run is not None:
+            execution = current_execution()
+            with run.log_lock:
+                placed = run.log_position.place(values, step, epoch, execution)
+                if placed is None:  # the caller chose the run
+                    placed = run.log_position.place(values, None, epoch, execution)
+                    self._warn_once(
+                        f"step {step} of run {run.record.id[:8]} is before steps that were logged; "
+                        f"the values are stored at step {placed}"
+                    )
+                run.log(values, int(placed or 0), epoch, execution)
+            return
+        key = site_key()
+        recent = self._recent.get(key)
+        if recent is not None and recent[0].record.status is RunStatus.RUNNING:
+            run, execution = recent
+            with run.log_lock:
+                placed = run.log_position.place(values, step, epoch, execution)
+                if placed is not None:
+                    run.log(values, placed, epoch, execution)
+                    return
+        run, execution = self._run_to_log(values, step, epoch)
+        with run.log_lock:
+            placed = run.log_position.place(values, step, epoch, execution)
+            run.log(values, int(placed or 0), epoch, execution)
+        self._recent = {key: (run, execution)} if len(self._recent) > 64 else self._recent
+        self._recent[key] = run, execution
+
+    def update_run(self, record: TrainingRun, updates: UpdateRun) -> None:
+        """Change a run; it is changed here at once, and in the store."""
+        with self.tracker.lock:
+            self.tracker.update_run(record, updates)
+            for name in updates.__struct_fields__:
+                if (value := getattr(updates, name)) is not None:
+                    setattr(record, name, value or None if isinstance(value, str) else value)
+
+    def finish_run(self, run: ActiveRun, status: RunStatus) -> None:
+        """End a run of this process."""
+        with self.tracker.lock:
+            run.end(status)
+            for training in self._registry.trainings():
+                if training.run is run:
+                    self._registry.remove(training)
+
+    def series(self, record: TrainingRun, run: ActiveRun | None, name: str) -> Series:
+        """Return the values of a metric, with those that the store lacks yet."""
+        from ..series import concatenate, merge_steps
+        from ..store.series_table import columns
+
+        unstored = [] if run is None else run.unstored_rows()
+        with self.tracker.lock:
+            stored = self.tracker.read_series(record, name)
+        added = columns(unstored).get(name)
+        parts = [stored] if added is None else [stored, type(stored).of(*added)]
+        found = merge_steps(concatenate(parts))
+        if not len(found):
+            raise NotFound("metric", name, f"{record.display_name} has no values of {name}")
+        return found
+
+    def runs(
+        self, where: str, sort: str, limit: int | None, *, everywhere: bool
+    ) -> list[TrainingRun]:
+        """Return recorded runs of this notebook, or of all."""
+        with self.tracker.lock:
+            return self.tracker.search_runs(where, sort, limit, everywhere=everywhere)
+
+    def _flatten(self, metrics: Any, epoch: int | None) -> dict[str, float]:
+        """Return logged metrics as floats by name; warn of what is no number."""
+        if type(metrics) is dict and all(
+            type(value) is float and type(name) is str for name, value in metrics.items()
+        ):
+            values = dict(metrics)
+        else:
+            normalized = normalize_metrics(metrics, self._warn_once)
+            values = {}
+            for name, value in flatten_metrics(normalized).items():
+                if isinstance(value, (int, float)):
+                    values[name] = as_float(value)
+                else:
+                    self._warn_once(f"the metric {printable(name)} is no number; it is not logged")
+        if epoch is not None:
+            values.setdefault("epoch", float(epoch))
+        return values
+
+    def _run_to_log(
+        self, values: dict[str, float], step: int | None, epoch: int | None
+    ) -> tuple[ActiveRun, Any]:
+        """Return the run that values belong to, and the execution.
+
+        A run begins if there is none, or if the values go back.
+        """
+        site = call_site()
+        with self.tracker.lock:
+            training = self._registry.find(site, None)
+            run = None if training is None else training.run
+            if run is not None and run.is_over():
+                run.end(RunStatus.COMPLETED)
+                training = run = None
+            if training is not None and run is not None:
+                if run.log_position.place(values, step, epoch, site.execution) is not None:
+                    self._continue(site, run)
+                    return run, site.execution
+                print_message(
+                    "A new run begins, because the logged step comes before the last ones of run "
+                    f"{run.record.id[:8]}. To decide where runs begin, call start_run()."
+                )
+                run.end(RunStatus.COMPLETED)
+                notebook_id = self.tracker.notebook_id() or run.notebook_id
+                return self._begin_next(site, run, notebook_id)[1], site.execution
+            if training is None:
+                training = self._registry.begin(site, None)
+                self._registry.count_training(site, training)
+            return self._begin(site, training, self.tracker.notebook_id()), site.execution
 
     # Checkpoints
 
@@ -167,7 +333,10 @@ class Session:
                     run.position.advance(last.epoch, last.step, site.execution)
                     return last
                 epoch, step = last.epoch, last.step
+            if step is None and not overwrite:
+                step = run.step_to_save()
             new.epoch, new.step = run.position.next(epoch, step, overwrite=overwrite)
+            new.metrics = run.with_logged(new.metrics)
             new.notebook_id, new.run_id = run.notebook_id, run.record.id
             self._write_states(new, parts)
             try:
@@ -184,6 +353,7 @@ class Session:
                 new.run_id = run.record.id
                 made = self.tracker.add_checkpoint(run.record, new, overwrite=False)
             run.position.advance(new.epoch, new.step, site.execution)
+            run.log_saved(new, site.execution)
             run.last, run.last_cell = made, site.cell
             if model is not None:
                 self._registry.note_model(site, training, model)
@@ -273,9 +443,12 @@ class Session:
         training: Training,
         notebook_id: str | None,
         parent: NotebookCheckpoint | None = None,
+        **fields: Unpack[GivenFields],
     ) -> ActiveRun:
+        if fields.get("config") is None:
+            fields["config"], fields["config_source"] = _derive_config()
         training.run = ActiveRun(
-            self.tracker, training.identity, notebook_id, parent, training.skipped_run_id
+            self.tracker, training.identity, notebook_id, parent, training.skipped_run_id, **fields
         )
         self._continue(site, training.run)
         return training.run
@@ -463,6 +636,7 @@ class Session:
         is_own = parent.notebook_id == notebook_id
         run = self._begin(site, training, notebook_id, parent if is_own else None)
         run.position.resume(parent.epoch, parent.step)
+        run.log_position.resume(parent.step)
         run.is_trained_here = mentions_checkpoint()
 
     # Questions
@@ -505,6 +679,21 @@ class Session:
         with self.tracker.lock:
             id = self.tracker.find_checkpoint(id).id
             return Checkpoint(self.tracker.pin(id, pinned=pinned), self.tracker.states)
+
+
+def _derive_config() -> tuple[dict[str, Any] | None, ConfigSource | None]:
+    """Return the configuration in the executed code, and its source; None if there is none."""
+    with suppress(Exception):  # no error of tracking may stop a training
+        cells = [
+            CodeCell(
+                to_python(cell.source), is_parameters=_PARAMETERS.match(cell.source) is not None
+            )
+            for cell in executed_cells()
+        ]
+        if config := derive_config(cells, namespace()):
+            has_parameters = any(cell.is_parameters for cell in cells)
+            return config, ConfigSource.PARAMETERS if has_parameters else ConfigSource.DERIVED
+    return None, None
 
 
 def _checkpoint_id(checkpoint: str | Checkpoint) -> str:

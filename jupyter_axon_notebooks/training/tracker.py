@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..errors import AxonError, Conflict, NotFound, StoreError
 from ..metrics import finite_metrics, merge_metrics, rank, suggest_names
@@ -20,8 +20,10 @@ from ..records import (
     TrainingNotebook,
     TrainingRun,
     UpdateCheckpoint,
+    UpdateRun,
     now,
 )
+from ..repository.run_queries import RunQuery
 from ..states import StateStorage
 from ..states.notes import has_note
 from ..stores import OpenStore, StoreSettings
@@ -35,7 +37,15 @@ from .execution.environment import collect_environment
 from .messages import print_message, warn
 from .processes import LEASE
 from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
+from .run_log import LogThread, RunLog
+from .spooled import SpooledRun, SpoolStore, recover_spools, run_fields, spool_folder
 from .store_connection import StoreConnection, TrackingUnavailable
+
+if TYPE_CHECKING:
+    from ..series import Series
+
+#: The environment variable that switches system metrics off.
+SYSTEM_METRICS = "AXON_SYSTEM_METRICS"
 
 
 class MetricNotFound(NotFound):
@@ -85,6 +95,12 @@ class Tracker(Protocol):
     def start_run(self, run: TrainingRun) -> None:
         """Record that a run is running."""
 
+    def update_run(self, run: TrainingRun, updates: UpdateRun) -> None:
+        """Change a run; raises StoreError if the store is unavailable."""
+
+    def open_log(self, run: TrainingRun) -> RunLog:
+        """Begin a log of a run, whose rows are on disk at once and in the store soon after."""
+
     def renew_lease(self, run: TrainingRun) -> None:
         """Record that a run is alive. Called from another thread."""
 
@@ -116,6 +132,14 @@ class Tracker(Protocol):
 
     def list_checkpoints(self, limit: int | None, run: str | None) -> list[Checkpoint]:
         """Return the notebook's checkpoints, or those that led to a run's end, newest first."""
+
+    def read_series(self, run: TrainingRun, name: str) -> Series:
+        """Return the stored values of a metric."""
+
+    def search_runs(
+        self, where: str, sort: str, limit: int | None, *, everywhere: bool
+    ) -> list[TrainingRun]:
+        """Return recorded runs of the notebook, or of all notebooks of the user."""
 
     def best_checkpoint(
         self, metric: str, mode: Literal["min", "max"], run: str | None
@@ -160,6 +184,7 @@ class LocalTracker:
         self._settings = settings
         self._connection = StoreConnection(settings)
         self._notebook = CurrentNotebook(settings.user_id)
+        self._logs: LogThread | None = None
         self._runs: dict[str, _StoredRun] = {}
         self._recovered_in: dict[str, str] = {}  # notebooks by run
         self._pending: list[_Pending] = []
@@ -171,7 +196,10 @@ class LocalTracker:
         return self._connection.states
 
     def close(self) -> None:
-        """Close the store; the next call opens it again."""
+        """Store what was logged, and close the store; the next call opens it again."""
+        if self._logs is not None:
+            self._logs.finish()
+            self._logs = None
         self._connection.close()
 
     # The notebook
@@ -226,17 +254,15 @@ class LocalTracker:
             parent = run.parent_checkpoint_id
             if parent is not None and repository.get_checkpoint(parent) is None:
                 parent = None  # it was deleted
-            repository.runs.start(
+            started = repository.runs.start(
                 run.notebook_id,
                 id=run.id,
                 parent_checkpoint_id=parent,
                 process=run.process,
                 lease_until=until,
-                key=run.key,
-                cell=run.cell,
-                ordinal=run.ordinal,
-                skipped_run_id=run.skipped_run_id,
+                **run_fields(run),
             )
+            run.number = started.number
         else:
             repository.runs.update_status(
                 run.notebook_id, run.id, RunStatus.RUNNING, lease_until=until
@@ -244,6 +270,34 @@ class LocalTracker:
         stored = self._runs[run.id] = stored or _StoredRun(RunStatus.RUNNING)
         stored.status = RunStatus.RUNNING
         return stored
+
+    def update_run(self, run: TrainingRun, updates: UpdateRun) -> None:
+        """Change a run; raises StoreError if the store is unavailable."""
+        opened = self._connection.open()
+        self._store_run(opened, run)
+        opened.repository.runs.update(run.notebook_id, run.id, updates)
+
+    def open_log(self, run: TrainingRun) -> RunLog:
+        """Begin a log of a run."""
+        if self._logs is None:
+            self._logs = LogThread(SpoolStore(self._settings), warn)
+        header = self._describe(run).to_json()
+        folder = spool_folder(self._settings.data_folder)
+        return self._logs.open(folder, run, header, with_system=has_system_metrics())
+
+    def _describe(self, run: TrainingRun) -> SpooledRun:
+        found, settings = self._notebook.locate(), self._settings
+        described = SpooledRun(
+            run=run,
+            store_url=settings.store_url,
+            owner=settings.user_id,
+            path=found.path,
+            record_id=found.record_id,
+            kind=found.kind,
+        )
+        with suppress(StoreError):
+            described.origin = self._connection.origin()
+        return described
 
     def renew_lease(self, run: TrainingRun) -> None:
         """Record that a run is alive; called from another thread, without the lock."""
@@ -436,6 +490,12 @@ class LocalTracker:
             if isinstance(found, UnrecordedCheckpoint)
             and (found.store_url, found.owner) == (settings.store_url, settings.user_id)
         ]
+        folder = spool_folder(settings.data_folder)
+        for path, error in recover_spools(
+            opened.repository, opened.origin, folder, settings.store_url, settings.user_id
+        ):
+            if error is not None:
+                print_message(f"Logged values in {path} could not be stored: {error}")
         results = recover(opened.repository, opened.states, opened.origin, notes)
         if count := sum(result.is_new for result in results):
             plural = "" if count == 1 else "s"
@@ -525,6 +585,27 @@ class LocalTracker:
             )
         return ranked[0]
 
+    def read_series(self, run: TrainingRun, name: str) -> Series:
+        """Return the stored values of a metric; raises StoreError."""
+        series = self._connection.open().repository.series
+        return series.read(run.notebook_id, run.id, name)
+
+    def search_runs(
+        self, where: str, sort: str, limit: int | None, *, everywhere: bool
+    ) -> list[TrainingRun]:
+        """Return recorded runs of the notebook, or of all notebooks of the user."""
+        opened, notebook_id = self._readable()
+        if opened is None or not (notebook_id or everywhere):
+            return []
+        query = RunQuery(
+            where=where,
+            sort=sort,
+            limit=limit,
+            user_id=self._settings.user_id,
+            notebook_id=None if everywhere else notebook_id,
+        )
+        return [found.run for found in opened.repository.runs.search(query).runs]
+
     def _readable(self) -> tuple[OpenStore | None, str]:
         """Return the store and the id of the notebook's record, empty if there is none.
 
@@ -555,6 +636,11 @@ class LocalTracker:
         return self._connection.open().repository.checkpoints.update(
             id, UpdateCheckpoint(pinned=pinned)
         )
+
+
+def has_system_metrics() -> bool:
+    """Return whether system metrics are recorded; ``AXON_SYSTEM_METRICS=0`` switches them off."""
+    return os.environ.get(SYSTEM_METRICS, "1").strip().lower() not in ("0", "false", "no", "off")
 
 
 def _add_metrics(

@@ -194,6 +194,10 @@ class TrainingRegistry:
             self._recent.append(training)
         return training
 
+    def trainings(self) -> list[Training]:
+        """Return all trainings that are remembered."""
+        return list(self._recent)
+
     def remove(self, training: Training) -> None:
         """Forget a training."""
         for of_unit in list(self._of_unit.values()):
@@ -225,6 +229,11 @@ class TrainingRegistry:
     def note_model(self, site: CallSite, training: Training, model: Any) -> None:
         """Note that a model was saved, which makes the training one of its execution."""
         training.model = ModelReference(model)
+        execution = self._execution(site)
+        execution.begun = max(execution.begun, training.identity.ordinal + 1)
+
+    def count_training(self, site: CallSite, training: Training) -> None:
+        """Count a training among those of its execution, though no model was saved yet."""
         execution = self._execution(site)
         execution.begun = max(execution.begun, training.identity.ordinal + 1)
 

@@ -31,7 +31,7 @@ from .frames import (
     stack,
 )
 from .script import Script
-from .shell import CellRecorder, current_recorder
+from .shell import CellRecorder, current_recorder, current_shell
 
 if TYPE_CHECKING:
     from ...provenance import ExecutedCell
@@ -59,6 +59,24 @@ def executed_cells() -> list[ExecutedCell]:
         )
         for cell in _cells()
     ]
+
+
+def namespace() -> dict[str, Any]:
+    """Return the global names of the cells, or of the script."""
+    shell = current_shell()
+    found: Any = vars(sys.modules["__main__"]) if shell is None else shell.user_ns
+    return dict(found)
+
+
+def site_key() -> tuple[Any, ...]:
+    """Return what is equal for calls of the same thread and task in the same cell. It is cheap."""
+    recorder = current_recorder()
+    cell = None if recorder is None else recorder.innermost()
+    asyncio = sys.modules.get("asyncio")
+    task = None
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        task = asyncio.current_task()
+    return os.getpid(), threading.get_ident(), cell, task
 
 
 def current_execution() -> Execution | None:

@@ -136,7 +136,7 @@ def encode_array(array: Any) -> ArrayEncoding:
 
     def get_bytes() -> memoryview:
         plain = np.ascontiguousarray(np.asarray(array).astype(little, copy=False))
-        return memoryview(plain.reshape(-1).view(np.uint8))
+        return plain.reshape(-1).view(np.uint8).data
 
     shape = tuple(int(size) for size in array.shape)
     tensor = Tensor(code or "U8", shape if code else (*shape, dtype.itemsize), get_bytes)

@@ -1,0 +1,406 @@
+"""The configuration of a run: hyperparameters as a JSON object, given or derived from the code.
+
+Pure functions of their arguments. Frameworks are recognised by the methods of their objects and are
+not imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import enum
+import math
+import os
+import re
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: The largest configuration, in bytes of JSON.
+MAX_CONFIG_SIZE: Final = 1 << 20
+_MAX_DEPTH: Final = 32
+#: The longest ``repr`` that stands for an object, in characters.
+_MAX_REPR: Final = 1_000
+
+#: Limits of derived values. What is longer is data rather than a hyperparameter.
+_MAX_DERIVED_TEXT: Final = 500
+_MAX_DERIVED_ITEMS: Final = 50
+_MAX_DERIVED_DEPTH: Final = 6
+
+_INT64: Final = range(-(2**63), 2**63)
+
+#: Functions whose result differs in each execution.
+_CLOCKS: Final = _words(
+    """
+    getpid monotonic monotonic_ns now perf_counter perf_counter_ns process_time time time_ns today
+    utcnow uuid1 uuid4
+    """
+)
+_MUTATORS: Final = _words(
+    "add append appendleft clear extend insert pop popitem remove setdefault update"
+)
+
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_SECRET_WORDS: Final = _words(
+    """
+    apikey auth authorization bearer credential credentials key keys passphrase passwd password
+    passwords pat pwd secret secrets token
+    """
+)
+#: Values that are secrets whatever their name: tokens of well-known services, passwords in URLs.
+_SECRET_VALUE: Final = re.compile(
+    r"(?:sk|pk|rk|hf|gh[opsu]|glpat|xox[abprs]|github_pat)[-_][\w-]{16,}|AKIA[0-9A-Z]{16}"
+    r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*|[0-9a-f]{40}\Z|[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@.*"
+)
+
+
+class _NotDerived(Exception):
+    """A value that is no hyperparameter."""
+
+
+# Given configurations
+
+
+def normalize_config(config: Any) -> dict[str, Any]:
+    """Return a configuration as a JSON object.
+
+    Values that JSON does not have become their ``repr``; NumPy scalars become numbers, sets and
+    tuples become lists, and paths become strings. Non-finite numbers become strings such as
+    ``"inf"``.
+
+    Parameters
+    ----------
+    config : mapping or object
+        A mapping, a dataclass, an ``argparse.Namespace``, an object of pydantic, attrs, OmegaConf
+        or Hugging Face's ``TrainingArguments``.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    ValueError
+        If it contains itself, is nested too deeply, or is larger than :data:`MAX_CONFIG_SIZE`.
+    """
+    fields = _fields(config)
+    if fields is None:
+        raise TypeError(
+            f"config is {_short_repr(config)}; expected a mapping, a dataclass, a Namespace or a "
+            "configuration object of pydantic, attrs, OmegaConf or transformers"
+        )
+    converted: dict[str, Any] = _convert(fields, "config", [])
+    size = len(msgspec.json.encode(converted))
+    if size > MAX_CONFIG_SIZE:
+        largest = max(converted, key=lambda name: len(msgspec.json.encode(converted[name])))
+        raise ValueError(
+            f"config has {size:,} bytes as JSON; at most {MAX_CONFIG_SIZE:,} are recorded. Its "
+            f"largest value is {largest[:80]!r}: leave it out, or save it to a file and give the "
+            "path"
+        )
+    return converted
+
+
+def _fields(value: Any) -> Mapping[Any, Any] | None:
+    """Return the fields of an object that is a configuration; None for other objects."""
+    if isinstance(value, Mapping):
+        return _of_omegaconf(value)
+    if isinstance(value, type):
+        return None
+    if isinstance(value, (argparse.Namespace, types.SimpleNamespace)):
+        return vars(value)
+    for method in ("to_sanitized_dict", "model_dump", "to_dict"):
+        # of transformers, pydantic, and transformers' model configurations
+        if callable(convert := getattr(value, method, None)) and not hasattr(value, "shape"):
+            with suppress(Exception):
+                converted = convert()
+                if isinstance(converted, Mapping):
+                    return converted
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if (attributes := getattr(type(value), "__attrs_attrs__", None)) is not None:
+        return {field.name: getattr(value, field.name, None) for field in attributes}
+    return None
+
+
+def _of_omegaconf(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    omegaconf = getattr(sys.modules.get("omegaconf"), "OmegaConf", None)
+    if omegaconf is None or not omegaconf.is_config(value):
+        return value
+    resolved: Mapping[Any, Any] = omegaconf.to_container(value, resolve=True)
+    return resolved
+
+
+def _convert(value: Any, name: str, parents: list[int]) -> Any:
+    if (scalar := _scalar(value)) is not None or value is None:
+        return scalar
+    if id(value) in parents:
+        raise ValueError(f"{name} contains itself; a configuration must be a tree")
+    if len(parents) >= _MAX_DEPTH:
+        raise ValueError(f"{name} is nested more than {_MAX_DEPTH} levels deep")
+    inner = [*parents, id(value)]
+    if (fields := _fields(value)) is not None:
+        return {
+            _text(str(key)): _convert(each, f"{name}.{key}", inner) for key, each in fields.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_convert(each, f"{name}[{i}]", inner) for i, each in enumerate(value)]
+    if isinstance(value, Set):
+        return sorted((_convert(each, name, inner) for each in value), key=repr)
+    return _short_repr(value)
+
+
+def _scalar(value: Any) -> str | int | float | bool | None:
+    """Return a JSON scalar; None for everything else."""
+    if isinstance(value, enum.Enum):
+        return _scalar(value.value)
+    if isinstance(value, (bool, str)):
+        return _text(value) if isinstance(value, str) else value
+    if isinstance(value, os.PathLike):
+        return _text(os.fsdecode(value))
+    # NumPy scalars and 0-d tensors. An `item` of something larger raises.
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        with suppress(Exception):
+            value = value.item()
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value) if value in _INT64 else str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else repr(float(value))
+    return None
+
+
+def _text(value: str) -> str:
+    return str(value).encode("utf-8", "replace").decode()  # without lone surrogates
+
+
+def _short_repr(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a `repr` may raise anything
+        text = f"<{type(value).__name__}>"
+    return _text(text if len(text) <= _MAX_REPR else f"{text[:_MAX_REPR]}…")
+
+
+# Derived configurations
+
+
+class CodeCell(NamedTuple):
+    """An executed cell in Python.
+
+    ``is_parameters`` is whether it is tagged ``parameters`` or ``injected-parameters``, as for
+    papermill.
+    """
+
+    source: str
+    is_parameters: bool = False
+
+
+def derive_config(cells: Sequence[CodeCell], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyperparameters in executed code: names assigned at its top level.
+
+    A name counts if later code uses it, and its value in ``namespace`` is a number, string, bool,
+    None, a short list, tuple or dict of these, or a dataclass or Namespace of them. The names of
+    parameters' cells come first, whether or not they are used.
+
+    Left out are loop variables and what loops or functions change, results of clocks, private
+    names, and secrets: names such as ``api_key`` and ``token``, also inside of dicts, and values
+    that look like one. In doubt a value is left out.
+
+    Parameters
+    ----------
+    cells : sequence of CodeCell
+        In the order of execution. Cells that are not valid Python are skipped.
+    namespace : mapping
+        The values of the names at the time of the run's first point.
+    """
+    bindings = _Bindings()
+    for cell in cells:
+        bindings.add(cell)
+    config: dict[str, Any] = {}
+    for name in bindings.hyperparameters():
+        if name in namespace and not name.startswith("_") and not _is_secret(name):
+            with suppress(_NotDerived):
+                config[name] = _derive(namespace[name], _MAX_DERIVED_DEPTH)
+    return config
+
+
+def _derive(value: Any, depth: int) -> Any:
+    if value is None:
+        return None
+    if (scalar := _scalar(value)) is not None:
+        if isinstance(scalar, str) and (
+            len(scalar) > _MAX_DERIVED_TEXT or _SECRET_VALUE.match(scalar)
+        ):
+            raise _NotDerived
+        return scalar
+    is_namespace = isinstance(value, (dict, argparse.Namespace, types.SimpleNamespace))
+    is_dataclass = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    if is_namespace or is_dataclass:
+        fields = _fields(value) or {}
+        if not fields or len(fields) > _MAX_DERIVED_ITEMS * 2 or not depth:
+            raise _NotDerived
+        found = {}
+        for key, each in fields.items():
+            if not isinstance(key, (str, int)):
+                raise _NotDerived
+            with suppress(_NotDerived):
+                if not _is_secret(str(key)):
+                    found[_text(str(key))] = _derive(each, depth - 1)
+        if not found:
+            raise _NotDerived
+        return found
+    if isinstance(value, (list, tuple)) and 0 < len(value) <= _MAX_DERIVED_ITEMS and depth:
+        return [_derive(each, depth - 1) for each in value]
+    raise _NotDerived
+
+
+def _is_secret(name: str) -> bool:
+    words = [word.lower() for word in _WORD.findall(name)]
+    if not _SECRET_WORDS.isdisjoint(words):
+        return True
+    return any(f"{first}{second}" in _SECRET_WORDS for first, second in pairwise(words))
+
+
+class _Bindings:
+    """The names that top-level code binds, how, and where they are used."""
+
+    def __init__(self) -> None:
+        self._statement = 0
+        #: By name: whether its last binding is a plain assignment, and the first statement.
+        self._plain: dict[str, bool] = {}
+        self._bound_at: dict[str, int] = {}
+        self._used_at: dict[str, int] = {}
+        self._parameters: dict[str, None] = {}
+
+    def hyperparameters(self) -> Iterator[str]:
+        yield from (name for name in self._parameters if self._plain.get(name))
+        for name, is_plain in self._plain.items():
+            is_used = self._used_at.get(name, -1) > self._bound_at.get(name, 0)
+            if is_plain and is_used and name not in self._parameters:
+                yield name
+
+    def add(self, cell: CodeCell) -> None:
+        try:
+            tree = ast.parse(cell.source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return
+        with suppress(RecursionError):
+            for statement in tree.body:
+                self._add_statement(statement, cell.is_parameters, in_loop=False)
+
+    def _add_statement(self, node: ast.stmt, is_parameters: bool, *, in_loop: bool) -> None:
+        self._statement += 1
+        match node:
+            case ast.If(test=test, body=body, orelse=other):
+                self._use(test)
+                self._add_block([*body, *other], is_parameters, in_loop=in_loop)
+            case ast.With(items=items, body=body) | ast.AsyncWith(items=items, body=body):
+                for item in items:
+                    self._use(item.context_expr)
+                    self._bind(item.optional_vars, plain=False)
+                self._add_block(body, is_parameters, in_loop=in_loop)
+            case ast.Try(body=body, handlers=handlers, orelse=other, finalbody=final):
+                blocks = [*body, *(each for one in handlers for each in one.body), *other, *final]
+                self._add_block(blocks, is_parameters, in_loop=in_loop)
+            case (
+                ast.For(target=target, iter=values, body=body, orelse=other)
+                | ast.AsyncFor(target=target, iter=values, body=body, orelse=other)
+            ):
+                self._use(values)
+                self._bind(target, plain=False)
+                self._add_block([*body, *other], False, in_loop=True)
+            case ast.While(test=test, body=body, orelse=other):
+                self._use(test)
+                self._add_block([*body, *other], False, in_loop=True)
+            case ast.Assign(targets=targets, value=value):
+                self._use(value)
+                for target in targets:
+                    self._bind(target, value, is_parameters, plain=not in_loop)
+            case ast.AnnAssign(target=target, value=value) if value is not None:
+                self._use(value)
+                self._bind(target, value, is_parameters, plain=not in_loop)
+            case ast.AugAssign(target=target, value=value):
+                self._use(value)
+                self._bind(target, plain=False)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                self._use(node)
+                self._plain[node.name] = False
+                self._note_changes(node)
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                for alias in names:
+                    self._plain[alias.asname or alias.name.partition(".")[0]] = False
+            case ast.Delete(targets=targets):
+                for target in targets:
+                    self._bind(target, plain=False)
+            case _:
+                self._use(node)
+        if in_loop:
+            self._note_changes(node)
+
+    def _add_block(self, body: Iterable[ast.stmt], is_parameters: bool, *, in_loop: bool) -> None:
+        for statement in body:
+            self._add_statement(statement, is_parameters, in_loop=in_loop)
+
+    def _bind(
+        self,
+        target: ast.expr | None,
+        value: ast.expr | None = None,
+        is_parameters: bool = False,
+        *,
+        plain: bool,
+    ) -> None:
+        match target:
+            case ast.Name(id=name):
+                is_plain = plain and (value is None or not _reads_clock(value))
+                self._plain.pop(name, None)  # the order of keys is that of the last assignments
+                self._plain[name] = is_plain
+                self._bound_at.setdefault(name, self._statement)
+                if is_parameters and is_plain:
+                    self._parameters[name] = None
+            case ast.Tuple(elts=targets) | ast.List(elts=targets):
+                for each in targets:
+                    self._bind(each, value, is_parameters, plain=plain)
+            case ast.Starred(value=each):
+                self._bind(each, value, is_parameters, plain=plain)
+            case ast.Attribute() | ast.Subscript():
+                self._use(target)
+
+    def _use(self, node: ast.AST) -> None:
+        for each in ast.walk(node):
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
+                self._used_at[each.id] = self._statement
+            elif isinstance(each, ast.NamedExpr):
+                self._bind(each.target, plain=False)
+
+    def _note_changes(self, node: ast.stmt) -> None:
+        """Exclude names whose values code in a loop or function changes, as ``losses.append()``."""
+        for each in ast.walk(node):
+            match each:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)):
+                    if method in _MUTATORS:
+                        self._plain[name] = False
+                case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store()):
+                    self._plain[name] = False
+                case ast.Global(names=names):
+                    self._plain.update(dict.fromkeys(names, False))
+
+
+def _reads_clock(value: ast.expr) -> bool:
+    for node in ast.walk(value):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = getattr(function, "attr", getattr(function, "id", None))
+            if name in _CLOCKS:
+                return True
+    return False

@@ -1,0 +1,353 @@
+"""The logs of a training process: rows are on disk at once, and in the store soon after.
+
+:meth:`RunLog.append` writes to a spool file and never waits for the store. One thread of the
+process moves the rows on. What it did not move when the process ended is in the spool files, and is
+stored by :func:`.recovery.recover_spools`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import tempfile
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from ..errors import InvalidData
+from ..records import TrainingRun
+from ..spool import Row, SpoolReader, SpoolWriter
+from .system_metrics import SystemSampler
+
+#: Seconds between two passes while rows are logged: how far the store is behind.
+_INTERVAL: Final = 0.5
+#: Seconds between two samples of system metrics.
+_SAMPLE_INTERVAL: Final = 10.0
+#: Seconds until the store is tried again after a failure, doubled by each, and the longest.
+_RETRY, _MAX_RETRY = 1.0, 60.0
+#: Seconds for the last rows when the process ends.
+_EXIT_TIMEOUT: Final = 5.0
+#: The largest number of rows that stay in memory while no spool file can be written.
+_MAX_UNWRITTEN: Final = 100_000
+#: Rows that are written at once later, while a training may wait.
+_WRITTEN_AT_ONCE: Final = 1_000
+#: The size of a spool file after which another one is begun, in bytes.
+_MAX_SPOOL: Final = 64 << 20
+
+
+class Store(Protocol):
+    """The store as the thread uses it."""
+
+    def __call__(self, reader: SpoolReader, run: TrainingRun, is_complete: bool, /) -> int:
+        """Store the rows of a file from where the store has them on; return the offset after them.
+
+        If the file is complete, all its rows are stored, and the store can forget it.
+        """
+
+    def close(self) -> None:
+        """Close the store; the next call opens it again."""
+
+
+Warn = Callable[[str], object]
+
+
+class RunLog:
+    """The log of one run in this process.
+
+    Parameters
+    ----------
+    thread : LogThread
+        The thread that moves the rows.
+    folder : Path
+        The folder of spool files. If no file can be created there, the temporary folder is used.
+    run : TrainingRun
+        The run, as it stands.
+    header : mapping
+        The header of the files.
+    """
+
+    def __init__(
+        self, thread: LogThread, folder: Path, run: TrainingRun, header: Mapping[str, Any]
+    ) -> None:
+        # The store needs NumPy for rows. If the thread imported it, other threads would find a
+        # module that is only partly initialized.
+        import_module("numpy")
+        self._run = run
+        self._thread = thread
+        self._folders = [folder, Path(tempfile.gettempdir()) / f"axon-spool-{_user()}"]
+        self._header = header
+        self._lock = threading.Lock()
+        self._unwritten: deque[Row] = deque(maxlen=_MAX_UNWRITTEN)
+        self._writer: SpoolWriter | None = None
+        self._synced = 0
+        self._stored = 0
+        self._is_closed = False
+        self._sample = 0
+        with self._lock:
+            self._open()
+
+    def append(self, row: Row) -> None:
+        """Append a row, without an error whatever happens."""
+        with self._lock:
+            if self._writer is None or self._unwritten:
+                self._unwritten.append(row)
+            else:
+                try:
+                    self._writer.append(row)
+                except OSError as error:
+                    self._unwritten.append(row)
+                    self._warn_of_disk(error)
+                except InvalidData as error:
+                    self._thread.warn_once("row", f"values are not logged: {error}")
+        self._thread.wake()
+
+    def close(self) -> None:
+        """End the log; its file is removed when the store has all rows."""
+        self._is_closed = True
+        self._thread.wake()
+
+    @property
+    def is_stored(self) -> bool:
+        """True if the store has all rows."""
+        writer = self._writer
+        return not self._unwritten and (writer is None or writer.size == self._stored)
+
+    def unstored_rows(self) -> list[Row]:
+        """Return the rows that the store may lack, oldest first."""
+        with self._lock:
+            writer, unwritten = self._writer, list(self._unwritten)
+            if writer is None or self._stored == writer.size:
+                return unwritten
+            with suppress(OSError), SpoolReader(writer.path) as reader:
+                return reader.read(self._stored, 1 << 62)[0] + unwritten
+            return unwritten
+
+    def sample(self, metrics: Mapping[str, float]) -> None:
+        """Append system metrics, which count their own steps."""
+        if not self._is_closed:
+            self.append(Row(self._sample, time.time(), metrics))
+            self._sample += 1
+
+    # In the thread
+
+    def move(self, store: Store) -> bool:
+        """Move rows to the store; return whether the log is closed and has no more rows."""
+        while self._write_unwritten():
+            pass
+        with self._lock:
+            writer = self._writer
+            if writer is None:
+                return self._is_closed and not self._unwritten
+            size = writer.size
+        if self._synced != size:
+            with suppress(OSError):
+                writer.sync()
+            self._synced = size
+        with SpoolReader(writer.path) as reader:
+            if self._stored != size:
+                self._stored = store(reader, self._run, False)
+            with self._lock:  # never while the store is used
+                is_done = writer.size == self._stored and not self._unwritten
+                is_over = is_done and self._is_closed
+                if not is_over and not (is_done and size > _MAX_SPOOL):
+                    return False
+                writer.close(remove=True)
+                self._writer = None
+                if not is_over:
+                    self._open()
+            store(reader, self._run, True)
+        return is_over
+
+    def _open(self) -> None:
+        for folder in self._folders:
+            try:
+                self._writer = SpoolWriter(folder, self._header)
+                self._stored = self._synced = self._writer.size
+                return
+            except OSError as error:
+                failure = error
+        self._warn_of_disk(failure)
+
+    def _write_unwritten(self) -> bool:
+        """Write some of the rows that could not be written before; return whether more are left."""
+        with self._lock:
+            if self._writer is None and self._unwritten:
+                self._open()
+            for _ in range(min(len(self._unwritten), _WRITTEN_AT_ONCE)):
+                if self._writer is None:
+                    return False
+                try:
+                    self._writer.append(self._unwritten[0])
+                except OSError:
+                    return False
+                except InvalidData as error:
+                    self._thread.warn_once("row", f"values are not logged: {error}")
+                self._unwritten.popleft()
+            return bool(self._unwritten)
+
+    def _warn_of_disk(self, error: OSError) -> None:
+        self._thread.warn_once(
+            "disk",
+            f"logged values cannot be written to {error.filename or self._folders[0]}: "
+            f"{error.strerror}. Training continues, and the last {_MAX_UNWRITTEN:,} rows stay in "
+            "memory until they can be written",
+        )
+
+    def release(self) -> None:
+        """Close the file, which others may then store."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def close_in_child(self) -> None:
+        """Release the file in a forked process, whose parent writes it."""
+        if self._writer is not None:
+            self._writer.close_in_child()
+
+
+class LogThread:
+    """The thread that moves the rows of all logs of this process to the store.
+
+    It is started by the first log, and ends with the process.
+
+    Parameters
+    ----------
+    store : callable
+        Stores the rows of a spool file; raises if the store is unavailable.
+    warn : callable
+        Warns the user.
+    """
+
+    def __init__(self, store: Store, warn: Warn) -> None:
+        self._store = store
+        self._warn = warn
+        self._warned: set[str] = set()
+        self._logs: list[RunLog] = []
+        self._wake = threading.Event()
+        self._passed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._sampler: SystemSampler | None = None
+        self._is_ending = False
+        self._failures = 0
+
+    def open(
+        self, folder: Path, run: TrainingRun, header: Mapping[str, Any], *, with_system: bool
+    ) -> RunLog:
+        """Begin the log of a run, with samples of system metrics if wanted."""
+        log = RunLog(self, folder, run, header)
+        self._logs.append(log)
+        if with_system and self._sampler is None:
+            self._sampler = SystemSampler()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="axon-log", daemon=True)
+            self._thread.start()
+            atexit.register(self.finish)
+            if hasattr(os, "register_at_fork"):
+                _close_at_fork(self)
+        return log
+
+    def wake(self) -> None:
+        """Have the thread look for rows."""
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def warn_once(self, kind: str, text: str) -> None:
+        """Warn the user once of one kind of failure."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self._warn(text)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until the store has all rows; return False if it does not in this time."""
+        end = time.monotonic() + timeout
+        with self._passed:
+            while not all(log.is_stored for log in list(self._logs)):
+                rest = end - time.monotonic()
+                if rest <= 0 or self._failures:
+                    return False
+                self._wake.set()
+                self._passed.wait(min(rest, 0.05))
+        return True
+
+    def finish(self) -> None:
+        """Store the last rows as the process ends, if that takes no more than a few seconds."""
+        self._is_ending = True
+        for log in list(self._logs):
+            log.close()
+        if self._thread is not None and self._thread.is_alive():
+            self._wake.set()
+            self._thread.join(_EXIT_TIMEOUT)
+        for log in self._logs:
+            log.release()
+        self._logs.clear()
+        self._thread, self._is_ending = None, False
+
+    def _run(self) -> None:
+        """Move rows until the process ends."""
+        next_sample = time.monotonic()
+        while not self._is_ending:
+            timeout = _SAMPLE_INTERVAL if self._sampler is not None and self._logs else None
+            self._wake.wait(timeout)
+            self._wake.clear()
+            if self._sampler is not None and time.monotonic() >= next_sample:
+                next_sample = time.monotonic() + _SAMPLE_INTERVAL
+                metrics = self._sampler.sample()
+                for log in list(self._logs):
+                    log.sample(metrics)
+            self._pass()
+            delay = _INTERVAL
+            if self._failures:
+                delay = min(_RETRY * 2 ** (self._failures - 1), _MAX_RETRY)
+            end = time.monotonic() + delay
+            while not self._is_ending and (rest := end - time.monotonic()) > 0:
+                time.sleep(min(rest, 0.05))
+        self._pass()
+        self._store.close()
+
+    def _pass(self) -> None:
+        failed = False
+        for log in list(self._logs):
+            try:
+                if log.move(self._store):
+                    self._logs.remove(log)
+            except Exception as error:  # noqa: BLE001 - no error of tracking may stop a training
+                failed = True
+                self.warn_once(
+                    "store",
+                    f"logged values are not being stored: {error}. Training continues; they are on "
+                    "disk and are stored as soon as the store is available again. After the "
+                    "training, run `jupyter axon recover`",
+                )
+        self._failures = self._failures + 1 if failed else 0
+        if not failed:
+            self._warned.discard("store")
+        with self._passed:
+            self._passed.notify_all()
+
+    def close_in_child(self) -> None:
+        """Release the files in a forked process."""
+        for log in self._logs:
+            log.close_in_child()
+        self._logs.clear()
+
+
+def _close_at_fork(thread: LogThread) -> None:
+    # Otherwise a child that outlives its parent would keep the files locked.
+    reference = weakref.ref(thread)
+
+    def close() -> None:
+        if (found := reference()) is not None:
+            found.close_in_child()
+
+    os.register_at_fork(after_in_child=close)
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else "user"

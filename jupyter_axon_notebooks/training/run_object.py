@@ -1,0 +1,207 @@
+"""A run as the notebook API returns it, and lists of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..metrics import column_names, flatten_metrics
+from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
+from .checkpoint import Checkpoint
+from .display import runs_html, runs_text
+from .run_config import normalize_config
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ..series import Series
+    from .run import ActiveRun
+    from .session import Session
+
+
+class RunConfig(Mapping[str, Any]):
+    """The configuration of a run; :meth:`update` changes it."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __getitem__(self, key: str) -> Any:
+        config = self._run.record.config or {}
+        return config[key] if key in config else flatten_metrics(config)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._run.record.config or {})
+
+    def __len__(self) -> int:
+        return len(self._run.record.config or {})
+
+    def __repr__(self) -> str:
+        return repr(self._run.record.config or {})
+
+    def update(self, config: Any = None, **values: Any) -> None:
+        """Add values to the configuration; those of the same name are replaced.
+
+        Parameters
+        ----------
+        config : mapping or object, optional
+            As for :func:`.api.start_run`.
+        **values
+            Single values.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the configuration cannot be recorded.
+        StoreError
+            If the store is unavailable.
+        """
+        added = {**({} if config is None else normalize_config(config)), **normalize_config(values)}
+        merged = normalize_config({**(self._run.record.config or {}), **added})
+        self._run.change(UpdateRun(config=merged, config_source=ConfigSource.GIVEN))
+
+
+class Run:
+    """A run of this process, or a recorded one.
+
+    As a context manager, it ends the run: as completed, as failed after an exception, as stopped
+    after KeyboardInterrupt.
+    """
+
+    def __init__(
+        self, session: Session, record: TrainingRun, active: ActiveRun | None = None
+    ) -> None:
+        self._session = session
+        self._record = record
+        self._active = active
+
+    @property
+    def record(self) -> TrainingRun:
+        """All that is recorded of the run."""
+        return self._record
+
+    @property
+    def id(self) -> str:
+        """The id."""
+        return self._record.id
+
+    @property
+    def number(self) -> int | None:
+        """The number within the notebook; None while the store is unavailable."""
+        return self._record.number
+
+    @property
+    def name(self) -> str:
+        """The name, or ``run 3``."""
+        return self._record.display_name
+
+    @property
+    def status(self) -> RunStatus:
+        """The status."""
+        return self._record.status
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags."""
+        return list(self._record.tags)
+
+    @property
+    def config(self) -> RunConfig:
+        """The hyperparameters."""
+        return RunConfig(self)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of each metric, by name."""
+        return {name: float(summary.last) for name, summary in (self._record.metrics or {}).items()}
+
+    def log(
+        self, metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | None = None
+    ) -> None:
+        """Log values of this run; see :func:`.api.log`."""
+        self._session.log(metrics, step=step, epoch=epoch, run=self._training())
+
+    def checkpoint(self, model: Any, optimizer: Any = None, **options: Any) -> Checkpoint | None:
+        """Save a checkpoint of this run; see :func:`.api.checkpoint`."""
+        self._training()
+        extra = options.pop("extra", None)
+        defaults = {"epoch": None, "step": None, "metrics": None, "tags": (), "overwrite": False}
+        return self._session.checkpoint(model, optimizer, extra, **{**defaults, **options})
+
+    def series(self, name: str) -> Series:
+        """Return the logged values of a metric over the steps, with ``steps`` and ``values``.
+
+        Raises
+        ------
+        NotFound
+            If the run never logged the metric. The message names similar ones.
+        """
+        return self._session.series(self._record, self._active, name)
+
+    def change(self, updates: UpdateRun) -> None:
+        """Change name, configuration, tags, notes or group."""
+        self._session.update_run(self._record, updates)
+
+    def finish(self, status: RunStatus | str = RunStatus.COMPLETED) -> None:
+        """End the run."""
+        self._session.finish_run(self._training(), RunStatus(status))
+
+    def _training(self) -> ActiveRun:
+        if self._active is None:
+            raise RuntimeError(f"{self.name} is not trained by this process")
+        return self._active
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        status = RunStatus.COMPLETED
+        if isinstance(error, KeyboardInterrupt):
+            status = RunStatus.STOPPED
+        elif error is not None:
+            status = RunStatus.FAILED
+        self.finish(status)
+
+    def __repr__(self) -> str:
+        config = ", ".join(f"{key}={value!r}" for key, value in list(self.config.items())[:4])
+        return f"<{self.name}: {self.status.value}{f' ({config})' if config else ''}>"
+
+
+class RunList(list[Run]):
+    """Runs, displayed as a table."""
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return a row for each run: its fields, the configuration that differs, its metrics."""
+        configs = [flatten_metrics(run.record.config or {}) for run in self]
+        keys = dict.fromkeys(key for config in configs for key in config)
+        differing = [
+            key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)
+        ]
+        names = dict.fromkeys(
+            name for run in self for name in run.metrics if not name.startswith("system/")
+        )
+        rows = []
+        fields = ("name", "status", "started_at", "id")
+        columns = column_names(list(names), (*fields, *differing))
+        for run, config in zip(self, configs, strict=True):
+            row: dict[str, Any] = {"name": run.name, "status": run.status.value}
+            row |= {key: config.get(key) for key in differing}
+            row |= dict(zip(columns, (run.metrics.get(name) for name in names), strict=True))
+            rows.append({**row, "started_at": run.record.started_at, "id": run.id})
+        return rows
+
+    def to_pandas(self) -> Any:
+        """Return the table as a pandas DataFrame; pandas must be installed."""
+        import pandas as pd
+
+        return pd.DataFrame(self.table())
+
+    def __repr__(self) -> str:
+        return runs_text(self.table())
+
+    def _repr_html_(self) -> str:
+        return runs_html(self.table())

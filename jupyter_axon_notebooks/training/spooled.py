@@ -1,0 +1,199 @@
+"""Storing what spool files hold: by the process that writes them, and after it was killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreError
+from ..records import NewNotebook, Record, RunStatus, TrainingRun, now
+from ..repository import NotebookRepository
+from ..spool import SpoolReader, list_spools
+from ..stores import OpenStore, StoreSettings, open_store_at
+from .discovery.location import NotebookLocation
+from .discovery.record import find_or_create_record
+from .messages import warn
+from .processes import is_alive
+
+#: Rows that are stored in one transaction.
+_ROWS = 5_000
+
+
+class SpooledRun(Record, kw_only=True):
+    """The header of a spool file: the run, and where it belongs.
+
+    Attributes
+    ----------
+    path : str, optional
+        The file of the notebook or script, as the data folder ``origin`` has it.
+    record_id : str, optional
+        The id of the notebook's record, if the user named it.
+    """
+
+    run: TrainingRun
+    store_url: str
+    owner: str
+    origin: str | None = None
+    path: str | None = None
+    record_id: str | None = None
+    kind: Literal["notebook", "script", "unknown"] = "unknown"
+
+
+def spool_folder(data_folder: Path) -> Path:
+    """Return the folder of spool files."""
+    return data_folder / "spool"
+
+
+def run_fields(run: TrainingRun) -> dict[str, Any]:
+    """Return what a run was begun with, to record it later."""
+    return {
+        "key": run.key,
+        "cell": run.cell,
+        "ordinal": run.ordinal,
+        "skipped_run_id": run.skipped_run_id,
+        "name": run.name,
+        "config": run.config,
+        "config_source": run.config_source,
+        "tags": run.tags,
+        "notes": run.notes,
+        "group": run.group,
+        "keep": run.keep,
+    }
+
+
+def store_rows(
+    repository: NotebookRepository, reader: SpoolReader, notebook_id: str, run_id: str
+) -> int:
+    """Store the rows that the store lacks; return the offset after them.
+
+    Raises
+    ------
+    NotFound
+        If the run is not recorded.
+    StoreError
+        If the store is unavailable.
+    """
+    series = repository.series
+    offset = series.offset(notebook_id, run_id, reader.id)
+    while True:
+        rows, end = reader.read(offset, _ROWS)
+        if not rows:
+            return max(offset, end)
+        offset = series.append(notebook_id, run_id, rows, spool=reader.id, begin=offset, end=end)
+
+
+class SpoolStore:
+    """The store as the thread that moves rows uses it: with a connection of its own."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._opened: OpenStore | None = None
+        self._pid = os.getpid()
+
+    def __call__(self, reader: SpoolReader, run: TrainingRun, is_complete: bool) -> int:
+        """Store rows of a run; forget a file that is complete. Returns the offset after them."""
+        if self._opened is not None and self._opened.store.is_lost:
+            self.close()
+        if self._opened is None:
+            self._opened = open_store_at(self._settings, warn=warn)
+        repository = self._opened.repository
+        try:
+            if is_complete:
+                repository.series.forget_spool(run.notebook_id, run.id, reader.id)
+                return 0
+            return store_rows(repository, reader, run.notebook_id, run.id)
+        except StoreError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the store; the next call opens it again."""
+        opened, self._opened = self._opened, None
+        if opened is not None and self._pid == os.getpid():
+            opened.close()
+
+
+def recover_spools(
+    repository: NotebookRepository, origin: str, folder: Path, store_url: str, owner: str | None
+) -> Iterator[tuple[Path, str | None]]:
+    """Store the rows of processes that are gone, and remove their files.
+
+    Parameters
+    ----------
+    repository, origin : NotebookRepository, str
+        Where rows are stored, and the id of the data folder.
+    store_url : str
+        Only files for this store.
+    owner : str, optional
+        Only files of this user.
+
+    Yields
+    ------
+    tuple of Path and str or None
+        Each file, and why it could not be stored.
+
+    Raises
+    ------
+    StoreError
+        If the store is unavailable.
+    """
+    for path in list_spools(folder):
+        try:
+            with SpoolReader(path) as reader:
+                header = SpooledRun.from_json(reader.header)
+                is_ours = header.store_url == store_url and owner in (None, header.owner)
+                if not is_ours or not reader.is_abandoned():
+                    continue
+                notebook_id = _record_run(repository, origin, header)
+                store_rows(repository, reader, notebook_id, header.run.id)
+                path.unlink(missing_ok=True)
+                repository.series.forget_spool(notebook_id, header.run.id, reader.id)
+        except StoreError:
+            raise
+        except (AxonError, OSError) as error:
+            yield path, str(error)
+        else:
+            yield path, None
+
+
+def _record_run(repository: NotebookRepository, origin: str, header: SpooledRun) -> str:
+    """Record a run, unless it is recorded; return the id of its notebook."""
+    run = header.run
+    notebook_id = _find_notebook(repository, origin, header)
+    if repository.runs.get(notebook_id, run.id) is None:
+        parent = run.parent_checkpoint_id
+        exists = parent is not None and repository.get_checkpoint(parent) is not None
+        with suppress(Conflict):  # another process has recorded it meanwhile
+            repository.runs.start(
+                notebook_id,
+                id=run.id,
+                started_at=min(run.started_at, now()),
+                parent_checkpoint_id=parent if exists else None,
+                process=run.process,
+                lease_until=now(),
+                **run_fields(run),
+            )
+    known = repository.runs.get(notebook_id, run.id)
+    if known is not None and known.status is RunStatus.RUNNING and not is_alive(known):
+        repository.runs.update_status(notebook_id, run.id, RunStatus.STOPPED)
+    return notebook_id
+
+
+def _find_notebook(repository: NotebookRepository, origin: str, header: SpooledRun) -> str:
+    id, owner = header.run.notebook_id, header.owner
+    for known in (id, header.record_id):
+        found = None if known is None else repository.find_summary(known)
+        if found is not None and found.user_id == owner:
+            return found.id
+    path = header.path
+    if path is not None and header.origin == origin and os.path.isfile(path):
+        with suppress(InvalidData, NotFound):
+            location = NotebookLocation(header.kind, "a spool file", path)
+            found = find_or_create_record(repository, location, origin, owner)
+            if found.user_id == owner:
+                return found.id
+    name = os.path.splitext(os.path.basename(path))[0] if path else "recovered"
+    return repository.create(NewNotebook(id=id, user_id=owner, name=name)).id

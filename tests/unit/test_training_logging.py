@@ -1,0 +1,290 @@
+"""Logged values and runs in a training process."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jupyter_axon_notebooks import spool
+from jupyter_axon_notebooks.errors import NotFound
+from jupyter_axon_notebooks.records import ConfigSource, RunStatus
+from jupyter_axon_notebooks.run_filters import InvalidFilter
+from jupyter_axon_notebooks.spool import list_spools
+from jupyter_axon_notebooks.stores import find_settings, open_store_at
+from jupyter_axon_notebooks.training.messages import AxonWarning
+from jupyter_axon_notebooks.training.run import LogPosition
+from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folder
+
+
+def list_runs(records):
+    (notebook,) = records.list_all()
+    return records.runs.list(notebook.id)[::-1]
+
+
+def recover(opened, folder, *, store_url=None, user="ada"):
+    url = store_url or find_settings().store_url
+    return list(recover_spools(opened.repository, opened.origin, folder, url, user))
+
+
+def values(records, run, name):
+    series = records.series.read(run.notebook_id, run.id, name)
+    return dict(zip(series.steps.tolist(), series.values.tolist(), strict=True))
+
+
+def test_values_are_stored_by_step(axon, restart, records):
+    for step in range(100):
+        axon.log({"loss": 1 / (step + 1), "val": {"acc": np.float32(0.5)}}, step=step)
+    axon.log({"lr": 0.1})
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "loss") == {step: 1 / (step + 1) for step in range(100)}
+    assert values(records, run, "val.acc")[99] == 0.5
+    assert values(records, run, "lr") == {100: 0.1}
+    assert (run.number, run.step_count, run.status) == (1, 101, RunStatus.RUNNING)
+
+
+def test_a_checkpoint_has_what_was_logged_since_the_last_one(axon, restart, records):
+    for step in range(3):
+        axon.log({"loss": float(step), "lr": 0.1}, step=10 * step)
+    first = axon.checkpoint(None, epoch=0, metrics={"val_acc": 0.5})
+    assert (first.step, first.metrics) == (20, {"loss": 2.0, "lr": 0.1, "val_acc": 0.5})
+    axon.log({"loss": 9.0}, step=30)
+    second = axon.checkpoint(None, epoch=1, step=30, metrics={"loss": 7.0})
+    assert second.metrics == {"loss": 7.0}
+    assert axon.checkpoint(None, epoch=2).metrics == {}
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "val_acc") == {20: 0.5}
+    assert values(records, run, "loss")[30] == 7.0
+
+
+def test_values_that_are_no_numbers_cost_a_warning(axon, records, restart):
+    with pytest.warns(AxonWarning, match="text is no number"):
+        axon.log({"loss": math.nan, "text": "x", "big": math.inf}, step=0)
+    restart()
+    [run] = list_runs(records)
+    assert sorted(run.metrics) == ["big", "loss"]
+    assert run.metrics["loss"].last == "NaN"
+
+
+def test_values_that_are_too_large_cost_a_warning(axon, records, restart, monkeypatch):
+    monkeypatch.setattr(spool, "_MAX_FRAME", 1 << 16)
+    axon.log({"loss": 1.0}, step=0)
+    with pytest.warns(AxonWarning, match="values are not logged"):
+        axon.log({f"layer.{number}": 1.0 for number in range(10_000)}, step=1)
+    axon.log({"loss": 2.0}, step=2)
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "loss") == {0: 1.0, 2: 2.0}
+    assert [name for name in run.metrics if not name.startswith("system/")] == ["loss"]
+
+
+def test_going_back_begins_a_run(axon, records, restart, capsys):
+    for _ in range(2):
+        for step in range(3):
+            axon.log({"loss": float(step)}, step=step)
+    assert "A new run begins" in capsys.readouterr().out
+    axon.log({"other": 1.0}, step=0)  # another metric has its own steps
+    restart()
+    assert [values(records, run, "loss") for run in list_runs(records)] == [
+        {0: 0.0, 1: 1.0, 2: 2.0}
+    ] * 2
+
+
+def test_steps_that_begin_again_in_each_epoch_are_counted_on(axon, records, restart):
+    for epoch in range(3):
+        for step in range(2):
+            axon.log({"loss": float(epoch)}, step=step, epoch=epoch)
+    restart()
+    [run] = list_runs(records)
+    assert list(values(records, run, "loss")) == [0, 1, 2, 3, 4, 5]
+    assert values(records, run, "epoch")[5] == 2.0
+
+
+def test_a_search_has_a_run_for_each_configuration(axon, records, restart):
+    for lr in (0.1, 0.01):
+        with axon.start_run({"lr": lr}, name=f"lr {lr}", group="search", tags="a") as run:
+            axon.log({"loss": lr})
+            run.log({"loss": lr / 2})
+            assert run.series("loss").values.tolist() == [lr, lr / 2]
+    with pytest.raises(ZeroDivisionError), axon.start_run({"lr": 1}):
+        axon.log({"loss": 1 / 0})
+    with pytest.raises(KeyboardInterrupt), axon.start_run():
+        raise KeyboardInterrupt
+    restart()
+    found = list_runs(records)
+    assert [run.name for run in found] == ["lr 0.1", "lr 0.01", None, None]
+    assert [run.config for run in found[:3]] == [{"lr": 0.1}, {"lr": 0.01}, {"lr": 1}]
+    assert found[0].config_source is ConfigSource.GIVEN
+    assert [run.status.value for run in found] == ["completed", "completed", "failed", "stopped"]
+    table = axon.runs("group == 'search'", sort="loss").table()
+    assert [(row["name"], row["lr"], row["loss"]) for row in table] == [
+        ("lr 0.01", 0.01, 0.005),
+        ("lr 0.1", 0.1, 0.05),
+    ]
+    with pytest.raises(InvalidFilter):
+        axon.runs("los < 1")
+
+
+def test_a_configuration_can_be_changed(axon, records, restart):
+    run = axon.start_run({"lr": 0.1, "model": {"depth": 2}})
+    run.config.update(batch=32)
+    run.config.update({"lr": 0.2})
+    assert dict(run.config) == {"lr": 0.2, "model": {"depth": 2}, "batch": 32}
+    assert run.config["model.depth"] == 2
+    with pytest.raises(NotFound):
+        run.series("loss")
+    restart()
+    assert list_runs(records)[0].config == {"lr": 0.2, "model": {"depth": 2}, "batch": 32}
+
+
+def test_logging_goes_on_without_a_store(axon, unavailable_store, restart, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for step in range(10):
+            axon.log({"loss": float(step)}, step=step)
+        restart()
+        folder = spool_folder(tmp_path / "data/axon_notebooks")
+        assert len(list_spools(folder)) == 1
+        unavailable_store()
+        settings = find_settings()
+        with open_store_at(settings) as opened:
+            found = list(recover(opened, folder))
+            assert [error for _, error in found] == [None]
+            assert list_spools(folder) == []
+            [run] = list_runs(opened.repository)
+            assert len(values(opened.repository, run, "loss")) == 10
+            assert run.status is RunStatus.STOPPED or run.process.pid == os.getpid()
+
+
+KILLED = """
+import jupyter_axon_notebooks as axon
+for step in range(10**9):
+    axon.log({"loss": 1 / (step + 1)}, step=step)
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.parametrize("rows", [1, 300, 20_000])
+def test_every_acknowledged_row_survives_a_kill(axon, notebook, records, tmp_path, rows):
+    environment = {**os.environ, "AXON_NOTEBOOK": str(notebook)}
+    command = [sys.executable, "-c", KILLED]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
+        for line in process.stdout:
+            if int(line) >= rows:
+                process.send_signal(signal.SIGKILL)
+                break
+        rest = process.stdout.read().split(b"\n")[:-1]
+    acknowledged = int(rest[-1]) if rest else int(line)
+    settings = find_settings()
+    with open_store_at(settings) as opened:
+        folder = spool_folder(settings.data_folder)
+        assert [
+            error
+            for _, error in recover_spools(
+                opened.repository, opened.origin, folder, settings.store_url, "ada"
+            )
+        ] == [None]
+        assert list(recover(opened, folder)) == []
+    [run] = list_runs(records)
+    stored = values(records, run, "loss")
+    assert len(stored) >= acknowledged + 1
+    assert stored == {step: 1 / (step + 1) for step in range(len(stored))}
+    assert run.status is RunStatus.STOPPED
+
+
+def test_threads_log_to_runs_of_their_own(axon, records, restart):
+    def train(lr):
+        with axon.start_run({"lr": lr}):
+            for step in range(200):
+                axon.log({"loss": lr * step}, step=step)
+
+    threads = [threading.Thread(target=train, args=(lr,)) for lr in (1.0, 2.0, 3.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    restart()
+    for run in list_runs(records):
+        lr = run.config["lr"]
+        assert values(records, run, "loss") == {step: lr * step for step in range(200)}
+
+
+def test_a_forked_process_logs_to_a_run_of_its_own(axon, records, restart):
+    axon.log({"loss": 1.0})
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            axon.log({"loss": 2.0})
+            restart()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    axon.log({"loss": 3.0})
+    restart()
+    found = sorted((values(records, run, "loss") for run in list_runs(records)), key=len)
+    assert found == [{0: 2.0}, {0: 1.0, 1: 3.0}]
+
+
+def test_only_rank_0_logs(axon, monkeypatch, records):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    axon.log({"loss": 1.0})
+    assert records.list_all() == []
+
+
+@pytest.mark.parametrize(
+    ("logged", "place", "expected"),
+    [
+        ([], ("a", None, None), 0),
+        ([("a", 5, None)], ("a", None, None), 6),
+        ([("a", 5, None)], ("a", 5, None), 5),
+        ([("a", 5, None)], ("a", 4, None), None),
+        ([("a", 5, None)], ("b", 4, None), 4),
+        ([("a", 5, 0)], ("a", 0, 1), 6),
+        ([("a", 5, 0)], ("a", 4, 0), None),
+        ([("a", 5, 0), ("a", 6, 1)], ("a", 0, 2), 7),
+    ],
+)
+def test_a_step_is_placed_after_those_of_its_metric(logged, place, expected):
+    position = LogPosition()
+    for name, step, epoch in logged:
+        position.advance([name], step, epoch, "cell")
+    name, step, epoch = place
+    assert position.place([name], step, epoch, "cell") == expected
+
+
+def test_the_same_step_in_a_later_execution_goes_back():
+    position = LogPosition()
+    position.advance(["a"], 5, None, "first")
+    assert position.place(["a"], 5, None, "second") is None
+    assert position.place(["a"], 6, None, "second") == 6
+
+
+def test_files_of_other_stores_and_users_stay(axon, restart, unavailable_store, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axon.log({"loss": 1.0})
+        restart()
+    unavailable_store()
+    folder = spool_folder(Path(tmp_path / "data/axon_notebooks"))
+    (folder / "junk.spool").write_bytes(b"junk")
+    with open_store_at(find_settings()) as opened:
+        others = [*recover(opened, folder, store_url="sqlite:////other.db")]
+        assert [path.name for path, _ in others] == ["junk.spool"]
+        assert [path.name for path, _ in recover(opened, folder, user="bob")] == ["junk.spool"]
+        assert opened.repository.list_all() == []
+    assert len(list_spools(folder)) == 2
