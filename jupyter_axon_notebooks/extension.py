@@ -39,6 +39,7 @@ from .sync import (
 )
 from .sync.files import read_file
 from .training.recovery import BackgroundRecovery
+from .training.spooled import spool_folder
 
 #: Seconds that the contents manager may take to return a notebook.
 _CONTENTS_TIMEOUT: Final = 30.0
@@ -116,7 +117,9 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             url = shown_url(self.store_url)
             recovery = None
             if url != "memory://":  # checkpoints would be lost when the server stops
-                recovery = BackgroundRecovery(repository, states, origin, url, user_id)
+                recovery = BackgroundRecovery(
+                    repository, states, origin, url, user_id, spool_folder(data_folder())
+                )
             background = BackgroundWork(
                 repository,
                 GarbageCollector(

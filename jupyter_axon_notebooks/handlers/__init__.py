@@ -8,7 +8,7 @@ functions get a :class:`.context.RequestContext`.
 * :mod:`.requests`, :mod:`.paths`: parsing of requests
 * :mod:`.responses`, :mod:`.tags`: encoding, entity tags, and errors as HTTP statuses
 * :mod:`.notebooks`, :mod:`.cells`, :mod:`.exchange`, :mod:`.history`, :mod:`.checkpoints`,
-  :mod:`.states`: the routes
+  :mod:`.states`, :mod:`.runs`: the routes
 * :mod:`.file_edits`: edits of cells that are written to the notebook's file
 """
 
@@ -42,11 +42,21 @@ from .history import (
 )
 from .notebooks import IndexHandler, NotebookHandler, NotebooksHandler, get_specification
 from .responses import polled
+from .runs import (
+    compare_runs,
+    delete_run,
+    get_run,
+    get_run_series,
+    list_run_columns,
+    search_runs,
+    update_run,
+)
 from .states import StateHandler
 
 __all__ = ["SETTING", "ServerContext", "StoreServices", "routes"]
 
 _NOTEBOOK = r"/axon/notebooks/([^/]+)"
+_RUN = r"/axon/runs/([^/]+)"
 _CHECKPOINT = rf"{_NOTEBOOK}/checkpoints/([^/]+)"
 
 #: Patterns of paths below the base URL with their handlers; the first match counts.
@@ -77,6 +87,11 @@ _ROUTES: list[tuple[str, type[RequestHandler]]] = [
     ),
     (rf"{_CHECKPOINT}/provenance", endpoint(get=get_provenance)),
     (rf"{_CHECKPOINT}/states/(model|optimizer)", StateHandler),
+    (r"/axon/runs", endpoint(get=search_runs)),
+    (r"/axon/runs/columns", endpoint(get=list_run_columns)),
+    (r"/axon/runs/compare", endpoint(get=compare_runs)),
+    (_RUN, endpoint(get=get_run, put=update_run, delete=delete_run)),
+    (rf"{_RUN}/series", endpoint(get=get_run_series)),
     (r"/axon(?:/.*)?", NotFoundHandler),
 ]
 

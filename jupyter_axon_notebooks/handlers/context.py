@@ -188,9 +188,13 @@ class RequestContext:
     def to_json(self, record: NotebookHeader) -> dict[str, Any]:
         """Return the JSON form of a record, with the contents path of a file of this server."""
         document = record.to_json()
+        self.set_contents_path(document, record.origin)
+        return document
+
+    def set_contents_path(self, document: dict[str, Any], origin: str | None) -> None:
+        """Replace the stored ``path`` by the contents path of a file of this server, if it is."""
         stored = document.pop("path", None)
-        if stored is not None and record.origin == self.server.sync.origin:
+        if stored is not None and origin == self.server.sync.origin:
             path = self.paths.to_contents_path(stored)
             if path is not None:
                 document["path"] = path
-        return document

@@ -29,6 +29,7 @@ from ..errors import (
     TooLarge,
 )
 from ..records import Record
+from ..run_filters import InvalidFilter
 from .context import RequestContext
 from .tags import CachedTag, digest, entity_tag
 
@@ -150,7 +151,10 @@ def error_response(error: BaseException | None, status: int) -> Response:
     if len(message) > _MAX_MESSAGE:
         message = message[:_MAX_MESSAGE] + "…"
     headers = {"Retry-After": "1"} if isinstance(error, StoreBusy) else {}
-    return Response({"message": message, "reason": reason or phrase}, status, headers)
+    body: dict[str, Any] = {"message": message, "reason": reason or phrase}
+    if isinstance(error, InvalidFilter):
+        body |= {"position": error.position, "suggestions": error.suggestions}
+    return Response(body, status, headers)
 
 
 def encode(value: Any) -> bytes:

@@ -232,7 +232,7 @@ async def test_every_change_changes_the_tag(axon: Client, repository: NotebookRe
 
     tags = await tagged(axon, path)
     await take(axon, path, 3, {"loss": 3}, run_id="a")
-    await changes("metrics", "checkpoints")
+    await changes("metrics", "checkpoints", "runs")
     repository.delete_checkpoint(made[1]["id"])
     await changes("metrics", "checkpoints")
     newest = repository.checkpoints.get_latest(id)
@@ -240,7 +240,7 @@ async def test_every_change_changes_the_tag(axon: Client, repository: NotebookRe
     repository.delete_checkpoint(newest.id)
     again = new_checkpoint(id, {"loss": 7}, epoch=3, step=30, run_id="a", id=newest.id)
     repository.create_checkpoint(again, made_at=newest.created_at)
-    await changes("metrics", "checkpoints")
+    await changes("metrics", "checkpoints", "runs")
     await axon.put(f"{path}/checkpoints/{made[0]['id']}", {"pinned": True, "tags": ["t"]})
     await changes("checkpoints")
     repository.runs.update_status(id, "a", RunStatus.FAILED)

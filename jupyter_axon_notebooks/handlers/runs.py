@@ -1,0 +1,132 @@
+"""Runs of all notebooks that a user may see: search, comparison, changes, and series."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import msgspec
+
+from ..errors import Conflict, InvalidData
+from ..metrics import encode_nonfinite
+from ..records import Record, TrainingRun, UpdateRun
+from ..repository.run_queries import RunQuery
+from .context import RequestContext
+from .requests import Page
+from .responses import NO_CONTENT, Response
+
+#: The most runs that one request compares.
+_MAX_COMPARED = 20
+
+
+class _RunsQuery(Page):
+    where: str = ""
+    sort: str = "-started_at"
+    notebook_id: str | None = None
+
+
+class _OneRunQuery(Record):
+    notebook_id: str | None = None
+    with_pinned: bool = False
+
+
+class _SeriesQuery(_OneRunQuery):
+    key: list[str] = msgspec.field(default_factory=list)
+    points: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 2_000
+
+
+class _CompareQuery(Record):
+    ids: str
+
+
+def search_runs(context: RequestContext) -> Response:
+    """List the runs that match a filter."""
+    query = context.query(_RunsQuery)
+    page = context.repository.runs.search(
+        RunQuery(
+            where=query.where,
+            sort=query.sort,
+            limit=query.limit,
+            offset=query.offset,
+            user_id=None if context.is_admin else context.user_id,
+            notebook_id=query.notebook_id,
+        )
+    )
+    headers = {"X-Total-Count": str(page.total)}
+    documents = [found.to_json() for found in page.runs]
+    for document in documents:
+        context.set_contents_path(document, document.pop("origin", None))
+    return Response(documents, headers=headers)
+
+
+def list_run_columns(context: RequestContext) -> Response:
+    """List the configuration keys and metrics that runs have."""
+    runs, user_id = context.repository.runs, None if context.is_admin else context.user_id
+    query = context.query(_OneRunQuery)
+    return Response(
+        {
+            "config": runs.config_keys(user_id, query.notebook_id),
+            "metrics": runs.metric_names(user_id, query.notebook_id),
+        }
+    )
+
+
+def get_run(context: RequestContext, id: str) -> Response:
+    """Return a run."""
+    return Response(_find(context, id).to_json())
+
+
+def update_run(context: RequestContext, id: str) -> Response:
+    """Change name, configuration, tags, notes, group or rules of a run."""
+    run = _find(context, id, by_id=True)
+    updates = UpdateRun.from_json(context.parse_body())
+    return Response(context.repository.runs.update(run.notebook_id, run.id, updates).to_json())
+
+
+def delete_run(context: RequestContext, id: str) -> Response:
+    """Delete a run with its checkpoints and series."""
+    run = _find(context, id, by_id=True)
+    with_pinned = context.query(_OneRunQuery).with_pinned
+    context.repository.checkpoints.delete_run(run.notebook_id, run.id, with_pinned=with_pinned)
+    return NO_CONTENT
+
+
+def get_run_series(context: RequestContext, id: str) -> Response:
+    """Return series of a run in columns, sampled to a number of points."""
+    run, query = _find(context, id), context.query(_SeriesQuery)
+    series = context.repository.series
+    names = query.key or series.names(run.notebook_id, run.id)
+    found = series.read_all(run.notebook_id, run.id, names, points=query.points)
+    columns = {
+        name: {
+            "step": one.steps.tolist(),
+            "value": [
+                value if math.isfinite(value) else encode_nonfinite(value)[0]
+                for value in one.values.tolist()
+            ],
+            "time": one.times.tolist(),
+        }
+        for name, one in found.items()
+    }
+    return Response({"run_id": run.id, "series": columns})
+
+
+def compare_runs(context: RequestContext) -> Response:
+    """Compare the runs ``ids``, separated by commas, with the first of them."""
+    ids = [id for id in context.query(_CompareQuery).ids.split(",") if id]
+    if not 2 <= len(ids) <= _MAX_COMPARED:
+        raise InvalidData("ids", f"expected 2 to {_MAX_COMPARED} ids, separated by commas")
+    runs = [_find(context, id) for id in ids]
+    comparison = context.repository.provenance.compare_runs(runs).to_json()
+    for change in filter(None, comparison["changes"]):
+        change["from"], change["to"] = change.pop("before"), change.pop("after")
+    return Response(comparison)
+
+
+def _find(context: RequestContext, id: str, *, by_id: bool = False) -> TrainingRun:
+    user_id = None if context.is_admin else context.user_id
+    notebook_id = context.query(_OneRunQuery).notebook_id
+    try:
+        return context.repository.runs.find(id, notebook_id, user_id, by_id=by_id)
+    except ValueError as error:
+        raise Conflict(f"{error}; give notebook_id, or the whole id") from None
