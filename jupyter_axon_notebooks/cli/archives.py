@@ -261,7 +261,7 @@ def bundle(session: Session, checkpoint: str, output: str, force: bool) -> None:
     """Write everything about a checkpoint to a zip file, for a colleague.
 
     The file holds the notebook as it was saved, the executed code as a script, requirements.txt,
-    metrics, provenance and the state files.
+    metrics, the configuration of the run, provenance and the state files.
 
     CHECKPOINT is its id, or the beginning of its id.
     """

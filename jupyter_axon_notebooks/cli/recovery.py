@@ -9,6 +9,7 @@ import click
 from ..store.urls import shown_url
 from ..training.recovery import RecoveryResult, UnrecordedCheckpoint, find_unrecorded
 from ..training.recovery import recover as recover_checkpoints
+from ..training.spooled import recover_spools, spool_folder
 from . import options
 from .group import FAILED
 from .output import local_time, note, plural, progress, table, write, write_json
@@ -69,6 +70,14 @@ def recover(
             for result in recover_checkpoints(repository, states, session.origin(), pending):
                 results.append(result)
                 bar.advance(task)
+            owner = None if all_users else session.settings.user_id
+            folder = spool_folder(session.settings.data_folder)
+            origin, url = session.origin(), session.url
+            files = list(recover_spools(repository, origin, folder, url, owner))
+        results += [RecoveryResult(str(path), error=error) for path, error in files if error]
+        stored = sum(error is None for _, error in files)
+        if stored and not as_json:
+            note(f"Stored the logged values of {plural(stored, 'training')}.")
         _report(results, as_json=as_json)
     if of_other_stores:
         store = shown_url(session.url)

@@ -1,0 +1,346 @@
+"""The commands about runs of all notebooks: runs, compare, edit-run, export-runs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import click
+
+from ..errors import NotFound
+from ..metrics import format_number
+from ..records import TrainingRun, UpdateRun
+from ..repository import NotebookRepository
+from ..repository.run_queries import FoundRun, RunQuery, flat_config
+from ..repository.series import SYSTEM_PREFIX
+from ..run_export import EXPORTS, ExportedRun, export_runs, write_csv
+from ..run_filters import InvalidFilter, Variable, parse_order
+from ..states.folders import format_size
+from . import options
+from .lookup import find_notebook_id
+from .output import local_time, note, plural, short_ids, table, write, write_json, write_line
+from .session import Session, with_session
+
+#: Columns of configuration keys and metrics that are chosen without --columns.
+_MAX_CHOSEN = 6
+
+_notebook = click.option(
+    "--notebook", metavar="WHICH", help="Only runs of this record: its id or its file."
+)
+
+
+_all_users = click.option("--all-users", is_flag=True, help="Include the runs of all users.")
+
+
+@click.command()
+@with_session
+@click.argument("where", default="")
+@_notebook
+@_all_users
+@click.option(
+    "--sort", metavar="NAME", default="-started_at", help="Sort by this; -NAME descending."
+)
+@click.option("--columns", metavar="NAMES", help="The columns, separated by commas.")
+@options.limit
+@options.as_json
+@click.option("--csv", "as_csv", is_flag=True, help="Print the result as CSV.")
+def runs(
+    session: Session,
+    where: str,
+    notebook: str | None,
+    all_users: bool,
+    sort: str,
+    columns: str | None,
+    limit: int,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List the runs of all notebooks that match WHERE, the newest first.
+
+    WHERE is a filter such as 'config.lr < 0.01 and val_acc.max > 0.9 and status == "completed" and
+    "baseline" in tags'. A column is a field, a metric such as val_acc.max, or config.KEY.
+    """
+    owner = _set_user(session, all_users)
+    with session.read() as repository:
+        id = None if notebook is None else find_notebook_id(repository, notebook)
+        try:
+            query = RunQuery(where, sort, limit, user_id=owner, notebook_id=id)
+            page = repository.runs.search(query)
+            chosen = _parse_columns(columns, page.runs, sort)
+        except InvalidFilter as error:
+            raise click.UsageError(error.reason) from error
+    if as_json:
+        write_json([found.to_json() for found in page.runs])
+    elif as_csv:
+        _write_csv(page.runs, chosen)
+    elif page.runs:
+        write(_table(page.runs, chosen))
+    if page.total > len(page.runs):
+        note(f"{len(page.runs)} of {plural(page.total, 'run')}; --limit shows more")
+    elif not page.total:
+        note("no run matches" if where else "there are no runs")
+
+
+def _set_user(session: Session, all_users: bool) -> str | None:
+    """Choose whose runs a command works on; return the user, or None for all."""
+    if all_users:
+        session.user = None
+    return session.user
+
+
+def _parse_columns(text: str | None, found: Sequence[FoundRun], sort: str) -> list[Variable]:
+    if text is not None:
+        return [parse_order(name).variable for name in text.split(",") if name.strip()]
+    configs = [flat_config(one.run) for one in found]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    differing = [
+        key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1
+    ]
+    names = dict.fromkeys(name for one in found for name in one.run.metrics or {})
+    metrics = [name for name in names if not name.startswith(SYSTEM_PREFIX)]
+    chosen = [Variable("config", key) for key in differing[:_MAX_CHOSEN]]
+    first = parse_order(sort).variable
+    chosen += [first] if first.kind == "metric" else []
+    chosen += [Variable("metric", name) for name in metrics[:_MAX_CHOSEN]]
+    return list(dict.fromkeys(chosen))
+
+
+def _heading(variable: Variable) -> str:
+    if variable.kind == "config":
+        return f"config.{variable.name}"
+    suffix = "" if variable.statistic == "last" else f".{variable.statistic}"
+    return variable.name + suffix
+
+
+def _value(found: FoundRun, variable: Variable) -> Any:
+    run = found.run
+    if variable.kind == "config":
+        return flat_config(run).get(variable.name)
+    if variable.kind == "metric":
+        summary = (run.metrics or {}).get(variable.name)
+        return None if summary is None else getattr(summary, variable.statistic)
+    if variable.name in ("notebook", "path"):
+        return getattr(found, variable.name)
+    return run.to_json().get(variable.name)
+
+
+def _table(found: Sequence[FoundRun], columns: Sequence[Variable]) -> Any:
+    ids = short_ids([one.run.id for one in found])
+    has_tags = any(one.run.tags for one in found)
+    rows = []
+    for one in found:
+        run = one.run
+        rows.append(
+            {
+                "name": run.display_name,
+                "notebook": one.notebook,
+                "status": run.status.value,
+                **{_heading(column): _cell(_value(one, column)) for column in columns},
+                **({"tags": ", ".join(run.tags)} if has_tags else {}),
+                "size": format_size(one.size) if one.size else "",
+                "started": local_time(run.started_at),
+                "id": ids[run.id],
+            }
+        )
+    return table(rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return format_number(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _write_csv(found: Sequence[FoundRun], columns: Sequence[Variable]) -> None:
+    fields = ("id", "name", "number", "notebook", "status", "started_at", "ended_at")
+    added = [column for column in columns if _heading(column) not in fields]
+    rows = []
+    for one in found:
+        document = {**one.run.to_json(), "name": one.run.display_name, "notebook": one.notebook}
+        values = [document.get(field) for field in fields]
+        rows.append([*values, *(_value(one, column) for column in added)])
+    text = io.StringIO()
+    write_csv(text, [*fields, *map(_heading, added)], rows)
+    write_line(text.getvalue().rstrip("\n"))
+
+
+def _find_run(repository: NotebookRepository, which: str, owner: str | None) -> TrainingRun:
+    """Return the run that a name, id, beginning of an id or NOTEBOOK#NUMBER names.
+
+    Raises
+    ------
+    NotFound
+        If the user has none, or several.
+    """
+    try:
+        return repository.runs.find(which, user_id=owner)
+    except ValueError as error:
+        raise _ambiguous(which, error) from error
+    except NotFound:
+        if "#" not in which:
+            raise
+    notebook, _, name = which.rpartition("#")
+    notebook_id = find_notebook_id(repository, notebook)
+    try:
+        return repository.runs.find(name, notebook_id, owner)
+    except ValueError as error:
+        raise _ambiguous(which, error) from error
+
+
+def _ambiguous(which: str, error: ValueError) -> NotFound:
+    return NotFound("run", which, f"{error}; give a longer id, or NOTEBOOK#NUMBER")
+
+
+@click.command()
+@with_session
+@click.argument("which", nargs=-1, required=True)
+@_all_users
+@options.as_json
+def compare(session: Session, which: tuple[str, ...], all_users: bool, as_json: bool) -> None:
+    """Compare runs: configuration, metrics, executed code and environment.
+
+    WHICH are two or more runs: names, ids, beginnings of ids, or NOTEBOOK#NUMBER. Code and
+    environment are compared with those of the first run.
+    """
+    if len(which) < 2:
+        raise click.UsageError("name at least two runs")
+    owner = _set_user(session, all_users)
+    with session.read() as repository:
+        found = [_find_run(repository, name, owner) for name in which]
+        comparison = repository.provenance.compare_runs(found)
+    if as_json:
+        write_json(comparison.to_json())
+        return
+    names = _unique_names(found)
+    config = {one.name: one.values for one in comparison.config}
+    if config:
+        rows = [
+            {"config": name, **dict(zip(names, map(_cell, values), strict=True))}
+            for name, values in config.items()
+        ]
+        write(table(rows))
+    else:
+        note("the configurations are equal")
+    rows = [
+        {
+            "metric": f"{metric.name}.{statistic}",
+            **{
+                name: "" if value is None else _cell(getattr(value, statistic))
+                for name, value in zip(names, metric.values, strict=True)
+            },
+        }
+        for metric in comparison.metrics
+        if not metric.name.startswith(SYSTEM_PREFIX)
+        for statistic in ("last", "min", "max")
+    ]
+    if rows:
+        write(table(rows))
+    for name, change in zip(names[1:], comparison.changes, strict=True):
+        if change is None:
+            note(f"the code of {name} is not compared: a run has no checkpoint")
+            continue
+        packages = [] if change.environment is None else change.environment.packages
+        write(
+            f"{name}: {plural(len(change.sources), 'cell')} of the code and "
+            f"{plural(len(packages), 'package')} differ from {names[0]}"
+            + (
+                f"; `jupyter axon diff {change.before[:8]} {change.after[:8]}` shows them"
+                if change.sources or packages
+                else ""
+            )
+        )
+
+
+def _unique_names(runs: Sequence[TrainingRun]) -> list[str]:
+    names = [run.display_name for run in runs]
+    found: list[str] = []
+    for run, name in zip(runs, names, strict=True):
+        heading = name if names.count(name) == 1 else f"{name} ({run.id[:8]})"
+        while heading in found or heading in ("config", "metric"):
+            heading += "'"
+        found.append(heading)
+    return found
+
+
+@click.command()
+@with_session
+@click.argument("which")
+@_all_users
+@click.option("--name", help="Its new name.")
+@click.option("--notes", help="Its new notes; empty to remove them.")
+@click.option("--group", help="Its new group; empty to remove it.")
+@click.option("--tag", "tags", multiple=True, help="Add a tag; may be repeated.")
+@click.option("--untag", "removed", multiple=True, help="Remove a tag; may be repeated.")
+def edit_run(
+    session: Session,
+    which: str,
+    all_users: bool,
+    name: str | None,
+    notes: str | None,
+    group: str | None,
+    tags: tuple[str, ...],
+    removed: tuple[str, ...],
+) -> None:
+    """Change the name, notes, group or tags of a run.
+
+    WHICH is its name, its id, the beginning of its id, or NOTEBOOK#NUMBER.
+    """
+    owner = _set_user(session, all_users)
+    with session.open(for_writing=True) as opened:
+        repository = opened.repository
+        run = _find_run(repository, which, owner)
+        kept = [tag for tag in dict.fromkeys([*run.tags, *tags]) if tag not in removed]
+        updates = UpdateRun(name=name, notes=notes, group=group, tags=kept)
+        repository.runs.update(run.notebook_id, run.id, updates)
+
+
+@click.command()
+@with_session
+@click.argument("where", default="")
+@click.option("--to", "target", type=click.Choice(list(EXPORTS)), required=True, help="The format.")
+@click.option("-o", "--output", "destination", required=True, help="A folder, or MLflow's URI.")
+@_notebook
+@_all_users
+def export(
+    session: Session,
+    where: str,
+    target: str,
+    destination: str,
+    notebook: str | None,
+    all_users: bool,
+) -> None:
+    """Export runs with their configuration and series to CSV files or to another tracker.
+
+    WHERE is a filter, as for `runs`. TensorBoard, MLflow and W&B have to be installed for their
+    formats.
+    """
+    owner = _set_user(session, all_users)
+    with session.read() as repository:
+        id = None if notebook is None else find_notebook_id(repository, notebook)
+        try:
+            query = RunQuery(where, "started_at", user_id=owner, notebook_id=id)
+            page = repository.runs.search(query)
+        except InvalidFilter as error:
+            raise click.UsageError(error.reason) from error
+        try:
+            count = export_runs(
+                (_exported(repository, found) for found in page.runs), target, destination
+            )
+        except OSError as error:
+            raise click.ClickException(f"{destination}: {error.strerror or error}") from error
+    note(f"Exported {plural(count, 'run')} to {destination}.")
+
+
+def _exported(repository: NotebookRepository, found: FoundRun) -> ExportedRun:
+    run, series = found.run, repository.series
+    names = series.names(run.notebook_id, run.id)
+    return ExportedRun(
+        run=run,
+        notebook=found.notebook,
+        series={name: partial(series.read, run.notebook_id, run.id, name) for name in names},
+    )

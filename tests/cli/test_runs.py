@@ -1,0 +1,181 @@
+"""The commands about runs of all notebooks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.factories import new_notebook
+
+from jupyter_axon_notebooks.records import RunStatus, UpdateRun
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.spool import Row
+from jupyter_axon_notebooks.store import open_store
+
+from .conftest import Axon
+
+
+@pytest.fixture
+def repository(db: Path) -> Iterator[NotebookRepository]:
+    with closing(open_store(f"sqlite:///{db}")) as store:
+        yield NotebookRepository(store)
+
+
+@pytest.fixture(autouse=True)
+def runs(repository: NotebookRepository) -> list[str]:
+    """A search in one notebook, and a run in another; their ids."""
+    ids = []
+    for name, rates in (("search", (0.1, 0.01)), ("wide", (0.001,))):
+        notebook = repository.create(new_notebook(name=name))
+        for number, lr in enumerate(rates):
+            config = {"lr": lr, "seed": 1, "model": {"depth": 2}}
+            run = repository.runs.start(notebook.id, config=config, tags=["baseline"] * (lr == 0.1))
+            rows = [Row(step, step + 1.0, {"val_acc": step / 10 + number}) for step in range(3)]
+            repository.series.append(notebook.id, run.id, rows, spool=run.id, begin=0, end=3)
+            repository.runs.update_status(notebook.id, run.id, RunStatus.COMPLETED)
+            ids.append(run.id)
+    return ids
+
+
+def test_runs_are_listed_with_what_differs(axon: Axon) -> None:
+    output = axon("runs", "--sort", "-val_acc").stdout
+    heading, _, *lines = output.splitlines()
+    assert heading.split() == [
+        "name", "notebook", "status", "config.lr", "val_acc", "tags", "size", "started", "id"
+    ]  # fmt: skip
+    assert lines[0].split()[:6] == ["run", "2", "search", "completed", "0.01", "1.2"]
+    assert len(lines) == 3
+
+
+def test_runs_are_filtered_and_written_for_scripts(axon: Axon, runs: list[str]) -> None:
+    found = json.loads(axon("runs", "config.lr < 0.05 and notebook == 'search'", "--json").stdout)
+    assert [one["run"]["id"] for one in found] == [runs[1]]
+    output = axon(
+        "runs", "'baseline' in tags", "--csv", "--columns", "config.lr,val_acc.max"
+    ).stdout
+    [row] = csv.DictReader(io.StringIO(output))
+    assert (row["id"], row["name"], row["config.lr"], row["val_acc.max"]) == (
+        runs[0],
+        "run 1",
+        "0.1",
+        "0.2",
+    )
+    assert axon("runs", "config.lr > 5").stderr == "no run matches\n"
+    assert "1 of 3 runs" in axon("runs", "--limit", 1).stderr
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("config.lrr < 1", "did you mean config.lr or config.seed? (at position 1"),
+        ("val_acc >", "(at the end)"),
+        ("open('x') == 1", "functions cannot be called"),
+    ],
+)
+def test_an_invalid_filter_is_refused(axon: Axon, where: str, told: str) -> None:
+    result = axon("runs", where)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_runs_are_compared(axon: Axon, runs: list[str]) -> None:
+    result = axon("compare", runs[0][:8], runs[1][:8])
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["config", "run", "1", "run", "2"] in lines
+    assert ["lr", "0.1", "0.01"] in lines
+    assert ["val_acc.max", "0.2", "1.2"] in lines
+    assert "seed" not in result.stdout
+    comparison = json.loads(axon("compare", *runs, "--json").stdout)
+    assert [one["number"] for one in comparison["runs"]] == [1, 2, 1]
+    assert axon("compare", runs[0]).exit_code == 2
+    ambiguous = axon("compare", "run 1", runs[1])
+    assert ambiguous.exit_code == 3
+    assert "could be any of 2 runs" in ambiguous.stderr
+
+
+def test_a_run_is_edited(axon: Axon, repository: NotebookRepository, runs: list[str]) -> None:
+    options = (
+        "--name",
+        "best so far",
+        "--notes",
+        "try again",
+        "--tag",
+        "paper",
+        "--untag",
+        "baseline",
+    )
+    assert axon("edit-run", runs[0], *options).exit_code == 0
+    run = repository.runs.find("best so far")
+    assert (run.id, run.tags, run.notes) == (runs[0], ["paper"], "try again")
+    assert axon("edit-run", "unknown", "--name", "x").exit_code == 3
+
+
+def test_runs_are_exported_as_csv(axon: Axon, runs: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    result = axon("export-runs", "config.lr >= 0.01", "--to", "csv", "-o", folder)
+    assert result.exit_code == 0, result.stderr
+    table = read_csv(folder / "runs.csv")
+    assert [row["config.lr"] for row in table] == ["0.1", "0.01"]
+    assert [row["config.model.depth"] for row in table] == ["2", "2"]
+    [file] = (folder / "series").glob("run_1-*.csv")
+    series = read_csv(file)
+    values = [(row["step"], row["val_acc"]) for row in series]
+    assert values == [("0", "0.0"), ("1", "0.1"), ("2", "0.2")]
+
+
+def test_odd_names_are_exported(axon: Axon, repository: NotebookRepository, tmp_path: Path) -> None:
+    for _ in range(2):
+        notebook = repository.create(new_notebook(name=".."))
+        repository.runs.start(notebook.id, id="same", name="=1+1 \ud800")
+    result = axon("export-runs", "id == 'same'", "--to", "csv", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "out/series").iterdir())) == 2
+    assert [row["name"] for row in read_csv(tmp_path / "out/runs.csv")] == ["'=1+1 \\ud800"] * 2
+    output = axon("runs", "id == 'same'", "--csv").stdout
+    assert [row["name"][:5] for row in csv.DictReader(io.StringIO(output))] == ["'=1+1"] * 2
+
+
+def test_an_mlflow_server_that_is_unreachable_is_reported(axon: Axon) -> None:
+    result = axon("export-runs", "--to", "mlflow", "-o", "http://127.0.0.1:1")
+    assert result.exit_code != 0
+    assert "cannot be reached" in result.stderr
+
+
+def test_commands_work_on_the_runs_of_the_user(axon: Axon, repository: NotebookRepository) -> None:
+    notebook = repository.create(new_notebook(name="other", user_id="bob"))
+    run = repository.runs.start(notebook.id, name="bobs")
+    assert "bobs" not in axon("runs").stdout
+    assert "bobs" in axon("runs", "--all-users").stdout
+    assert axon("edit-run", run.id, "--name", "x").exit_code == 3
+    assert axon("compare", run.id, run.id).exit_code == 3
+    assert axon("compare", "--all-users", run.id, run.id).exit_code == 0
+    assert axon("edit-run", "--all-users", run.id, "--name", "x").exit_code == 0
+
+
+def test_runs_of_one_name_have_a_column_each(
+    axon: Axon, repository: NotebookRepository, runs: list[str]
+) -> None:
+    for id in runs[:2]:
+        repository.runs.update(repository.runs.find(id).notebook_id, id, UpdateRun(name="config"))
+    assert "0.1" in axon("compare", *runs[:2]).stdout
+    assert axon("compare", runs[0], runs[0]).exit_code == 0
+
+
+def test_a_name_may_contain_a_number_sign(
+    axon: Axon, repository: NotebookRepository, runs: list[str]
+) -> None:
+    assert axon("edit-run", runs[0], "--name", "try #2").exit_code == 0
+    assert axon("edit-run", "try #2", "--tag", "found").exit_code == 0
+    notebook_id = repository.runs.find(runs[0]).notebook_id
+    assert axon("edit-run", f"{notebook_id}#2", "--tag", "second").exit_code == 0
+    assert repository.runs.find(runs[1]).tags == ["second"]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
