@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.factories import create_checkpoint_with_state, new_checkpoint, new_notebook
+from support.old_stores import STORES
 
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
@@ -169,16 +170,13 @@ def test_linked_folders_are_not_folders_of_state_files(
 
 
 def test_a_store_of_an_older_version_is_told_until_it_is_migrated(axon: Axon, db: Path) -> None:
-    with repository(db) as records:
-        records.create(new_notebook(name="train"))
+    older = STORES / f"version{SCHEMA_VERSION - 1}.sqlite.sql"
+    db.parent.mkdir(parents=True)
     with closing(sqlite3.connect(db)) as connection, connection:
-        connection.execute(
-            "UPDATE axon_properties SET value = ? WHERE name = 'schema_version'",
-            (str(SCHEMA_VERSION - 1),),
-        )
+        connection.executescript(older.read_text("utf-8"))
     assert "were not checked" in problems(axon)["too-old"]["message"]
     assert axon("list").exit_code == 0
-    assert problems(axon) == {}
+    assert "too-old" not in problems(axon)
 
 
 def test_start_over_moves_a_damaged_store_aside_and_creates_a_new_one(
