@@ -50,6 +50,21 @@ _CLOCKS: Final = _words(
 _MUTATORS: Final = _words(
     "add append appendleft clear extend insert pop popitem remove setdefault update"
 )
+#: Functions that return hyperparameters to choose from.
+_CHOICES: Final = _words(
+    """
+    ParameterGrid ParameterSampler geomspace items linspace logspace product sample sorted zip
+    """
+)
+#: Functions that draw or round a hyperparameter.
+_DRAWS: Final = _words(
+    """
+    choice choices dict exp float int integers list log loguniform max min pow randint random
+    randrange round sample sqrt suggest_categorical suggest_float suggest_int tuple uniform
+    """
+)
+#: Variables of loops over a range that are hyperparameters.
+_SEED_WORDS: Final = _words("fold repeat seed split trial")
 
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SECRET_WORDS: Final = _words(
@@ -213,9 +228,12 @@ def derive_config(cells: Sequence[CodeCell], namespace: Mapping[str, Any]) -> di
     None, a short list, tuple or dict of these, or a dataclass or Namespace of them. The names of
     parameters' cells come first, whether or not they are used.
 
-    Left out are loop variables and what loops or functions change, results of clocks, private
-    names, and secrets: names such as ``api_key`` and ``token``, also inside of dicts, and values
-    that look like one. In doubt a value is left out.
+    The loop that the last cell runs counts, too, if it is a search: its variables take values from
+    a list, a grid or a range of seeds, and names that its body assigns have one value in each run.
+
+    Left out are other loop variables and what loops or functions change, results of clocks,
+    private names, and secrets: names such as ``api_key`` and ``token``, also inside of dicts, and
+    values that look like one. In doubt a value is left out.
 
     Parameters
     ----------
@@ -224,9 +242,9 @@ def derive_config(cells: Sequence[CodeCell], namespace: Mapping[str, Any]) -> di
     namespace : mapping
         The values of the names at the time of the run's first point.
     """
-    bindings = _Bindings()
-    for cell in cells:
-        bindings.add(cell)
+    bindings = _Bindings(namespace)
+    for number, cell in enumerate(cells, 1):
+        bindings.add(cell, is_running=number == len(cells))
     config: dict[str, Any] = {}
     for name in bindings.hyperparameters():
         if name in namespace and not name.startswith("_") and not _is_secret(name):
@@ -275,7 +293,9 @@ def _is_secret(name: str) -> bool:
 class _Bindings:
     """The names that top-level code binds, how, and where they are used."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: Mapping[str, Any]) -> None:
+        self._namespace = namespace
+        self._is_running = self._in_search = False
         self._statement = 0
         #: By name: whether its last binding is a plain assignment, and the first statement.
         self._plain: dict[str, bool] = {}
@@ -290,7 +310,8 @@ class _Bindings:
             if is_plain and is_used and name not in self._parameters:
                 yield name
 
-    def add(self, cell: CodeCell) -> None:
+    def add(self, cell: CodeCell, *, is_running: bool) -> None:
+        self._is_running = is_running
         try:
             tree = ast.parse(cell.source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -318,8 +339,14 @@ class _Bindings:
                 | ast.AsyncFor(target=target, iter=values, body=body, orelse=other)
             ):
                 self._use(values)
-                self._bind(target, plain=False)
-                self._add_block([*body, *other], False, in_loop=True)
+                is_search = (
+                    self._is_running and not in_loop and self._bind_search(target, values, body)
+                )
+                if not is_search:
+                    self._bind(target, plain=False)
+                self._in_search, before = is_search, self._in_search
+                self._add_block([*body, *other], False, in_loop=not is_search)
+                self._in_search = before
             case ast.While(test=test, body=body, orelse=other):
                 self._use(test)
                 self._add_block([*body, *other], False, in_loop=True)
@@ -363,6 +390,7 @@ class _Bindings:
         match target:
             case ast.Name(id=name):
                 is_plain = plain and (value is None or not _reads_clock(value))
+                is_plain = is_plain and (not self._in_search or self._is_choice(value))
                 self._plain.pop(name, None)  # the order of keys is that of the last assignments
                 self._plain[name] = is_plain
                 self._bound_at.setdefault(name, self._statement)
@@ -375,6 +403,50 @@ class _Bindings:
                 self._bind(each, value, is_parameters, plain=plain)
             case ast.Attribute() | ast.Subscript():
                 self._use(target)
+
+    def _bind_search(self, target: ast.expr, values: ast.expr, body: Sequence[ast.stmt]) -> bool:
+        """Bind the variables of a loop over hyperparameters; return False if it is another loop."""
+        match target, values:
+            case (
+                ast.Tuple(elts=[counter, target]),
+                ast.Call(func=ast.Name(id="enumerate"), args=[values, *_]),
+            ):
+                self._bind(counter, plain=False)
+        names = {each.id for each in ast.walk(target) if isinstance(each, ast.Name)}
+        if not self._has_choices(values, names) or names & _positions(body):
+            return False
+        self._bind(target, plain=True)
+        return True
+
+    def _has_choices(self, values: ast.expr, names: Set[str]) -> bool:
+        """Return whether an iterable has hyperparameters to choose from, and not rows of data."""
+        match values:
+            case ast.List() | ast.Tuple() | ast.Set():
+                return True
+            case ast.Name(id=name):
+                with suppress(_NotDerived):
+                    choices = self._namespace.get(name)
+                    is_collection = isinstance(choices, (list, tuple, dict))
+                    return is_collection and _derive(choices, _MAX_DERIVED_DEPTH) is not None
+                return False
+            case ast.Call(func=ast.Name(id="range")):
+                words = {word.lower() for name in names for word in _WORD.findall(name)}
+                return not words.isdisjoint(_SEED_WORDS)
+            case ast.Call(func=ast.Name(id=function) | ast.Attribute(attr=function)):
+                return function in _CHOICES
+        return False
+
+    def _is_choice(self, value: ast.expr | None) -> bool:
+        """Return whether a value follows from hyperparameters and draws, not from a training."""
+        if value is None:
+            return True
+        calls = [each.func for each in ast.walk(value) if isinstance(each, ast.Call)]
+        called = {id(each) for function in calls for each in ast.walk(function)}
+        return all(getattr(one, "attr", getattr(one, "id", "")) in _DRAWS for one in calls) and all(
+            self._plain.get(each.id)
+            for each in ast.walk(value)
+            if isinstance(each, ast.Name) and id(each) not in called
+        )
 
     def _use(self, node: ast.AST) -> None:
         for each in ast.walk(node):
@@ -394,6 +466,13 @@ class _Bindings:
                     self._plain[name] = False
                 case ast.Global(names=names):
                     self._plain.update(dict.fromkeys(names, False))
+
+
+def _positions(body: Sequence[ast.stmt]) -> set[str]:
+    """Return the names that code passes as ``epoch`` or ``step``."""
+    calls = (each for node in body for each in ast.walk(node) if isinstance(each, ast.Call))
+    given = (one for call in calls for one in call.keywords if one.arg in ("epoch", "step"))
+    return {each.id for one in given for each in ast.walk(one.value) if isinstance(each, ast.Name)}
 
 
 def _reads_clock(value: ast.expr) -> bool:

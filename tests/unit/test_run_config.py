@@ -102,6 +102,79 @@ def derive(*sources, **extra):
             ["lr = 1\ndel lr", "lr = 2", "lr"], {"lr": 2}, id="deleted and assigned again"
         ),
         pytest.param(["x = y = 5", "x, y"], {"x": 5, "y": 5}, id="several targets"),
+        pytest.param(
+            ["for lr in (1, 2):\n    print(lr)\n    if lr == 1: break"], {"lr": 1}, id="search"
+        ),
+        pytest.param(
+            ["rates = [1, 2]", "for lr in rates:\n    print(lr)\n    break"],
+            {"rates": [1, 2], "lr": 1},
+            id="search of a list",
+        ),
+        pytest.param(
+            [
+                "import itertools",
+                "for lr, n in itertools.product((1, 2), (3, 4)):\n    print(lr, n)\n    break",
+            ],
+            {"lr": 1, "n": 3},
+            id="search of a grid",
+        ),
+        pytest.param(
+            [
+                "for lr in (1, 2):\n    for n in [3, 4]:\n        print(lr, n)\n"
+                "        break\n    break"
+            ],
+            {"lr": 1, "n": 3},
+            id="nested search",
+        ),
+        pytest.param(
+            ["for i, lr in enumerate([1, 2]):\n    print(i, lr)\n    break"],
+            {"lr": 1},
+            id="search with a counter",
+        ),
+        pytest.param(
+            ["for seed in range(3):\n    lr = 10 * seed\n    print(lr)\n    if seed: break"],
+            {"seed": 1, "lr": 10},
+            id="search with assignments",
+        ),
+        pytest.param(
+            [
+                "for lr in (1, 2):\n    total = 0\n    for i in range(2):\n        total += lr\n"
+                "    break"
+            ],
+            {"lr": 1},
+            id="sums in a search",
+        ),
+        pytest.param(
+            [
+                "import random\nlow = 1\nfor trial in range(2):\n"
+                "    n = random.randint(low, 1) * 2\n"
+                "    print(n, trial)\n    if trial: break"
+            ],
+            {"low": 1, "trial": 1, "n": 2},
+            id="random search",
+        ),
+        pytest.param(
+            [
+                "def train(lr): return lr\nfor lr in (1, 2):\n    acc = train(lr)\n"
+                "    error = 1 - acc\n    print(acc, error)\n    if lr == 2: break"
+            ],
+            {"lr": 2},
+            id="results of a search",
+        ),
+        pytest.param(
+            ["for epoch in range(3):\n    print(epoch)\n    break"], {}, id="loop over epochs"
+        ),
+        pytest.param(
+            ["for e in [1, 2]:\n    dict(epoch=e)\n    break"], {}, id="loop over listed epochs"
+        ),
+        pytest.param(
+            ["data = [[0.5] * 99] * 9", "for x in data:\n    print(x)\n    break"],
+            {},
+            id="loop over data",
+        ),
+        pytest.param(
+            ["for lr in (1, 2):\n    print(lr)", "x = 1"], {}, id="search of an earlier cell"
+        ),
     ],
 )
 def test_hyperparameters_are_derived_from_code(sources, config):
