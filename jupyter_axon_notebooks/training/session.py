@@ -273,8 +273,8 @@ class Session:
                     self._continue(site, run)
                     return run, site.execution
                 print_message(
-                    "A new run begins, because the logged step comes before the last ones of run "
-                    f"{run.record.id[:8]}. To decide where runs begin, call start_run()."
+                    "A new run begins, because the logged step comes before the last ones of "
+                    f"{run.record.display_name}. To decide where runs begin, call start_run()."
                 )
                 run.end(RunStatus.COMPLETED)
                 notebook_id = self.tracker.notebook_id() or run.notebook_id
@@ -416,7 +416,7 @@ class Session:
         if site.execution == run.position.execution:
             print_message(
                 "A new run begins, because this checkpoint does not come after epoch "
-                f"{run.position.epoch}, step {run.position.step} of run {run.record.id[:8]}. "
+                f"{run.position.epoch}, step {run.position.step} of {run.record.display_name}. "
                 "To decide where runs begin, call resume(…, key=…) before each training."
             )
         known = training.model

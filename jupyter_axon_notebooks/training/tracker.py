@@ -59,6 +59,10 @@ class MetricNotFound(NotFound):
         )
 
 
+#: Seconds that a question about runs waits until the store has what was logged.
+_FLUSH_TIMEOUT = 3.0
+
+
 class Tracker(Protocol):
     """The interface through which a training process reaches records.
 
@@ -168,7 +172,8 @@ class _Pending:
 
     def belongs_to(self, run: str) -> bool:
         record = self.note.run
-        return record is not None and (record.key == run or record.id.startswith(run))
+        names = () if record is None else (record.key, record.name, str(record.number))
+        return record is not None and (run in names or record.id.startswith(run))
 
 
 class LocalTracker:
@@ -544,7 +549,8 @@ class LocalTracker:
         opened, notebook_id = self._readable()
         stored: list[NotebookCheckpoint] = []
         if opened is not None and run is not None:
-            stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
+            named = opened.repository.runs.find(run, notebook_id)
+            stored = resuming.list_branch(opened, named)
         elif opened is not None:
             stored = opened.repository.list_checkpoints(notebook_id, limit)
         found = self._with_pending(stored, run)
@@ -564,7 +570,8 @@ class LocalTracker:
         is_least = mode == "min"
         stored: list[NotebookCheckpoint] = []
         if opened is not None and run is not None:
-            stored = resuming.list_branch(opened, resuming.find_run(opened, notebook_id, run))
+            named = opened.repository.runs.find(run, notebook_id)
+            stored = resuming.list_branch(opened, named)
         elif opened is not None:
             stored = opened.repository.checkpoints.list_best(notebook_id, metric, is_least, 1)
         found = self._with_pending(stored, run)
@@ -597,6 +604,8 @@ class LocalTracker:
         opened, notebook_id = self._readable()
         if opened is None or not (notebook_id or everywhere):
             return []
+        if self._logs is not None:
+            self._logs.flush(_FLUSH_TIMEOUT)
         query = RunQuery(
             where=where,
             sort=sort,

@@ -92,12 +92,19 @@ def test_going_back_begins_a_run(axon, records, restart, capsys):
     for _ in range(2):
         for step in range(3):
             axon.log({"loss": float(step)}, step=step)
-    assert "A new run begins" in capsys.readouterr().out
+    assert "before the last ones of run 1. To decide" in capsys.readouterr().out
     axon.log({"other": 1.0}, step=0)  # another metric has its own steps
     restart()
     assert [values(records, run, "loss") for run in list_runs(records)] == [
         {0: 0.0, 1: 1.0, 2: 2.0}
     ] * 2
+
+
+def test_runs_have_what_was_just_logged(axon, records):
+    for step in range(3):
+        axon.log({"loss": float(step)}, step=step)
+        [run] = axon.runs()
+        assert run.metrics["loss"] == step
 
 
 def test_steps_that_begin_again_in_each_epoch_are_counted_on(axon, records, restart):
