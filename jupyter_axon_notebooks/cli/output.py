@@ -95,6 +95,51 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return result
 
 
+def fit(
+    rows: Sequence[Mapping[str, Any]], optional: Sequence[str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Leave out columns until a table fits the terminal.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As for :func:`table`.
+    optional : sequence of str
+        The headings of columns that may be left out, the first one first.
+
+    Returns
+    -------
+    tuple of list of dict and list of str
+        The rows, and the headings that were left out.
+    """
+    left_out: list[str] = []
+    shown = [dict(row) for row in rows]
+    for heading in optional:
+        if _fits(shown):
+            break
+        left_out.append(heading)
+        shown = [{key: value for key, value in row.items() if key != heading} for row in shown]
+    return shown, left_out
+
+
+def split(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Return tables that fit the terminal: each with the first column and some of the others."""
+    first, *others = rows[0]
+    tables: list[list[str]] = [[]]
+    for heading in others:
+        added = [first, *tables[-1], heading]
+        if tables[-1] and not _fits([{key: row[key] for key in added} for row in rows]):
+            tables.append([])
+        tables[-1].append(heading)
+    return [table([{key: row[key] for key in (first, *some)} for row in rows]) for some in tables]
+
+
+def _fits(rows: Sequence[Mapping[str, Any]]) -> bool:
+    console = _console(sys.stdout)
+    widest = console.options.update(max_width=_UNLIMITED)
+    return console.measure(table(rows), options=widest).maximum <= console.width
+
+
 def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
     """Return names and values, one pair a line, without those that have no value."""
     result = Table.grid(padding=(0, 2))
