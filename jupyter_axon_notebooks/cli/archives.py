@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import click
 import msgspec
-from tinydb import Query
 
 from ..archive import (
     ArchiveReader,
@@ -22,11 +21,12 @@ from ..archive import (
 )
 from ..archive.format import TABLES
 from ..errors import NotFound
-from ..store import Store
+from ..records import TrainingRun
+from ..repository import NotebookRepository
 from . import options
 from .files import new_file
 from .group import FAILED
-from .lookup import choose, find_checkpoint, find_notebook_id
+from .lookup import choose, find_checkpoint, find_notebook_id, find_run
 from .output import counter, note, progress, table, write, write_json, write_line
 from .session import Session, with_session
 
@@ -73,16 +73,16 @@ def dump(
     with session.open() as opened:
         repository = opened.repository
         notebook_ids = [find_notebook_id(repository, which) for which in notebooks]
-        chosen = [_find_run(opened.store, which, notebook_ids) for which in runs]
+        chosen = [_find_run(repository, which, notebook_ids) for which in runs]
         if chosen:
-            notebook_ids = list(dict.fromkeys(notebook_id for notebook_id, _ in chosen))
+            notebook_ids = list(dict.fromkeys(run.notebook_id for run in chosen))
         try:
             with _open_output(file, force) as output, progress("Writing") as bar:
                 summary = write_archive(
                     opened.store,
                     output,
                     notebook_ids=notebook_ids or None,
-                    run_ids=[run_id for _, run_id in chosen] or None,
+                    run_ids=[run.id for run in chosen] or None,
                     states=opened.states if with_states else None,
                     progress=counter(bar),
                 )
@@ -114,21 +114,18 @@ def dump(
         raise click.exceptions.Exit(FAILED)
 
 
-def _find_run(store: Store, which: str, notebook_ids: Sequence[str]) -> tuple[str, str]:
-    """Return the ids of the notebook and of the run that ``which`` names."""
-    runs = [
-        run
-        for run in store.runs.iterate(Query().noop())
-        if not notebook_ids or run["notebook_id"] in notebook_ids
-    ]
-    found = (
-        [run for run in runs if run["id"] == which]
-        or [run for run in runs if run.get("key") == which]
-        or [run for run in runs if which and run["id"].startswith(which)]
-    )
-    names = [f"{run['id']} of notebook {run['notebook_id']}" for run in found]
-    run = found[names.index(choose(names, "run", which))]
-    return run["notebook_id"], run["id"]
+def _find_run(
+    repository: NotebookRepository, which: str, notebook_ids: Sequence[str]
+) -> TrainingRun:
+    """Return the run that ``which`` names, in one of the notebooks if there are any."""
+    if not notebook_ids:
+        return find_run(repository, which)
+    found = []
+    for notebook_id in notebook_ids:
+        with suppress(NotFound):
+            found.append(find_run(repository, which, notebook_id))
+    ids = [f"{run.id} of notebook {run.notebook_id}" for run in found]
+    return found[ids.index(choose(ids, "run", which))]
 
 
 @contextmanager

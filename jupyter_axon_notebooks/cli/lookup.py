@@ -14,7 +14,6 @@ from ..userfiles import real_path
 from .output import note
 
 _MAX_CANDIDATES = 5
-_MAX_KEYS = 8
 
 
 def choose(ids: Sequence[str], kind: str, name: str) -> str:
@@ -43,7 +42,7 @@ def find_notebook(
 
 
 def find_notebook_id(repository: NotebookRepository, which: str) -> str:
-    """Return the id of the record that an id, a unique beginning of one, or a path names.
+    """Return the id of the record that an id, a unique beginning of one, a path or a name names.
 
     Raises
     ------
@@ -54,6 +53,8 @@ def find_notebook_id(repository: NotebookRepository, which: str) -> str:
     is_path = which.endswith(".ipynb") or os.sep in which or (os.altsep or os.sep) in which
     if which not in ids and which and (is_path or Path(which).exists()):
         ids = _find_ids_at(repository, real_path(which))
+    elif not ids and which:
+        ids = [summary.id for summary in repository.list_all(name=which)]
     return choose(ids, "notebook", which)
 
 
@@ -79,27 +80,29 @@ def find_checkpoint(repository: NotebookRepository, which: str) -> NotebookCheck
     return found
 
 
-def find_run(repository: NotebookRepository, notebook_id: str, which: str) -> TrainingRun:
-    """Return the run of a record that an id, a key, or a unique beginning of an id names.
+def find_run(
+    repository: NotebookRepository,
+    which: str,
+    notebook_id: str | None = None,
+    owner: str | None = None,
+) -> TrainingRun:
+    """Return the run that a key, name, number, id, or NOTEBOOK#RUN names.
 
     Raises
     ------
     NotFound
-        If there is none, with the keys of the runs that there are, or more than one.
+        If there is none, or more than one.
     """
-    runs = repository.runs.list(notebook_id)
-    found = (
-        [run for run in runs if run.id == which]
-        or [run for run in runs if run.key == which][:1]
-        or [run for run in runs if which and run.id.startswith(which)]
-    )
-    if not found:
-        keys = list(dict.fromkeys(run.key for run in runs if run.key is not None))
-        listed = ", ".join(keys[:_MAX_KEYS]) + (", …" if keys[_MAX_KEYS:] else "")
-        known = f"; keys of its runs: {listed}" if keys else ""
-        raise NotFound("run", which, f"the record {notebook_id} has no run {which!r}{known}")
-    id = choose([run.id for run in found], "run", which)
-    return next(run for run in found if run.id == id)
+    try:
+        return repository.runs.find(which, notebook_id, owner)
+    except ValueError as error:
+        hint = "" if notebook_id else "; give a longer id, or NOTEBOOK#NUMBER"
+        raise NotFound("run", which, f"{error}{hint}") from error
+    except NotFound:
+        notebook, separator, name = which.rpartition("#")
+        if notebook_id is not None or not separator:
+            raise
+    return find_run(repository, name, find_notebook_id(repository, notebook), owner)
 
 
 def find_notebook_and_run(
@@ -107,7 +110,7 @@ def find_notebook_and_run(
 ) -> tuple[str, str | None]:
     """Return the ids of a record and of one of its runs, if one is named; raises NotFound."""
     id = find_notebook_id(repository, which)
-    return id, None if run is None else find_run(repository, id, run).id
+    return id, None if run is None else find_run(repository, run, id).id
 
 
 def deleted_at(notebook: NotebookHeader) -> datetime | None:

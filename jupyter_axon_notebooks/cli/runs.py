@@ -6,11 +6,11 @@ import io
 import json
 from collections.abc import Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import click
 
-from ..errors import NotFound
 from ..metrics import format_number
 from ..records import TrainingRun, UpdateRun
 from ..repository import NotebookRepository
@@ -20,12 +20,24 @@ from ..run_export import EXPORTS, ExportedRun, export_runs, write_csv
 from ..run_filters import InvalidFilter, Variable, parse_order
 from ..states.folders import format_size
 from . import options
-from .lookup import find_notebook_id
-from .output import local_time, note, plural, short_ids, table, write, write_json, write_line
+from .lookup import find_notebook_id, find_run
+from .output import (
+    fit,
+    local_time,
+    note,
+    plural,
+    short_ids,
+    split,
+    table,
+    write,
+    write_json,
+    write_line,
+)
 from .session import Session, with_session
 
 #: Columns of configuration keys and metrics that are chosen without --columns.
 _MAX_CHOSEN = 6
+_CHOSEN_KINDS = ("config", "metric")
 
 _notebook = click.option(
     "--notebook", metavar="WHICH", help="Only runs of this record: its id or its file."
@@ -77,7 +89,10 @@ def runs(
     elif as_csv:
         _write_csv(page.runs, chosen)
     elif page.runs:
-        write(_table(page.runs, chosen))
+        rows, left_out = fit(*_table(page.runs, chosen, keeps_columns=columns is not None))
+        write(table(rows))
+        if left_out:
+            note(f"not shown on this terminal: {', '.join(left_out)}; --columns chooses columns")
     if page.total > len(page.runs):
         note(f"{len(page.runs)} of {plural(page.total, 'run')}; --limit shows more")
     elif not page.total:
@@ -127,7 +142,10 @@ def _value(found: FoundRun, variable: Variable) -> Any:
     return run.to_json().get(variable.name)
 
 
-def _table(found: Sequence[FoundRun], columns: Sequence[Variable]) -> Any:
+def _table(
+    found: Sequence[FoundRun], columns: Sequence[Variable], *, keeps_columns: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of a table, and which columns may be left out, the first one first."""
     ids = short_ids([one.run.id for one in found])
     has_tags = any(one.run.tags for one in found)
     rows = []
@@ -145,7 +163,14 @@ def _table(found: Sequence[FoundRun], columns: Sequence[Variable]) -> Any:
                 "id": ids[run.id],
             }
         )
-    return table(rows)
+    if keeps_columns:
+        return rows, ["size", "started", "notebook"]
+    # The first configuration key and the first metric are left out last.
+    chosen = [[_heading(one) for one in columns if one.kind == kind] for kind in _CHOSEN_KINDS]
+    last = [heading for headings in chosen for heading in headings[:1]]
+    others = [heading for headings in zip_longest(*chosen) for heading in headings if heading]
+    first = [heading for heading in reversed(others) if heading not in last]
+    return rows, ["size", "started", *first, "notebook", *last]
 
 
 def _cell(value: Any) -> str:
@@ -169,33 +194,6 @@ def _write_csv(found: Sequence[FoundRun], columns: Sequence[Variable]) -> None:
     write_line(text.getvalue().rstrip("\n"))
 
 
-def _find_run(repository: NotebookRepository, which: str, owner: str | None) -> TrainingRun:
-    """Return the run that a name, id, beginning of an id or NOTEBOOK#NUMBER names.
-
-    Raises
-    ------
-    NotFound
-        If the user has none, or several.
-    """
-    try:
-        return repository.runs.find(which, user_id=owner)
-    except ValueError as error:
-        raise _ambiguous(which, error) from error
-    except NotFound:
-        if "#" not in which:
-            raise
-    notebook, _, name = which.rpartition("#")
-    notebook_id = find_notebook_id(repository, notebook)
-    try:
-        return repository.runs.find(name, notebook_id, owner)
-    except ValueError as error:
-        raise _ambiguous(which, error) from error
-
-
-def _ambiguous(which: str, error: ValueError) -> NotFound:
-    return NotFound("run", which, f"{error}; give a longer id, or NOTEBOOK#NUMBER")
-
-
 @click.command()
 @with_session
 @click.argument("which", nargs=-1, required=True)
@@ -204,14 +202,15 @@ def _ambiguous(which: str, error: ValueError) -> NotFound:
 def compare(session: Session, which: tuple[str, ...], all_users: bool, as_json: bool) -> None:
     """Compare runs: configuration, metrics, executed code and environment.
 
-    WHICH are two or more runs: names, ids, beginnings of ids, or NOTEBOOK#NUMBER. Code and
+    WHICH are two or more runs: names, numbers, ids, beginnings of ids, or NOTEBOOK#NUMBER, where
+    NOTEBOOK is a file, or the name or id of a record. Code and
     environment are compared with those of the first run.
     """
     if len(which) < 2:
         raise click.UsageError("name at least two runs")
     owner = _set_user(session, all_users)
     with session.read() as repository:
-        found = [_find_run(repository, name, owner) for name in which]
+        found = [find_run(repository, name, owner=owner) for name in which]
         comparison = repository.provenance.compare_runs(found)
     if as_json:
         write_json(comparison.to_json())
@@ -223,7 +222,7 @@ def compare(session: Session, which: tuple[str, ...], all_users: bool, as_json: 
             {"config": name, **dict(zip(names, map(_cell, values), strict=True))}
             for name, values in config.items()
         ]
-        write(table(rows))
+        write(*split(rows))
     else:
         note("the configurations are equal")
     rows = [
@@ -239,21 +238,23 @@ def compare(session: Session, which: tuple[str, ...], all_users: bool, as_json: 
         for statistic in ("last", "min", "max")
     ]
     if rows:
-        write(table(rows))
+        write(*split(rows))
+    equal = []
     for name, change in zip(names[1:], comparison.changes, strict=True):
         if change is None:
             note(f"the code of {name} is not compared: a run has no checkpoint")
             continue
         packages = [] if change.environment is None else change.environment.packages
+        if not change.sources and not packages:
+            equal.append(name)
+            continue
         write(
             f"{name}: {plural(len(change.sources), 'cell')} of the code and "
-            f"{plural(len(packages), 'package')} differ from {names[0]}"
-            + (
-                f"; `jupyter axon diff {change.before[:8]} {change.after[:8]}` shows them"
-                if change.sources or packages
-                else ""
-            )
+            f"{plural(len(packages), 'package')} differ from {names[0]}; "
+            f"`jupyter axon diff {change.before[:8]} {change.after[:8]}` shows them"
         )
+    if equal:
+        write(f"the code and the packages of {', '.join(equal)} are those of {names[0]}")
 
 
 def _unique_names(runs: Sequence[TrainingRun]) -> list[str]:
@@ -288,12 +289,12 @@ def edit_run(
 ) -> None:
     """Change the name, notes, group or tags of a run.
 
-    WHICH is its name, its id, the beginning of its id, or NOTEBOOK#NUMBER.
+    WHICH is its name, its number, its id, the beginning of its id, or NOTEBOOK#NUMBER.
     """
     owner = _set_user(session, all_users)
     with session.open(for_writing=True) as opened:
         repository = opened.repository
-        run = _find_run(repository, which, owner)
+        run = find_run(repository, which, owner=owner)
         kept = [tag for tag in dict.fromkeys([*run.tags, *tags]) if tag not in removed]
         updates = UpdateRun(name=name, notes=notes, group=group, tags=kept)
         repository.runs.update(run.notebook_id, run.id, updates)

@@ -29,6 +29,7 @@ class NotebookFilters(TypedDict, total=False):
     tag: str | None
     origin: str | None
     path: str | None
+    name: str | None
     text: str | None
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -129,9 +130,9 @@ class RunQueries:
         *,
         by_id: bool = False,
     ) -> TrainingRun:
-        """Return the run that a text names: by number, name, key, id, or the beginning of an id.
+        """Return the run that a text names: by id, key, name, number, or the beginning of an id.
 
-        Of several runs with a key, it is the newest. Numbers count within a notebook.
+        These are tried in this order. Of several runs with a key, it is the newest.
 
         Parameters
         ----------
@@ -155,7 +156,7 @@ class RunQueries:
             v, self._store.run_index.belongs(v)
         )
         valued = valued.where(is_id if by_id else sa.or_(is_id, is_alias))
-        is_named = _is_named(r, text, with_number=notebook_id is not None)
+        is_named = _is_named(r, text)
         named = self._select(user_id, notebook_id, r.id).where(is_named)
         newest = r.started_at.desc()
 
@@ -166,7 +167,7 @@ class RunQueries:
         values, names = self._store.read(read)
         ids = [row.id for row in values if row.name == "id" and row.text == stored]
         keys = [row.id for row in values if row.name == "key"]
-        found = ids or names or keys[:1] or [row.id for row in values]
+        found = ids or keys[:1] or names or [row.id for row in values]
         runs = self._get_all(found[:_MAX_LISTED])
         if not runs:
             hint = "" if by_id else self._suggest(text, notebook_id, user_id)
@@ -177,12 +178,20 @@ class RunQueries:
         return runs[0]
 
     def _suggest(self, text: str, notebook_id: str | None, user_id: str | None) -> str:
-        r = self._tables.runs.c
-        statement = self._select(user_id, notebook_id, r.name, r.number)
+        r, v = self._tables.runs.c, self._store.run_index.values
+        is_key = sa.and_(self._store.run_index.belongs(v), v.c.name == "key")
+        statement = self._select(user_id, notebook_id, r.name, r.number, v.c.text.label("key"))
+        statement = statement.outerjoin(v, is_key).order_by(r.started_at.desc())
         rows = self._store.read(lambda connection: connection.execute(statement).all())
-        known = {plain_text(row.name) if row.name else f"run {row.number}" for row in rows}
-        similar = get_close_matches(text, sorted(known), n=3)
-        return f"; did you mean {' or '.join(similar)}?" if similar else ""
+        known = dict.fromkeys(
+            plain_text(row.key or row.name) if row.key or row.name else f"run {row.number}"
+            for row in rows
+        )
+        similar = get_close_matches(text, known, n=3)
+        if similar or notebook_id is None or not known:
+            return f"; did you mean {' or '.join(similar)}?" if similar else ""
+        more = ", …" if len(known) > _MAX_LISTED else ""
+        return f"; the runs of this notebook are {', '.join(islice(known, _MAX_LISTED))}{more}"
 
     def search(self, query: RunQuery) -> RunPage:
         """Return the runs that match a query, with their notebooks and sizes.
@@ -324,14 +333,13 @@ class _Sizes(msgspec.Struct):
 _decode_sizes = msgspec.json.Decoder(_Sizes).decode
 
 
-def _is_named(runs: Any, text: str, *, with_number: bool) -> sa.ColumnElement[bool]:
+def _is_named(runs: Any, text: str) -> sa.ColumnElement[bool]:
     """Return the condition that a run is displayed as a text, or has it as its number."""
-    digits = text if with_number else ""
     alternatives = [runs.name == column_text(text)]
     if text.startswith("run "):
         unnamed = sa.or_(runs.name.is_(None), runs.name == "")
         alternatives += [sa.and_(unnamed, runs.number == _number(text.removeprefix("run ")))]
-    return sa.or_(*alternatives, runs.number == _number(digits))
+    return sa.or_(*alternatives, runs.number == _number(text))
 
 
 def _number(text: str) -> int:

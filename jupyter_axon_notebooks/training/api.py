@@ -233,7 +233,8 @@ def resume(
     force : bool
         Resume the newest run even if it completed or seems to be alive elsewhere.
     run : str or number, optional
-        Resume this run, given by its key, its id or the beginning of its id, whatever its status.
+        Resume this run, whatever its status. A run is given by its key, its name, its number, its
+        id or the beginning of its id.
     key : str or number, optional
         A name of this training that is the same in every execution. Only runs with this key are
         resumed, and the run that begins has it.
@@ -304,7 +305,7 @@ def best(
         Whether lower or higher is better. By default it follows from the name (``val_loss``,
         ``accuracy``, …), and is printed once.
     run : str or number, optional
-        Consider only this run, given by its key, its id or the beginning of its id, and what it was
+        Consider only this run, given as for :func:`resume`, and what it was
         resumed from.
 
     Raises
@@ -331,7 +332,7 @@ def checkpoints(limit: int | None = None, *, run: str | float | None = None) -> 
     limit : int, optional
         The largest number to return.
     run : str or number, optional
-        Only those of this run, given by its key, its id or the beginning of its id, and what it was
+        Only those of this run, given as for :func:`resume`, and what it was
         resumed from.
     """
     return current_session().checkpoints(limit, run)

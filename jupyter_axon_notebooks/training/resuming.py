@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ..errors import NotFound
-from ..printable import printable
 from ..records import NotebookCheckpoint, RunStatus, TrainingRun
 from ..stores import STATES_ROOT, OpenStore
 from .display import format_checkpoint
@@ -20,17 +19,6 @@ from .run import RunIdentity
 UNKNOWN_RUN: Final = "unknown"
 #: Runs or checkpoints that are read at once.
 _PAGE: Final = 50
-#: Runs that an error message lists.
-_MAX_LISTED: Final = 8
-
-
-class RunNotFound(NotFound):
-    """A notebook has no run with this key or id."""
-
-    def __init__(self, name: str, keys: list[str]) -> None:
-        super().__init__("run", name)
-        known = f"; keys of its runs: {', '.join(keys[:_MAX_LISTED])}" if keys else ""
-        self.args = (f"this notebook has no run {name}{known}",)
 
 
 class LeaseUndecided(Exception):
@@ -51,7 +39,7 @@ class ResumeRequest:
     identity : RunIdentity
         Of the run that is about to begin.
     run : str or None
-        The key or id of the run to resume, whatever its status is.
+        Key, name, number or id of the run to resume, whatever its status is.
     force : bool
         Resume the newest run whatever its status is.
     wants_state : bool
@@ -102,7 +90,7 @@ def find_resumable(opened: OpenStore, notebook_id: str, request: ResumeRequest) 
     search = _Search(opened, notebook_id, request)
     key = request.identity.key
     if request.run is not None:
-        named = find_run(opened, notebook_id, request.run)
+        named = opened.repository.runs.find(request.run, notebook_id)
         return ResumePoint(search.latest_of(named), named.key if key is None else key)
     return ResumePoint(search.find(), key, search.skipped_run_id)
 
@@ -305,35 +293,6 @@ def list_branch(opened: OpenStore, run: TrainingRun) -> list[NotebookCheckpoint]
         if until is not None and until.run_id is not None:
             branch = opened.repository.runs.get(until.notebook_id, until.run_id)
     return found
-
-
-def find_run(opened: OpenStore, notebook_id: str, name: str) -> TrainingRun:
-    """Return a run of a notebook by its id, its key (then the newest), or a prefix of its id.
-
-    Raises
-    ------
-    RunNotFound
-        If there is none.
-    ValueError
-        If the beginning matches several.
-    """
-    if (found := opened.repository.runs.get(notebook_id, name)) is not None:
-        return found
-    matches: list[TrainingRun] = []
-    keys: dict[str, None] = {}
-    for run in _list_runs(opened, notebook_id):
-        if run.key == name:
-            return run
-        if name and run.id.startswith(name):
-            matches.append(run)
-        if run.key is not None:
-            keys[run.key] = None
-    if len(matches) > 1:
-        listed = ", ".join(run.id for run in matches[:_MAX_LISTED])
-        raise ValueError(printable(f"{name} could be any of {len(matches)} runs: {listed}"))
-    if matches:
-        return matches[0]
-    raise RunNotFound(name, list(keys))
 
 
 def _list_runs(opened: OpenStore, notebook_id: str) -> Iterator[TrainingRun]:

@@ -80,8 +80,8 @@ def validate_key(key: Any) -> str | None:
 
 
 def validate_run(run: Any) -> str | None:
-    """Return the key or id of a run as a string; None stays None."""
-    return _validate_name(run, "run", "is the key or the id of a run")
+    """Return the key, name, number or id of a run as a string; None stays None."""
+    return _validate_name(run, "run", "is the key, name, number or id of a run")
 
 
 def _validate_name(name: Any, argument: str, meaning: str) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 from support.factories import new_notebook
 
@@ -50,6 +51,22 @@ def test_runs_are_listed_with_what_differs(axon: Axon) -> None:
     ]  # fmt: skip
     assert lines[0].split()[:6] == ["run", "2", "search", "completed", "0.01", "1.2"]
     assert len(lines) == 3
+
+
+def test_tables_fit_the_terminal(axon: Axon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    for width, left_out in (("80", "size, started"), ("70", "size, started, notebook")):
+        monkeypatch.setenv("COLUMNS", width)
+        shown = axon("runs")
+        assert f"not shown on this terminal: {left_out};" in shown.stderr
+        lines = click.unstyle(shown.stdout).splitlines()
+        assert max(map(len, lines)) <= int(width)
+        assert lines[0].split()[-1] == "id"
+    monkeypatch.setenv("COLUMNS", "50")
+    output = axon("compare", "search#1", "search#2", "wide#1").stdout
+    compared = click.unstyle(output).splitlines()
+    assert max(map(len, compared[:-1])) <= 50
+    assert [line.split()[0] for line in compared].count("val_acc.max") == 2
 
 
 def test_runs_are_filtered_and_written_for_scripts(axon: Axon, runs: list[str]) -> None:

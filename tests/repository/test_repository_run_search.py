@@ -186,14 +186,22 @@ def test_a_run_is_found_by_any_of_its_names(repository, notebook, other):
         assert repository.runs.find(text).id == run.id
     assert repository.runs.find("wide", notebook.id).id == run.id
     assert repository.runs.find("1", notebook.id).id == run.id
-    assert repository.runs.find("run 2").id == plain.id
+    assert repository.runs.find("run 2").id == repository.runs.find("2").id == plain.id
     assert repository.runs.find("wide", user_id="bob").id == same.id
     with pytest.raises(ValueError, match="could be any of 2 runs: wide"):
         repository.runs.find("wide")
     with pytest.raises(NotFound, match="did you mean wide"):
         repository.runs.find("wid")
+    with pytest.raises(NotFound, match="the runs of this notebook are run 2, fold 1"):
+        repository.runs.find("zzz", notebook.id)
     with pytest.raises(NotFound):
         repository.runs.find("")
+
+
+def test_a_key_comes_before_a_number(repository, notebook):
+    keyed = repository.runs.start(notebook.id, key="2")
+    repository.runs.start(notebook.id)
+    assert repository.runs.find("2", notebook.id).id == keyed.id
 
 
 def test_an_id_of_several_notebooks_is_ambiguous(repository, notebook, other):

@@ -127,12 +127,12 @@ def test_a_run_is_resumed_by_key_or_id(axon, restart):
         train(axon, fold, f"fold {fold}")
     restart(RunStatus.FAILED)
     ids = list(dict.fromkeys(one.run_id for one in reversed(axon.checkpoints())))
-    for name in ("fold 1", ids[1], ids[1][:12]):
+    for name in ("fold 1", ids[1], ids[1][:12], 2, "run 2"):
         model = make_model()
         resumed = axon.resume(model, run=name)
         assert (resumed.epoch, model["w"][0]) == (2, 103)
     axon.checkpoint(model, epoch=3)
-    with pytest.raises(NotFound, match="no run fold 7; keys of its runs: fold 1, fold 2, fold 0"):
+    with pytest.raises(NotFound, match="no run fold 7; did you mean fold 2"):
         axon.resume(make_model(), run="fold 7")
     with pytest.raises(ValueError, match="not both"):
         axon.resume(make_model(), run="fold 1", checkpoint=resumed)
