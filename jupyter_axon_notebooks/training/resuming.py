@@ -129,13 +129,13 @@ class _Search:
             if newest.id in finished_parents or run.status is RunStatus.COMPLETED:
                 if self._identity.ordinal == 0 or self._identity.key is not None:
                     print_message(
-                        f"{_name(run)} is completed ({format_checkpoint(newest)}), so training "
+                        f"{name_run(run)} is completed ({format_checkpoint(newest)}), so training "
                         "starts from the beginning. To continue the run, use resume(force=True)."
                     )
                 return None
             if not self._is_over(run):
                 print_message(
-                    f"{_name(run)} of this notebook is still training{_whereabouts(run)}, so "
+                    f"{name_run(run)} of this notebook is still training{_whereabouts(run)}, so "
                     "it is not resumed."
                 )
                 self.skipped_run_id = run.id
@@ -186,8 +186,8 @@ class _Search:
             if self._request.force:
                 return
             print_message(
-                f"{_name(newest)} is unfinished. It was training {newest.ordinal + 1} of several "
-                "in one execution of a cell. To resume it, name the run: resume(…, "
+                f"{name_run(newest)} is unfinished. It was training {newest.ordinal + 1} of "
+                "several in one execution of a cell. To resume it, name the run: resume(…, "
                 f"run={newest.id[:8]!r}). Give each training a key to have them resumed "
                 "automatically: resume(…, key=…)."
             )
@@ -216,7 +216,7 @@ class _Search:
             is_further = end is not None and (end.epoch, end.step) > (newest.epoch, newest.step)
             if end is not None and is_further and is_unfinished(skipped):
                 print_message(
-                    f"{_name(skipped)} takes precedence over {_name(run)}: it has a later "
+                    f"{name_run(skipped)} takes precedence over {name_run(run)}: it has a later "
                     "checkpoint, although it began earlier."
                 )
                 run, newest = skipped, end
@@ -302,8 +302,11 @@ def _list_runs(opened: OpenStore, notebook_id: str) -> Iterator[TrainingRun]:
         offset += len(page)
 
 
-def _name(run: TrainingRun) -> str:
-    return f"Run {run.id[:8]}" + ("" if run.key is None else f" ({run.key})")
+def name_run(run: TrainingRun) -> str:
+    """Return how a sentence names a run: ``Run 3 (fold 2)``."""
+    given = run.name or run.key
+    number = run.id[:8] if run.number is None else run.number
+    return f"Run {number}" + ("" if given is None else f" ({given})")
 
 
 def _whereabouts(run: TrainingRun) -> str:

@@ -40,7 +40,7 @@ from .execution import (
 )
 from .messages import print_message, warn
 from .processes import LEASE
-from .resuming import UNKNOWN_RUN, LeaseUndecided, ResumeRequest
+from .resuming import UNKNOWN_RUN, LeaseUndecided, ResumeRequest, name_run
 from .run import ActiveRun
 from .run_config import CodeCell, derive_config
 from .tracker import LocalTracker, Tracker
@@ -177,8 +177,8 @@ class Session:
                 if placed is None:  # the caller chose the run
                     placed = run.log_position.place(values, None, epoch, execution)
                     self._warn_once(
-                        f"step {step} of run {run.record.id[:8]} is before steps that were logged; "
-                        f"the values are stored at step {placed}"
+                        f"step {step} of {run.record.display_name} is before steps that were "
+                        f"logged; the values are stored at step {placed}"
                     )
                 run.log(values, int(placed or 0), epoch, execution)
             return
@@ -610,8 +610,9 @@ class Session:
         """Return whether a run turns out to be alive, because its lease is renewed."""
         run, timeout = undecided.run, LEASE.total_seconds()
         print_message(
-            f"Run {run.id[:8]} was training{undecided.whereabouts} a moment ago. Waiting for up to "
-            f"{timeout:.0f} s to find out whether it is still training. Interrupt to stop waiting."
+            f"{name_run(run)} was training{undecided.whereabouts} a moment ago. Waiting for up "
+            f"to {timeout:.0f} s to find out whether it is still training. Interrupt to stop "
+            "waiting."
         )
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

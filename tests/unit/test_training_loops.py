@@ -112,12 +112,12 @@ def test_after_a_crash_a_loop_without_keys_resumes_nothing(axon, restart, capsys
         train(axon, fold)
     with pytest.raises(MemoryError):
         train(axon, 2, stops_at=2)
-    crashed = axon.latest().run_id
+    crashed = axon.runs()[0].number
     restart(RunStatus.FAILED)
     capsys.readouterr()
     assert [train(axon, fold) for fold in range(3)] == [0, 0, 0]
     output = capsys.readouterr().out
-    assert f"Run {crashed[:8]} is unfinished." in output
+    assert f"Run {crashed} is unfinished." in output
     assert "resume(…, key=…)" in output
     assert "Resumed" not in output
 
