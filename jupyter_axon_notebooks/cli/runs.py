@@ -10,9 +10,10 @@ from itertools import zip_longest
 from typing import Any
 
 import click
+import msgspec
 
 from ..metrics import format_number
-from ..records import TrainingRun, UpdateRun
+from ..records import ConfigSource, TrainingRun, UpdateRun
 from ..repository import NotebookRepository
 from ..repository.run_queries import FoundRun, RunQuery, flat_config
 from ..repository.series import SYSTEM_PREFIX
@@ -277,6 +278,13 @@ def _unique_names(runs: Sequence[TrainingRun]) -> list[str]:
 @click.option("--group", help="Its new group; empty to remove it.")
 @click.option("--tag", "tags", multiple=True, help="Add a tag; may be repeated.")
 @click.option("--untag", "removed", multiple=True, help="Remove a tag; may be repeated.")
+@click.option(
+    "--config",
+    "pairs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a value of the configuration, as JSON or text; may be repeated.",
+)
 def edit_run(
     session: Session,
     which: str,
@@ -286,8 +294,9 @@ def edit_run(
     group: str | None,
     tags: tuple[str, ...],
     removed: tuple[str, ...],
+    pairs: tuple[str, ...],
 ) -> None:
-    """Change the name, notes, group or tags of a run.
+    """Change the name, notes, group, tags or configuration of a run.
 
     WHICH is its name, its number, its id, the beginning of its id, or NOTEBOOK#NUMBER.
     """
@@ -297,7 +306,28 @@ def edit_run(
         run = find_run(repository, which, owner=owner)
         kept = [tag for tag in dict.fromkeys([*run.tags, *tags]) if tag not in removed]
         updates = UpdateRun(name=name, notes=notes, group=group, tags=kept)
+        if pairs:
+            updates.config = run.config or {}
+            for pair in pairs:
+                _set_value(updates.config, pair)
+            updates.config_source = ConfigSource.GIVEN
         repository.runs.update(run.notebook_id, run.id, updates)
+
+
+def _set_value(config: dict[str, Any], pair: str) -> None:
+    """Set the value of a dotted KEY=VALUE."""
+    key, separator, text = pair.partition("=")
+    if not key or not separator:
+        raise click.UsageError(f"--config: expected KEY=VALUE, got {pair}")
+    while key not in config:
+        first, _, rest = key.partition(".")
+        if not rest or not isinstance(config.get(first), dict):
+            break
+        config, key = config[first], rest
+    try:
+        config[key] = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        config[key] = text
 
 
 @click.command()

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..records import ConfigSource, TrainingNotebook
 from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
 from .run_config import normalize_config
 from .run_object import Run, RunList
 from .session import current_session
-from .validation import validate_tags
-
-if TYPE_CHECKING:
-    from ..repository.runs import GivenFields
+from .validation import validate_run_fields
 
 
 def checkpoint(
@@ -133,15 +130,10 @@ def start_run(
     Raises
     ------
     TypeError, ValueError
-        If the configuration cannot be recorded.
+        If the configuration or a text cannot be recorded. No run begins then.
     """
     session = current_session()
-    fields: GivenFields = {
-        "name": name,
-        "tags": validate_tags(tags),
-        "notes": notes,
-        "group": group,
-    }
+    fields = validate_run_fields(name, tags, notes, group)
     if config is not None:
         fields["config"], fields["config_source"] = normalize_config(config), ConfigSource.GIVEN
     active = session.start_run(**fields)

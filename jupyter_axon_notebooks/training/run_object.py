@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..metrics import column_names, flatten_metrics
@@ -10,6 +10,7 @@ from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
 from .checkpoint import Checkpoint
 from .display import runs_html, runs_text
 from .run_config import normalize_config
+from .validation import validate_run_fields
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -53,11 +54,11 @@ class RunConfig(Mapping[str, Any]):
         TypeError, ValueError
             If the configuration cannot be recorded.
         StoreError
-            If the store is unavailable.
+            If the store is unavailable and the run is not trained by this process.
         """
         added = {**({} if config is None else normalize_config(config)), **normalize_config(values)}
         merged = normalize_config({**(self._run.record.config or {}), **added})
-        self._run.change(UpdateRun(config=merged, config_source=ConfigSource.GIVEN))
+        self._run._change(UpdateRun(config=merged, config_source=ConfigSource.GIVEN))
 
 
 class Run:
@@ -137,9 +138,31 @@ class Run:
         """
         return self._session.series(self._record, self._active, name)
 
-    def change(self, updates: UpdateRun) -> None:
-        """Change name, configuration, tags, notes or group."""
-        self._session.update_run(self._record, updates)
+    def update(
+        self,
+        *,
+        name: str | None = None,
+        tags: str | Iterable[str] | None = None,
+        notes: str | None = None,
+        group: str | None = None,
+    ) -> None:
+        """Change name, tags, notes or group; ``""`` removes a text, and ``[]`` all tags.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a text cannot be recorded.
+        StoreError
+            If the store is unavailable and the run is not trained by this process.
+        """
+        fields = validate_run_fields(name, tags, notes, group)
+        if tags is None:
+            del fields["tags"]
+        self._change(UpdateRun(**fields))
+
+    def _change(self, updates: UpdateRun) -> None:
+        is_training = self._active is not None
+        self._session.update_run(self._record, updates, is_training=is_training)
 
     def finish(self, status: RunStatus | str = RunStatus.COMPLETED) -> None:
         """End the run."""

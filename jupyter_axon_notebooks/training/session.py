@@ -198,10 +198,10 @@ class Session:
         self._recent = {key: (run, execution)} if len(self._recent) > 64 else self._recent
         self._recent[key] = run, execution
 
-    def update_run(self, record: TrainingRun, updates: UpdateRun) -> None:
+    def update_run(self, record: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
         """Change a run; it is changed here at once, and in the store."""
         with self.tracker.lock:
-            self.tracker.update_run(record, updates)
+            self.tracker.update_run(record, updates, is_training=is_training)
             for name in updates.__struct_fields__:
                 if (value := getattr(updates, name)) is not None:
                     setattr(record, name, value or None if isinstance(value, str) else value)

@@ -99,8 +99,8 @@ class Tracker(Protocol):
     def start_run(self, run: TrainingRun) -> None:
         """Record that a run is running."""
 
-    def update_run(self, run: TrainingRun, updates: UpdateRun) -> None:
-        """Change a run; raises StoreError if the store is unavailable."""
+    def update_run(self, run: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
+        """Change a run; raises StoreError if the store is unavailable and the run is over."""
 
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run, whose rows are on disk at once and in the store soon after."""
@@ -191,6 +191,7 @@ class LocalTracker:
         self._notebook = CurrentNotebook(settings.user_id)
         self._logs: LogThread | None = None
         self._runs: dict[str, _StoredRun] = {}
+        self._updates: dict[str, dict[str, Any]] = {}  # by run
         self._recovered_in: dict[str, str] = {}  # notebooks by run
         self._pending: list[_Pending] = []
         self._pending_metrics: list[tuple[str, Any, list[str]]] = []
@@ -253,6 +254,7 @@ class LocalTracker:
     def _store_run(self, opened: OpenStore, run: TrainingRun) -> _StoredRun:
         stored = self._runs.get(run.id)
         if stored is not None and stored.status is RunStatus.RUNNING:
+            self._store_updates(opened, run)
             return stored
         repository, until = opened.repository, now() + LEASE
         if stored is None and repository.runs.get(run.notebook_id, run.id) is None:
@@ -274,13 +276,25 @@ class LocalTracker:
             )
         stored = self._runs[run.id] = stored or _StoredRun(RunStatus.RUNNING)
         stored.status = RunStatus.RUNNING
+        self._store_updates(opened, run)
         return stored
 
-    def update_run(self, run: TrainingRun, updates: UpdateRun) -> None:
-        """Change a run; raises StoreError if the store is unavailable."""
-        opened = self._connection.open()
-        self._store_run(opened, run)
-        opened.repository.runs.update(run.notebook_id, run.id, updates)
+    def update_run(self, run: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
+        """Change a run; raises StoreError if the store is unavailable and the run is over."""
+        if not is_training:
+            self._connection.open().repository.runs.update(run.notebook_id, run.id, updates)
+            return
+        fields = self._updates.setdefault(run.id, {})
+        for name in updates.__struct_fields__:
+            if (value := getattr(updates, name)) is not None:
+                fields[name] = value
+        with suppress(TrackingUnavailable):  # it is changed with the next checkpoint
+            self._connection.attempt(lambda opened: self._store_run(opened, run))
+
+    def _store_updates(self, opened: OpenStore, run: TrainingRun) -> None:
+        if fields := self._updates.get(run.id):
+            opened.repository.runs.update(run.notebook_id, run.id, UpdateRun(**fields))
+            del self._updates[run.id]
 
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run."""
@@ -335,6 +349,7 @@ class LocalTracker:
         if stored is None:
             notebook_id = self._recovered_in.get(run.id, notebook_id)
         if stored is not None or opened.repository.runs.get(notebook_id, run.id) is not None:
+            self._store_updates(opened, run)
             opened.repository.runs.update_status(notebook_id, run.id, run.status)
             self._runs.setdefault(run.id, _StoredRun(run.status)).status = run.status
 

@@ -15,10 +15,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics import finite_number, limit_nonfinite
 from ..records import MAX_STEP, MAX_U32
+from ..repository.runs import MAX_LABEL, MAX_NOTES, MAX_TAGS
+
+if TYPE_CHECKING:
+    from ..repository.runs import GivenFields
 
 _MAX_DEPTH: Final = 32
 #: The largest length of the key of a run.
@@ -113,6 +117,20 @@ def validate_string(value: Any, argument: str, expected: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{argument} is {value!r}; expected {expected}")
     return value
+
+
+def validate_run_fields(
+    name: str | None, tags: str | Iterable[str] | None, notes: str | None, group: str | None
+) -> GivenFields:
+    """Return what a user gives to a run, with tags as a list."""
+    texts = {"name": (name, MAX_LABEL), "notes": (notes, MAX_NOTES), "group": (group, MAX_LABEL)}
+    for argument, (text, limit) in texts.items():
+        if text is not None and len(validate_string(text, argument, "a string")) > limit:
+            raise ValueError(f"{argument} has {len(text):,} characters; expected at most {limit:,}")
+    listed = validate_tags(tags)
+    if len(listed) > MAX_TAGS or any(len(tag) > MAX_LABEL for tag in listed):
+        raise ValueError(f"tags: expected at most {MAX_TAGS} of at most {MAX_LABEL:,} characters")
+    return {"name": name, "tags": listed, "notes": notes, "group": group}
 
 
 def validate_metric_name(metric: Any) -> str:

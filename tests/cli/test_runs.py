@@ -13,7 +13,7 @@ import click
 import pytest
 from support.factories import new_notebook
 
-from jupyter_axon_notebooks.records import RunStatus, UpdateRun
+from jupyter_axon_notebooks.records import ConfigSource, RunStatus, UpdateRun
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import open_store
@@ -131,6 +131,26 @@ def test_a_run_is_edited(axon: Axon, repository: NotebookRepository, runs: list[
     run = repository.runs.find("best so far")
     assert (run.id, run.tags, run.notes) == (runs[0], ["paper"], "try again")
     assert axon("edit-run", "unknown", "--name", "x").exit_code == 3
+
+
+def test_the_configuration_of_a_run_is_edited(
+    axon: Axon, repository: NotebookRepository, runs: list[str]
+) -> None:
+    pairs = ("lr=0.5", "model.depth=3", "optimizer=adam", "data.path=a=b", "layers=[1, 2]")
+    options = [part for pair in pairs for part in ("--config", pair)]
+    assert axon("edit-run", runs[0], *options).exit_code == 0
+    run = repository.runs.find(runs[0])
+    assert run.config == {
+        "lr": 0.5,
+        "seed": 1,
+        "model": {"depth": 3},
+        "optimizer": "adam",
+        "data.path": "a=b",
+        "layers": [1, 2],
+    }
+    assert run.config_source is ConfigSource.GIVEN
+    wrong = axon("edit-run", runs[0], "--config", "lr")
+    assert (wrong.exit_code, "expected KEY=VALUE" in wrong.stderr) == (2, True)
 
 
 def test_runs_are_exported_as_csv(axon: Axon, runs: list[str], tmp_path: Path) -> None:

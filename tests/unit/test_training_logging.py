@@ -154,6 +154,50 @@ def test_a_configuration_can_be_changed(axon, records, restart):
     assert list_runs(records)[0].config == {"lr": 0.2, "model": {"depth": 2}, "batch": 32}
 
 
+def test_a_run_can_be_renamed_and_tagged(axon, records):
+    run = axon.start_run(name="first", tags=["a"], notes="why", group="search")
+    run.update(name="second", notes="")
+    assert (run.name, run.tags) == ("second", ["a"])
+    [found] = axon.runs()
+    found.update(name="", tags="b", group="other")
+    [record] = list_runs(records)
+    assert (record.display_name, record.tags, record.notes) == ("run 1", ["b"], None)
+    assert record.group == "other"
+
+
+def test_a_run_that_trains_is_changed_later_without_a_store(axon, unavailable_store, restart):
+    with pytest.warns(AxonWarning):
+        run = axon.start_run({"lr": 0.1})
+    run.config.update(lr=0.2)
+    run.update(name="wide")
+    unavailable_store()
+    axon.checkpoint({"w": np.zeros(1)})
+    run.finish()
+    restart()
+    with open_store_at(find_settings()) as opened:
+        [record] = list_runs(opened.repository)
+    assert (record.name, record.config) == ("wide", {"lr": 0.2})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "x" * 256},
+        {"name": 1},
+        {"notes": b"x"},
+        {"group": "x" * 256},
+        {"tags": ["y" * 256]},
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_before_a_run_begins(axon, records, wrong):
+    run = axon.start_run(name="kept")
+    for call in (axon.start_run, run.update):
+        with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+            call(**wrong)
+    assert [record.name for record in list_runs(records)] == ["kept"]
+    assert axon.runs()[0].status is RunStatus.RUNNING
+
+
 def test_logging_goes_on_without_a_store(axon, unavailable_store, restart, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
