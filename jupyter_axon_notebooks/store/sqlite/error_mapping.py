@@ -17,6 +17,7 @@ from ...errors import (
     StoreDamaged,
     StoreError,
 )
+from ...printable import shorten
 
 _READ_ONLY = "it is read-only; check the permissions of its file and folder"
 _NOT_OPENED = "it cannot be opened; check that its folder exists and is writable"
@@ -36,12 +37,15 @@ _ERRORS: tuple[tuple[str, type[AxonError], str], ...] = (
     ("string or blob too big", RecordDamaged, "a value is larger than SQLite supports"),
     ("malformed database schema", StoreDamaged, _OTHER_VERSION),
     ("malformed", StoreDamaged, _DAMAGED),
+    ("Could not decode to UTF-8", StoreDamaged, _DAMAGED),
     ("not a database", StoreDamaged, "the file is not a database; run `jupyter axon doctor`"),
 )
 _UNIQUE = "UNIQUE constraint failed: "
 
 #: Messages that SQLite also uses if there is no space for the log, or a quota is exceeded.
 _AMBIGUOUS = ("unable to open database file", "disk I/O error")
+#: The longest message of SQLite that is shown: some quote the damaged text.
+_MAX_MESSAGE = 300
 #: Bytes that :func:`_is_full` tries to write: more than the index of the log grows by at once.
 _PROBE_SIZE = 64 * 1024
 
@@ -50,7 +54,7 @@ def translate_error(name: str, path: Path | None, error: BaseException) -> AxonE
     """Return the error to raise for an error of the driver, from the store ``name`` at ``path``."""
     if isinstance(error, UnicodeDecodeError):  # in a message that quotes damaged text
         return StoreDamaged(f"the store {name}: {_DAMAGED}")
-    message = str(error)
+    message = shorten(str(error), _MAX_MESSAGE)
     if message.startswith(_UNIQUE):
         return Conflict(f"{message.removeprefix(_UNIQUE)} exists already")
     if any(part in message for part in _AMBIGUOUS) and path is not None and _is_full(path.parent):
