@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from ..repository import NotebookRepository, Prunable
-from ..repository.retention import Best, Every, Newest, Rule, Tagged, has_state
+from ..repository.retention import has_state
+from ..repository.retention_rules import Best, Every, Newest, Rule, Tagged, parse_best
 from ..states.folders import format_size
 from . import options
 from .checkpoints import checkpoint_table, is_minimized
@@ -64,7 +65,10 @@ def prune(
         raise click.UsageError(
             "give at least one of --keep-newest, --keep-best, --keep-every and --keep-tagged"
         )
-    parsed = [_parse_best(text) for text in keep_best]
+    parsed = [parse_best(text) for text in keep_best]
+    for text, (_, _, count) in zip(keep_best, parsed, strict=True):
+        if not count:
+            raise click.UsageError(f"--keep-best {text} keeps none; give a K of at least 1")
     with session.with_states() as (repository, _):
         if everything:
             owned = repository.list_by_user(session.settings.user_id)
@@ -114,20 +118,6 @@ def prune(
             f"Would remove {files}. Checkpoints that would keep their state files: {kept}. "
             "Add --yes to remove the files."
         )
-
-
-def _parse_best(text: str) -> tuple[str, str | None, int]:
-    """Return the metric, the direction if it is given, and the number of checkpoints to keep."""
-    metric, count, mode = text, 1, None
-    head, _, tail = metric.rpartition(":")
-    if head and tail.isascii() and tail.isdigit():
-        metric, count = head, int(tail)
-        head, _, tail = metric.rpartition(":")
-    if head and tail in ("min", "max"):
-        metric, mode = head, tail
-    if not count:
-        raise click.UsageError(f"--keep-best {text} keeps none; give a K of at least 1")
-    return metric, mode, count
 
 
 def _lacks_metric(repository: NotebookRepository, id: str, best: list[Best]) -> bool:

@@ -13,7 +13,7 @@ from tinydb import where
 from tinydb.queries import QueryInstance
 
 from ..errors import AxonError, Conflict, InvalidData, NotFound
-from ..metrics import merge_metrics, rank
+from ..metrics import merge_metrics
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
@@ -24,6 +24,7 @@ from ..records import (
 )
 from ..store import Store, document, retried
 from .damage import check_damage
+from .retention_rules import rank_checkpoints
 from .run_queries import is_active
 from .runs import RunRepository
 from .states import States, files_remain
@@ -441,18 +442,6 @@ def decode_checkpoint(stored: Mapping[str, Any]) -> NotebookCheckpoint:
     """
     with check_damage(f"checkpoint {stored.get('id')}"):
         return NotebookCheckpoint.from_json(stored)
-
-
-def rank_checkpoints(
-    checkpoints: Iterable[NotebookCheckpoint], metric: str, minimize: bool
-) -> list[NotebookCheckpoint]:
-    """Return the checkpoints with a finite number ``metric``, best first."""
-    return rank(
-        checkpoints,
-        metric,
-        minimize=minimize,
-        fields=lambda one: (one.metrics, one.created_at, one.id),
-    )
 
 
 def _describe(checkpoint: NotebookCheckpoint) -> str:

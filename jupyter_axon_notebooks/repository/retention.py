@@ -10,6 +10,10 @@ no run changes its status, and checks that the plan still holds: the newest chec
 the status of their runs is the same, and no new checkpoint uses a file that would be removed. A
 checkpoint that was pinned, tagged or changed meanwhile is skipped.
 
+A run with rules of its own is pruned while it is trained, in one transaction after each checkpoint
+(:meth:`Retention.prune_run`). No plan is made, since the training process knows which checkpoints
+may be pruned.
+
 Files are removed after the commit. They are renamed first, with the checkpoint locked, so that a
 state file that was added again meanwhile is not removed. If the process is killed in between,
 garbage collection removes them.
@@ -25,10 +29,15 @@ from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 
+from tinydb import where
+
 from ..errors import InvalidData, NotFound, StateError
 from ..records import NotebookCheckpoint, RunStatus, format_time, now
 from ..store import Store, retried
-from .checkpoints import CheckpointRepository, checkpoint_query, rank_checkpoints
+from ..store.codec import encode
+from ..store.tables import decode_document
+from .checkpoints import CheckpointRepository, checkpoint_query
+from .retention_rules import Best, Every, Rule
 from .run_queries import run_key
 from .runs import RunRepository
 from .states import States
@@ -37,54 +46,8 @@ from .states import States
 _TRANSACTION_TIME = 0.03
 #: The number of checkpoints that are looked up together.
 _PAGE = 100
-
-
-#: A rule takes the checkpoints that have state files, newest first, and returns those to keep.
-Rule = Callable[[Sequence[NotebookCheckpoint]], Iterable[NotebookCheckpoint]]
-
-
-@dataclass(frozen=True)
-class Newest:
-    """A rule that keeps the newest ``count`` checkpoints."""
-
-    count: int
-
-    def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return the checkpoints to keep."""
-        return checkpoints[: self.count]
-
-
-@dataclass(frozen=True)
-class Best:
-    """A rule that keeps the ``count`` best checkpoints by a metric."""
-
-    metric: str
-    minimize: bool
-    count: int = 1
-
-    def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return the checkpoints to keep."""
-        return rank_checkpoints(checkpoints, self.metric, self.minimize)[: self.count]
-
-
-@dataclass(frozen=True)
-class Every:
-    """A rule that keeps the checkpoints whose step is a multiple of ``steps``."""
-
-    steps: int
-
-    def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return the checkpoints to keep."""
-        return [one for one in checkpoints if one.step % self.steps == 0]
-
-
-@dataclass(frozen=True)
-class Tagged:
-    """A rule that keeps the checkpoints that have a tag."""
-
-    def __call__(self, checkpoints: Sequence[NotebookCheckpoint]) -> Iterable[NotebookCheckpoint]:
-        """Return the checkpoints to keep."""
-        return [one for one in checkpoints if one.tags]
+#: The most checkpoints that are pruned after one checkpoint of a run with rules of its own.
+_MAX_OF_RUN = 20
 
 
 class Prunable(NamedTuple):
@@ -117,6 +80,22 @@ class PrunePlan(NamedTuple):
     def size(self) -> int:
         """The bytes that pruning frees, as far as they are recorded."""
         return sum(one.size for one in self.prunable)
+
+
+class RunPruning(NamedTuple):
+    """What was pruned of a run that is being trained.
+
+    Attributes
+    ----------
+    candidates : set of str
+        The checkpoints that may be pruned after further ones. The others never will be.
+    missing_metric : str or None
+        The metric without which nothing is pruned.
+    """
+
+    pruned: list[Prunable]
+    candidates: set[str]
+    missing_metric: str | None
 
 
 class _Plan(NamedTuple):
@@ -228,6 +207,96 @@ class Retention:
                 progress(total - len(left), total)
             if not left:
                 return pruned
+
+    def prune_run(
+        self, notebook_id: str, run_id: str, ids: Collection[str], rules: Sequence[Rule]
+    ) -> RunPruning:
+        """Prune checkpoints of a run that is being trained, by the rules of that run.
+
+        The rules apply to the given checkpoints alone. Checkpoints that are pinned or tagged, or
+        from which another run was resumed, the newest ones, from which this run would be resumed,
+        and files that :meth:`plan` leaves alone are kept. Nothing is pruned while no checkpoint has
+        the metric of a :class:`.Best`. A call prunes a limited number of checkpoints; the next one
+        continues.
+
+        Parameters
+        ----------
+        ids : collection of str
+            The checkpoints that may be pruned, and those that they are compared with. Those that do
+            not exist, or belong to another run, are ignored.
+
+        Raises
+        ------
+        StateError
+            When checkpoints were pruned, but some of their files could not be removed.
+        """
+        result = self._prune_run(notebook_id, run_id, ids, rules)
+        self._remove_files(notebook_id, result.pruned)
+        return result
+
+    @retried
+    def _prune_run(
+        self, notebook_id: str, run_id: str, ids: Collection[str], rules: Sequence[Rule]
+    ) -> RunPruning:
+        with self._store.transaction():
+            # No checkpoint is added and no run begins while the notebook is locked.
+            self._store.notebooks.get_for_update(notebook_id)
+            checkpoints = self._lock_run(notebook_id, run_id, ids)
+            passing = [rule for rule in rules if not isinstance(rule, Every)]
+            kept = _find_resumable(checkpoints) | find_kept(checkpoints, passing)
+            replaced = [one for one in checkpoints if one.id not in kept]
+            missing = next(
+                (rule.metric for rule in rules if isinstance(rule, Best) and not rule(checkpoints)),
+                None,
+            )
+            if missing is not None or not replaced:
+                return RunPruning([], {one.id for one in checkpoints}, missing)
+            lasting = find_kept(checkpoints, rules) | self._find_parents(notebook_id, run_id)
+            unneeded = [
+                one for one in replaced if one.id not in lasting and not one.pinned and not one.tags
+            ]
+            pruned = self._find_prunable(unneeded[-_MAX_OF_RUN:])
+            for one in pruned:
+                self._prune(one)
+        return RunPruning(pruned, kept | {one.id for one in unneeded[:-_MAX_OF_RUN]}, None)
+
+    def _lock_run(
+        self, notebook_id: str, run_id: str, ids: Collection[str]
+    ) -> list[NotebookCheckpoint]:
+        """Lock and return those checkpoints that belong to a run and have states, newest first."""
+        found = map(self._checkpoints.read, self._store.checkpoints.get_many_for_update(ids))
+        of_run = [
+            one
+            for one in found
+            if (one.notebook_id, one.run_id) == (notebook_id, run_id) and has_state(one)
+        ]
+        return sorted(of_run, key=lambda one: (one.created_at, one.id), reverse=True)
+
+    def _find_parents(self, notebook_id: str, run_id: str) -> set[str]:
+        """Return the checkpoints from which runs were resumed that began after a run."""
+        run = self._store.runs.get(doc_id=run_key(notebook_id, run_id))
+        if run is None:
+            return set()
+        since = where("started_at") > run["started_at"]
+        later = self._store.runs.search((where("notebook_id") == notebook_id) & since)
+        return {one["parent_checkpoint_id"] for one in later if "parent_checkpoint_id" in one}
+
+    def _find_prunable(self, checkpoints: Sequence[NotebookCheckpoint]) -> list[Prunable]:
+        """Return what can be removed of checkpoints of one notebook."""
+        if not checkpoints:
+            return []
+        # A file exists when it is registered, so only a newer checkpoint can use it, too.
+        since = min(one.created_at for one in checkpoints)
+        newer = checkpoint_query(checkpoints[0].notebook_id, since=since)
+        ids = {one.id for one in checkpoints}
+        names = [encode(id)[1:-1] for id in ids]
+        others = [
+            self._checkpoints.read(decode_document((id, text)))
+            for id, text in self._store.checkpoints.list_json(newer, [])
+            if id not in ids and any(name in text for name in names)
+        ]
+        removable = find_removable([*checkpoints, *others], self._owns)
+        return [Prunable(one, removable[one.id]) for one in checkpoints if one.id in removable]
 
     @retried
     def _prune_batch(
@@ -355,6 +424,12 @@ def find_newest(
         if one.run_id is not None and one.run_id in unfinished:
             newest.setdefault(one.run_id, one.id)
     return newest
+
+
+def _find_resumable(checkpoints: Sequence[NotebookCheckpoint]) -> set[str]:
+    """Return the ids of the newest checkpoint, and of the newest one with a model's state."""
+    newest = [one.id for one in checkpoints[:1]]
+    return {*newest, *[one.id for one in checkpoints if one.model_state_path][:1]}
 
 
 def find_kept(checkpoints: Sequence[NotebookCheckpoint], rules: Iterable[Rule]) -> set[str]:

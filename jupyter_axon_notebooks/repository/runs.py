@@ -41,6 +41,7 @@ from ..store import Document, document, retried
 from ..store.codec import column_text, encode
 from ..store.series_table import columns
 from ..store.tables import decode_document
+from .retention_rules import parse_rules
 from .run_queries import (
     RUNNING,
     RunQueries,
@@ -277,8 +278,10 @@ class RunRepository(RunQueries):
         NotFound
             When the notebook has no such run.
         InvalidData
-            When a field is too large.
+            When a field is too large, or ``keep`` is no rule.
         """
+        if updates.keep:
+            parse_rules(updates.keep)
         with self._store.transaction():
             self._store.notebooks.get_for_update(notebook_id)
             found = self._store.runs.get_for_update(run_key(notebook_id, id))

@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint, CheckpointList, warn_of_immutable
 from .run_config import normalize_config
 from .run_object import Run, RunList
 from .session import current_session
-from .validation import validate_run_fields
+from .validation import validate_keep, validate_run_fields
 
 
 def checkpoint(
@@ -100,6 +100,7 @@ def start_run(
     tags: str | Iterable[str] = (),
     notes: str | None = None,
     group: str | None = None,
+    keep: str | None = None,
 ) -> Run:
     """End the run that is trained here, and begin one.
 
@@ -134,6 +135,7 @@ def start_run(
     """
     session = current_session()
     fields = validate_run_fields(name, tags, notes, group)
+    fields["keep"] = validate_keep(keep)
     if config is not None:
         fields["config"], fields["config_source"] = normalize_config(config), ConfigSource.GIVEN
     active = session.start_run(**fields)

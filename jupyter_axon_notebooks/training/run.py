@@ -23,6 +23,7 @@ from ..spool import Row
 from .checkpoint import Checkpoint
 from .execution import check_ended, current_task, on_training_end
 from .processes import LEASE, this_process
+from .pruning import RunPruner
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -222,6 +223,8 @@ class ActiveRun:
         Whether the user was told that a saved state was not replaced.
     log_position : LogPosition
         The steps at which it has logged values.
+    pruner : RunPruner
+        Called after each checkpoint.
     logged : dict
         The last values that were logged since the last checkpoint, by name.
     """
@@ -259,6 +262,7 @@ class ActiveRun:
         self.last_cell: str | None = None
         self.is_trained_here = True
         self.has_reported_kept_state = False
+        self.pruner = RunPruner(tracker, self.record)
         self._tracker = tracker
         self._task: Any = None
         self._lease: threading.Event | None = None  # set when it is released

@@ -331,6 +331,7 @@ class Session:
                     new.tags = list(dict.fromkeys([*last.record.tags, *new.tags]))
                 elif self._add_metrics(run, last, new, parts):
                     run.position.advance(last.epoch, last.step, site.execution)
+                    run.pruner.prune(last)
                     return last
                 epoch, step = last.epoch, last.step
             if step is None and not overwrite:
@@ -357,6 +358,7 @@ class Session:
             run.last, run.last_cell = made, site.cell
             if model is not None:
                 self._registry.note_model(site, training, model)
+            run.pruner.prune(made)
             return made
 
     def _warn_once(self, text: str) -> None:
@@ -635,10 +637,20 @@ class Session:
         # linked.
         notebook_id = self.tracker.notebook_id(at_once=True)
         is_own = parent.notebook_id == notebook_id
-        run = self._begin(site, training, notebook_id, parent if is_own else None)
+        keep = self._find_keep(training, parent) if is_own else None
+        run = self._begin(site, training, notebook_id, parent if is_own else None, keep=keep)
         run.position.resume(parent.epoch, parent.step)
         run.log_position.resume(parent.step)
         run.is_trained_here = mentions_checkpoint()
+
+    def _find_keep(self, training: Training, parent: NotebookCheckpoint) -> str | None:
+        """Return the rules of the run that was begun to be resumed, or else of the resumed run."""
+        if training.run is not None and training.run.record.keep is not None:
+            return training.run.record.keep
+        with suppress(StoreError):
+            resumed = self.tracker.get_run(parent.notebook_id, parent.run_id or "")
+            return None if resumed is None else resumed.keep
+        return None
 
     # Questions
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -42,6 +42,8 @@ from .spooled import SpooledRun, SpoolStore, recover_spools, run_fields, spool_f
 from .store_connection import StoreConnection, TrackingUnavailable
 
 if TYPE_CHECKING:
+    from ..repository.retention import RunPruning
+    from ..repository.retention_rules import Rule
     from ..series import Series
 
 #: The environment variable that switches system metrics off.
@@ -124,6 +126,11 @@ class Tracker(Protocol):
 
     def add_metrics(self, checkpoint: Checkpoint, metrics: Any, tags: list[str]) -> bool:
         """Add metrics and tags to a checkpoint; return False if it is gone or cannot take them."""
+
+    def prune(
+        self, run: TrainingRun, checkpoints: Sequence[Checkpoint], rules: Sequence[Rule]
+    ) -> RunPruning:
+        """Prune checkpoints of a run by its rules; raises StoreError or StateError."""
 
     def recover(self) -> None:
         """Record what earlier trainings could not record."""
@@ -430,6 +437,18 @@ class LocalTracker:
         if record is not None:
             checkpoint.update(record, is_recorded=True)
         return record is not None
+
+    def prune(
+        self, run: TrainingRun, checkpoints: Sequence[Checkpoint], rules: Sequence[Rule]
+    ) -> RunPruning:
+        """Prune checkpoints of a run; see :meth:`.Retention.prune_run`."""
+        repository = self._connection.open().repository
+        by_id = {one.id: one for one in checkpoints}
+        result = repository.retention.prune_run(run.notebook_id, run.id, by_id, rules)
+        for pruned in result.pruned:
+            if (record := repository.get_checkpoint(pruned.checkpoint.id)) is not None:
+                by_id[record.id].update(record, is_recorded=True)
+        return result
 
     # What is still to be recorded
 

@@ -17,8 +17,10 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import InvalidData
 from ..metrics import finite_number, limit_nonfinite
 from ..records import MAX_STEP, MAX_U32
+from ..repository.retention_rules import parse_rules
 from ..repository.runs import MAX_LABEL, MAX_NOTES, MAX_TAGS
 
 if TYPE_CHECKING:
@@ -110,6 +112,18 @@ def validate_tags(tags: str | Iterable[str] | None) -> list[str]:
     for tag in listed:
         validate_string(tag, "tags", "strings")
     return list(dict.fromkeys(listed))
+
+
+def validate_keep(keep: Any) -> str | None:
+    """Return the rules by which a run is pruned; None stays None."""
+    if keep is None:
+        return None
+    validate_string(keep, "keep", "rules such as 'last:2, best:val_loss:3'")
+    try:
+        parse_rules(keep)
+    except InvalidData as error:
+        raise ValueError(f"keep is {keep!r}: {error.reason}") from None
+    return str(keep)
 
 
 def validate_string(value: Any, argument: str, expected: str) -> str:

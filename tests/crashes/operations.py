@@ -15,7 +15,7 @@ from jupyter_axon_notebooks.records import (
     UpdateNotebook,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.retention import Newest
+from jupyter_axon_notebooks.repository.retention_rules import Newest
 from jupyter_axon_notebooks.states import StateStorage, StateWriter
 
 ORIGIN = "an origin"

@@ -14,7 +14,7 @@ from support.factories import code, create_checkpoint_with_state, new_checkpoint
 from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.retention import Newest
+from jupyter_axon_notebooks.repository.retention_rules import Newest
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 

@@ -20,7 +20,7 @@ from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, State
 from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
+from jupyter_axon_notebooks.repository.retention_rules import Best, Every, Newest, Tagged
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 
@@ -272,7 +272,7 @@ from contextlib import closing
 from unittest.mock import Mock
 from jupyter_axon_notebooks.records import NewCheckpoint, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.retention import Newest
+from jupyter_axon_notebooks.repository.retention_rules import Newest
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 url, root, task = sys.argv[1:]

@@ -11,7 +11,7 @@ from support.factories import code, new_checkpoint, new_notebook, new_save
 
 from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.retention import Best, Every, Newest, Tagged
+from jupyter_axon_notebooks.repository.retention_rules import Best, Every, Newest, Tagged
 from jupyter_axon_notebooks.store import Store
 
 #: Numbers of checkpoints, which both fit in the first page of a scan.

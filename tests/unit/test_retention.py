@@ -10,14 +10,17 @@ import pytest
 
 from jupyter_axon_notebooks.records import NotebookCheckpoint
 from jupyter_axon_notebooks.repository.retention import (
+    find_kept,
+    find_newest,
+    find_removable,
+)
+from jupyter_axon_notebooks.repository.retention_rules import (
     Best,
     Every,
     Newest,
     Rule,
     Tagged,
-    find_kept,
-    find_newest,
-    find_removable,
+    parse_rules,
 )
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
