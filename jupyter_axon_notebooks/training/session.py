@@ -637,16 +637,14 @@ class Session:
         # linked.
         notebook_id = self.tracker.notebook_id(at_once=True)
         is_own = parent.notebook_id == notebook_id
-        keep = self._find_keep(training, parent) if is_own else None
+        keep = self._find_keep(parent) if is_own else None
         run = self._begin(site, training, notebook_id, parent if is_own else None, keep=keep)
         run.position.resume(parent.epoch, parent.step)
         run.log_position.resume(parent.step)
         run.is_trained_here = mentions_checkpoint()
 
-    def _find_keep(self, training: Training, parent: NotebookCheckpoint) -> str | None:
-        """Return the rules of the run that was begun to be resumed, or else of the resumed run."""
-        if training.run is not None and training.run.record.keep is not None:
-            return training.run.record.keep
+    def _find_keep(self, parent: NotebookCheckpoint) -> str | None:
+        """Return the rules by which the run of a checkpoint is pruned."""
         with suppress(StoreError):
             resumed = self.tracker.get_run(parent.notebook_id, parent.run_id or "")
             return None if resumed is None else resumed.keep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,14 @@ from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound, State
 from jupyter_axon_notebooks.garbage import sweep
 from jupyter_axon_notebooks.records import NotebookCheckpoint, RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.retention_rules import Best, Every, Newest, Tagged
+from jupyter_axon_notebooks.repository.retention import RunPruning
+from jupyter_axon_notebooks.repository.retention_rules import (
+    Best,
+    Every,
+    Newest,
+    Tagged,
+    parse_rules,
+)
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
 
@@ -263,6 +270,127 @@ def test_many_checkpoints_are_pruned_in_batches(
     assert progress == sorted(progress)
     assert len(progress) > 2
     assert len(list_files(states)) == 8
+
+
+def prune_run(repository: NotebookRepository, rules: str, ids: Iterable[str]) -> RunPruning:
+    return repository.retention.prune_run("nb", "r", list(ids), parse_rules(rules))
+
+
+@pytest.fixture
+def create_of_run(create: CreateCheckpoint) -> Callable[[str, Any], None]:
+    """A function that creates checkpoints of the run ``r``, at steps from 0."""
+
+    def create_of_run(ids: str, losses: Any = ()) -> None:
+        given = dict(zip(ids, losses, strict=False))
+        for step, id in enumerate(ids):
+            create(id, given.get(id, 0), run_id="r", step=step)
+
+    return create_of_run
+
+
+def test_a_run_is_pruned_by_its_own_rules(
+    repository: NotebookRepository, states: StateStorage, create_of_run: Any
+) -> None:
+    create_of_run("abcdefgh", [5, 1, 4, 2, 9, 9, 9, 9])
+    result = prune_run(repository, "last:2, best:loss:2, every:4", "abcdefgh")
+    assert checkpoint_ids(result.pruned) == ["f", "c"]
+    assert result.candidates == set("bdgh")
+    assert list_files(states) == file_names(*"abdegh")
+    pruned = repository.get_checkpoint("c")
+    assert pruned.pruned_at is not None
+    assert (pruned.model_state_path, pruned.metrics) == ("", {"loss": 4})
+    assert prune_run(repository, "last:2, best:loss:2, every:4", "bdgh").pruned == []
+
+
+def test_pinned_and_tagged_checkpoints_of_a_run_are_kept(
+    repository: NotebookRepository, create_of_run: Any
+) -> None:
+    create_of_run("abcd")
+    repository.checkpoints.update("a", UpdateCheckpoint(pinned=True))
+    repository.checkpoints.update("b", UpdateCheckpoint(tags=["release"]))
+    result = prune_run(repository, "last:1", "abcd")
+    assert checkpoint_ids(result.pruned) == ["c"]
+    assert result.candidates == {"d"}
+
+
+def test_checkpoints_that_were_resumed_from_are_kept(
+    repository: NotebookRepository, create: CreateCheckpoint, create_of_run: Any
+) -> None:
+    create("parent", run_id="before")
+    create_of_run("abcd")
+    repository.runs.start("nb", id="branch", parent_checkpoint_id="b")
+    repository.runs.start("nb", id="other", parent_checkpoint_id="parent")
+    create("x", run_id="branch")
+    result = prune_run(repository, "last:1", "abcdx")
+    assert checkpoint_ids(result.pruned) == ["c", "a"]
+
+
+def test_checkpoints_of_other_runs_and_notebooks_are_left_alone(
+    repository: NotebookRepository, states: StateStorage, create: CreateCheckpoint
+) -> None:
+    for step, (id, run) in enumerate(zip("abcd", ["s", None, "r", "r"], strict=True)):
+        create(id, run_id=run, step=step)
+    repository.create(new_notebook(code("a"), id="other"))
+    repository.create_checkpoint(new_checkpoint("other", id="e", run_id="r"))
+    result = prune_run(repository, "last:1", ["a", "b", "c", "d", "e", "unknown"])
+    assert checkpoint_ids(result.pruned) == ["c"]
+    assert result.candidates == {"d"}
+    assert list_files(states) == file_names("a", "b", "d")
+    assert repository.retention.prune_run("gone", "r", ["d"], [Newest(1)]).pruned == []
+
+
+def test_a_run_can_be_resumed_after_pruning(
+    repository: NotebookRepository, create: CreateCheckpoint
+) -> None:
+    for step, parts in enumerate([["model"], ["model"], ["optimizer"], [], ["optimizer"]]):
+        create("abcde"[step], 5 - step, parts=parts, run_id="r", step=step)
+    result = prune_run(repository, "best:loss:max:1", "abcde")
+    assert checkpoint_ids(result.pruned) == ["c"]  # "b" has the newest state of a model
+    assert result.candidates == set("abe")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5"])
+def test_a_run_without_the_metric_is_not_pruned(
+    repository: NotebookRepository, create_of_run: Any, value: Any
+) -> None:
+    create_of_run("abcd", [value] * 3 + [1])
+    result = prune_run(repository, "last:1, best:loss", "abc")
+    assert (result.pruned, result.missing_metric) == ([], "loss")
+    assert result.candidates == set("abc")
+    result = prune_run(repository, "last:1, best:loss", "abcd")
+    assert checkpoint_ids(result.pruned) == ["c", "b", "a"]
+
+
+def test_files_that_others_use_are_not_pruned_with_a_run(
+    repository: NotebookRepository, create: CreateCheckpoint, create_of_run: Any, tmp_path: Path
+) -> None:
+    registered = tmp_path / "registered.pt"
+    registered.write_bytes(b"weights")
+    create("r0", parts=(), model_state_path=str(registered), run_id="r", step=90)
+    create_of_run("abc")
+    shared = repository.get_checkpoint("a").model_state_path
+    create("sharing", parts=(), model_state_path=shared)
+    result = prune_run(repository, "last:1", ["r0", "a", "b", "c"])
+    assert [(one.checkpoint.id, set(one.paths)) for one in result.pruned] == [
+        ("b", {"model", "optimizer"}),
+        ("a", {"optimizer"}),
+    ]
+    assert registered.exists()
+
+
+def test_many_checkpoints_of_a_run_are_pruned_in_several_calls(
+    repository: NotebookRepository, create: CreateCheckpoint
+) -> None:
+    ids = [f"c{n:03}" for n in range(50)]
+    for step, id in enumerate(ids):
+        create(id, step, parts=["model"], run_id="r", step=step)
+    candidates, counts = set(ids), []
+    while len(candidates) > 1:
+        result = prune_run(repository, "last:1", candidates)
+        counts.append(len(result.pruned))
+        candidates = result.candidates
+    assert (candidates, sum(counts)) == ({"c049"}, 49)
+    assert len(counts) > 1
 
 
 WORKER = """

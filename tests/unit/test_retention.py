@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.records import NotebookCheckpoint
 from jupyter_axon_notebooks.repository.retention import (
     find_kept,
@@ -107,3 +108,58 @@ def test_only_own_files_without_other_references_can_be_removed() -> None:
         "own": {"model": "/s/nb/own/model.bin", "optimizer": "/s/nb/own/optimizer.bin"},
         "half": {"optimizer": "/s/nb/half/optimizer.bin"},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("last:2", [Newest(2)]),
+        (
+            "last:2, best:val_loss:3, every:1000",
+            [Newest(2), Best("val_loss", minimize=True, count=3), Every(1000)],
+        ),
+        (" best : accuracy ,last: 1 ", [Best("accuracy", minimize=False), Newest(1)]),
+        ("best:score_a:min", [Best("score_a", minimize=True)]),
+        ("best:score_a:max:3", [Best("score_a", minimize=False, count=3)]),
+        ("best:val_loss:max", [Best("val_loss", minimize=False)]),
+        ("best:gap:a:min:2", [Best("gap:a", minimize=True, count=2)]),
+        ("best:min:max:1", [Best("min", minimize=False)]),
+        ("last:1,last:3", [Newest(1), Newest(3)]),
+    ],
+)
+def test_a_text_has_rules(text: str, expected: list[Rule]) -> None:
+    assert list(parse_rules(text)) == expected
+
+
+EXPECTED = r"expected last:N, best:METRIC:N, .* or every:STEPS"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", rf"{EXPECTED} \(at position 1\)"),
+        ("last:2,", rf"{EXPECTED} \(at position 8\)"),
+        ("last:2,, every:5", rf"{EXPECTED} \(at position 8\)"),
+        ("last:2, newest:3", rf"{EXPECTED} \(at position 9, 'newest:3'\)"),
+        ("last:2; best:loss", rf"{EXPECTED} \(at position 1, "),
+        ("last", EXPECTED),
+        ("last:-1", EXPECTED),
+        ("last:1.5", EXPECTED),
+        ("last:²", EXPECTED),
+        ("every:1000:2", EXPECTED),
+        ("best", EXPECTED),
+        ("best:", EXPECTED),
+        ("tagged", EXPECTED),
+        ("every:0", r"a number of at least 1 \(at position 1, 'every:0'\)"),
+        ("last:1, best:loss:0", r"keeps no checkpoint; .* \(at position 9, 'best:loss:0'\)"),
+        (
+            "best:gap:2",
+            r"not known whether lower or higher values of gap are better; write best:gap:min:2 or "
+            r"best:gap:max:2 \(at position 1, 'best:gap:2'\)",
+        ),
+        ("last:1" + " " * 250, "at most 255 characters, got 256"),
+    ],
+)
+def test_an_invalid_rule_is_named_with_its_position(text: str, message: str) -> None:
+    with pytest.raises(InvalidData, match=rf"^\$\.keep: .*{message}"):
+        parse_rules(text)
