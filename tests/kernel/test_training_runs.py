@@ -148,3 +148,29 @@ def test_a_run_that_is_still_training_is_not_resumed(
     assert (running.status, new.status) == (RunStatus.RUNNING, RunStatus.COMPLETED)
     assert new.parent_checkpoint_id is None
     assert list_epochs(records, running) == [0, 1, 2]
+
+
+def test_a_run_with_rules_keeps_few_states_and_resumes(
+    start_kernel: StartKernel, records: NotebookRepository, tmp_path: Path
+) -> None:
+    keep = 'axon.start_run(keep="last:2, best:loss:max")\n'
+    kernel = start_kernel()
+    code = train(stops_at=5).replace(
+        "resumed = axon.resume(model, optimizer)", f"{keep}resumed = 0"
+    )
+    kernel.send(code)
+    eventually((tmp_path / "stopped").exists)
+    assert list_epochs_with_state(records) == [0, 3, 4]
+    kernel.kill()
+    output = start_kernel().execute(train()).text
+    assert "Resumed from checkpoint" in output
+    resumed = list_runs(records)[-1]
+    assert (resumed.keep, resumed.status) == ("last:2, best:loss:max", RunStatus.COMPLETED)
+    assert list_epochs(records, resumed) == [5, 6, 7]
+    assert {0, 3, 4, 6, 7} <= {*list_epochs_with_state(records)}
+
+
+def list_epochs_with_state(records: NotebookRepository) -> list[int]:
+    (notebook,) = records.list_all()
+    checkpoints = records.list_checkpoints(notebook.id)
+    return sorted(one.epoch for one in checkpoints if Path(one.model_state_path or "-").is_file())
