@@ -25,7 +25,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 

@@ -127,11 +127,21 @@ def start_run(
         Any text.
     group : str, optional
         The name that runs of one search share.
+    keep : str, optional
+        Rules such as ``last:2, best:val_loss:3, every:1000``: after each checkpoint, state files of
+        this run that no rule keeps are removed. By default all are kept.
+
+        ``last:N`` keeps the newest N, ``best:METRIC:N`` the best N by a metric, and ``every:N``
+        those whose step is a multiple of N. ``best:METRIC:min:N`` and ``best:METRIC:max:N`` say
+        whether lower or higher is better, if that does not follow from the name. Pinned and tagged
+        checkpoints, the newest one, and those that another run was resumed from are kept, too. A
+        run that :func:`resume` begins has the rules of the run that it resumes.
 
     Raises
     ------
     TypeError, ValueError
-        If the configuration or a text cannot be recorded. No run begins then.
+        If the configuration, a text or a rule cannot be recorded. No run begins then, and the
+        present one goes on.
     """
     session = current_session()
     fields = validate_run_fields(name, tags, notes, group)

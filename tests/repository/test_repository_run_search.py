@@ -108,6 +108,14 @@ def test_fields_that_are_too_large_are_refused(repository, notebook, fields):
     assert len(repository.runs.list(notebook.id)) == 1
 
 
+def test_rules_that_cannot_be_followed_are_refused(repository, notebook):
+    run = repository.runs.start(notebook.id, keep="last:2")
+    with pytest.raises(InvalidData, match=r"\$\.keep: expected last:N"):
+        repository.runs.update(notebook.id, run.id, UpdateRun(keep="newest:2"))
+    assert repository.runs.get(notebook.id, run.id).keep == "last:2"
+    assert repository.runs.update(notebook.id, run.id, UpdateRun(keep="")).keep is None
+
+
 def test_runs_are_found_across_notebooks(repository, notebook, other):
     first = repository.runs.start(notebook.id, config={"lr": 0.1}, tags=["baseline"])
     second = repository.runs.start(other.id, name="wide", config={"lr": 0.001, "layers": [64]})

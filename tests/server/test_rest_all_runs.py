@@ -102,6 +102,10 @@ async def test_a_run_is_read_changed_and_deleted(axon: Client, runs: list[Traini
     assert (changed.status, changed.json["name"]) == (200, "wide")
     assert await search(axon, f"where={quote('name == `wide`'.replace('`', chr(34)))}") == ["n0"]
     assert (await axon.put(path, {"name": "x" * 256})).status == 400
+    assert (await axon.put(path, {"keep": "last:2"})).json["keep"] == "last:2"
+    refused = await axon.put(path, {"keep": "last:2, newest:1"})
+    assert refused.status == 400
+    assert "at position 9, 'newest:1'" in refused.message
     for text in (runs[0].id[:13], "wide"):
         assert (await axon.get(f"/runs/{text}")).status == 200
         assert (await axon.put(f"/runs/{text}", {"name": "x"})).status == 404
