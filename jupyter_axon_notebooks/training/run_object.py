@@ -10,7 +10,7 @@ from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
 from .checkpoint import Checkpoint
 from .display import runs_html, runs_text
 from .run_config import normalize_config
-from .validation import validate_run_fields
+from .validation import validate_keep, validate_run_fields
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -145,19 +145,24 @@ class Run:
         tags: str | Iterable[str] | None = None,
         notes: str | None = None,
         group: str | None = None,
+        keep: str | None = None,
     ) -> None:
-        """Change name, tags, notes or group; ``""`` removes a text, and ``[]`` all tags.
+        """Change name, tags, notes, group or rules; ``""`` removes a text, and ``[]`` all tags.
+
+        The next checkpoint prunes by the new rules. Checkpoints that were made while the run had no
+        rules are kept.
 
         Raises
         ------
         TypeError, ValueError
-            If a text cannot be recorded.
+            If a text or a rule cannot be recorded.
         StoreError
             If the store is unavailable and the run is not trained by this process.
         """
         fields = validate_run_fields(name, tags, notes, group)
         if tags is None:
             del fields["tags"]
+        fields["keep"] = validate_keep(keep) if keep else keep
         self._change(UpdateRun(**fields))
 
     def _change(self, updates: UpdateRun) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jupyter_axon_notebooks.errors import InvalidData, NotFound
-from jupyter_axon_notebooks.records import RunStatus, UpdateRun
+from jupyter_axon_notebooks.errors import NotFound
+from jupyter_axon_notebooks.records import RunStatus
 from jupyter_axon_notebooks.training.messages import AxonWarning
 
 
@@ -192,13 +192,13 @@ def test_states_that_no_longer_exist_are_left_alone(axon):
 def test_rules_can_be_changed_while_a_run_is_trained(axon):
     run = axon.start_run(keep="last:3")
     train(axon, [1, 2, 3, 4])
-    run.change(UpdateRun(keep="last:1"))
+    run.update(keep="last:1")
     train(axon, [5], first=4)
     assert steps_with_state(axon) == [4]
-    with pytest.raises(InvalidData, match="expected last:N"):
-        run.change(UpdateRun(keep="newest:1"))
+    with pytest.raises(ValueError, match="expected last:N"):
+        run.update(keep="newest:1")
     assert run.record.keep == "last:1"
-    run.change(UpdateRun(keep=""))
+    run.update(keep="")
     train(axon, [6, 7], first=5)
     assert steps_with_state(axon) == [4, 5, 6]
 
