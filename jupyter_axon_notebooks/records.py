@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import re
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Final, Literal, TypeGuard, TypeVar
 
@@ -336,6 +337,14 @@ class CellChange(Record, kw_only=True):
 def decode_step(step: int, large_step: int | None) -> int:
     """Return the step of a stored checkpoint from the two fields that store it."""
     return large_step if step == MAX_U32 and large_step is not None else step
+
+
+def state_size(checkpoint: Mapping[str, Any]) -> int:
+    """Return the bytes of the state files of a checkpoint's document; 0 if it was pruned."""
+    sizes = checkpoint.get("sizes")
+    if checkpoint.get("pruned_at") is not None or not isinstance(sizes, dict):
+        return 0
+    return sum(size for size in sizes.values() if isinstance(size, int))
 
 
 class _CheckpointFields(Record, kw_only=True):

@@ -13,7 +13,6 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 from tinydb import where
 from tinydb.queries import QueryInstance
@@ -24,7 +23,7 @@ from ..printable import printable
 from ..records import Record, RunStatus, TrainingRun, format_time, now
 from ..run_filters import check_names, parse_filter, parse_order, variables
 from ..store import Store
-from ..store.codec import column_text, decode, plain_text
+from ..store.codec import column_text, plain_text
 from ..store.run_index import index_text
 from ..store.tables import decode_document
 from .damage import check_damage
@@ -311,26 +310,17 @@ class RunQueries:
     def _sizes(self, runs: Collection[TrainingRun]) -> dict[tuple[str, str], tuple[int, int]]:
         """Return the number of checkpoints and the bytes of their states, by notebook and run."""
         c = self._tables.checkpoints.c
-        found: dict[tuple[str, str], tuple[int, int]] = {}
         keys = [(column_text(run.notebook_id), column_text(run.id)) for run in runs]
         run = sa.tuple_(c.notebook_id, c.run_id)
-        query = sa.select(c.notebook_id, c.run_id, c.document)
+        query = sa.select(c.notebook_id, c.run_id, sa.func.count(), sa.func.sum(c.state_size))
+        query = query.group_by(c.notebook_id, c.run_id)
+        found: dict[tuple[str, str], tuple[int, int]] = {}
         with self._store.snapshot() as connection:
             for start in range(0, len(keys), _BATCH):
                 statement = query.where(run.in_(keys[start : start + _BATCH]))
-                for notebook_id, run_id, text in connection.execute(statement):
-                    key = plain_text(notebook_id), plain_text(run_id)
-                    count, size = found.get(key, (0, 0))
-                    found[key] = count + 1, size + _state_size(text)
+                for notebook_id, run_id, count, size in connection.execute(statement):
+                    found[plain_text(notebook_id), plain_text(run_id)] = count, int(size or 0)
         return found
-
-
-class _Sizes(msgspec.Struct):
-    sizes: dict[str, int] | None = None
-    pruned_at: str | None = None
-
-
-_decode_sizes = msgspec.json.Decoder(_Sizes).decode
 
 
 def _is_named(runs: Any, text: str) -> sa.ColumnElement[bool]:
@@ -346,17 +336,6 @@ def _number(text: str) -> int:
     """Return the number of a run, or 0, which no run has."""
     is_number = text.isascii() and text.isdecimal() and len(text) < _MAX_DIGITS
     return int(text) if is_number and text == str(int(text)) else 0
-
-
-def _state_size(text: str) -> int:
-    try:
-        found = _decode_sizes(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        try:  # only the store's own codec decodes NaN and lone surrogates
-            found = msgspec.convert(decode(text), _Sizes)
-        except (msgspec.ValidationError, RecordDamaged):
-            return 0
-    return 0 if found.pruned_at is not None else sum((found.sizes or {}).values())
 
 
 def run_key(notebook_id: str, run_id: str) -> str:

@@ -3,7 +3,8 @@
 Each step in :data:`STEPS` migrates a store from one schema version to the next. Steps run when the
 store is opened, in the transaction that records the new version. So a step that fails leaves the
 store unchanged, and of two processes that open the store at once only one migrates. Missing tables
-are created after the last step; steps must change the columns and indexes of existing tables.
+are created after the last step, with the policies of a database that separates its users; steps
+must change the columns and indexes of existing tables.
 Processes that opened the store before the migration get StoreTooNew when they write.
 
 To add a step, raise :data:`.schema.SCHEMA_VERSION`, and add the step under the previous number and
@@ -27,7 +28,7 @@ from tinydb.table import Document
 
 from ..errors import RecordDamaged
 from ..metrics import finite_metrics
-from ..records import decode_step
+from ..records import decode_step, state_size
 from .codec import column_text, decode, encode_ending, plain_text
 from .schema import INT64, Schema
 from .series_table import columns
@@ -68,9 +69,10 @@ def _run_key(notebook_id: str, id: str) -> str:
 
 
 def _number_runs(connection: sa.Connection) -> None:
-    """Add columns for the fields of runs that can be searched, and number the runs."""
+    """Add columns for fields that can be searched and for sizes, and number the runs."""
     columns = {
         "axonml_notebooks": {"name": "TEXT"},
+        "axonml_checkpoints": {"state_size": "BIGINT"},
         "axonml_runs": {
             **dict.fromkeys(("ended_at", "lease_until", "name"), "TEXT"),
             **dict.fromkeys(("number", "step_count"), "BIGINT"),
@@ -81,10 +83,15 @@ def _number_runs(connection: sa.Connection) -> None:
         for name, kind in added.items():
             suffix = collation if kind == "TEXT" else ""
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {name} {kind}{suffix}")
-    connection.exec_driver_sql(
-        "CREATE INDEX ix_axonml_runs_started_at_id ON axonml_runs "
-        + ("(started_at ASC NULLS FIRST, id ASC NULLS FIRST)" if collation else "(started_at, id)")
-    )
+    for table, names in (
+        ("axonml_runs", ("started_at", "id")),
+        ("axonml_checkpoints", ("notebook_id", "run_id", "state_size")),
+    ):
+        order = " ASC NULLS FIRST" if collation else ""
+        connection.exec_driver_sql(
+            f"CREATE INDEX ix_{table}_{'_'.join(names)} ON {table} "
+            f"({', '.join(name + order for name in names)})"
+        )
     update = "UPDATE axonml_notebooks SET name = :name WHERE seq = :row"
     for page in _pages(connection, "axonml_notebooks"):
         names = [
@@ -93,6 +100,11 @@ def _number_runs(connection: sa.Connection) -> None:
             if isinstance(document.get("name"), str)
         ]
         _execute(connection, update, names)
+    update = "UPDATE axonml_checkpoints SET state_size = :size WHERE seq = :row"
+    for page in _pages(connection, "axonml_checkpoints"):
+        found = ((seq, state_size(document)) for seq, document in page)
+        sizes = [{"row": seq, "size": size if size in INT64 else None} for seq, size in found]
+        _execute(connection, update, sizes)
     numbers = _number_rows(connection)
     update = (
         "UPDATE axonml_runs SET document = :document, number = :number, ended_at = :ended_at, "

@@ -71,8 +71,11 @@ def _translate(description: Any, table: CollectionTable) -> Narrowing:
 
 
 def _find_field(name: str, table: CollectionTable) -> Field | None:
-    fields = (field for field in table.collection.fields if field.large_field is None)
-    return next((field for field in fields if field.name == name), None)
+    named = (field for field in table.collection.fields if field.name == name)
+    found = next(named, None)
+    # The columns of such fields have other values than the documents.
+    is_other = found is not None and (found.large_field is not None or found.derive is not None)
+    return None if is_other else found
 
 
 def _equality(name: str, values: tuple[Any, ...], table: CollectionTable) -> Narrowing:

@@ -7,12 +7,13 @@ another field, add it here and raise :data:`SCHEMA_VERSION`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ..records import state_size
 from .codec import column_text, decode, encode_ending
 from .metric_index import MetricIndex
 from .run_index import RunIndex
@@ -36,16 +37,19 @@ class Field:
     large_field : str or None
         The field with the exact number if this field has the largest 32-bit number. The column has
         the exact number, so SQL cannot evaluate conditions on this field.
+    derive : callable, optional
+        Returns the value from the document, which has no field of this name.
     """
 
     name: str
     kind: Literal["text", "integer"] = "text"
     long: bool = False
     large_field: str | None = None
+    derive: Callable[[Mapping[str, Any]], Any] | None = None
 
     def column_value(self, document: Mapping[str, Any]) -> str | int | None:
         """Return the value of the column; None for values of another kind."""
-        value = document.get(self.name)
+        value = document.get(self.name) if self.derive is None else self.derive(document)
         if self.kind == "text":
             return column_text(value) if isinstance(value, str) else None
         if self.large_field is not None and value == _MAX_U32:
@@ -107,8 +111,13 @@ CHECKPOINTS = Collection(
         Field("epoch", "integer"),
         Field("step", "integer", large_field="large_step"),
         Field("version_id"),
+        Field("state_size", "integer", derive=state_size),
     ),
-    indexes=(("notebook_id", "created_at", "id"), ("version_id",)),
+    indexes=(
+        ("notebook_id", "created_at", "id"),
+        ("notebook_id", "run_id", "state_size"),
+        ("version_id",),
+    ),
     unique=(("notebook_id", "run_id", "epoch", "step"),),
     ranked=True,
     ending=("notebook_id",),

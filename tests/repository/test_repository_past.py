@@ -20,6 +20,7 @@ from tinydb import where
 
 from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.run_queries import RunQuery
 from jupyter_axon_notebooks.store import Store, migrations, open_store
 from jupyter_axon_notebooks.store.codec import column_text, encode
 from jupyter_axon_notebooks.store.migrations import STEPS
@@ -159,6 +160,20 @@ def test_an_old_store_can_be_changed(tmp_path: Path, version: int, engine: str) 
     ]
     check_contents(store)
     store.close()
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_the_sizes_of_older_checkpoints_are_summed(tmp_path: Path, engine: str) -> None:
+    url = create_old_store(2, engine, tmp_path)
+    database = sa.create_engine(url)
+    with database.begin() as connection:
+        update = "UPDATE axonml_checkpoints SET document = :added || substr(document, 2)"
+        added = '{"sizes":{"model":7,"optimizer":2},"note":NaN,'
+        connection.execute(sa.text(update), {"added": added})
+    database.dispose()
+    with closing(open_store(url)) as store:
+        found = NotebookRepository(store).runs.search(RunQuery()).runs
+    assert [(one.checkpoint_count, one.size) for one in found] == [(0, 0), (2, 18)]
 
 
 def test_the_test_store_of_the_current_version_is_up_to_date(tmp_path: Path) -> None:

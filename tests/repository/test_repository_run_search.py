@@ -12,7 +12,7 @@ from support.factories import new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import Conflict, InvalidData, NotFound
 from jupyter_axon_notebooks.metrics import resolve
-from jupyter_axon_notebooks.records import RunStatus, UpdateRun, now
+from jupyter_axon_notebooks.records import RunStatus, UpdateRun, format_time, now
 from jupyter_axon_notebooks.repository.run_queries import RunQuery, run_key
 from jupyter_axon_notebooks.run_filters import (
     Combination,
@@ -162,8 +162,19 @@ def test_sizes_of_states_are_summed(repository, notebook):
                 sizes={"model": 10, "optimizer": 5},
             )
         )
-    [found] = repository.runs.search(RunQuery()).runs
-    assert (found.checkpoint_count, found.size) == (2, 30)
+    last = repository.create_checkpoint(
+        new_checkpoint(notebook.id, run_id=run.id, step=9, sizes={"model": 2**40})
+    )
+
+    def count():
+        [found] = repository.runs.search(RunQuery()).runs
+        return found.checkpoint_count, found.size
+
+    assert count() == (3, 30 + 2**40)
+    repository.store.checkpoints.update({"pruned_at": format_time(now())}, [last.id])
+    assert count() == (3, 30)
+    repository.checkpoints.delete(last.id)
+    assert count() == (2, 30)
 
 
 def test_a_damaged_run_is_left_out(repository, notebook):

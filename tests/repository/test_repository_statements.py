@@ -12,6 +12,7 @@ from support.factories import code, new_checkpoint, new_notebook, new_save
 from jupyter_axon_notebooks.records import RunStatus, UpdateCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.retention_rules import Best, Every, Newest, Tagged
+from jupyter_axon_notebooks.repository.run_queries import RunQuery
 from jupyter_axon_notebooks.store import Store
 
 #: Numbers of checkpoints, which both fit in the first page of a scan.
@@ -24,6 +25,7 @@ OPERATIONS: dict[str, Callable[[NotebookRepository], Any]] = {
     "the best, largest": lambda r: r.checkpoints.list_best("nb", "loss", False, 3),
     "the best, tied": lambda r: r.checkpoints.list_best("nb", "tied", False, 3),
     "metrics": lambda r: r.series.list("nb"),
+    "search runs": lambda r: r.runs.search(RunQuery()),
     "list runs": lambda r: r.runs.list("nb"),
     "list notebooks": lambda r: r.list_all(),
     "find a notebook": lambda r: r.find_by_id("nb"),

@@ -19,7 +19,8 @@ CREATE TABLE public.axonml_checkpoints (
     run_id text COLLATE pg_catalog."C",
     epoch bigint,
     step bigint,
-    version_id text COLLATE pg_catalog."C"
+    version_id text COLLATE pg_catalog."C",
+    state_size bigint
 );
 CREATE SEQUENCE public.axonml_checkpoints_seq_seq
     START WITH 1
@@ -155,46 +156,46 @@ ALTER TABLE ONLY public.axonml_notebooks ALTER COLUMN seq SET DEFAULT nextval('p
 ALTER TABLE ONLY public.axonml_provenance ALTER COLUMN seq SET DEFAULT nextval('public.axonml_provenance_seq_seq'::regclass);
 ALTER TABLE ONLY public.axonml_runs ALTER COLUMN seq SET DEFAULT nextval('public.axonml_runs_seq_seq'::regclass);
 ALTER TABLE ONLY public.axonml_versions ALTER COLUMN seq SET DEFAULT nextval('public.axonml_versions_seq_seq'::regclass);
-INSERT INTO public.axon_commits VALUES ('8025bf17-7ebd-49fa-9a1b-9d5b61683a6b', 'c246b1e1-b50d-4bf1-8ada-8d16f4bf9777', '2026-11-29 22:02:48.773904+00', 'postgres', false, 3);
-INSERT INTO public.axon_properties VALUES ('store_id', 'e9d466f4-df4c-4fc7-a810-94f96e98f08c');
+INSERT INTO public.axon_commits VALUES ('e4baa45c-45ea-4503-83f0-22d14ec69cf3', '87f372c8-3886-4c18-89df-fd1231b9b89a', '2026-11-29 23:09:05.740502+00', 'postgres', false, 3);
+INSERT INTO public.axon_properties VALUES ('store_id', 'a64e024d-bd20-40c3-a2ee-230b9943078d');
 INSERT INTO public.axon_properties VALUES ('schema_version', '3');
-INSERT INTO public.axonml_checkpoints VALUES (1, 'c1', '{"metrics":{"loss":0.5,"val":{"loss":0.75}},"step":0,"id":"c1","epoch":0,"model_state_path":"/states/m","created_at":"2026-11-29T22:02:48.748477Z","run_id":"run-1","version_id":"7e56434c-32e5-4446-8692-c0b126ba543e","tags":["warm-up"],"pinned":false,"notebook_id":"bound"}', 'bound', '2026-11-29T22:02:48.748477Z', 'run-1', 0, 0, '7e56434c-32e5-4446-8692-c0b126ba543e');
-INSERT INTO public.axonml_checkpoints VALUES (2, 'c2', '{"metrics":{"loss":"NaN","val":{"loss":0.25},"big":1180591620717411303424},"step":0,"id":"c2","epoch":1,"model_state_path":"","created_at":"2026-11-29T22:02:48.754006Z","run_id":"run-1","version_id":"7e56434c-32e5-4446-8692-c0b126ba543e","provenance_id":"p1","tags":["warm-up"],"pinned":true,"nonfinite":["loss"],"notebook_id":"bound"}', 'bound', '2026-11-29T22:02:48.754006Z', 'run-1', 1, 0, '7e56434c-32e5-4446-8692-c0b126ba543e');
+INSERT INTO public.axonml_checkpoints VALUES (1, 'c1', '{"metrics":{"loss":0.5,"val":{"loss":0.75}},"step":0,"id":"c1","epoch":0,"model_state_path":"/states/m","created_at":"2026-11-29T23:09:05.688316Z","run_id":"run-1","version_id":"f13ed1fa-cd00-4088-a522-eee84afc3c8d","tags":["warm-up"],"pinned":false,"notebook_id":"bound"}', 'bound', '2026-11-29T23:09:05.688316Z', 'run-1', 0, 0, 'f13ed1fa-cd00-4088-a522-eee84afc3c8d', 0);
+INSERT INTO public.axonml_checkpoints VALUES (2, 'c2', '{"metrics":{"loss":"NaN","val":{"loss":0.25},"big":1180591620717411303424},"step":0,"id":"c2","epoch":1,"model_state_path":"","created_at":"2026-11-29T23:09:05.702407Z","run_id":"run-1","version_id":"f13ed1fa-cd00-4088-a522-eee84afc3c8d","provenance_id":"p1","tags":["warm-up"],"pinned":true,"nonfinite":["loss"],"notebook_id":"bound"}', 'bound', '2026-11-29T23:09:05.702407Z', 'run-1', 1, 0, 'f13ed1fa-cd00-4088-a522-eee84afc3c8d', 0);
 INSERT INTO public.axonml_contents VALUES (1, 'bound/e27ec21aab562a1fced0625b4b2b4920f0e13534', '{"ordinal":0,"content":{"cell_type":"markdown","source":"# Gr\u00fc\u00dfe \ud800","metadata":{}},"notebook_id":"bound"}', 'bound', 0);
-INSERT INTO public.axonml_contents VALUES (2, 'bound/386dfd6d29a16d0419de504839e5d40d74c30017', '{"ordinal":0,"content":{"cell_type":"code","source":"import torch","metadata":{}},"notebook_id":"bound"}', 'bound', 0);
-INSERT INTO public.axonml_contents VALUES (3, 'bound/464eaf89cbe0773c21dd2632afe0a2c7ad7613aa', '{"ordinal":0,"content":{"nbformat":{"metadata":{"kernelspec":{"name":"python3"}},"nbformat":4,"nbformat_minor":5}},"notebook_id":"bound"}', 'bound', 0);
+INSERT INTO public.axonml_contents VALUES (2, 'bound/464eaf89cbe0773c21dd2632afe0a2c7ad7613aa', '{"ordinal":0,"content":{"nbformat":{"metadata":{"kernelspec":{"name":"python3"}},"nbformat":4,"nbformat_minor":5}},"notebook_id":"bound"}', 'bound', 0);
+INSERT INTO public.axonml_contents VALUES (3, 'bound/386dfd6d29a16d0419de504839e5d40d74c30017', '{"ordinal":0,"content":{"cell_type":"code","source":"import torch","metadata":{}},"notebook_id":"bound"}', 'bound', 0);
 INSERT INTO public.axonml_contents VALUES (4, 'bound/f66b189b5fab1b896e7c75960ee2d2a7bdbb85cb', '{"ordinal":1,"content":{"cell_type":"code","source":"fit()","metadata":{}},"notebook_id":"bound"}', 'bound', 1);
 INSERT INTO public.axonml_contents VALUES (5, 'bound/178328f259902f99135b2991a9850809efa47547', '{"ordinal":1,"content":{"outputs":[{"output_type":"stream","text":"epoch 1\n","name":"stdout"}]},"notebook_id":"bound"}', 'bound', 1);
 INSERT INTO public.axonml_contents VALUES (6, 'unbound/ec0a1196c563395ea3e17040b69d4ebc0696d4fb', '{"ordinal":0,"content":{"cell_type":"code","source":"1 + 1","metadata":{}},"notebook_id":"unbound"}', 'unbound', 0);
 INSERT INTO public.axonml_contents VALUES (7, 'unbound/712c95a250e0ca8bcf4b7a511e171391350e3bd4', '{"ordinal":1,"content":{"cell_type":"code","source":"2 + 2","metadata":{}},"notebook_id":"unbound"}', 'unbound', 1);
-INSERT INTO public.axonml_metrics VALUES ('bound', 'val.loss', 0.75, '2026-11-29T22:02:48.748477Z', 'c1');
-INSERT INTO public.axonml_metrics VALUES ('bound', 'loss', 0.5, '2026-11-29T22:02:48.748477Z', 'c1');
-INSERT INTO public.axonml_metrics VALUES ('bound', 'big', 1.1805916207174113e+21, '2026-11-29T22:02:48.754006Z', 'c2');
-INSERT INTO public.axonml_metrics VALUES ('bound', 'val.loss', 0.25, '2026-11-29T22:02:48.754006Z', 'c2');
-INSERT INTO public.axonml_notebooks VALUES (1, 'bound', '{"file":{},"file_tags":["vision"],"embedded_id":"bound","cell_count":3,"cell_statuses":{},"name":"train","metadata":{"kernel":"python3","language":"python","tags":["vision"],"extra":{}},"status":"running","created_at":"2026-11-29T22:02:48.706197Z","updated_at":"2026-11-29T22:02:48.770081Z","path":"/home/ada/train.ipynb","origin":"0123456789abcdef","synced_at":"2026-11-29T22:02:48.765803Z","version_id":"c738afd7-e582-4ff4-abeb-a4fd99336eed","id":"bound","user_id":"ada"}', 'ada', 'train', 'running', '2026-11-29T22:02:48.706197Z', '2026-11-29T22:02:48.770081Z', '0123456789abcdef', '/home/ada/train.ipynb', 'bound');
-INSERT INTO public.axonml_notebooks VALUES (2, 'unbound', '{"cell_count":1,"cell_statuses":{},"name":"resnet","description":"by hand","metadata":{"kernel":"axonml","language":"rust","framework":"axonml","tags":["mine"],"extra":{}},"status":"draft","created_at":"2026-11-29T22:02:48.770702Z","updated_at":"2026-11-29T22:02:48.775719Z","version_id":"6afb699c-d91d-4e96-a4f8-3f31bd159014","id":"unbound","user_id":"ada"}', 'ada', 'resnet', 'draft', '2026-11-29T22:02:48.770702Z', '2026-11-29T22:02:48.775719Z', NULL, NULL, NULL);
+INSERT INTO public.axonml_metrics VALUES ('bound', 'loss', 0.5, '2026-11-29T23:09:05.688316Z', 'c1');
+INSERT INTO public.axonml_metrics VALUES ('bound', 'val.loss', 0.75, '2026-11-29T23:09:05.688316Z', 'c1');
+INSERT INTO public.axonml_metrics VALUES ('bound', 'val.loss', 0.25, '2026-11-29T23:09:05.702407Z', 'c2');
+INSERT INTO public.axonml_metrics VALUES ('bound', 'big', 1.1805916207174113e+21, '2026-11-29T23:09:05.702407Z', 'c2');
+INSERT INTO public.axonml_notebooks VALUES (1, 'bound', '{"file":{},"file_tags":["vision"],"embedded_id":"bound","cell_count":3,"cell_statuses":{},"name":"train","metadata":{"kernel":"python3","language":"python","tags":["vision"],"extra":{}},"status":"running","created_at":"2026-11-29T23:09:05.644267Z","updated_at":"2026-11-29T23:09:05.734706Z","path":"/home/ada/train.ipynb","origin":"0123456789abcdef","synced_at":"2026-11-29T23:09:05.731364Z","version_id":"faa794e6-2602-4966-aec9-2082fceee512","id":"bound","user_id":"ada"}', 'ada', 'train', 'running', '2026-11-29T23:09:05.644267Z', '2026-11-29T23:09:05.734706Z', '0123456789abcdef', '/home/ada/train.ipynb', 'bound');
+INSERT INTO public.axonml_notebooks VALUES (2, 'unbound', '{"cell_count":1,"cell_statuses":{},"name":"resnet","description":"by hand","metadata":{"kernel":"axonml","language":"rust","framework":"axonml","tags":["mine"],"extra":{}},"status":"draft","created_at":"2026-11-29T23:09:05.735508Z","updated_at":"2026-11-29T23:09:05.744871Z","version_id":"bd90edec-7ae3-4177-92c5-1c0e7bb09d3e","id":"unbound","user_id":"ada"}', 'ada', 'resnet', 'draft', '2026-11-29T23:09:05.735508Z', '2026-11-29T23:09:05.744871Z', NULL, NULL, NULL);
 INSERT INTO public.axonml_provenance VALUES (1, 'p1', '{"executed":["import torch","fit()"],"notebook_id":"bound"}', 'bound');
 INSERT INTO public.axonml_run_metrics VALUES ('loss', 1, 'bound', 0.1, 0.1, 1, 9, 9, 0);
 INSERT INTO public.axonml_run_metrics VALUES ('val.loss', 1, 'bound', 0.25, 0.25, 0.75, 0, 0, 0);
 INSERT INTO public.axonml_run_metrics VALUES ('big', 1, 'bound', 1.1805916207174113e+21, 1.1805916207174113e+21, 1.1805916207174113e+21, 0, 0, 0);
-INSERT INTO public.axonml_run_values VALUES ('config.layers', 1, 1, 'bound', 64, NULL);
-INSERT INTO public.axonml_run_values VALUES ('config.lr', 1, -1, 'bound', 0.1, NULL);
-INSERT INTO public.axonml_run_values VALUES ('tags', 1, -2, 'bound', NULL, '["baseline"]');
-INSERT INTO public.axonml_run_values VALUES ('config.model.name', 1, -1, 'bound', NULL, 'wide');
 INSERT INTO public.axonml_run_values VALUES ('id', 1, -1, 'bound', NULL, 'run-1');
-INSERT INTO public.axonml_run_values VALUES ('config.layers', 1, -2, 'bound', NULL, '[64.0,64.0]');
 INSERT INTO public.axonml_run_values VALUES ('config.layers', 1, 0, 'bound', 64, NULL);
+INSERT INTO public.axonml_run_values VALUES ('config.lr', 1, -1, 'bound', 0.1, NULL);
 INSERT INTO public.axonml_run_values VALUES ('tags', 1, 0, 'bound', NULL, 'baseline');
-INSERT INTO public.axonml_run_values VALUES ('tags', 2, -2, 'bound', NULL, '[]');
+INSERT INTO public.axonml_run_values VALUES ('tags', 1, -2, 'bound', NULL, '["baseline"]');
+INSERT INTO public.axonml_run_values VALUES ('config.layers', 1, -2, 'bound', NULL, '[64.0,64.0]');
+INSERT INTO public.axonml_run_values VALUES ('config.layers', 1, 1, 'bound', 64, NULL);
+INSERT INTO public.axonml_run_values VALUES ('config.model.name', 1, -1, 'bound', NULL, 'wide');
 INSERT INTO public.axonml_run_values VALUES ('id', 2, -1, 'bound', NULL, 'run-2');
-INSERT INTO public.axonml_runs VALUES (1, 'bound/4e65d3fbe8ad6535681b021b30785b12b6c0e3f8878859a4148b3f58b8835db0', '{"id":"run-1","status":"completed","started_at":"2026-11-29T22:02:48.723784Z","ended_at":"2026-11-29T22:02:48.760844Z","name":"first","number":1,"config":{"lr":0.1,"layers":[64,64],"model":{"name":"wide"}},"tags":["baseline"],"step_count":10,"last_step":9,"notebook_id":"bound"}', 'bound', '2026-11-29T22:02:48.723784Z', 'completed', '2026-11-29T22:02:48.760844Z', NULL, 'first', 1, 10);
-INSERT INTO public.axonml_runs VALUES (2, 'bound/b9d17232a4c83d9928ee0d4e6fab81d3802cd3bf898149558e1abf8b24e1ba49', '{"id":"run-2","parent_checkpoint_id":"c2","status":"running","started_at":"2026-11-29T22:02:48.763890Z","number":2,"tags":[],"notebook_id":"bound"}', 'bound', '2026-11-29T22:02:48.763890Z', 'running', NULL, NULL, NULL, 2, NULL);
+INSERT INTO public.axonml_run_values VALUES ('tags', 2, -2, 'bound', NULL, '[]');
+INSERT INTO public.axonml_runs VALUES (1, 'bound/4e65d3fbe8ad6535681b021b30785b12b6c0e3f8878859a4148b3f58b8835db0', '{"id":"run-1","status":"completed","started_at":"2026-11-29T23:09:05.661406Z","ended_at":"2026-11-29T23:09:05.715304Z","name":"first","number":1,"config":{"lr":0.1,"layers":[64,64],"model":{"name":"wide"}},"tags":["baseline"],"step_count":10,"last_step":9,"notebook_id":"bound"}', 'bound', '2026-11-29T23:09:05.661406Z', 'completed', '2026-11-29T23:09:05.715304Z', NULL, 'first', 1, 10);
+INSERT INTO public.axonml_runs VALUES (2, 'bound/b9d17232a4c83d9928ee0d4e6fab81d3802cd3bf898149558e1abf8b24e1ba49', '{"id":"run-2","parent_checkpoint_id":"c2","status":"running","started_at":"2026-11-29T23:09:05.724538Z","number":2,"tags":[],"notebook_id":"bound"}', 'bound', '2026-11-29T23:09:05.724538Z', 'running', NULL, NULL, NULL, 2, NULL);
 INSERT INTO public.axonml_series VALUES ('bound', 1, 'loss', 0, 10, '\x010a00000014000000360000001e00000069310000000000000000000101010101010101010178016360086598153a89416616039035335485e1f84c08cb93a110ca02ca4259a8b21f1e5cbd70f2e8a1037b76dac30100928b1a41693420a1070000000000017801737080022718e087010618000084e4051a');
 INSERT INTO public.axonml_spools VALUES ('bound', 1, 's', 100);
-INSERT INTO public.axonml_versions VALUES (1, '7e56434c-32e5-4446-8692-c0b126ba543e', '{"id":"7e56434c-32e5-4446-8692-c0b126ba543e","created_at":"2026-11-29T22:02:48.719968Z","ordinal":0,"cells":[["title","e27ec21aab562a1fced0625b4b2b4920f0e13534",null,null],["import","386dfd6d29a16d0419de504839e5d40d74c30017",null,1]],"metadata":{"kernel":"python3","language":"python","tags":["vision"],"extra":{"nbformat":"464eaf89cbe0773c21dd2632afe0a2c7ad7613aa"}},"failed":[],"notebook_id":"bound"}', 'bound', 0);
-INSERT INTO public.axonml_versions VALUES (2, 'c738afd7-e582-4ff4-abeb-a4fd99336eed', '{"id":"c738afd7-e582-4ff4-abeb-a4fd99336eed","created_at":"2026-11-29T22:02:48.769770Z","ordinal":1,"cells":[["title","e27ec21aab562a1fced0625b4b2b4920f0e13534",null,null],["import","386dfd6d29a16d0419de504839e5d40d74c30017",null,1],["train","f66b189b5fab1b896e7c75960ee2d2a7bdbb85cb","178328f259902f99135b2991a9850809efa47547",2]],"metadata":{"kernel":"python3","language":"python","tags":["vision"],"extra":{"nbformat":"464eaf89cbe0773c21dd2632afe0a2c7ad7613aa"}},"failed":[],"notebook_id":"bound"}', 'bound', 1);
-INSERT INTO public.axonml_versions VALUES (3, '3d9e4431-157b-4b42-a674-c6f0c97d2ef2', '{"id":"3d9e4431-157b-4b42-a674-c6f0c97d2ef2","created_at":"2026-11-29T22:02:48.773084Z","ordinal":0,"cells":[["a","ec0a1196c563395ea3e17040b69d4ebc0696d4fb",null,null]],"metadata":{"kernel":"axonml","language":"rust","framework":"axonml","tags":[],"extra":{}},"failed":[],"notebook_id":"unbound"}', 'unbound', 0);
-INSERT INTO public.axonml_versions VALUES (4, '6afb699c-d91d-4e96-a4f8-3f31bd159014', '{"id":"6afb699c-d91d-4e96-a4f8-3f31bd159014","created_at":"2026-11-29T22:02:48.775477Z","ordinal":1,"cells":[["a","712c95a250e0ca8bcf4b7a511e171391350e3bd4",null,null]],"metadata":{"kernel":"axonml","language":"rust","framework":"axonml","tags":[],"extra":{}},"failed":[],"notebook_id":"unbound"}', 'unbound', 1);
+INSERT INTO public.axonml_versions VALUES (1, 'f13ed1fa-cd00-4088-a522-eee84afc3c8d', '{"id":"f13ed1fa-cd00-4088-a522-eee84afc3c8d","created_at":"2026-11-29T23:09:05.655985Z","ordinal":0,"cells":[["title","e27ec21aab562a1fced0625b4b2b4920f0e13534",null,null],["import","386dfd6d29a16d0419de504839e5d40d74c30017",null,1]],"metadata":{"kernel":"python3","language":"python","tags":["vision"],"extra":{"nbformat":"464eaf89cbe0773c21dd2632afe0a2c7ad7613aa"}},"failed":[],"notebook_id":"bound"}', 'bound', 0);
+INSERT INTO public.axonml_versions VALUES (2, 'faa794e6-2602-4966-aec9-2082fceee512', '{"id":"faa794e6-2602-4966-aec9-2082fceee512","created_at":"2026-11-29T23:09:05.734386Z","ordinal":1,"cells":[["title","e27ec21aab562a1fced0625b4b2b4920f0e13534",null,null],["import","386dfd6d29a16d0419de504839e5d40d74c30017",null,1],["train","f66b189b5fab1b896e7c75960ee2d2a7bdbb85cb","178328f259902f99135b2991a9850809efa47547",2]],"metadata":{"kernel":"python3","language":"python","tags":["vision"],"extra":{"nbformat":"464eaf89cbe0773c21dd2632afe0a2c7ad7613aa"}},"failed":[],"notebook_id":"bound"}', 'bound', 1);
+INSERT INTO public.axonml_versions VALUES (3, '5f0a5a10-143e-42bc-b499-0f863f1af336', '{"id":"5f0a5a10-143e-42bc-b499-0f863f1af336","created_at":"2026-11-29T23:09:05.739767Z","ordinal":0,"cells":[["a","ec0a1196c563395ea3e17040b69d4ebc0696d4fb",null,null]],"metadata":{"kernel":"axonml","language":"rust","framework":"axonml","tags":[],"extra":{}},"failed":[],"notebook_id":"unbound"}', 'unbound', 0);
+INSERT INTO public.axonml_versions VALUES (4, 'bd90edec-7ae3-4177-92c5-1c0e7bb09d3e', '{"id":"bd90edec-7ae3-4177-92c5-1c0e7bb09d3e","created_at":"2026-11-29T23:09:05.744615Z","ordinal":1,"cells":[["a","712c95a250e0ca8bcf4b7a511e171391350e3bd4",null,null]],"metadata":{"kernel":"axonml","language":"rust","framework":"axonml","tags":[],"extra":{}},"failed":[],"notebook_id":"unbound"}', 'unbound', 1);
 SELECT pg_catalog.setval('public.axonml_checkpoints_seq_seq', 2, true);
 SELECT pg_catalog.setval('public.axonml_contents_seq_seq', 7, true);
 SELECT pg_catalog.setval('public.axonml_notebooks_seq_seq', 2, true);
@@ -240,6 +241,7 @@ ALTER TABLE ONLY public.axonml_versions
 ALTER TABLE ONLY public.axonml_versions
     ADD CONSTRAINT axonml_versions_pkey PRIMARY KEY (seq);
 CREATE INDEX ix_axonml_checkpoints_notebook_id_created_at_id ON public.axonml_checkpoints USING btree (notebook_id NULLS FIRST, created_at NULLS FIRST, id NULLS FIRST);
+CREATE INDEX ix_axonml_checkpoints_notebook_id_run_id_state_size ON public.axonml_checkpoints USING btree (notebook_id NULLS FIRST, run_id NULLS FIRST, state_size NULLS FIRST);
 CREATE INDEX ix_axonml_checkpoints_version_id ON public.axonml_checkpoints USING btree (version_id NULLS FIRST);
 CREATE INDEX ix_axonml_contents_notebook_id_ordinal ON public.axonml_contents USING btree (notebook_id NULLS FIRST, ordinal NULLS FIRST);
 CREATE INDEX ix_axonml_notebooks_embedded_id ON public.axonml_notebooks USING btree (embedded_id NULLS FIRST);
