@@ -113,6 +113,8 @@ class Store(Database):
                     f"the store {self} has the schema of an older version of this package and "
                     "is read-only, so it cannot be migrated: copy it to a writable folder"
                 )
+            if properties:
+                self._check_may_migrate(properties)
             with self.transaction() as connection:
                 properties = self._create_or_migrate(connection)
         if "store_id" not in properties:
@@ -133,6 +135,10 @@ class Store(Database):
         self._schema.metadata.create_all(connection)
         if version < 3:
             index_runs(connection, self._schema)
+        if version < SCHEMA_VERSION and self.on_server:
+            from .postgresql.roles import secure_tables
+
+            secure_tables(connection, self._schema)
         properties = {"store_id": new_id(), **properties, "schema_version": str(SCHEMA_VERSION)}
         connection.execute(sa.delete(self._schema.properties))
         rows = [{"name": name, "value": value} for name, value in properties.items()]
@@ -152,6 +158,19 @@ class Store(Database):
                 f"versions up to {SCHEMA_VERSION}: upgrade jupyter-axon-notebooks"
             )
         return int(version)
+
+    def _check_may_migrate(self, properties: Mapping[str, str]) -> None:
+        """Raise StoreError if the store is old, and belongs to another role of the database."""
+        if not self.on_server:
+            return
+        from .postgresql.roles import owns_tables
+
+        if not self.read(owns_tables):
+            raise StoreError(
+                f"the store {self} has schema version {properties['schema_version']}, and this "
+                f"version of the package uses {SCHEMA_VERSION}. Only the owner of its tables can "
+                "migrate it: have them run `jupyter axon init-db` with this version of the package"
+            )
 
     def _read_properties(self, connection: sa.Connection) -> dict[str, str]:
         properties = self._schema.properties

@@ -113,6 +113,22 @@ def separate(
     return separation
 
 
+def secure_tables(connection: sa.Connection, schema: Schema) -> None:
+    """Create the policies of tables that a migration added, if the database separates users."""
+    if connection.scalar(sa.text(f"SELECT to_regclass('{ROLES}')")) is not None:
+        # Tables with unchecked foreign keys cannot be altered.
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        RowLevelSecurity(connection, members_role(connection)).enable(schema)
+
+
+def owns_tables(connection: sa.Connection) -> bool:
+    """Return whether the connection's role may change the tables of the store."""
+    query = sa.text(
+        "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass(:table)"
+    )
+    return connection.scalar(query, {"table": NOTEBOOKS.name}) is not False
+
+
 def shown_user(connection: sa.Connection) -> str | None:
     """Return the user, as in the column, whose records the connection's role sees.
 

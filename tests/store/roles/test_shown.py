@@ -14,11 +14,14 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from support.factories import new_checkpoint
 from support.shared_database import (
+    DERIVED_TABLES,
     NOTEBOOK_TABLES,
     OpenRepository,
     SharedDatabase,
     create_trained_notebook,
     document_in,
+    insert_row,
+    row_in,
 )
 
 from jupyter_axon_notebooks.errors import NotFound, StoreError, WrongUser
@@ -29,10 +32,14 @@ from jupyter_axon_notebooks.records import (
     NotebookMetadata,
     RunStatus,
     UpdateNotebook,
+    UpdateRun,
+    now,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.parts import content_id, split
-from jupyter_axon_notebooks.repository.runs import run_key
+from jupyter_axon_notebooks.repository.run_queries import RunQuery, run_key
+from jupyter_axon_notebooks.run_filters import InvalidFilter
+from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import Store
 from jupyter_axon_notebooks.store.codec import decode, encode
 from jupyter_axon_notebooks.store.postgresql.roles import Role
@@ -143,8 +150,7 @@ def test_sql_neither_reads_nor_changes_rows_of_others(
         ).fetchone() == (0,)
         own = len(bob.execute(f"SELECT 1 FROM {table}").fetchall())
         assert own > 0
-        changed = "value = 0" if table == "axonml_metrics" else "document = document"
-        for blindly in (f"UPDATE {table} SET {changed}", f"DELETE FROM {table}"):
+        for blindly in (f"UPDATE {table} SET {key} = {key}", f"DELETE FROM {table}"):
             with bob.transaction(force_rollback=True):
                 assert bob.execute(blindly).rowcount == own
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -160,21 +166,11 @@ def test_rows_cannot_be_added_to_a_notebook_of_another(
     shared: SharedDatabase, trained: tuple[str, str], table: str
 ) -> None:
     of_alice, of_bob = trained
-    values: dict[str, Any] = {"id": f"{of_bob}/{DIGEST}", "document": "{}", "notebook_id": of_alice}
-    if table == "axonml_metrics":
-        values = {
-            "notebook_id": of_alice,
-            "name": "loss",
-            "value": 0.0,
-            "created_at": "",
-            "checkpoint_id": "x",
-        }
-    names, holes = ", ".join(values), ", ".join(f"%({name})s" for name in values)
     with closing(shared.sql("bob_role")) as bob:
-        with rejected():
-            bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", values)
-        own = {**values, "notebook_id": of_bob, "document": document_in(of_bob)}
-        bob.execute(f"INSERT INTO {table} ({names}) VALUES ({holes})", own)
+        for row in (row_in(table, of_alice), {**row_in(table, of_bob), "notebook_id": of_alice}):
+            with rejected():
+                insert_row(bob, table, row)
+        insert_row(bob, table, row_in(table, of_bob))
         with rejected():
             bob.execute(f"UPDATE {table} SET notebook_id = %s", [of_alice])
 
@@ -308,6 +304,91 @@ def test_runs_of_two_users_may_share_an_id(
     run = alice.runs.get(of_alice, "baseline")
     assert run is not None
     assert run.status is RunStatus.RUNNING
+
+
+def test_runs_and_series_of_others_are_not_found(
+    repository_of: OpenRepository, trained: tuple[str, str]
+) -> None:
+    of_alice, of_bob = trained
+    alice, bob = repository_of("alice"), repository_of("bob_role")
+    before = alice.runs.get(of_alice, "run of alice")
+    rows = [Row(2, 0.0, {"acc of alice": 9.0})]
+    own = bob.runs.start(of_bob, id="resumed")
+    for access in (
+        lambda: bob.runs.find("run of alice"),
+        lambda: bob.runs.find("run of a"),  # the beginning of an id
+        lambda: bob.runs.find("run of alice", by_id=True),
+        lambda: bob.runs.find("name of alice", of_alice),
+        lambda: bob.runs.start(of_alice),
+        lambda: bob.runs.update(of_alice, "run of alice", UpdateRun(name="mine now")),
+        lambda: bob.runs.update_status(of_alice, "run of alice", RunStatus.FAILED),
+        lambda: bob.runs.renew(of_alice, "run of alice", now()),
+        lambda: bob.runs.remove(of_alice, "run of alice"),
+        lambda: bob.checkpoints.delete_run(of_alice, "run of alice"),
+        lambda: bob.series.append(of_alice, "run of alice", rows, spool="s", begin=2, end=3),
+        lambda: bob.series.append(of_bob, "run of alice", rows, spool="s", begin=2, end=3),
+        lambda: bob.series.offset(of_alice, "run of alice", "s"),
+        lambda: bob.series.names(of_alice, "run of alice"),
+        lambda: bob.series.read(of_alice, "run of alice", "acc of alice"),
+    ):
+        with pytest.raises(NotFound) as refused:
+            access()
+        assert "alice" not in str(refused.value).partition("did you mean")[2]
+    bob.series.forget_spool(of_alice, "run of alice", "s")
+    assert bob.runs.get(of_alice, "run of alice") is None
+    assert bob.runs.list(of_alice) == bob.series.list(of_alice) == []
+    assert bob.runs.count(of_alice) == 0
+    assert own.number == 2
+    assert alice.runs.get(of_alice, "run of alice") == before
+    assert alice.series.offset(of_alice, "run of alice", "s") == 2
+
+
+def test_a_search_tells_nothing_of_runs_of_others(
+    repository_of: OpenRepository, trained: tuple[str, str]
+) -> None:
+    for role, own, other in (("alice", "alice", "bob"), ("bob_role", "bob", "alice")):
+        runs = repository_of(role).runs
+        assert runs.config_keys() == [f"key of {own}"]
+        assert runs.metric_names() == [f"acc of {own}", "loss"]
+        for query in (
+            RunQuery(),
+            RunQuery(user_id=None, where=f'name != "name of {other}"'),
+            RunQuery(sort="-loss"),
+        ):
+            page = runs.search(query)
+            assert (page.total, [one.run.id for one in page.runs]) == (1, [f"run of {own}"])
+        assert runs.search(RunQuery(where=f'name == "name of {other}"')).total == 0
+        assert runs.search(RunQuery(user_id=other)).total == 0
+        for variable in (f'config["key of {other}"]', f'metrics["acc of {other}"]'):
+            with pytest.raises(InvalidFilter) as refused:
+                runs.search(RunQuery(where=f"{variable} > 0"))
+            assert f"of {other}" not in "".join(refused.value.suggestions)
+    assert repository_of("boss").runs.metric_names() == ["acc of alice", "acc of bob", "loss"]
+
+
+@pytest.mark.parametrize("table", DERIVED_TABLES[1:])
+def test_rows_for_a_run_of_another_are_not_used(
+    shared: SharedDatabase, repository_of: OpenRepository, trained: tuple[str, str], table: str
+) -> None:
+    of_alice, of_bob = trained
+    alice = repository_of("alice")
+
+    def read() -> list[Any]:
+        [found] = alice.runs.search(RunQuery(where="loss >= 0")).runs
+        series = alice.series.read(of_alice, "run of alice", "acc of alice")
+        offset = alice.series.offset(of_alice, "run of alice", "s")
+        return [found, alice.runs.config_keys(), series.values.tolist(), offset]
+
+    before = read()
+    query = "SELECT seq FROM axonml_runs WHERE notebook_id = %s"
+    with closing(shared.sql("postgres")) as owner, closing(shared.sql("bob_role")) as bob:
+        [run] = owner.execute(query, [of_alice]).fetchone() or ()
+        for name in ("name", "config.key of alice", "loss", "acc of alice"):
+            row = {**row_in(table, of_bob), "run": run}
+            row |= {"name": name} if "name" in row else {"spool": f"s {name}"}
+            row |= {"item": -1, "text": "forged"} if "item" in row else {}
+            insert_row(bob, table, row)
+    assert read() == before
 
 
 @pytest.mark.parametrize(
