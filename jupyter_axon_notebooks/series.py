@@ -53,6 +53,12 @@ class Series:
     def __len__(self) -> int:
         return len(self.steps)
 
+    def begins_with(self, other: Series) -> bool:
+        """Return whether the first rows are those of another series."""
+        first = self.take(slice(len(other)))
+        columns = zip(vars(first).values(), vars(other).values(), strict=True)
+        return all(np.array_equal(mine, its, equal_nan=True) for mine, its in columns)
+
     def take(self, rows: Any) -> Series:
         """Return the rows that an index, a slice or a mask selects."""
         return Series(self.steps[rows], self.values[rows], self.times[rows])

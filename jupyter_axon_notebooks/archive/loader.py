@@ -13,7 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
@@ -41,7 +41,7 @@ from .format import (
     split_document_id,
 )
 from .reader import ArchiveReader
-from .series import add_series, count_rows
+from .series import add_series, has_all_rows
 
 #: The tables of what belongs to a notebook, each before those that refer to it.
 _HISTORY_TABLES = (CONTENTS.name, VERSIONS.name)
@@ -131,8 +131,8 @@ def load_archive(
     Parameters
     ----------
     overwrite : bool
-        Replace notebooks that differ, with everything that belongs to them. A notebook with
-        checkpoints or state files that the archive lacks is never replaced.
+        Replace notebooks that differ, with everything that belongs to them. A notebook with runs,
+        logged values, checkpoints or state files that the archive lacks is never replaced.
     owner : str, optional
         The user who becomes the owner of the notebooks; by default they keep theirs.
     origin, folder : optional
@@ -284,7 +284,7 @@ class _Loader:
         self._add_problem("conflict", NOTEBOOKS.name, id, _DIFFERS + (addition if added else ""))
 
     def _remove(self, id: str) -> None:
-        """Remove a stored notebook, unless that loses checkpoints or state files."""
+        """Remove a stored notebook, unless that loses runs, values, checkpoints or state files."""
         archived = dict(self._valid(CHECKPOINTS.name, id))
         self.report.problems.clear()
         for stored in self.store.checkpoints.iterate(where("notebook_id") == id):
@@ -298,27 +298,23 @@ class _Loader:
                     "first if you do not need it"
                 )
                 self._reject("conflict", CHECKPOINTS.name, str(stored.doc_id), reason)
-        self._check_series(id)
+        self._check_runs(id)
         for table in (*_HISTORY_TABLES, *_TRAINING_TABLES):
             self.store.table(table).remove_notebook(id)
         self.store.notebooks.remove(doc_ids=[id])
 
-    def _check_series(self, notebook_id: str) -> None:
-        """Reject a notebook whose stored series have rows that the archive lacks."""
-        index, table = self.store.run_index, self.store.logged_series
+    def _check_runs(self, notebook_id: str) -> None:
+        """Reject a notebook with a stored run, or with logged rows, that the archive lacks."""
+        archived = dict(self._archived_runs(notebook_id))
         for stored in self.store.runs.iterate(where("notebook_id") == notebook_id):
-            key, archived = str(stored.doc_id), dict[str, int]()
-            with self.store.snapshot() as connection:
-                run = index.row_of(connection, key)
-                counts = table.counts(connection, run, notebook_id)
-            if counts and (member := self.archive.open_series(key)) is not None:
-                with member:
-                    archived = count_rows(member)
-            if any(count > archived.get(name, 0) for name, count in counts.items()):
-                reason = (
-                    "the archive lacks values of this run; delete it first if you do not need them"
-                )
-                self._reject("conflict", RUNS.name, str(stored.get("id")), reason)
+            key, lacks = str(stored.doc_id), "this run"
+            if key in archived:
+                with self.archive.open_series(key) or nullcontext() as member:
+                    if has_all_rows(self.store, key, notebook_id, member):
+                        continue
+                lacks = "values of this run"
+            reason = f"the archive lacks {lacks}; delete it first if you do not need it"
+            self._reject("conflict", RUNS.name, str(stored.get("id")), reason)
 
     def _bind(self, id: str, notebook: dict[str, Any]) -> None:
         """Bind a new record to the file that carries its id, or to none if its file is taken."""
@@ -369,7 +365,7 @@ class _Loader:
             if (member := self.archive.open_series(key)) is not None:
                 with member:
                     try:
-                        is_same = add_series(self.store, key, notebook_id, member)
+                        is_same = add_series(self.store, key, notebook_id, id, member)
                     except InvalidData as error:
                         self._reject("damaged", RUNS.name, id, str(error))
                 if not is_same:

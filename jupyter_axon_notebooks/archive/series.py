@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 
 from ..errors import InvalidData
+from ..repository.runs import RunRepository
 from ..store import Store
 from ..store.codec import column_text, plain_text
 
@@ -108,18 +109,30 @@ def _read(file: IO[bytes], decode: Any) -> Any:
         raise InvalidData("$.series", f"its series are damaged: {error}") from None
 
 
-def count_rows(file: IO[bytes]) -> dict[str, int]:
-    """Return the number of rows of each series in a member; none if it is damaged."""
-    found: dict[str, int] = {}
-    with suppress(InvalidData):
+def has_all_rows(store: Store, run_key: str, notebook_id: str, file: IO[bytes] | None) -> bool:
+    """Return whether a member has all the rows that a run has; False if it is damaged."""
+    from ..series import concatenate, decode_series
+
+    table = store.logged_series
+    with store.snapshot() as connection, suppress(InvalidData):
+        run = store.run_index.row_of(connection, run_key)
+        missing = set(table.names(connection, run, notebook_id))
+        if file is None or not missing:
+            return not missing
         read_header(file)
         for one in read_all_series(file):
-            found[one.name] = sum(count for count, _ in one.chunks)
-    return found
+            stored = table.read(connection, run, notebook_id, one.name)
+            archived = concatenate(decode_series(content) for _, content in one.chunks)
+            if archived.begins_with(stored):
+                missing.discard(one.name)
+        return not missing
+    return False
 
 
-def add_series(store: Store, run_key: str, notebook_id: str, file: IO[bytes]) -> bool:
+def add_series(store: Store, run_key: str, notebook_id: str, run_id: str, file: IO[bytes]) -> bool:
     """Add the series of a member to a run without any, in an open transaction.
+
+    The summaries of other metrics are those of the checkpoints in the store.
 
     Returns
     -------
@@ -143,12 +156,16 @@ def add_series(store: Store, run_key: str, notebook_id: str, file: IO[bytes]) ->
                 for name in names
             )
         store.mark_written()
+        logged = set[str]()
         for one in read_all_series(file):
             table.add_chunks(connection, run, notebook_id, one.name, one.chunks)
+            logged.add(column_text(one.name))
         for spool, offset in header.offsets.items():
             table.set_offset(connection, run, notebook_id, plain_text(spool), offset)
         try:
-            index.replace_summaries(connection, run, notebook_id, header.summaries)
+            summaries = [row for row in header.summaries if row["name"] in logged]
+            index.replace_summaries(connection, run, notebook_id, summaries)
         except (KeyError, sa.exc.StatementError) as error:
             raise InvalidData("$.series", f"its summaries are damaged: {error}") from None
+        RunRepository(store).summarize(notebook_id, run_id)
     return True

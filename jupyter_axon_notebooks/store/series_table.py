@@ -187,16 +187,6 @@ class SeriesTable:
         if rows:
             connection.execute(sa.insert(self.chunks), rows)
 
-    def counts(self, connection: sa.Connection, run: int, notebook_id: str) -> dict[str, int]:
-        """Return the number of rows of each series of a run."""
-        c = self.chunks.c
-        query = (
-            sa.select(c.name, sa.func.sum(c.count))
-            .where(self._of(self.chunks, run, notebook_id))
-            .group_by(c.name)
-        )
-        return {plain_text(name): int(count) for name, count in connection.execute(query)}
-
     def offsets(self, connection: sa.Connection, run: int, notebook_id: str) -> dict[str, int]:
         """Return the offsets up to which the spool files of a run were stored."""
         c = self.spools.c

@@ -30,13 +30,14 @@ from support.factories import (
     new_save,
 )
 
-from jupyter_axon_notebooks.archive.format import RECORDS, TABLES
+from jupyter_axon_notebooks.archive.format import MANIFEST_TABLE, RECORDS, TABLES, TableSummary
 from jupyter_axon_notebooks.metrics import encode_nonfinite
-from jupyter_axon_notebooks.records import TrainingNotebook, TrainingRun
+from jupyter_axon_notebooks.records import RunStatus, TrainingNotebook, TrainingRun
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.run_queries import RunQuery
 from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store.schema import RUNS
 
 VALUES = st.recursive(
     st.none()
@@ -225,8 +226,10 @@ def test_a_loaded_run_has_its_summaries(store: Store, target: Store, file: Path)
     assert one.run.name == "wide"
 
 
-def log_rows(store: Store, run: TrainingRun, count: int, begin: int = 0) -> None:
-    rows = [Row(step, 1.5, {"loss": 1.0 / (step + 1), "acc": math.inf}) for step in range(count)]
+def log_rows(
+    store: Store, run: TrainingRun, count: int, begin: int = 0, value: float = 1.0
+) -> None:
+    rows = [Row(step, 1.5, {"loss": value / (step + 1), "acc": math.inf}) for step in range(count)]
     NotebookRepository(store).series.append(
         run.notebook_id, run.id, rows, spool="s", begin=begin, end=begin + count
     )
@@ -287,6 +290,120 @@ def test_rows_that_an_archive_lacks_are_never_removed(
         problems = load_file(memory, file, overwrite=True).problems
         assert read_run(memory, run) == before
     assert any("lacks values of this run" in problem.reason for problem in problems)
+
+
+def test_other_rows_than_those_of_the_archive_are_never_removed(
+    store: Store, file: Path, memory: Store, run: TrainingRun
+) -> None:
+    archive_store(store, file)
+    load_file(memory, file)
+    repository = NotebookRepository(memory)
+    repository.runs.update_status("nb", run.id, RunStatus.COMPLETED)
+    repository.checkpoints.delete_run("nb", run.id)
+    other = repository.runs.start("nb", id=run.id, tags=["x"])
+    log_rows(memory, other, 9_010, value=2.0)
+    before = read_run(memory, other)
+    assert load_file(memory, file, overwrite=True).of_kind("conflict")
+    assert read_run(memory, other) == before
+
+
+def test_a_run_that_an_archive_lacks_is_never_removed(
+    store: Store, target: Store, file: Path, run: TrainingRun
+) -> None:
+    archive_store(store, file)
+    load_file(target, file)
+    repository = NotebookRepository(target)
+    noted = repository.runs.start("nb", notes="do not lose this")
+    repository.save("nb", new_save(code("c", "1")))
+    problems = load_file(target, file, overwrite=True).problems
+    assert (RUNS.name, noted.id) in {(one.table, one.id) for one in problems}
+    for path in (file, unpack_records(file, manifest=True)):
+        assert load_file(target, path, overwrite=True).of_kind("conflict")
+        assert repository.runs.get("nb", noted.id) == noted
+        assert read_run(target, run) == read_run(store, run)
+
+
+def test_an_archive_without_series_keeps_what_was_logged(
+    store: Store, target: Store, file: Path, run: TrainingRun
+) -> None:
+    archive_store(store, file)
+    load_file(target, file)
+    NotebookRepository(target).create_checkpoint(
+        new_checkpoint("nb", {"val": 0.25}, run_id=run.id, step=7)
+    )
+    before = read_run(target, run)
+    load_file(target, unpack_records(file, manifest=True))
+    assert read_run(target, run) == before
+
+
+def test_series_that_are_loaded_later_keep_the_summaries_of_checkpoints(
+    store: Store, target: Store, file: Path, run: TrainingRun
+) -> None:
+    archive_store(store, file)
+    complete = file.rename(file.with_name("complete.zip"))
+    file.write_bytes(complete.read_bytes())
+    load_file(target, unpack_records(file, manifest=True))
+    repository = NotebookRepository(target)
+    loaded = repository.runs.get("nb", run.id)
+    assert loaded is not None
+    assert list(loaded.metrics or {}) == ["val"]
+    repository.create_checkpoint(new_checkpoint("nb", {"val": 0.25}, run_id=run.id, step=7))
+    load_file(target, complete)
+    found = repository.runs.get("nb", run.id)
+    expected = NotebookRepository(store).runs.get("nb", run.id)
+    assert found is not None
+    assert expected is not None
+    assert (found.metrics or {})["val"].min == 0.25
+    del (found.metrics or {})["val"], (expected.metrics or {})["val"]
+    assert found == expected
+    loss = [
+        NotebookRepository(one).series.read("nb", run.id, "loss").values for one in (target, store)
+    ]
+    assert loss[0].tolist() == loss[1].tolist()
+
+
+def test_some_runs_are_archived_with_their_series(
+    store: Store, target: Store, file: Path, run: TrainingRun
+) -> None:
+    other = NotebookRepository(store).runs.start("nb")
+    log_rows(store, other, 3)
+    archive_store(store, file, notebook_ids=["nb"], run_ids=[other.id])
+    assert load_file(target, file).problems == []
+    assert [one.id for one in NotebookRepository(target).runs.list("nb")] == [other.id]
+    assert read_run(target, other) == read_run(store, other)
+    before = read_run(store, run)
+    assert load_file(store, file).problems == []
+    assert [one.id for one in load_file(store, file, overwrite=True).problems] == []
+    assert read_run(store, run) == before
+    archive_store(store, file)
+    assert load_file(target, file).problems == []
+    assert read_run(target, run) == before
+
+
+def test_an_archive_of_schema_version_2_is_loaded_with_summaries(
+    store: Store, target: Store, file: Path
+) -> None:
+    repository = NotebookRepository(store)
+    create_notebooks(repository, "nb")
+    for step in range(2):
+        repository.create_checkpoint(
+            new_checkpoint("nb", {"loss": step}, run_id="r", step=step, sizes={"model": 5})
+        )
+    archive_store(store, file)
+    unpack_records(file, manifest=True)
+    tables = json.loads(file.read_text())
+    runs = TableSummary()
+    for run in tables[RUNS.name].values():
+        for added in ("number", "tags", "step_count"):
+            run.pop(added, None)
+        runs.add(run)
+    [manifest] = tables[MANIFEST_TABLE].values()
+    manifest["schema_version"] = 2
+    manifest["tables"][RUNS.name] = runs.to_json()
+    file.write_text(json.dumps(tables))
+    assert load_file(target, file).problems == []
+    [found] = NotebookRepository(target).runs.search(RunQuery(where="loss.max == 1")).runs
+    assert (found.run.number, found.checkpoint_count, found.size) == (1, 2, 10)
 
 
 def test_a_damaged_series_is_refused(
