@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import heapq
 import importlib
 import json
 import math
 import re
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import IO, Any, Final, TextIO
+
+import numpy as np
 
 from .errors import AxonError, InvalidData
 from .metrics import column_names, flatten_metrics
@@ -30,6 +35,11 @@ from .series import Series
 _MLFLOW_METRICS, _MLFLOW_PARAMS = 1_000, 100
 #: The longest value of a parameter in MLflow, in characters.
 _MLFLOW_VALUE: Final = 6_000
+#: Rows of a series that are changed into Python objects at once, and those of each metric that are
+#: in memory while series are merged.
+_BLOCK_ROWS, _MERGED_ROWS = 8_192, 256
+#: The bytes of a row in the temporary file: step, value and time as floats.
+_ROW_SIZE: Final = 24
 _UNSAFE: Final = re.compile(r"[^\w.-]+")
 
 
@@ -151,13 +161,9 @@ def _export_csv(runs: Iterable[ExportedRun], destination: str) -> int:
 
 def _series_table(exported: ExportedRun) -> tuple[list[str], Iterator[list[Any]]]:
     names = list(exported.series)
-    steps: dict[int, dict[str, Any]] = {}
-    for name in names:
-        for step, value, time in _rows(exported.series[name]()):
-            steps.setdefault(step, {"time": time})[name] = value
     table = (
-        [step, found["time"], *(_cell(found.get(name)) for name in names)]
-        for step, found in sorted(steps.items())
+        [step, time, *(_cell(values.get(name)) for name in names)]
+        for step, time, values in _steps(exported)
     )
     return ["step", "time", *column_names(names, ("step", "time"))], table
 
@@ -319,12 +325,8 @@ def _export_wandb(runs: Iterable[ExportedRun], destination: str) -> int:
             reinit="create_new",
             settings=settings,
         )
-        steps: dict[int, dict[str, float]] = {}
-        for name, read in exported.series.items():
-            for step, value, time in _rows(read()):
-                steps.setdefault(step, {"_timestamp": time})[name] = value
-        for step, row in sorted(steps.items()):
-            created.log(row, step=step)
+        for step, time, values in _steps(exported):
+            created.log({"_timestamp": time, **values}, step=step)
         created.finish(exit_code=1 if run.status is RunStatus.FAILED else 0)
         count += 1
     wandb.teardown()  # its own process writes the files until then
@@ -339,9 +341,46 @@ EXPORTS: Final[dict[str, Callable[[Iterable[ExportedRun], str], int]]] = {
 }
 
 
+def _steps(exported: ExportedRun) -> Iterator[tuple[int, float, dict[str, float]]]:
+    """Yield the steps of a run in order, with the time and the values of all metrics.
+
+    One series at a time is in memory: their rows are written to a temporary file and merged.
+    """
+    with tempfile.TemporaryFile() as file:
+        parts = []
+        for name, read in exported.series.items():
+            begin = file.tell()
+            for block in _blocks(read()):
+                # Steps are less than 2**53, so that floats hold them exactly.
+                file.write(np.column_stack([block.steps, block.values, block.times]).tobytes())
+            parts.append(_stored_rows(file, name, begin, file.tell()))
+        merged = heapq.merge(*parts, key=itemgetter(0))
+        for step, rows in groupby(merged, key=itemgetter(0)):
+            first = next(rows)
+            values = {name: value for _, name, value, _ in chain([first], rows)}
+            yield int(step), first[-1], values
+
+
+def _stored_rows(
+    file: IO[bytes], name: str, begin: int, end: int
+) -> Iterator[tuple[float, str, float, float]]:
+    size = _MERGED_ROWS * _ROW_SIZE
+    for start in range(begin, end, size):
+        file.seek(start)
+        rows = np.frombuffer(file.read(min(size, end - start))).reshape(-1, 3)
+        for step, value, time in rows.tolist():
+            yield step, name, value, time
+
+
+def _blocks(series: Series) -> Iterator[Series]:
+    for start in range(0, len(series), _BLOCK_ROWS):
+        yield series.take(slice(start, start + _BLOCK_ROWS))
+
+
 def _rows(series: Series) -> Iterator[tuple[int, float, float]]:
-    columns = (series.steps.tolist(), series.values.tolist(), series.times.tolist())
-    yield from zip(*columns, strict=True)
+    for block in _blocks(series):
+        columns = (block.steps.tolist(), block.values.tolist(), block.times.tolist())
+        yield from zip(*columns, strict=True)
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -368,10 +368,9 @@ def export(
 
 
 def _exported(repository: NotebookRepository, found: FoundRun) -> ExportedRun:
-    run, series = found.run, repository.series
-    names = series.names(run.notebook_id, run.id)
+    branch = repository.series.branch(found.run.notebook_id, found.run.id)
     return ExportedRun(
-        run=run,
+        run=found.run,
         notebook=found.notebook,
-        series={name: partial(series.read, run.notebook_id, run.id, name) for name in names},
+        series={name: partial(branch.read, name) for name in branch.names()},
     )

@@ -218,57 +218,25 @@ class SeriesRepository:
 
     def names(self, notebook_id: str, run_id: str) -> builtins.list[str]:
         """Return the names of the metrics of a run and of those that it was resumed from."""
-        own, *parents = self._branch(notebook_id, run_id)
-        found = set(own.run.metrics or {})
-        for parent in parents:
-            found.update(name for name in parent.run.metrics or {} if not is_system(name))
-        return sorted(found)
+        return self.branch(notebook_id, run_id).names()
 
     def read(
         self, notebook_id: str, run_id: str, name: str, *, points: int | None = None
     ) -> Series:
-        """Return the values of a metric over the steps of a run; see :meth:`read_all`."""
-        return self.read_all(notebook_id, run_id, [name], points=points)[name]
+        """Return the values of a metric over the steps of a run; see :meth:`Branch.read`."""
+        return self.branch(notebook_id, run_id).read(name, points=points)
 
     def read_all(
         self, notebook_id: str, run_id: str, names: Sequence[str], *, points: int | None = None
     ) -> dict[str, Series]:
-        """Return the values of metrics over the steps of a run, oldest first.
+        """Return the values of metrics at one moment; see :meth:`Branch.read`."""
+        with self._store.snapshot():
+            branch = self.branch(notebook_id, run_id)
+            return {name: branch.read(name, points=points) for name in names}
 
-        A run that was resumed has the values of its parents up to the checkpoint where it was
-        resumed, but not their system metrics. A metric that was never logged has the values of the
-        checkpoints.
-
-        Parameters
-        ----------
-        points : int, optional
-            Return at most this many rows of each, which keep the extremes.
-
-        Raises
-        ------
-        NotFound
-            When the notebook has no such run.
-        RecordDamaged
-            When the stored rows are damaged.
-        """
-        from ..series import concatenate, downsample, merge_steps
-
-        store = self._store
-        found: dict[str, Series] = {}
-        with store.snapshot() as connection:
-            branch = self._branch(notebook_id, run_id)
-            for name in names:
-                parts = []
-                for part in branch[:1] if is_system(name) else branch:
-                    series = store.logged_series.read(connection, part.row, notebook_id, name)
-                    if not len(series):
-                        series = part.of_checkpoints(name)
-                    elif part.end is not None:
-                        series = series.take(series.steps <= part.end.step)
-                    parts.append(series)
-                whole = merge_steps(concatenate(reversed(parts)))
-                found[name] = whole if points is None else downsample(whole, points)
-        return found
+    def branch(self, notebook_id: str, run_id: str) -> Branch:
+        """Return a run with those that it was resumed from; raises NotFound."""
+        return Branch(self._store, self._branch(notebook_id, run_id))
 
     def _branch(self, notebook_id: str, run_id: str) -> builtins.list[_BranchPart]:
         """Return a run and its ancestors, each with the checkpoint up to which it counts."""
@@ -290,6 +258,53 @@ class SeriesRepository:
                 end = _End(step, parent["created_at"])
                 run = self._runs.get(notebook_id, parent["run_id"])
         return found
+
+
+class Branch:
+    """The series of a run and of those that it was resumed from, which are looked up once."""
+
+    def __init__(self, store: Store, parts: Sequence[_BranchPart]) -> None:
+        self._store = store
+        self._parts = parts
+
+    def names(self) -> builtins.list[str]:
+        """Return the names of the metrics."""
+        own, *parents = self._parts
+        found = set(own.run.metrics or {})
+        for parent in parents:
+            found.update(name for name in parent.run.metrics or {} if not is_system(name))
+        return sorted(found)
+
+    def read(self, name: str, *, points: int | None = None) -> Series:
+        """Return the values of a metric over the steps of the run, oldest first.
+
+        A run that was resumed has the values of its parents up to the checkpoint where it was
+        resumed, but not their system metrics. A metric that was never logged has the values of the
+        checkpoints.
+
+        Parameters
+        ----------
+        points : int, optional
+            Return at most this many rows, which keep the extremes.
+
+        Raises
+        ------
+        RecordDamaged
+            When the stored rows are damaged.
+        """
+        from ..series import concatenate, downsample, merge_steps
+
+        table, found = self._store.logged_series, []
+        with self._store.snapshot() as connection:
+            for part in self._parts[:1] if is_system(name) else self._parts:
+                series = table.read(connection, part.row, part.run.notebook_id, name)
+                if not len(series):
+                    series = part.of_checkpoints(name)
+                elif part.end is not None:
+                    series = series.take(series.steps <= part.end.step)
+                found.append(series)
+        whole = merge_steps(concatenate(reversed(found)))
+        return whole if points is None else downsample(whole, points)
 
 
 @dataclass

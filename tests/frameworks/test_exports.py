@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import struct
+import tracemalloc
 import zlib
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jupyter_axon_notebooks.errors import InvalidData
@@ -140,3 +143,28 @@ def test_csv_files_are_complete_and_harmless(exported: list[ExportedRun], tmp_pa
 def test_an_unknown_target_is_refused(exported: list[Any], tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match="expected one of csv, tensorboard"):
         export_runs(exported, "excel", str(tmp_path))
+
+
+def count_peak(series: int, folder: Path) -> int:
+    """Return the most bytes in use while a run with some large series is exported."""
+    run = TrainingRun(id="r", notebook_id="n", started_at=now())
+
+    def read(offset: int) -> Series:
+        steps = np.arange(offset, 3 * 50_000 + offset, 3)
+        return Series(steps, steps / 7, steps + 0.5)
+
+    columns = {f"metric {number}": partial(read, number % 3) for number in range(series)}
+    tracemalloc.start()
+    try:
+        export_runs([ExportedRun(run, "n", columns)], "csv", str(folder))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_series_at_a_time_is_in_memory(tmp_path: Path) -> None:
+    assert count_peak(6, tmp_path / "many") < 2 * count_peak(1, tmp_path / "one")
+    [file] = (tmp_path / "many" / "series").iterdir()
+    lines = file.read_text().splitlines()
+    assert len(lines) == 1 + 3 * 50_000
+    assert lines[-1] == f"149999,149999.5,,,{149_999 / 7},,,{149_999 / 7}"

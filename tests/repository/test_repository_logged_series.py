@@ -6,6 +6,7 @@ import math
 
 import pytest
 import sqlalchemy as sa
+from store.conftest import record_statements
 from support.factories import new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.errors import NotFound
@@ -104,6 +105,21 @@ def test_a_resumed_run_shows_only_its_own_system_metrics(repository, run):
     assert read(repository, resumed, name) == [(0, 2.0)]
     found = repository.series.read_all(run.notebook_id, resumed.id, ["loss", name, "unknown"])
     assert [len(series) for series in found.values()] == [3, 1, 0]
+
+
+def test_a_branch_is_looked_up_once_for_all_its_metrics(repository, run):
+    metrics = [f"m{number}" for number in range(20)]
+    append(repository, run, [Row(step, 0.0, dict.fromkeys(metrics, 1.0)) for step in range(3)])
+    saved = repository.create_checkpoint(new_checkpoint(run.notebook_id, run_id=run.id, step=1))
+    resumed = repository.runs.start(run.notebook_id, parent_checkpoint_id=saved.id)
+    append(repository, resumed, [Row(2, 0.0, dict.fromkeys(metrics, 2.0))])
+    branch = repository.series.branch(run.notebook_id, resumed.id)
+    assert branch.names() == sorted(metrics)
+    with record_statements(repository.store) as sent:
+        found = [branch.read(name).values.tolist() for name in metrics]
+    assert found == [[1.0, 1.0, 2.0]] * len(metrics)
+    reads = [statement for statement, _ in sent if statement.startswith("SELECT")]
+    assert len(reads) == 2 * len(metrics)  # of the run, and of its parent
 
 
 def test_metrics_of_checkpoints_are_curves_too(repository, run):
