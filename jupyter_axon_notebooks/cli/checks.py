@@ -24,6 +24,7 @@ from ..repository.parts import content_ids
 from ..states.folders import format_size, free_bytes
 from ..states.layout import NOTE, PARTS, split_state_path
 from ..store.codec import decode, plain_text
+from ..store.garbage_queries import select_lost_runs
 from ..store.postgresql.health import ServerHealth, connect_to_server, examine_server
 from ..store.postgresql.passfile import find_ignored
 from ..store.schema import (
@@ -81,6 +82,7 @@ _ADVICE: Final = {
     "folders-without-record": "restart the server, which removes the remains of interrupted "
     "writes to its store. Remove the others, unless another store or user has them",
     "little-space": "free some space, or set c.AxonNotebooks.{setting} to a path on another disk",
+    "lost-runs": "restart the server, which removes these rows",
     "missing-contents": "save the notebooks again, or restore a backup of the store",
     "missing-rights": "ask the owner of the database to run `jupyter axon init-db` for this role",
     "missing-state-files": "copy the files back into {root}, or set c.AxonNotebooks.states_root "
@@ -374,6 +376,11 @@ def _read_content(
     missing = [name for name, table, listed in references if not listed <= ids[table]]
     noun = "version, notebook or checkpoint"
     found.add_items("missing-contents", noun, "incomplete in the store", missing)
+    lost = [
+        f"{run} of notebook {plain_text(notebook_id)}"
+        for notebook_id, run in connection.execute(select_lost_runs(schema))
+    ]
+    found.add_items("lost-runs", "run", "gone, but not all of its rows", lost)
     return content
 
 

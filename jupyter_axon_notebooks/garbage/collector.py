@@ -53,7 +53,7 @@ class Pace:
 
 
 class GarbageCollector:
-    """Removes old versions, unused contents, free pages and state files without a record.
+    """Removes old versions, unused contents, rows of lost runs, free pages and stray state files.
 
     Several servers may collect the garbage of one store at once.
 
@@ -84,7 +84,7 @@ class GarbageCollector:
         self._staged: set[str] = set()
 
     def collect(self, pace: Pace) -> None:
-        """Remove old versions and unused contents, then free pages of the store's file.
+        """Remove old versions, unused contents and rows of lost runs, then free pages of the file.
 
         Staged contents are removed when two collections in a row find them. By then, the save that
         staged them is no longer in progress.
@@ -100,8 +100,13 @@ class GarbageCollector:
             with log_errors(self._log, f"clean-up of notebook {id}"):
                 for done in pace.steps(steps):
                     removed.update(done._asdict())
+        with log_errors(self._log, "clean-up of the rows of lost runs"):
+            for done in pace.steps(garbage.remove_lost_runs()):
+                removed.update(done._asdict())
         freed = sum(pace.steps(self._repository.store.vacuum()))
-        if removed.total():
+        if removed["rows"]:
+            self._log.info("axon: removed %d rows of runs that are gone", removed["rows"])
+        if removed["versions"] or removed["contents"]:
             self._log.info(
                 "axon: removed %d old versions of notebooks and %d sources and outputs that no "
                 "version uses",

@@ -1,4 +1,4 @@
-"""Garbage collection of old versions of notebooks and of contents that no version lists.
+"""Garbage collection of old versions, of contents that no version lists, and of rows without a run.
 
 It works in steps of at most one short transaction, and each step leaves a consistent store. The
 caller may wait or stop between steps.
@@ -34,14 +34,15 @@ _PAGE = 200
 
 
 class Removal(NamedTuple):
-    """The number of versions and of contents that a step removed."""
+    """The number of versions, of contents, and of rows of lost runs that a step removed."""
 
     versions: int = 0
     contents: int = 0
+    rows: int = 0
 
 
 class GarbageRepository:
-    """The old versions and unused contents of a store."""
+    """The old versions, unused contents, and rows of lost runs of a store."""
 
     def __init__(self, store: Store, versions: VersionRepository) -> None:
         self._store = store
@@ -133,6 +134,19 @@ class GarbageRepository:
             staged = self._store.garbage.unlisted_contents(id, limit=_PAGE)
             self._store.contents.remove(staged)
         return Removal(contents=len(staged))
+
+    def remove_lost_runs(self) -> Iterator[Removal]:
+        """Remove values, summaries, series and offsets whose run is gone, in steps."""
+        for notebook_id, run in self._store.garbage.lost_runs():
+            yield self._remove_lost_run(notebook_id, run)
+
+    @retried
+    def _remove_lost_run(self, notebook_id: str, run: int) -> Removal:
+        with self._store.transaction() as connection:
+            self._store.notebooks.get_for_update(notebook_id)
+            self._store.mark_written()
+            removed = self._store.garbage.remove_lost_run(connection, notebook_id, run)
+        return Removal(rows=removed)
 
 
 class _History:

@@ -1,4 +1,4 @@
-"""Queries for versions and contents that garbage collection may delete.
+"""Queries for versions, contents and rows that garbage collection may delete.
 
 They use indexes only, and read no document.
 """
@@ -12,17 +12,18 @@ import sqlalchemy as sa
 
 from .codec import column_text, plain_text
 from .database import Database
-from .schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, VERSIONS, Schema
+from .schema import CHECKPOINTS, CONTENTS, NOTEBOOKS, RUNS, VERSIONS, Schema
 
 
 class GarbageQueries:
-    """Queries for old versions, and for contents that no version lists.
+    """Queries for old versions, for contents that no version lists, and for rows without a run.
 
     Results may be out of date when they are used, unless the transaction has locked the notebook.
     """
 
     def __init__(self, database: Database, schema: Schema) -> None:
         self._database = database
+        self._schema = schema
         n = schema.tables[NOTEBOOKS.name].sql.c
         v = schema.tables[VERSIONS.name].sql.c
         c = schema.tables[CONTENTS.name].sql.c
@@ -99,6 +100,20 @@ class GarbageQueries:
         """
         return set(self._ids(self._with_unlisted))
 
+    def lost_runs(self) -> list[tuple[str, int]]:
+        """Return the notebooks and row numbers of runs that are gone and have rows in the index."""
+        rows = self._rows(select_lost_runs(self._schema))
+        return [(plain_text(notebook_id), run) for notebook_id, run in rows]
+
+    def remove_lost_run(self, connection: sa.Connection, notebook_id: str, run: int) -> int:
+        """Remove the rows of a run that is gone; return how many."""
+        removed = 0
+        for table in _tables_of_runs(self._schema):
+            of_run = (table.c.notebook_id == column_text(notebook_id), table.c.run == run)
+            delete = sa.delete(table).where(*of_run, _has_no_run(self._schema, table))
+            removed += connection.execute(delete).rowcount
+        return removed
+
     def _ids(self, statement: sa.Select[tuple[str]], **values: str | int) -> list[str]:
         return [plain_text(id) for (id,) in self._rows(statement, **values)]
 
@@ -110,3 +125,22 @@ class GarbageQueries:
         return self._database.read(
             lambda connection: connection.execute(statement, parameters).all()
         )
+
+
+def select_lost_runs(schema: Schema) -> sa.CompoundSelect[Any]:
+    """Return the query for the notebooks and row numbers of runs that are gone and have rows."""
+    return sa.union(
+        *(
+            sa.select(table.c.notebook_id, table.c.run).where(_has_no_run(schema, table))
+            for table in _tables_of_runs(schema)
+        )
+    )
+
+
+def _tables_of_runs(schema: Schema) -> tuple[sa.Table, ...]:
+    return (*schema.run_index.tables, *schema.series.tables)
+
+
+def _has_no_run(schema: Schema, table: sa.Table) -> sa.ColumnElement[bool]:
+    runs = schema.tables[RUNS.name].sql
+    return ~sa.exists().select_from(runs).where(schema.run_index.belongs(table))

@@ -224,6 +224,7 @@ def test_start_over_leaves_what_it_cannot_examine(
         "DROP TABLE axon_properties",
         "UPDATE axon_properties SET value = 'zzz' WHERE name = 'schema_version'",
         "DROP TABLE axonml_runs",
+        "DROP TABLE axonml_series",
     ],
 )
 def test_start_over_replaces_a_store_with_missing_parts(axon: Axon, db: Path, damage: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,8 @@ from tinydb import where
 
 from jupyter_axon_notebooks.records import NotebookCell, UpdateNotebook
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.run_queries import run_key
+from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import Store, open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
@@ -201,3 +204,23 @@ def test_a_special_file_in_place_of_the_store_is_told_and_not_read(
     found = axon("doctor", "--json", "--store-url", url).json["problems"]
     [problem] = [problem for problem in found if problem["code"] == "not-examined"]
     assert "not a regular file" in problem["message"]
+
+
+def test_rows_of_lost_runs_are_reported_until_they_are_collected(
+    axon: Axon, store: Store, records: NotebookRepository
+) -> None:
+    records.create(new_notebook(id="nb"))
+    for run_id in ("lost", "kept"):
+        records.runs.start("nb", id=run_id, config={"lr": 0.1})
+        row = Row(0, 0.0, {"loss": 1.0})
+        records.series.append("nb", run_id, [row], spool="s", begin=0, end=1)
+    assert report(axon, store)[1] == {}
+    with store.transaction() as connection:
+        store.mark_written()
+        lost = run_key("nb", "lost")
+        connection.exec_driver_sql(f"DELETE FROM axonml_runs WHERE id = '{lost}'")
+    problem = report(axon, store)[1]["lost-runs"]
+    assert "1 run gone" in problem["message"]
+    assert "of notebook nb" in problem["message"]
+    deque(records.garbage.remove_lost_runs())
+    assert report(axon, store)[1] == {}

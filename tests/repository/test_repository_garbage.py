@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -33,10 +35,19 @@ from support.factories import (
 )
 
 from jupyter_axon_notebooks.errors import NotFound, RecordDamaged
-from jupyter_axon_notebooks.records import NotebookCell
+from jupyter_axon_notebooks.garbage import GarbageCollector, Pace
+from jupyter_axon_notebooks.records import NotebookCell, RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository, Removal, garbage
 from jupyter_axon_notebooks.repository import versions as repository_versions
+from jupyter_axon_notebooks.repository.retention import Newest
+from jupyter_axon_notebooks.repository.run_queries import run_key
+from jupyter_axon_notebooks.spool import Row
+from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import Store, open_store
+from jupyter_axon_notebooks.store.schema import COLLECTIONS
+
+LOG = logging.getLogger("test")
+RUN_TABLES = {"axonml_run_values", "axonml_run_metrics", "axonml_series", "axonml_spools"}
 
 
 @pytest.fixture
@@ -282,3 +293,82 @@ def test_contents_staged_by_a_killed_save_are_used_by_the_next(tmp_path: Path) -
     assert repository.garbage.list_staged() == set()
     check_contents(store)
     store.close()
+
+
+# Rows of runs
+
+
+def create_logged_runs(repository: NotebookRepository) -> None:
+    """Create two runs in each of two notebooks, with values, summaries, series and offsets."""
+    for id in ("nb", "other"):
+        repository.create(new_notebook(id=id))
+        for run_id in ("gone", "kept"):
+            repository.runs.start(id, id=run_id, config={"lr": 0.1}, lease_until=now())
+            rows = [Row(step, 0.0, {"loss": 1.0}) for step in range(3)]
+            repository.series.append(id, run_id, rows, spool="s", begin=0, end=3)
+            new = new_checkpoint(id, {"acc": 0.5}, run_id=run_id)
+            repository.create_checkpoint(new)
+            repository.runs.update_status(id, run_id, RunStatus.COMPLETED)
+
+
+def read_run_rows(store: Store) -> dict[tuple[str, str], Counter[str]]:
+    """Return the number of rows in each table of runs, by notebook and run."""
+    runs = store.run_index.runs
+    found: dict[tuple[str, str], Counter[str]] = {}
+    with store.snapshot() as connection:
+        ids = {row.seq: row.id for row in connection.execute(sa.select(runs.c.seq, runs.c.id))}
+        for table in (*store.run_index.tables, *store.logged_series.tables):
+            for row in connection.execute(sa.select(table.c.notebook_id, table.c.run)):
+                key = row.notebook_id, ids.get(row.run, "lost")
+                found.setdefault(key, Counter())[table.name] += 1
+    return found
+
+
+WAYS_TO_DELETE: dict[str, Callable[[NotebookRepository], object]] = {
+    "the notebook": lambda r: r.delete("nb"),
+    "the run": lambda r: r.runs.remove("nb", "gone"),
+    "the run with its checkpoints": lambda r: r.checkpoints.delete_run("nb", "gone"),
+    "a checkpoint": lambda r: [r.delete_checkpoint(c.id) for c in r.list_checkpoints("other")],
+    "states": lambda r: r.retention.prune("nb", [Newest(1)]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_DELETE)
+def test_the_rows_of_a_run_are_removed_with_it_and_no_others(
+    repository: NotebookRepository, store: Store, way: str
+) -> None:
+    create_logged_runs(repository)
+    before = read_run_rows(store)
+    assert [set(rows) for rows in before.values()] == [RUN_TABLES] * 4
+    if way == "a checkpoint":
+        for key in before:
+            before[key]["axonml_run_metrics"] -= key[0] == "other"
+    runs = {"the notebook": ["gone", "kept"], "a checkpoint": [], "states": []}.get(way, ["gone"])
+    for run_id in runs:
+        del before["nb", run_key("nb", run_id)]
+    WAYS_TO_DELETE[way](repository)
+    assert read_run_rows(store) == before
+    assert store.garbage.lost_runs() == []
+
+
+@pytest.mark.parametrize("lost", ["a run", "a notebook"])
+def test_the_rows_of_lost_runs_are_collected(
+    repository: NotebookRepository, store: Store, tmp_path: Path, lost: str
+) -> None:
+    create_logged_runs(repository)
+    before = read_run_rows(store)
+    kept = {("nb", run_key("nb", "kept"))} if lost == "a run" else set()
+    rows = {"axonml_runs": f"id = '{run_key('nb', 'gone')}'"}
+    if lost == "a notebook":
+        rows = {collection.name: "notebook_id = 'nb'" for collection in COLLECTIONS}
+        rows["axonml_notebooks"] = "id = 'nb'"
+    with store.transaction() as connection:
+        store.mark_written()
+        for table, condition in rows.items():
+            connection.exec_driver_sql(f"DELETE FROM {table} WHERE {condition}")
+    assert {id for id, _ in store.garbage.lost_runs()} == {"nb"}
+    GarbageCollector(repository, StateStorage(tmp_path), LOG).collect(Pace(threading.Event()))
+    assert store.garbage.lost_runs() == []
+    assert read_run_rows(store) == {
+        key: rows for key, rows in before.items() if key[0] == "other" or key in kept
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections import deque
 from contextlib import closing
 from datetime import timedelta
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from support import old_stores
-from support.engines import ON_DISK, new_url, postgresql
+from support.engines import ON_DISK, new_url
 from support.factories import check_contents, code, new_checkpoint, new_save
 from tinydb import where
 
@@ -28,20 +27,6 @@ from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
 VERSIONS = range(1, SCHEMA_VERSION + 1)
 PAST = [(version, engine) for version in VERSIONS for engine in ON_DISK]
-
-
-def create_old_store(version: int, engine: str, folder: Path) -> str:
-    """Create a store of an earlier version from its SQL; return its URL."""
-    url = new_url(engine, folder)
-    name = str(sa.make_url(url).database)
-    sql = (old_stores.STORES / f"version{version}.{engine}.sql").read_text(encoding="utf-8")
-    if engine == "postgresql":
-        with closing(postgresql().connect(name)) as connection:
-            connection.execute(sql.encode())
-    else:
-        with closing(sqlite3.connect(name)) as connection:
-            connection.executescript(sql)
-    return url
 
 
 def read_expected(version: int, engine: str) -> Any:
@@ -123,7 +108,7 @@ def test_every_schema_version_has_a_test_store() -> None:
 def test_an_old_store_opens_with_its_whole_content(
     tmp_path: Path, version: int, engine: str
 ) -> None:
-    store = open_store(create_old_store(version, engine, tmp_path))
+    store = open_store(old_stores.create_old_store(version, engine, tmp_path))
     assert pass_through_json(old_stores.export_store(store)) == read_expected(version, engine)
     check_contents(store)
     store.close()
@@ -133,7 +118,7 @@ def test_an_old_store_opens_with_its_whole_content(
 def test_an_old_store_gets_the_tables_of_a_new_one(
     tmp_path: Path, version: int, engine: str
 ) -> None:
-    old = open_store(create_old_store(version, engine, tmp_path))
+    old = open_store(old_stores.create_old_store(version, engine, tmp_path))
     new = open_store(new_url(engine, tmp_path / "new"))
     assert read_schema(old) == read_schema(new)
     assert len(read_schema(old)) > 30
@@ -143,7 +128,7 @@ def test_an_old_store_gets_the_tables_of_a_new_one(
 
 @pytest.mark.parametrize(("version", "engine"), PAST)
 def test_an_old_store_can_be_changed(tmp_path: Path, version: int, engine: str) -> None:
-    store = open_store(create_old_store(version, engine, tmp_path))
+    store = open_store(old_stores.create_old_store(version, engine, tmp_path))
     repository = NotebookRepository(store)
     before = read_expected(version, engine)
     [bound] = [one for one in before["notebooks"] if one["notebook"]["id"] == "bound"]
@@ -164,7 +149,7 @@ def test_an_old_store_can_be_changed(tmp_path: Path, version: int, engine: str) 
 
 @pytest.mark.parametrize("engine", ON_DISK)
 def test_the_sizes_of_older_checkpoints_are_summed(tmp_path: Path, engine: str) -> None:
-    url = create_old_store(2, engine, tmp_path)
+    url = old_stores.create_old_store(2, engine, tmp_path)
     database = sa.create_engine(url)
     with database.begin() as connection:
         update = "UPDATE axonml_checkpoints SET document = :added || substr(document, 2)"
@@ -210,7 +195,7 @@ ODD_IDS = (
 
 @pytest.mark.parametrize("engine", ON_DISK)
 def test_runs_of_version_1_are_found_by_notebook_and_id(tmp_path: Path, engine: str) -> None:
-    url = create_old_store(1, engine, tmp_path)
+    url = old_stores.create_old_store(1, engine, tmp_path)
     database = sa.create_engine(url, poolclass=sa.NullPool)
     with database.begin() as connection:
         insert = sa.text(
@@ -253,7 +238,7 @@ INVALID_IDS = {"sqlite": ("x'6162'", "x'ff'", "CAST(x'61ff62' AS TEXT)"), "postg
 def test_runs_of_version_1_with_damaged_ids_do_not_prevent_opening(
     tmp_path: Path, engine: str
 ) -> None:
-    url = create_old_store(1, engine, tmp_path)
+    url = old_stores.create_old_store(1, engine, tmp_path)
     database = sa.create_engine(url, poolclass=sa.NullPool)
     damaged_rows = "SELECT count(*) FROM axonml_runs WHERE status = 'damaged'"
     with database.begin() as connection:
@@ -282,7 +267,7 @@ def test_odd_values_do_not_prevent_a_migration(
     tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "_PAGE", 2)
-    url = create_old_store(2, engine, tmp_path)
+    url = old_stores.create_old_store(2, engine, tmp_path)
     database = sa.create_engine(url, poolclass=sa.NullPool)
     run = {
         "id": "odd",

@@ -135,6 +135,20 @@ def write_stores(folder: Path = STORES) -> None:
             )
 
 
+def create_old_store(version: int, engine: str, folder: Path) -> str:
+    """Create a store of an earlier version from its SQL; return its URL."""
+    url = new_url(engine, folder)
+    name = str(sa.make_url(url).database)
+    sql = (STORES / f"version{version}.{engine}.sql").read_text(encoding="utf-8")
+    if engine == "postgresql":
+        with closing(postgresql().connect(name)) as connection:
+            connection.execute(sql.encode())
+    else:
+        with closing(sqlite3.connect(name)) as connection:
+            connection.executescript(sql)
+    return url
+
+
 def dump_sql(url: str) -> str:
     """Return a store that is not in use as SQL."""
     engine, name = sa.make_url(url).get_backend_name(), str(sa.make_url(url).database)

@@ -16,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ...errors import StoreDamaged
-from ..schema import COLLECTIONS, SCHEMA_VERSION
+from ..schema import COLLECTIONS, SCHEMA_VERSION, Schema
 from .error_mapping import translate_error
 from .files import beside, check_files, read_only_uri, size
 
@@ -106,7 +106,8 @@ def _examine_content(connection: sqlite3.Connection, health: FileHealth) -> None
     if expected & tables and health.schema_version is None:
         health.faults.append("the schema version is missing")
     elif health.schema_version == SCHEMA_VERSION:
-        health.faults += [f"the table {name} is missing" for name in sorted(expected - tables)]
+        missing = Schema().metadata.tables.keys() - tables
+        health.faults += [f"the table {name} is missing" for name in sorted(missing)]
     for name in sorted(expected & tables):
         (count,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
         health.counts[name.removeprefix("axonml_")] = count
