@@ -125,6 +125,8 @@ class Store(Database):
         super().prepare()
         properties = self._read_properties(connection)
         version = self._check_version(properties) if properties else SCHEMA_VERSION
+        if properties and version == SCHEMA_VERSION:
+            return properties  # another process has created or migrated it
         if properties:
             migrate(connection, version, SCHEMA_VERSION)
             self.outdate(SCHEMA_VERSION)
@@ -135,7 +137,7 @@ class Store(Database):
         self._schema.metadata.create_all(connection)
         if version < 3:
             index_runs(connection, self._schema)
-        if version < SCHEMA_VERSION and self.on_server:
+        if properties and self.on_server:
             from .postgresql.roles import secure_tables
 
             secure_tables(connection, self._schema)

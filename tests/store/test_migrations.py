@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from support.engines import ON_DISK, new_url
+from support.old_stores import create_old_store
 
 from jupyter_axon_notebooks.errors import StoreTooNew
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.run_queries import RunQuery
 from jupyter_axon_notebooks.store import Store, document_store, migrations
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 
@@ -183,3 +186,44 @@ def test_one_of_several_concurrent_processes_migrates(url: str, process: Script)
     assert len({line for line in output if line.startswith("open")}) == 1
     assert len(output) == 4
     assert read_content(url) == MIGRATED
+
+
+OPENING_OLD = """
+import sys
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.store import migrations, open_store
+
+def counted(number, step):
+    def run(connection):
+        print("step", number, flush=True)
+        step(connection)
+    return run
+
+migrations.STEPS = {number: counted(number, step) for number, step in migrations.STEPS.items()}
+print("ready", flush=True)
+sys.stdin.readline()
+repository = NotebookRepository(open_store(sys.argv[1]))
+print("run", repository.runs.start("bound", config={"opener": 1}).number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_processes_that_open_an_old_store_at_once_can_all_write(
+    tmp_path: Path, process: Script, engine: str, version: int
+) -> None:
+    url = create_old_store(version, engine, tmp_path)
+    with ExitStack() as stack:
+        openers = [stack.enter_context(process(OPENING_OLD, url)) for _ in range(3)]
+        for opener in openers:
+            assert opener.stdout.readline() == "ready\n"
+        for opener in openers:
+            opener.stdin.write("go\n")
+            opener.stdin.flush()
+        output = sorted(line for opener in openers for line in finish(opener))
+    steps = [f"step {number}" for number in range(version, SCHEMA_VERSION)]
+    assert output == ["run 3", "run 4", "run 5", *steps]
+    with closing(Store(url)) as store:
+        runs = NotebookRepository(store).runs
+        assert runs.search(RunQuery(where="config.opener == 1")).total == 3
+        assert runs.search(RunQuery(where="loss.last == 0.5")).total == 1
