@@ -83,14 +83,14 @@ def _number_runs(connection: sa.Connection) -> None:
         for name, kind in added.items():
             suffix = collation if kind == "TEXT" else ""
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {name} {kind}{suffix}")
-    for table, names in (
-        ("axonml_runs", ("started_at", "id")),
-        ("axonml_checkpoints", ("notebook_id", "run_id", "state_size")),
+    order = " ASC NULLS FIRST" if collation else ""
+    for table, indexed in (
+        ("axonml_runs", ["started_at", "id"]),
+        ("axonml_checkpoints", ["notebook_id", "run_id", "state_size"]),
     ):
-        order = " ASC NULLS FIRST" if collation else ""
         connection.exec_driver_sql(
-            f"CREATE INDEX ix_{table}_{'_'.join(names)} ON {table} "
-            f"({', '.join(name + order for name in names)})"
+            f"CREATE INDEX ix_{table}_{'_'.join(indexed)} ON {table} "
+            f"({', '.join(name + order for name in indexed)})"
         )
     update = "UPDATE axonml_notebooks SET name = :name WHERE seq = :row"
     for page in _pages(connection, "axonml_notebooks"):

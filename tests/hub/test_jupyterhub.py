@@ -217,6 +217,32 @@ def test_each_user_has_a_role_and_sees_their_own_records_only(spawned: Hub) -> N
     }
 
 
+def test_each_user_sees_their_own_runs_only(spawned: Hub) -> None:
+    ids = {}
+    for user in USERS:
+        [notebook] = spawned.server(user, "GET", "/axon/notebooks")[1]
+        ids[user] = f"run-{USERS.index(user)}"
+        made = {"epoch": 0, "step": 0, "run_id": ids[user], "metrics": {f"of {user}": 1.0}}
+        path = f"/axon/notebooks/{notebook['id']}/checkpoints"
+        assert spawned.server(user, "POST", path, made)[0] == 201
+    for user in USERS:
+        status, found = spawned.server(user, "GET", "/axon/runs")
+        assert (status, [one["run"]["id"] for one in found]) == (200, [ids[user]])
+        columns = spawned.server(user, "GET", "/axon/runs/columns")[1]
+        assert columns == {"config": [], "metrics": [f"of {user}"]}
+        for other in set(USERS) - {user}:
+            path = f"/axon/runs/{ids[other]}"
+            for verb, suffix, body in (
+                ("GET", "", None),
+                ("GET", "/series", None),
+                ("PUT", "", {"name": "mine"}),
+                ("DELETE", "", None),
+            ):
+                assert spawned.server(user, verb, path + suffix, body)[0] == 404
+            compare = f"/axon/runs/compare?ids={ids[user]},{ids[other]}"
+            assert spawned.server(user, "GET", compare)[0] == 404
+
+
 def test_commands_in_a_shell_use_the_store_of_the_server(spawned: Hub) -> None:
     for user in USERS:
         ran = spawned.shell(user, "list", "--all-users", "--json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from jupyter_server.auth import IdentityProvider, User
@@ -106,6 +107,56 @@ async def test_two_users_may_use_the_same_run_id(ada: Client, bob: Client) -> No
         assert [run["id"] for run in (await who.get(f"{path}/runs")).json] == ["baseline"]
     await ada.delete(paths[0])
     assert [run["status"] for run in (await bob.get(f"{paths[1]}/runs")).json] == ["running"]
+
+
+async def create_run(who: Client, name: str) -> tuple[str, str]:
+    """Create a run and return the ids of its notebook and its own."""
+    notebook = (await who.created("/notebooks", {"name": f"notebook of {name}"}))["id"]
+    body = {"epoch": 0, "step": 0, "metrics": {f"of {name}": 1.0}, "run_id": f"run-of-{name}"}
+    await who.created(f"/notebooks/{notebook}/checkpoints", body)
+    renamed = {"name": f"name of {name}", "config": {f"key of {name}": 1}}
+    assert (await who.put(f"/runs/{body['run_id']}", renamed)).status == 200
+    return notebook, str(body["run_id"])
+
+
+async def test_runs_of_other_users_leave_no_trace(
+    ada: Client, bob: Client, root: Client, stored: Callable[[], list[str]]
+) -> None:
+    of_ada, hers = await create_run(ada, "ada")
+    _, his = await create_run(bob, "bob")
+    before = stored()
+    for id in (hers, hers[:-1], quote("name of ada"), f"{hers}?notebook_id={of_ada}"):
+        path, _, query = id.partition("?")
+        for verb, url, body in [
+            ("GET", f"/runs/{path}?{query}", None),
+            ("GET", f"/runs/{path}/series?{query}", None),
+            ("PUT", f"/runs/{path}?{query}", b'{"name": "mine"}'),
+            ("DELETE", f"/runs/{path}?{query}", None),
+            ("GET", f"/runs/compare?ids={his},{path}", None),
+        ]:
+            reply = await bob(verb, url, body=body)
+            assert reply.status == 404, url
+            assert "ada" not in reply.message.partition("did you mean")[2]
+    listed = await bob.get("/runs")
+    assert [one["run"]["id"] for one in listed.json] == [his]
+    assert listed.headers["X-Total-Count"] == "1"
+    named = quote('name == "name of ada"')
+    for query in (f"notebook_id={of_ada}", f"where={named}"):
+        empty = await bob.get(f"/runs?{query}")
+        assert (empty.status, empty.json, empty.headers["X-Total-Count"]) == (200, [], "0")
+    own = {"config": ["key of bob"], "metrics": ["of bob"]}
+    assert (await bob.get("/runs/columns")).json == own
+    assert (await bob.get(f"/runs/columns?notebook_id={of_ada}")).json == {
+        "config": [],
+        "metrics": [],
+    }
+    for unknown in ('config["key of ada"] == 1', 'metrics["of ada"] > 0'):
+        reply = await bob.get(f"/runs?where={quote(unknown)}")
+        assert reply.status == 400
+        assert "ada" not in str(reply.json["suggestions"])
+    assert stored() == before
+    assert (await root.get("/runs")).headers["X-Total-Count"] == "2"
+    assert (await root.get(f"/runs/{hers}")).status == 200
 
 
 async def test_lists_have_only_own_records(ada: Client, bob: Client, root: Client) -> None:
