@@ -113,6 +113,16 @@ class AxonNotebooks(Configurable):
         """,
     ).tag(config=True)
 
+    system_metrics = Bool(
+        True,
+        help="""
+        Log the load of processors, memory and graphics cards while a run logs values.
+
+        For kernels that this server starts. Others read the environment variable
+        AXON_SYSTEM_METRICS.
+        """,
+    ).tag(config=True)
+
     max_body_size = Int(
         64 * _MIB,
         min=1024,

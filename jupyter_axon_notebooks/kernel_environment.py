@@ -15,7 +15,7 @@ from .defaults import KERNEL_CONFIG, data_folder
 from .errors import InvalidData
 from .kernel_config import read_kernel_config, write_kernel_config
 from .store.urls import shown_url
-from .stores import DATA_DIR, STATES_ROOT, STORE_URL, USER
+from .stores import DATA_DIR, STATES_ROOT, STORE_URL, SYSTEM_METRICS, USER
 
 
 class KernelEnvironment:
@@ -52,6 +52,8 @@ class KernelEnvironment:
             self._pass_user(kernel_manager, acting_user)
         else:
             self._variables[USER] = config.user_id
+        if not config.system_metrics:
+            self._variables[SYSTEM_METRICS] = "0"
         self._previous = {name: os.environ.get(name) for name in self._variables}
         os.environ.update(self._variables)
         if settings := self._settings():

@@ -63,6 +63,14 @@ class Series:
         """Return the rows that an index, a slice or a mask selects."""
         return Series(self.steps[rows], self.values[rows], self.times[rows])
 
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame with an index of steps; pandas must be installed."""
+        import pandas as pd
+
+        index = pd.Index(self.steps, name="step")
+        times = pd.to_datetime(self.times, unit="s", utc=True)
+        return pd.DataFrame({"value": self.values, "time": times}, index=index)
+
 
 EMPTY: Final = Series.of([], [], [])
 

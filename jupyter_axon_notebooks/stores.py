@@ -38,6 +38,8 @@ STORE_URL: Final = "AXON_STORE_URL"
 STATES_ROOT: Final = "AXON_STATES_ROOT"
 USER: Final = "AXON_USER"
 DATA_DIR: Final = "AXON_DATA_DIR"
+#: The environment variable that switches system metrics off.
+SYSTEM_METRICS: Final = "AXON_SYSTEM_METRICS"
 
 _MEMORY: Final = "memory://"
 _VARIABLES: Final = {"store_url": STORE_URL, "states_root": STATES_ROOT, "user_id": USER}

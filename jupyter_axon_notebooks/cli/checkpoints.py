@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..metrics import (
 )
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
+from ..repository.checkpoints import rank_checkpoints
 from ..repository.retention import state_paths
 from ..states import StateStorage
 from ..states.folders import format_size
@@ -73,17 +74,24 @@ def is_minimized(
 
 def _list_best(
     repository: NotebookRepository,
-    id: str,
+    ids: Collection[str],
     metric: str,
     mode: str | None,
     limit: int,
-    run_id: str | None,
+    run_id: str | None = None,
 ) -> list[NotebookCheckpoint]:
-    minimize = is_minimized(repository, [id], metric, mode)
-    found = repository.checkpoints.list_best(id, metric, minimize, limit, run_id=run_id)
+    """Return the best checkpoints of records, or of one run; raises NotFound."""
+    minimize = is_minimized(repository, ids, metric, mode)
+    found = [
+        checkpoint
+        for id in ids
+        for checkpoint in repository.checkpoints.list_best(
+            id, metric, minimize, limit, run_id=run_id
+        )
+    ]
     if not found:
-        raise _missing_metric(repository, [id], metric, run_id)
-    return found
+        raise _missing_metric(repository, ids, metric, run_id)
+    return rank_checkpoints(found, metric, minimize)[:limit]
 
 
 def _missing_metric(
@@ -115,9 +123,17 @@ def _format_metrics(metrics: Any, first: Sequence[str], limit: int = 4) -> str:
 
 
 def checkpoint_table(
-    found: Sequence[NotebookCheckpoint], first: Sequence[str] = (), *, with_record: bool = False
+    found: Sequence[NotebookCheckpoint],
+    first: Sequence[str] = (),
+    *,
+    with_record: bool = False,
+    notebooks: Mapping[str, str] | None = None,
 ) -> Any:
-    """Return a table of checkpoints, with the metrics ``first`` before the others."""
+    """Return a table of checkpoints, with the metrics ``first`` before the others.
+
+    With ``notebooks``, the names of their records by id, a column of these replaces the columns of
+    sizes, and of tags and pins that none of them has.
+    """
     ids = short_ids([one.id for one in found])
     runs = short_ids([one.run_id for one in found if one.run_id is not None])
     records = short_ids([one.notebook_id for one in found])
@@ -126,6 +142,7 @@ def checkpoint_table(
         size = format_size(sum(one.sizes.values())) if one.sizes else ""
         rows.append(
             {
+                **({} if notebooks is None else {"notebook": notebooks[one.notebook_id]}),
                 **({"record": records[one.notebook_id]} if with_record else {}),
                 "epoch": one.epoch,
                 "step": one.step,
@@ -138,6 +155,10 @@ def checkpoint_table(
                 "id": ids[one.id],
             }
         )
+    if notebooks is not None:
+        used = {heading for row in rows for heading, value in row.items() if value}
+        unused = {"size", "tags", "pinned"} - (used - {"size"})
+        rows = [{name: row[name] for name in row if name not in unused} for row in rows]
     return table(rows)
 
 
@@ -172,7 +193,7 @@ def checkpoints(
             found = repository.list_checkpoints(id, limit, run_id=run_id)
         elif total:
             try:
-                found = _list_best(repository, id, sort, mode, limit, run_id)
+                found = _list_best(repository, [id], sort, mode, limit, run_id)
             except NotFound as error:
                 found, missing = [], str(error)
         else:
@@ -189,8 +210,7 @@ def checkpoints(
 
 @click.command()
 @with_session
-@click.argument("which")
-@click.argument("metric")
+@click.argument("names", nargs=-1, required=True, metavar="[WHICH] METRIC")
 @options.run
 @options.direction
 @click.option(
@@ -204,26 +224,36 @@ def checkpoints(
 @options.as_json
 def best(
     session: Session,
-    which: str,
-    metric: str,
+    names: tuple[str, ...],
     run: str | None,
     mode: str | None,
     count: int,
     as_json: bool,
 ) -> None:
-    """Show the best checkpoints of a record by METRIC, the best first.
+    """Show the best checkpoints by METRIC, the best first.
 
-    WHICH is the record's id, the beginning of its id, or the path of its notebook file. Dots in
-    METRIC lead into nested metrics. For common names, such as val_loss and accuracy, it is known
-    whether smaller or larger values are better; for others, add --min or --max.
+    WHICH is a record: its id, the beginning of its id, or the path of its notebook file. Without
+    it, the checkpoints of all your notebooks are compared. Dots in METRIC lead into nested metrics.
+    For common names, such as val_loss and accuracy, it is known whether smaller or larger values
+    are better; for others, add --min or --max.
     """
+    *which, metric = names
+    if len(which) > 1:
+        raise click.UsageError(f"expected [WHICH] METRIC, got {len(names)} names")
+    if run is not None and not which:
+        raise click.UsageError("--run needs WHICH")
     with session.read() as repository:
-        id, run_id = find_notebook_and_run(repository, which, run)
-        found = _list_best(repository, id, metric, mode, count, run_id)
+        if which:
+            id, run_id = find_notebook_and_run(repository, which[0], run)
+            found, notebooks = _list_best(repository, [id], metric, mode, count, run_id), None
+        else:
+            owned = repository.list_by_user(session.settings.user_id)
+            notebooks = {one.id: one.name for one in owned}
+            found = _list_best(repository, notebooks, metric, mode, count)
     if as_json:
         write_json([one.to_json() for one in found])
     else:
-        write(checkpoint_table(found, [metric]))
+        write(checkpoint_table(found, [metric], notebooks=notebooks))
 
 
 def _pin_command(pinned: bool, description: str) -> Callable[..., Any]:
@@ -288,7 +318,7 @@ def restore(
             id, run_id = find_notebook_and_run(repository, which, run)
             found = repository.list_checkpoints(id, run_id=run_id)
             if best is not None:
-                found = _list_best(repository, id, best, mode, max(1, len(found)), run_id)
+                found = _list_best(repository, [id], best, mode, max(1, len(found)), run_id)
             with_states = [one for one in found if state_paths(one)]
             if not with_states:
                 raise NotFound("state file", which, f"no checkpoint of {which} has state files")

@@ -115,6 +115,7 @@ def _parse_columns(text: str | None, found: Sequence[FoundRun], sort: str) -> li
     differing = [
         key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1
     ]
+    differing = differing or list(keys)
     names = dict.fromkeys(name for one in found for name in one.run.metrics or {})
     metrics = [name for name in names if not name.startswith(SYSTEM_PREFIX)]
     chosen = [Variable("config", key) for key in differing[:_MAX_CHOSEN]]
@@ -148,6 +149,7 @@ def _table(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the rows of a table, and which columns may be left out, the first one first."""
     ids = short_ids([one.run.id for one in found])
+    has_names = any(one.run.name for one in found)
     has_tags = any(one.run.tags for one in found)
     rows = []
     for one in found:
@@ -155,6 +157,7 @@ def _table(
         rows.append(
             {
                 "name": run.display_name,
+                **({"number": run.number} if has_names else {}),
                 "notebook": one.notebook,
                 "status": run.status.value,
                 **{_heading(column): _cell(_value(one, column)) for column in columns},

@@ -294,7 +294,11 @@ def resume(
 
 
 def best(
-    metric: str, mode: Literal["min", "max"] | None = None, *, run: str | float | None = None
+    metric: str,
+    mode: Literal["min", "max"] | None = None,
+    *,
+    run: str | float | None = None,
+    all: bool = False,
 ) -> Checkpoint:
     """Return the checkpoint of this notebook with the best value of a metric.
 
@@ -311,15 +315,18 @@ def best(
     run : str or number, optional
         Consider only this run, given as for :func:`resume`, and what it was
         resumed from.
+    all : bool
+        Consider the checkpoints of all notebooks.
 
     Raises
     ------
     ValueError
-        If the mode is omitted and does not follow from the name.
+        If the mode is omitted and does not follow from the name, or both ``run`` and ``all`` are
+        given.
     NotFound
         If no checkpoint has a finite number there. The message names similar metrics.
     """
-    return current_session().best(metric, mode, run)
+    return current_session().best(metric, mode, run, everywhere=all)
 
 
 def latest() -> Checkpoint | None:

@@ -653,15 +653,22 @@ class Session:
     # Questions
 
     def best(
-        self, metric: str, mode: Literal["min", "max"] | None, run: str | float | None
+        self,
+        metric: str,
+        mode: Literal["min", "max"] | None,
+        run: str | float | None,
+        *,
+        everywhere: bool,
     ) -> Checkpoint:
         """Return the checkpoint with the best value of a metric."""
         run = validate_run(run)
+        if run is not None and everywhere:
+            raise ValueError("run is of this notebook: pass either run or all=True")
         metric = validate_metric_name(metric)
         validate_mode(mode)
         known = mode or direction(metric)
         with self.tracker.lock:
-            found = self.tracker.best_checkpoint(metric, known or "max", run)
+            found = self.tracker.best_checkpoint(metric, known or "max", run, everywhere=everywhere)
         if known is None:
             raise ValueError(
                 f"cannot tell whether lower or higher values of {printable(metric)} are better; "

@@ -26,7 +26,7 @@ from ..records import (
 from ..repository.run_queries import RunQuery
 from ..states import StateStorage
 from ..states.notes import has_note
-from ..stores import OpenStore, StoreSettings
+from ..stores import SYSTEM_METRICS, OpenStore, StoreSettings
 from . import resuming
 from .checkpoint import Checkpoint
 from .current_notebook import CurrentNotebook
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from ..repository.retention_rules import Rule
     from ..series import Series
 
-#: The environment variable that switches system metrics off.
-SYSTEM_METRICS = "AXON_SYSTEM_METRICS"
-
 
 class MetricNotFound(NotFound):
     """No checkpoint has a finite number under the name of a metric."""
@@ -56,9 +53,7 @@ class MetricNotFound(NotFound):
     def __init__(self, metric: str, known: Collection[str]) -> None:
         super().__init__("metric", metric)
         hint = suggest_names(metric, sorted(known))
-        self.args = (
-            printable(f"no checkpoint of this notebook has a finite number as {metric}{hint}"),
-        )
+        self.args = (printable(f"no checkpoint has a finite number as {metric}{hint}"),)
 
 
 #: Seconds that a question about runs waits until the store has what was logged.
@@ -153,9 +148,9 @@ class Tracker(Protocol):
         """Return recorded runs of the notebook, or of all notebooks of the user."""
 
     def best_checkpoint(
-        self, metric: str, mode: Literal["min", "max"], run: str | None
+        self, metric: str, mode: Literal["min", "max"], run: str | None, *, everywhere: bool
     ) -> Checkpoint:
-        """Return the checkpoint with the best value of a metric."""
+        """Return the checkpoint of the notebook, or of all, with the best value of a metric."""
 
     def pin(self, id: str, *, pinned: bool) -> NotebookCheckpoint:
         """Pin a checkpoint, or unpin it."""
@@ -591,7 +586,7 @@ class LocalTracker:
         return sorted(found, key=lambda one: one.created_at, reverse=True)[:limit]
 
     def best_checkpoint(
-        self, metric: str, mode: Literal["min", "max"], run: str | None
+        self, metric: str, mode: Literal["min", "max"], run: str | None, *, everywhere: bool
     ) -> Checkpoint:
         """Return the checkpoint with the best value of a metric, the earliest of equal ones.
 
@@ -602,12 +597,18 @@ class LocalTracker:
         """
         opened, notebook_id = self._readable()
         is_least = mode == "min"
+        ids = [notebook_id]
         stored: list[NotebookCheckpoint] = []
         if opened is not None and run is not None:
             named = opened.repository.runs.find(run, notebook_id)
             stored = resuming.list_branch(opened, named)
         elif opened is not None:
-            stored = opened.repository.checkpoints.list_best(notebook_id, metric, is_least, 1)
+            if everywhere:
+                owned = opened.repository.list_by_user(self._settings.user_id)
+                ids = [one.id for one in owned]
+            checkpoints = opened.repository.checkpoints
+            for id in ids:
+                stored += checkpoints.list_best(id, metric, is_least, 1)
         found = self._with_pending(stored, run)
         ranked = rank(
             found,
@@ -616,11 +617,10 @@ class LocalTracker:
             fields=lambda one: (one.record.metrics, one.created_at),
         )
         if not ranked:
-            names = (
-                set()
-                if opened is None
-                else opened.repository.checkpoints.list_metric_names(notebook_id)
-            )
+            names = set[str]()
+            if opened is not None:
+                checkpoints = opened.repository.checkpoints
+                names = names.union(*map(checkpoints.list_metric_names, ids))
             raise MetricNotFound(
                 metric, names.union(*(finite_metrics(one.metrics) for one in found))
             )

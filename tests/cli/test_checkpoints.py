@@ -171,6 +171,20 @@ def test_the_best_is_found_by_what_the_metrics_name_says(
     assert shown[2].split()[:3] == ["2", "20", "val.loss=0"]
 
 
+def test_the_best_is_found_over_all_notebooks_of_the_user(
+    axon: Axon, repository: NotebookRepository, make: Make, series: list[NotebookCheckpoint]
+) -> None:
+    other = repository.create(new_notebook(name="other")).id
+    make(other, 7, {"acc": 2.0})
+    make(repository.create(new_notebook(user_id="eve")).id, 8, {"acc": 3.0})
+    assert epochs(axon("best", "acc", "-n", "2", "--json").json) == [7, 4]
+    heading, _, line = axon("best", "acc").stdout.splitlines()
+    assert (heading.split()[0], line.split()[0]) == ("notebook", "other")
+    assert axon("best", "accu").exit_code == 3
+    assert axon("best", "a", "b", "acc").exit_code == 2
+    assert axon("best", "acc", "--run", "1").exit_code == 2
+
+
 def test_a_metric_that_does_not_say_which_way_is_asked_about(
     axon: Axon, notebook_id: str, series: list[NotebookCheckpoint]
 ) -> None:

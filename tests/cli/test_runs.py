@@ -69,6 +69,18 @@ def test_tables_fit_the_terminal(axon: Axon, monkeypatch: pytest.MonkeyPatch) ->
     assert [line.split()[0] for line in compared].count("val_acc.max") == 2
 
 
+def test_a_named_run_is_listed_with_its_number(axon: Axon, runs: list[str]) -> None:
+    assert axon("edit-run", runs[1], "--name", "slow").exit_code == 0
+    heading, _, *lines = axon("runs", "name == 'slow'").stdout.splitlines()
+    assert heading.split()[:3] == ["name", "number", "notebook"]
+    assert [line.split()[:3] for line in lines] == [["slow", "2", "search"]]
+
+
+def test_runs_of_one_configuration_are_listed_with_all_of_it(axon: Axon) -> None:
+    heading = axon("runs", "--limit", "1").stdout.splitlines()[0]
+    assert heading.split()[3:6] == ["config.lr", "config.seed", "config.model.depth"]
+
+
 def test_runs_are_filtered_and_written_for_scripts(axon: Axon, runs: list[str]) -> None:
     found = json.loads(axon("runs", "config.lr < 0.05 and notebook == 'search'", "--json").stdout)
     assert [one["run"]["id"] for one in found] == [runs[1]]

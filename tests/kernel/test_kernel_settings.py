@@ -17,6 +17,7 @@ from jupyter_axon_notebooks.defaults import default_user
 from jupyter_axon_notebooks.kernel_config import write_kernel_config
 from jupyter_axon_notebooks.kernel_environment import KernelEnvironment
 from jupyter_axon_notebooks.stores import StoreSettings, find_settings
+from jupyter_axon_notebooks.training.tracker import has_system_metrics
 
 SETTINGS = {
     "store_url": "sqlite:////configured/axon.db",
@@ -91,6 +92,22 @@ def test_kernels_do_not_get_the_password_of_the_store(data_folder: Path) -> None
         assert "hunter2" not in (data_folder / "axon_notebooks" / "kernels.json").read_text()
     finally:
         kernel_environment.restore()
+
+
+@pytest.mark.parametrize("value", [None, "1"])
+def test_a_server_switches_system_metrics_off_in_its_kernels(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("AXON_SYSTEM_METRICS", value)
+    assert has_system_metrics()
+    for is_on in (True, False):
+        config = AxonNotebooks(system_metrics=is_on)
+        kernel_environment = KernelEnvironment(config, logging.getLogger("test"))
+        kernel_environment.install(None, lambda: "ada")
+        assert has_system_metrics() == is_on
+        kernel_environment.restore()
+        assert os.environ.get("AXON_SYSTEM_METRICS") == value
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.factories import new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks import spool
 from jupyter_axon_notebooks.errors import NotFound
@@ -140,6 +141,20 @@ def test_a_search_has_a_run_for_each_configuration(axon, records, restart):
     ]
     with pytest.raises(InvalidFilter):
         axon.runs("los < 1")
+
+
+def test_the_best_checkpoint_of_all_notebooks_is_found(axon, records, restart):
+    axon.checkpoint(None, epoch=1, metrics={"acc": 0.5})
+    restart()
+    other = records.create(new_notebook(user_id=axon.notebook().user_id))
+    records.create_checkpoint(new_checkpoint(other.id, epoch=2, metrics={"acc": 0.9}))
+    assert axon.best("acc").epoch == 1
+    assert axon.best("acc", all=True).epoch == 2
+    assert axon.best("acc", "min", all=True).epoch == 1
+    with pytest.raises(NotFound, match="did you mean acc"):
+        axon.best("ac", "max", all=True)
+    with pytest.raises(ValueError, match="all=True"):
+        axon.best("acc", run="1", all=True)
 
 
 def test_a_configuration_can_be_changed(axon, records, restart):
