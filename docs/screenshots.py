@@ -58,7 +58,7 @@ def train(lab: LabPage) -> None:
     wait_for_status(lab, "Stopped")
     run_all(lab)
     wait_for_status(lab, "Completed")
-    replace(lab, "rate=3e-4", "rate=1e-3")
+    replace(lab, "rate = 3e-4", "rate = 1e-3")
     run_all(lab)
     wait_for_status(lab, "Completed")
     lab.save()
@@ -78,7 +78,7 @@ def take_comparison(lab: LabPage) -> None:
     """Take the comparison of two checkpoints with different learning rates, and a changed cell."""
     lab.execute("apputils:change-theme", theme="JupyterLab Dark")
     expect(lab.page.locator("body[data-jp-theme-light=false]")).to_be_attached()
-    replace(lab, "rate=1e-3", "rate=2e-3")
+    replace(lab, "rate = 1e-3", "rate = 2e-3")
     lab.save()
     expect(lab.panel.locator(".axon-Reproducibility")).to_be_visible()
     lab.filter("epoch:29")

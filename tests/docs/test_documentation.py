@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 from click.testing import CliRunner
+from support.documentation import (
+    OTHER_TRACKERS,
+    ROOT,
+    blocks,
+    own_environment,
+    run,
+    shell_commands,
+    write_script,
+)
 
 from jupyter_axon_notebooks.cli.group import commands
+from jupyter_axon_notebooks.run_filters import (
+    FIELDS,
+    InvalidFilter,
+    check_names,
+    parse_filter,
+    variables,
+)
 
-ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "examples" / "train_digits.ipynb"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Pages whose Python blocks run one after another as one script.
@@ -23,70 +36,85 @@ SCRIPTS = [
     "README.md",
     "docs/how-to/per-batch-metrics.md",
     "docs/how-to/searches.md",
+    "docs/how-to/compare-runs.md",
+    "docs/how-to/coming-from-wandb.md",
+    "docs/how-to/coming-from-mlflow.md",
+    "docs/how-to/coming-from-tensorboard.md",
     "docs/how-to/early-stopping.md",
 ]
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language, in their order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
-
-
-def shell_commands(page: Path) -> list[str]:
-    """Return the commands of the shell blocks, without comments."""
-    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    return [line.partition("  #")[0].strip() for line in lines if line.strip()]
-
-
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Return an environment with a data directory of its own, and this Python's programs first."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AXON", "JUPYTER", "JPY_"))
-    }
-    programs = str(Path(sys.executable).parent)
-    return {
-        **inherited,
-        "JUPYTER_DATA_DIR": str(tmp_path / "data"),
-        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-        "PATH": os.pathsep.join([programs, inherited["PATH"]]),
-    }
-
-
-def run(command: str | list[str], folder: Path, environment: dict[str, str]) -> str:
-    """Run a command, which must succeed, and return what it prints."""
-    arguments = shlex.split(command) if isinstance(command, str) else command
-    done = subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return own_environment(tmp_path)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_code_of_a_page_runs(name: str, tmp_path: Path, environment: dict[str, str]) -> None:
-    code = [block for block in blocks(ROOT / name, "python") if "    ...\n" not in block]
+    code = [
+        block
+        for block in blocks(ROOT / name, "python")
+        if "    ...\n" not in block and not OTHER_TRACKERS.search(block)
+    ]
     assert code
-    script = tmp_path / "train.py"
-    script.write_text("\n".join(code))
-    run([sys.executable, str(script)], tmp_path, environment)
+    run([sys.executable, str(write_script(code, tmp_path))], tmp_path, environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("compare-runs.md", "compare-runs.md"),
+        ("per-batch-metrics.md", "per-batch-metrics.md"),
+        ("export-runs.md", "compare-runs.md"),
+    ],
+)
+def test_the_commands_of_a_guide_work(
+    name: str, code: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    guides = ROOT / "docs" / "how-to"
+    cells = [nbformat.v4.new_code_cell(block) for block in blocks(guides / code, "python")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "train.ipynb")
+    environment["AXON_NOTEBOOK"] = "train.ipynb"
+    run("jupyter execute train.ipynb", tmp_path, environment)
+    for command in shell_commands(guides / name):
+        is_ours = command.startswith("jupyter axon") and " jupyter axon " not in command
+        if is_ours and ("--to" not in command or "--to csv" in command):
+            run(["bash", "-c", command], tmp_path, environment)
+
+
+def test_the_errors_of_filters_are_those_of_the_page() -> None:
+    page = ROOT / "docs" / "reference" / "filters.md"
+    rows = re.findall(
+        r"^\| `(.*)` \| (.*) \|$", page.read_text("utf-8").split("## Errors")[1], re.M
+    )
+    assert len(rows) == 6
+    for text, error in rows:
+        with pytest.raises(InvalidFilter) as raised:
+            check_names(text, list(variables(parse_filter(text))), ["lr"], ["loss"], "where")
+        assert str(raised.value).startswith(f"where: {error} (at position ")
+
+
+def test_the_fields_of_filters_are_those_of_the_page() -> None:
+    text = (ROOT / "docs" / "reference" / "filters.md").read_text("utf-8")
+    names = text.split("## Names")[1].split("## Meaning")[0]
+    assert [name for name in FIELDS if f"`{name}`" not in names] == []
 
 
 def test_the_commands_of_the_readme_work_on_what_its_quickstart_recorded(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(blocks(ROOT / "README.md", "python")[0])]
+        cells=[nbformat.v4.new_code_cell(block) for block in blocks(ROOT / "README.md", "python")]
     )
     nbformat.write(notebook, tmp_path / "train.ipynb")
     environment["AXON_NOTEBOOK"] = "train.ipynb"
     run("jupyter execute train.ipynb", tmp_path, environment)
     axon = [line for line in shell_commands(ROOT / "README.md") if line.startswith("jupyter axon")]
     printed = [run(command, tmp_path, environment) for command in axon]
-    assert len(printed) == 3
+    assert len(printed) == 5
     assert all("train" in text or "loss" in text for text in printed)
+    assert "rate 0.03" not in printed[3]
+    assert "config" in printed[4]
 
 
 def test_the_tutorial_shows_the_sample_and_its_commands_work(
@@ -95,20 +123,23 @@ def test_the_tutorial_shows_the_sample_and_its_commands_work(
     tutorial = ROOT / "docs" / "tutorial.md"
     sample = nbformat.read(SAMPLE, as_version=4)
     source = "\n".join(cell.source for cell in sample.cells if cell.cell_type == "code")
-    shown = [line for block in blocks(tutorial, "python") for line in block.splitlines()]
-    assert [line for line in shown if line.strip() != "..." and line not in source] == []
-    assert "rate=3e-4" in source
+    *shown, questions, search = blocks(tutorial, "python")
+    lines = [line for block in shown for line in block.splitlines()]
+    assert [line for line in lines if line.strip() != "..." and line not in source] == []
+    assert "rate = 3e-4" in source
 
     folder = tmp_path / ".lab"
     folder.mkdir()
     notebook = folder / SAMPLE.name
-    text = SAMPLE.read_text("utf-8")
-    assert "epochs, batches = 30, 50" in text
-    notebook.write_text(text.replace("epochs, batches = 30, 50", "epochs, batches = 2, 5"))
+    assert "epochs, batches = 30, 50" in source
+    for cell in sample.cells:
+        cell.source = cell.source.replace("epochs, batches = 30, 50", "epochs, batches = 2, 5")
+    sample.cells += [nbformat.v4.new_code_cell(source) for source in (questions, search)]
+    nbformat.write(sample, notebook)
     environment["AXON_NOTEBOOK"] = str(notebook)
     run(["jupyter", "execute", str(notebook)], tmp_path, environment)
     commands = [line for line in shell_commands(tutorial) if line.startswith(".venv/bin/jupyter")]
-    assert len(commands) == 3
+    assert len(commands) == 5
     for command in commands:
         assert run(command.removeprefix(".venv/bin/"), tmp_path, environment)
 
