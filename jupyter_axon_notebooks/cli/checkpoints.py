@@ -22,8 +22,8 @@ from ..metrics import (
 )
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
-from ..repository.checkpoints import rank_checkpoints
 from ..repository.retention import state_paths
+from ..repository.retention_rules import rank_checkpoints
 from ..states import StateStorage
 from ..states.folders import format_size
 from . import options
