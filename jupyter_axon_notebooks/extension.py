@@ -39,7 +39,7 @@ from .sync import (
 )
 from .sync.files import read_file
 from .training.recovery import BackgroundRecovery
-from .training.spooled import spool_folder
+from .training.spooled import spool_folders
 
 #: Seconds that the contents manager may take to return a notebook.
 _CONTENTS_TIMEOUT: Final = 30.0
@@ -118,7 +118,7 @@ class AxonExtension(AxonNotebooks, ExtensionApp):
             recovery = None
             if url != "memory://":  # checkpoints would be lost when the server stops
                 recovery = BackgroundRecovery(
-                    repository, states, origin, url, user_id, spool_folder(data_folder())
+                    repository, states, origin, url, user_id, spool_folders(data_folder())
                 )
             background = BackgroundWork(
                 repository,

@@ -9,6 +9,7 @@ frame that is cut off at the end of the file is ignored.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import uuid
@@ -19,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from .atomic_files import lock
+from .atomic_files import lock, temporary_name
 from .errors import InvalidData
 
 SUFFIX: Final = ".spool"
@@ -28,6 +29,9 @@ _FRAME: Final = struct.Struct("<II")
 _MAX_FRAME: Final = 16 << 20
 #: Bytes that are read at once.
 _READ_SIZE: Final = 4 << 20
+
+#: Whether open files can be renamed and deleted.
+_IS_POSIX: Final = os.name == "posix"
 
 _encode = msgspec.msgpack.encode
 
@@ -66,14 +70,18 @@ class SpoolWriter:
     Raises
     ------
     OSError
-        If the file cannot be created.
+        If the file cannot be created, or the folder belongs to another user.
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not is_own(folder):
+            raise PermissionError(errno.EPERM, "the folder belongs to another user", str(folder))
         self.path = folder / f"{uuid.uuid4().hex}{SUFFIX}"
+        # Others find the file once it is locked and has a header. Windows renames no open files.
+        draft = folder / temporary_name(self.path.name) if _IS_POSIX else self.path
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._fd = os.open(self.path, flags | getattr(os, "O_BINARY", 0), 0o600)
+        self._fd = os.open(draft, flags | getattr(os, "O_BINARY", 0), 0o600)
         self._pid = os.getpid()
         #: The end of the last complete frame, in bytes.
         self.size = 0
@@ -81,9 +89,11 @@ class SpoolWriter:
         try:
             lock(self._fd, wait=False)
             self._write(_frame(header))
+            if _IS_POSIX:
+                draft.rename(self.path)
         except BaseException:
             os.close(self._fd)
-            self.path.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             raise
 
     @property
@@ -109,7 +119,8 @@ class SpoolWriter:
             self._is_torn = False
         self._is_torn = True
         if os.write(self._fd, frame) != len(frame):
-            raise OSError(28, os.strerror(28), str(self.path))  # only a full disk writes less
+            # Only a full disk writes less.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._is_torn = False
         self.size += len(frame)
 
@@ -119,10 +130,12 @@ class SpoolWriter:
 
     def close(self, *, remove: bool = False) -> None:
         """Close the file, and unlock it; ``remove`` deletes it."""
+        if remove and _IS_POSIX:  # while it is locked: no other process stores it once more
+            self.path.unlink(missing_ok=True)
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        if remove:
+        if remove and not _IS_POSIX:
             self.path.unlink(missing_ok=True)
 
     def close_in_child(self) -> None:
@@ -206,8 +219,18 @@ class SpoolReader:
             yield data, offset
 
     def is_abandoned(self) -> bool:
-        """Return whether no process on this host writes the file any more."""
-        return lock(self._file.fileno(), wait=False)
+        """Return whether the file still exists and no process writes or stores it.
+
+        If so, it is locked until it is closed.
+        """
+        descriptor = self._file.fileno()
+        return lock(descriptor, wait=False) and os.fstat(descriptor).st_nlink > 0
+
+    def remove(self) -> None:
+        """Delete the file; raises PermissionError on Windows while a process writes it."""
+        if not _IS_POSIX:
+            self.close()
+        self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -218,6 +241,11 @@ class SpoolReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_own(folder: Path) -> bool:
+    """Return whether a folder belongs to this user; True where folders have no owner."""
+    return not _IS_POSIX or folder.lstat().st_uid == os.geteuid()
 
 
 def list_spools(folder: Path) -> list[Path]:

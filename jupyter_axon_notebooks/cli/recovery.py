@@ -9,7 +9,7 @@ import click
 from ..store.urls import shown_url
 from ..training.recovery import RecoveryResult, UnrecordedCheckpoint, find_unrecorded
 from ..training.recovery import recover as recover_checkpoints
-from ..training.spooled import recover_spools, spool_folder
+from ..training.spooled import recover_spools, spool_folders
 from . import options
 from .group import FAILED
 from .output import local_time, note, plural, progress, table, write, write_json
@@ -71,9 +71,9 @@ def recover(
                 results.append(result)
                 bar.advance(task)
             owner = None if all_users else session.settings.user_id
-            folder = spool_folder(session.settings.data_folder)
+            folders = spool_folders(session.settings.data_folder)
             origin, url = session.origin(), session.url
-            files = list(recover_spools(repository, origin, folder, url, owner))
+            files = list(recover_spools(repository, origin, folders, url, owner))
         results += [RecoveryResult(str(path), error=error) for path, error in files if error]
         stored = sum(error is None for _, error in files)
         if stored and not as_json:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -446,8 +446,8 @@ class BackgroundRecovery:
         The URL of the store, as kernels have it.
     owner : str, optional
         The user whose notes are recorded; all users' by default.
-    spools : Path, optional
-        The folder of spool files, whose rows are stored, too.
+    spools : sequence of Path
+        The folders of spool files, whose rows are stored, too.
     """
 
     def __init__(
@@ -457,7 +457,7 @@ class BackgroundRecovery:
         origin: str,
         store_url: str,
         owner: str | None,
-        spools: Path | None = None,
+        spools: Sequence[Path] = (),
     ) -> None:
         self._spools = spools
         self._reported: set[Path] = set()
@@ -505,8 +505,6 @@ class BackgroundRecovery:
         self._root_time = changed_at
 
     def _recover_spools(self) -> Iterator[RecoveryResult | None]:
-        if self._spools is None:
-            return
         for path, error in recover_spools(
             self._repository, self._origin, self._spools, self._store_url, self._owner
         ):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from ..errors import InvalidData
 from ..metrics import finite_metrics, flatten_metrics
 from ..records import (
     MAX_STEP,
@@ -279,7 +280,9 @@ class ActiveRun:
         self._tracker.forget_run(self.record.id)
 
     def log(self, values: dict[str, float], step: int, epoch: int | None, execution: Any) -> None:
-        """Log values at a step, which :attr:`log_position` has placed; never fails or waits."""
+        """Log values at a step, which :attr:`log_position` has placed; never waits."""
+        if step > MAX_STEP:
+            raise InvalidData("$.step", f"no step follows {MAX_STEP}, the largest one")
         if self._log is None:
             self._log = self._tracker.open_log(self.record)
             self._logs = [*(log for log in self._logs if not log.is_stored), self._log]
@@ -332,9 +335,10 @@ class ActiveRun:
             self.record.status, self.record.ended_at = RunStatus.RUNNING, None
             self._task = current_task()
             self._lease = threading.Event()
-            threading.Thread(
-                target=self._renew_lease, args=(self._lease,), name="axon-lease", daemon=True
-            ).start()
+            with suppress(RuntimeError):  # the process ends, and so does the lease
+                threading.Thread(
+                    target=self._renew_lease, args=(self._lease,), name="axon-lease", daemon=True
+                ).start()
         on_training_end(
             self._code_ended
         )  # each time: what trains now may be other code than before
@@ -345,11 +349,13 @@ class ActiveRun:
         if self._lease is not None:
             self._lease.set()
             self._lease = None
-        if self._log is not None:
-            self._log.close()
-            self._log = None
-        if self.record.status is not RunStatus.RUNNING:
-            return
+        log, self._log = self._log, None
+        if self.record.status is RunStatus.RUNNING:
+            self._finish(status)
+        if log is not None:
+            log.close()  # now that the status is known, which is recorded after the last row
+
+    def _finish(self, status: RunStatus) -> None:
         if status is RunStatus.COMPLETED and self.position.is_resumed and not self.is_trained_here:
             status = RunStatus.STOPPED
         self.record.status, self.record.ended_at = status, now()

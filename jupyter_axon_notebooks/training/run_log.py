@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import tempfile
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, Final, Protocol
 from ..errors import InvalidData
 from ..records import TrainingRun
 from ..spool import Row, SpoolReader, SpoolWriter
+from .messages import print_message
 from .system_metrics import SystemSampler
 
 #: Seconds between two passes while rows are logged: how far the store is behind.
@@ -44,10 +44,16 @@ _MAX_SPOOL: Final = 64 << 20
 class Store(Protocol):
     """The store as the thread uses it."""
 
-    def __call__(self, reader: SpoolReader, run: TrainingRun, is_complete: bool, /) -> int:
+    def append(self, reader: SpoolReader, run: TrainingRun) -> int:
         """Store the rows of a file from where the store has them on; return the offset after them.
 
-        If the file is complete, all its rows are stored, and the store can forget it.
+        The run is recorded if it was not yet.
+        """
+
+    def finish(self, spool: str, run: TrainingRun, *, is_over: bool) -> None:
+        """Forget a file, which was removed since all its rows are stored.
+
+        If the log is over, the end of the run is recorded, should that have failed.
         """
 
     def close(self) -> None:
@@ -64,8 +70,8 @@ class RunLog:
     ----------
     thread : LogThread
         The thread that moves the rows.
-    folder : Path
-        The folder of spool files. If no file can be created there, the temporary folder is used.
+    folders : sequence of Path
+        Where spool files are created: the first, unless that fails.
     run : TrainingRun
         The run, as it stands.
     header : mapping
@@ -73,28 +79,36 @@ class RunLog:
     """
 
     def __init__(
-        self, thread: LogThread, folder: Path, run: TrainingRun, header: Mapping[str, Any]
+        self,
+        thread: LogThread,
+        folders: Sequence[Path],
+        run: TrainingRun,
+        header: Mapping[str, Any],
     ) -> None:
         # The store needs NumPy for rows. If the thread imported it, other threads would find a
         # module that is only partly initialized.
         import_module("numpy")
         self._run = run
         self._thread = thread
-        self._folders = [folder, Path(tempfile.gettempdir()) / f"axon-spool-{_user()}"]
+        self._folders = folders
         self._header = header
         self._lock = threading.Lock()
         self._unwritten: deque[Row] = deque(maxlen=_MAX_UNWRITTEN)
         self._writer: SpoolWriter | None = None
         self._synced = 0
         self._stored = 0
+        self._removed: str | None = None  # the file that the store has not forgotten yet
         self._is_closed = False
+        self._is_released = False
         self._sample = 0
         with self._lock:
             self._open()
 
     def append(self, row: Row) -> None:
-        """Append a row, without an error whatever happens."""
+        """Append a row; the user is warned if it cannot be written."""
         with self._lock:
+            if self._is_released and self._writer is None:  # the process ends
+                self._open()
             if self._writer is None or self._unwritten:
                 self._unwritten.append(row)
             else:
@@ -116,7 +130,8 @@ class RunLog:
     def is_stored(self) -> bool:
         """True if the store has all rows."""
         writer = self._writer
-        return not self._unwritten and (writer is None or writer.size == self._stored)
+        is_moved = writer is None or writer.size == self._stored
+        return is_moved and not self._unwritten and self._removed is None
 
     def unstored_rows(self) -> list[Row]:
         """Return the rows that the store may lack, oldest first."""
@@ -140,39 +155,51 @@ class RunLog:
         """Move rows to the store; return whether the log is closed and has no more rows."""
         while self._write_unwritten():
             pass
+        if self._writer is not None:
+            self._move_rows(self._writer, store)
         with self._lock:
-            writer = self._writer
-            if writer is None:
-                return self._is_closed and not self._unwritten
-            size = writer.size
+            is_over = self._is_closed and self._writer is None and not self._unwritten
+        if self._removed is not None:
+            store.finish(self._removed, self._run, is_over=is_over)
+            self._removed = None
+        return is_over
+
+    def _move_rows(self, writer: SpoolWriter, store: Store) -> None:
+        size = writer.size
         if self._synced != size:
             with suppress(OSError):
                 writer.sync()
             self._synced = size
-        with SpoolReader(writer.path) as reader:
-            if self._stored != size:
-                self._stored = store(reader, self._run, False)
-            with self._lock:  # never while the store is used
-                is_done = writer.size == self._stored and not self._unwritten
-                is_over = is_done and self._is_closed
-                if not is_over and not (is_done and size > _MAX_SPOOL):
-                    return False
-                writer.close(remove=True)
-                self._writer = None
-                if not is_over:
-                    self._open()
-            store(reader, self._run, True)
-        return is_over
+        if self._stored != size:
+            with SpoolReader(writer.path) as reader:
+                self._stored = store.append(reader, self._run)
+        with self._lock:  # never while the store is used
+            is_done = writer.size == self._stored and not self._unwritten
+            if not is_done or not (self._is_closed or size > _MAX_SPOOL):
+                return
+            writer.close(remove=True)
+            self._writer, self._removed = None, writer.id
+            if not self._is_closed:
+                self._open()
 
     def _open(self) -> None:
+        failure: OSError | None = None
         for folder in self._folders:
             try:
                 self._writer = SpoolWriter(folder, self._header)
-                self._stored = self._synced = self._writer.size
-                return
             except OSError as error:
-                failure = error
-        self._warn_of_disk(failure)
+                failure = failure or error
+                continue
+            self._stored = self._synced = self._writer.size
+            if failure is not None:
+                self._thread.warn_once(
+                    "folder",
+                    f"logged values are written to {folder}, since they cannot be written to "
+                    f"{self._folders[0]}: {failure.strerror}",
+                )
+            return
+        if failure is not None:
+            self._warn_of_disk(failure)
 
     def _write_unwritten(self) -> bool:
         """Write some of the rows that could not be written before; return whether more are left."""
@@ -202,6 +229,7 @@ class RunLog:
     def release(self) -> None:
         """Close the file, which others may then store."""
         with self._lock:
+            self._is_released = True
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
@@ -234,20 +262,29 @@ class LogThread:
         self._passed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._sampler: SystemSampler | None = None
-        self._is_ending = False
+        self._ending = threading.Event()
         self._failures = 0
 
     def open(
-        self, folder: Path, run: TrainingRun, header: Mapping[str, Any], *, with_system: bool
+        self,
+        folders: Sequence[Path],
+        run: TrainingRun,
+        header: Mapping[str, Any],
+        *,
+        with_system: bool,
     ) -> RunLog:
         """Begin the log of a run, with samples of system metrics if wanted."""
-        log = RunLog(self, folder, run, header)
+        log = RunLog(self, folders, run, header)
         self._logs.append(log)
         if with_system and self._sampler is None:
             self._sampler = SystemSampler()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="axon-log", daemon=True)
-            self._thread.start()
+            self._ending = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._ending,), name="axon-log", daemon=True
+            )
+            with suppress(RuntimeError):  # the process ends: others store the rows
+                self._thread.start()
             atexit.register(self.finish)
             if hasattr(os, "register_at_fork"):
                 _close_at_fork(self)
@@ -262,7 +299,10 @@ class LogThread:
         """Warn the user once of one kind of failure."""
         if kind not in self._warned:
             self._warned.add(kind)
-            self._warn(text)
+            try:
+                self._warn(text)
+            except Warning:  # turned into an error, which would end the thread
+                print_message(text)
 
     def flush(self, timeout: float) -> bool:
         """Wait until the store has all rows; return False if it does not in this time."""
@@ -278,23 +318,28 @@ class LogThread:
 
     def finish(self) -> None:
         """Store the last rows as the process ends, if that takes no more than a few seconds."""
-        self._is_ending = True
         for log in list(self._logs):
             log.close()
-        if self._thread is not None and self._thread.is_alive():
-            self._wake.set()
-            self._thread.join(_EXIT_TIMEOUT)
+        self._ending.set()
+        self._wake.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
+            thread.join(_EXIT_TIMEOUT)
+        else:
+            self._release()
+
+    def _release(self) -> None:
         for log in self._logs:
             log.release()
         self._logs.clear()
-        self._thread, self._is_ending = None, False
 
-    def _run(self) -> None:
+    def _run(self, ending: threading.Event) -> None:
         """Move rows until the process ends."""
         next_sample = time.monotonic()
-        while not self._is_ending:
-            timeout = _SAMPLE_INTERVAL if self._sampler is not None and self._logs else None
-            self._wake.wait(timeout)
+        while not ending.is_set():
+            if all(log.is_stored for log in list(self._logs)):
+                timeout = _SAMPLE_INTERVAL if self._sampler is not None and self._logs else None
+                self._wake.wait(timeout)
             self._wake.clear()
             if self._sampler is not None and time.monotonic() >= next_sample:
                 next_sample = time.monotonic() + _SAMPLE_INTERVAL
@@ -305,11 +350,10 @@ class LogThread:
             delay = _INTERVAL
             if self._failures:
                 delay = min(_RETRY * 2 ** (self._failures - 1), _MAX_RETRY)
-            end = time.monotonic() + delay
-            while not self._is_ending and (rest := end - time.monotonic()) > 0:
-                time.sleep(min(rest, 0.05))
+            ending.wait(delay)
         self._pass()
         self._store.close()
+        self._release()  # here, as others must not store rows that this thread is storing
 
     def _pass(self) -> None:
         failed = False
@@ -347,7 +391,3 @@ def _close_at_fork(thread: LogThread) -> None:
             found.close_in_child()
 
     os.register_at_fork(after_in_child=close)
-
-
-def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else "user"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
 from .checkpoint import Checkpoint
 from .display import runs_html, runs_text
 from .run_config import normalize_config
+from .session import current_session
 from .validation import validate_keep, validate_run_fields
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class Run:
         self._session = session
         self._record = record
         self._active = active
+        self._pid = os.getpid()
 
     @property
     def record(self) -> TrainingRun:
@@ -118,15 +121,25 @@ class Run:
     def log(
         self, metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | None = None
     ) -> None:
-        """Log values of this run; see :func:`.api.log`."""
+        """Log values of this run; see :func:`.api.log`.
+
+        A forked process logs to a run of its own.
+        """
+        if self._is_inherited:
+            current_session().log(metrics, step=step, epoch=epoch)
+            return
         self._session.log(metrics, step=step, epoch=epoch, run=self._training())
 
     def checkpoint(self, model: Any, optimizer: Any = None, **options: Any) -> Checkpoint | None:
-        """Save a checkpoint of this run; see :func:`.api.checkpoint`."""
+        """Save a checkpoint of this run; see :func:`.api.checkpoint`.
+
+        A forked process saves it in a run of its own.
+        """
         self._training()
         extra = options.pop("extra", None)
         defaults = {"epoch": None, "step": None, "metrics": None, "tags": (), "overwrite": False}
-        return self._session.checkpoint(model, optimizer, extra, **{**defaults, **options})
+        session = current_session() if self._is_inherited else self._session
+        return session.checkpoint(model, optimizer, extra, **{**defaults, **options})
 
     def series(self, name: str) -> Series:
         """Return the logged values of a metric over the steps, with ``steps`` and ``values``.
@@ -170,8 +183,15 @@ class Run:
         self._session.update_run(self._record, updates, is_training=is_training)
 
     def finish(self, status: RunStatus | str = RunStatus.COMPLETED) -> None:
-        """End the run."""
+        """End the run; a forked process cannot end a run of its parent."""
+        if self._is_inherited:
+            return
         self._session.finish_run(self._training(), RunStatus(status))
+
+    @property
+    def _is_inherited(self) -> bool:
+        """True in a process that was forked from the one that trains the run."""
+        return self._pid != os.getpid()
 
     def _training(self) -> ActiveRun:
         if self._active is None:

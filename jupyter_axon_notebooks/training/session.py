@@ -16,6 +16,7 @@ from ..errors import Conflict, InvalidData, NotFound, StoreError
 from ..metrics import describe_direction, direction, flatten_metrics, limit_nonfinite, merge_metrics
 from ..printable import printable
 from ..records import (
+    MAX_U32,
     ConfigSource,
     NewCheckpoint,
     NotebookCheckpoint,
@@ -26,6 +27,7 @@ from ..records import (
     new_id,
 )
 from ..repository.script import to_python
+from ..repository.series import MAX_NAME
 from ..stores import find_settings
 from . import distributed
 from .checkpoint import Checkpoint, CheckpointList, write_states
@@ -38,7 +40,7 @@ from .execution import (
     on_training_end,
     site_key,
 )
-from .messages import print_message, warn
+from .messages import AxonWarning, print_message, warn
 from .processes import LEASE
 from .resuming import UNKNOWN_RUN, LeaseUndecided, ResumeRequest, name_run
 from .run import ActiveRun
@@ -79,6 +81,9 @@ _current_lock = threading.Lock()
 def current_session() -> Session:
     """Return the session of this process; a forked process gets its own."""
     global _current
+    current = _current
+    if current is not None and current[0] == os.getpid():
+        return current[1]
     with _current_lock:
         if _current is None or _current[0] != os.getpid():
             _current = os.getpid(), Session(LocalTracker(find_settings()))
@@ -164,12 +169,21 @@ class Session:
             return self._begin(site, training, self.tracker.notebook_id(), None, **fields)
 
     def log(self, metrics: Any, *, step: Any, epoch: Any, run: ActiveRun | None = None) -> None:
-        """Log values of a run, by default of the one that is trained here."""
+        """Log values of a run, by default of the one that is trained here; never fails."""
         if not distributed.is_first():
             return
-        step = step if type(step) is int else validate_position(step, "step", self._warn_once)
-        epoch = epoch if type(epoch) is int else validate_position(epoch, "epoch", self._warn_once)
+        try:
+            self._log(metrics, step, epoch, run)
+        except AxonWarning:  # the user turned warnings into errors
+            raise
+        except Exception as error:  # noqa: BLE001 - no error of tracking may stop a training
+            self._warn_once(f"values are not logged: {type(error).__name__}: {error}")
+
+    def _log(self, metrics: Any, step: Any, epoch: Any, run: ActiveRun | None) -> None:
+        step, epoch = self._position(step, "step"), self._position(epoch, "epoch")
         values = self._flatten(metrics, epoch)
+        if not values:
+            return
         if run is not None:
             execution = current_execution()
             with run.log_lock:
@@ -191,7 +205,8 @@ class Session:
                 if placed is not None:
                     run.log(values, placed, epoch, execution)
                     return
-        run, execution = self._run_to_log(values, step, epoch)
+        with self.tracker.lock, self.tracker.briefly():
+            run, execution = self._run_to_log(values, step, epoch)
         with run.log_lock:
             placed = run.log_position.place(values, step, epoch, execution)
             run.log(values, int(placed or 0), epoch, execution)
@@ -236,17 +251,33 @@ class Session:
         with self.tracker.lock:
             return self.tracker.search_runs(where, sort, limit, everywhere=everywhere)
 
+    def _position(self, value: Any, name: str) -> int | None:
+        """Return a step or an epoch; None, with a warning, for what is none."""
+        if value is None or (type(value) is int and 0 <= value <= MAX_U32):
+            return value
+        try:
+            return validate_position(value, name, self._warn_once)
+        except (TypeError, ValueError) as error:
+            self._warn_once(f"{error}. It is treated as omitted")
+            return None
+
     def _flatten(self, metrics: Any, epoch: int | None) -> dict[str, float]:
         """Return logged metrics as floats by name; warn of what is no number."""
         if type(metrics) is dict and all(
-            type(value) is float and type(name) is str for name, value in metrics.items()
+            type(value) is float and type(name) is str and len(name) <= MAX_NAME
+            for name, value in metrics.items()
         ):
             values = dict(metrics)
         else:
             normalized = normalize_metrics(metrics, self._warn_once)
             values = {}
             for name, value in flatten_metrics(normalized).items():
-                if isinstance(value, (int, float)):
+                if len(name) > MAX_NAME:
+                    self._warn_once(
+                        f"the metric {printable(name[:50])}… is not logged: its name has "
+                        f"{len(name):,} characters; at most {MAX_NAME:,} are logged"
+                    )
+                elif isinstance(value, (int, float)):
                     values[name] = as_float(value)
                 else:
                     self._warn_once(f"the metric {printable(name)} is no number; it is not logged")
@@ -262,27 +293,26 @@ class Session:
         A run begins if there is none, or if the values go back.
         """
         site = call_site()
-        with self.tracker.lock:
-            training = self._registry.find(site, None)
-            run = None if training is None else training.run
-            if run is not None and run.is_over():
-                run.end(RunStatus.COMPLETED)
-                training = run = None
-            if training is not None and run is not None:
-                if run.log_position.place(values, step, epoch, site.execution) is not None:
-                    self._continue(site, run)
-                    return run, site.execution
-                print_message(
-                    "A new run begins, because the logged step comes before the last ones of "
-                    f"{run.record.display_name}. To decide where runs begin, call start_run()."
-                )
-                run.end(RunStatus.COMPLETED)
-                notebook_id = self.tracker.notebook_id() or run.notebook_id
-                return self._begin_next(site, run, notebook_id)[1], site.execution
-            if training is None:
-                training = self._registry.begin(site, None)
-                self._registry.count_training(site, training)
-            return self._begin(site, training, self.tracker.notebook_id()), site.execution
+        training = self._registry.find(site, None)
+        run = None if training is None else training.run
+        if run is not None and run.is_over():
+            run.end(RunStatus.COMPLETED)
+            training = run = None
+        if training is not None and run is not None:
+            if run.log_position.place(values, step, epoch, site.execution) is not None:
+                self._continue(site, run)
+                return run, site.execution
+            print_message(
+                "A new run begins, because the logged step comes before the last ones of "
+                f"{run.record.display_name}. To decide where runs begin, call start_run()."
+            )
+            run.end(RunStatus.COMPLETED)
+            notebook_id = self.tracker.notebook_id() or run.notebook_id
+            return self._begin_next(site, run, notebook_id)[1], site.execution
+        if training is None:
+            training = self._registry.begin(site, None)
+            self._registry.count_training(site, training)
+        return self._begin(site, training, self.tracker.notebook_id()), site.execution
 
     # Checkpoints
 

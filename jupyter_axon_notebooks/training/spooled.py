@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreError
 from ..records import NewNotebook, Record, RunStatus, TrainingRun, now
 from ..repository import NotebookRepository
-from ..spool import SpoolReader, list_spools
+from ..spool import SpoolReader, is_own, list_spools
 from ..stores import OpenStore, StoreSettings, open_store_at
 from .discovery.location import NotebookLocation
 from .discovery.record import find_or_create_record
@@ -42,9 +43,10 @@ class SpooledRun(Record, kw_only=True):
     kind: Literal["notebook", "script", "unknown"] = "unknown"
 
 
-def spool_folder(data_folder: Path) -> Path:
-    """Return the folder of spool files."""
-    return data_folder / "spool"
+def spool_folders(data_folder: Path) -> list[Path]:
+    """Return the folders of spool files: the usual one, and another if that is not writable."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return [data_folder / "spool", Path(tempfile.gettempdir()) / f"axon-spool-{user}"]
 
 
 def run_fields(run: TrainingRun) -> dict[str, Any]:
@@ -85,26 +87,49 @@ def store_rows(
         offset = series.append(notebook_id, run_id, rows, spool=reader.id, begin=offset, end=end)
 
 
+class RunRecorder(Protocol):
+    """The recording of runs that could not be recorded when they began or ended."""
+
+    def record_run(self, opened: OpenStore, run: TrainingRun) -> None:
+        """Record a run that the store lacks, in its present status."""
+
+    def record_end(self, opened: OpenStore, run: TrainingRun) -> None:
+        """Record how a run ended, unless the store has it."""
+
+
 class SpoolStore:
     """The store as the thread that moves rows uses it: with a connection of its own."""
 
-    def __init__(self, settings: StoreSettings) -> None:
+    def __init__(self, settings: StoreSettings, recorder: RunRecorder) -> None:
         self._settings = settings
+        self._recorder = recorder
         self._opened: OpenStore | None = None
         self._pid = os.getpid()
 
-    def __call__(self, reader: SpoolReader, run: TrainingRun, is_complete: bool) -> int:
-        """Store rows of a run; forget a file that is complete. Returns the offset after them."""
+    def append(self, reader: SpoolReader, run: TrainingRun) -> int:
+        """Store rows of a run, and the run if it is missing; return the offset after them."""
+        with self._open() as opened:
+            try:
+                return store_rows(opened.repository, reader, run.notebook_id, run.id)
+            except NotFound:
+                self._recorder.record_run(opened, run)
+                return store_rows(opened.repository, reader, run.notebook_id, run.id)
+
+    def finish(self, spool: str, run: TrainingRun, *, is_over: bool) -> None:
+        """Forget a file that was removed, and record the end of the run."""
+        with self._open() as opened:
+            opened.repository.series.forget_spool(run.notebook_id, run.id, spool)
+            if is_over:
+                self._recorder.record_end(opened, run)
+
+    @contextmanager
+    def _open(self) -> Iterator[OpenStore]:
         if self._opened is not None and self._opened.store.is_lost:
             self.close()
         if self._opened is None:
             self._opened = open_store_at(self._settings, warn=warn)
-        repository = self._opened.repository
         try:
-            if is_complete:
-                repository.series.forget_spool(run.notebook_id, run.id, reader.id)
-                return 0
-            return store_rows(repository, reader, run.notebook_id, run.id)
+            yield self._opened
         except StoreError:
             self.close()
             raise
@@ -117,7 +142,11 @@ class SpoolStore:
 
 
 def recover_spools(
-    repository: NotebookRepository, origin: str, folder: Path, store_url: str, owner: str | None
+    repository: NotebookRepository,
+    origin: str,
+    folders: Iterable[Path],
+    store_url: str,
+    owner: str | None,
 ) -> Iterator[tuple[Path, str | None]]:
     """Store the rows of processes that are gone, and remove their files.
 
@@ -125,6 +154,8 @@ def recover_spools(
     ----------
     repository, origin : NotebookRepository, str
         Where rows are stored, and the id of the data folder.
+    folders : iterable of Path
+        The folders of spool files; those of other users are left out.
     store_url : str
         Only files for this store.
     owner : str, optional
@@ -140,7 +171,7 @@ def recover_spools(
     StoreError
         If the store is unavailable.
     """
-    for path in list_spools(folder):
+    for path in [path for folder in folders for path in _list_own(folder)]:
         try:
             with SpoolReader(path) as reader:
                 header = SpooledRun.from_json(reader.header)
@@ -149,7 +180,7 @@ def recover_spools(
                     continue
                 notebook_id = _record_run(repository, origin, header)
                 store_rows(repository, reader, notebook_id, header.run.id)
-                path.unlink(missing_ok=True)
+                reader.remove()
                 repository.series.forget_spool(notebook_id, header.run.id, reader.id)
         except StoreError:
             raise
@@ -157,6 +188,12 @@ def recover_spools(
             yield path, str(error)
         else:
             yield path, None
+
+
+def _list_own(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return list_spools(folder) if is_own(folder) else []
+    return []
 
 
 def _record_run(repository: NotebookRepository, origin: str, header: SpooledRun) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from ..errors import AxonError, StoreError
@@ -18,6 +19,9 @@ _RETRY_DELAYS: Final = (5.0, 15.0, 60.0, 300.0)
 #: Seconds to wait for a locked store: usually, and after a failure.
 _BUSY_TIMEOUT: Final = 10.0
 _BUSY_TIMEOUT_AFTER_FAILURE: Final = 1.0
+#: The same while a training logs, and the seconds until the store is tried again then.
+_BRIEF_TIMEOUT: Final = 0.1
+_BRIEF_RETRY_DELAY: Final = 30.0
 
 _T = TypeVar("_T")
 
@@ -40,6 +44,9 @@ class StoreConnection:
         self._store_id = ""
         self._failures = 0
         self._retry_at = 0.0
+        self._is_brief = False
+        self._has_brief_timeout = False
+        self._brief_retry_at = 0.0
 
     @property
     def opened(self) -> OpenStore | None:
@@ -48,10 +55,14 @@ class StoreConnection:
 
     def open(self) -> OpenStore:
         """Return the open store; raises StoreError if it cannot be opened."""
-        if self._opened is not None and self._opened.store.is_lost:
+        is_too_brief = self._has_brief_timeout and not self._is_brief
+        if self._opened is not None and (self._opened.store.is_lost or is_too_brief):
             self.close()
         if self._opened is None:
             timeout = _BUSY_TIMEOUT_AFTER_FAILURE if self._failures else _BUSY_TIMEOUT
+            self._has_brief_timeout = self._is_brief
+            if self._is_brief:
+                timeout = _BRIEF_TIMEOUT
             self._opened = open_store_at(self.settings, busy_timeout=timeout, warn=warn)
             self._store_id = self._opened.store.mark_id
         return self._opened
@@ -73,6 +84,15 @@ class StoreConnection:
             return self._opened.states
         return self.settings.state_files(self._store_id)
 
+    @contextmanager
+    def briefly(self) -> Iterator[None]:
+        """Do not wait for the store in this block, and do not warn if it is unavailable."""
+        self._is_brief = True
+        try:
+            yield
+        finally:
+            self._is_brief = False
+
     def attempt(self, work: Callable[[OpenStore], _T], *, at_once: bool = False) -> _T:
         """Return the result of ``work``, which uses nothing but the store.
 
@@ -88,10 +108,18 @@ class StoreConnection:
         """
         if self._failures and not at_once and time.monotonic() < self._retry_at:
             raise TrackingUnavailable
+        if self._is_brief and time.monotonic() < self._brief_retry_at:
+            raise TrackingUnavailable
         try:
-            result = work(self.open())
+            opened = self.open()
+            with opened.store.limit_wait(_BRIEF_TIMEOUT if self._is_brief else _BUSY_TIMEOUT):
+                result = work(opened)
         except Exception as error:  # no error of tracking may stop a training
-            self._note_failure(error)
+            if self._is_brief and isinstance(error, StoreError):
+                self._brief_retry_at = time.monotonic() + _BRIEF_RETRY_DELAY
+                self.close()
+            else:
+                self._note_failure(error)
             raise TrackingUnavailable from error
         if self._failures:
             self._failures = 0

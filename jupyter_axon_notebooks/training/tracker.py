@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -38,7 +38,7 @@ from .messages import print_message, warn
 from .processes import LEASE
 from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
 from .run_log import LogThread, RunLog
-from .spooled import SpooledRun, SpoolStore, recover_spools, run_fields, spool_folder
+from .spooled import SpooledRun, SpoolStore, recover_spools, run_fields, spool_folders
 from .store_connection import StoreConnection, TrackingUnavailable
 
 if TYPE_CHECKING:
@@ -80,6 +80,9 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """Release what is open; the next call opens it again."""
+
+    def briefly(self) -> AbstractContextManager[None]:
+        """Do not wait in this block: what cannot be recorded at once is recorded later."""
 
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
         """Set which notebook is trained."""
@@ -210,6 +213,10 @@ class LocalTracker:
             self._logs = None
         self._connection.close()
 
+    def briefly(self) -> AbstractContextManager[None]:
+        """Do not wait for the store in this block."""
+        return self._connection.briefly()
+
     # The notebook
 
     def use(self, path_or_id: str | os.PathLike[str]) -> TrainingNotebook:
@@ -301,10 +308,10 @@ class LocalTracker:
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run."""
         if self._logs is None:
-            self._logs = LogThread(SpoolStore(self._settings), warn)
+            self._logs = LogThread(SpoolStore(self._settings, self), warn)
         header = self._describe(run).to_json()
-        folder = spool_folder(self._settings.data_folder)
-        return self._logs.open(folder, run, header, with_system=has_system_metrics())
+        folders = spool_folders(self._settings.data_folder)
+        return self._logs.open(folders, run, header, with_system=has_system_metrics())
 
     def _describe(self, run: TrainingRun) -> SpooledRun:
         found, settings = self._notebook.locate(), self._settings
@@ -319,6 +326,25 @@ class LocalTracker:
         with suppress(StoreError):
             described.origin = self._connection.origin()
         return described
+
+    def record_run(self, opened: OpenStore, run: TrainingRun) -> None:
+        """Record a run that the store lacks; called from the thread that stores what is logged."""
+        with self.lock:
+            self._runs.pop(run.id, None)
+            if opened.repository.find_summary(run.notebook_id) is None:
+                self._notebook.record = None
+                run.notebook_id = self._notebook.update(opened).id
+            self._store_run(opened, run)
+            self.record_end(opened, run)
+
+    def record_end(self, opened: OpenStore, run: TrainingRun) -> None:
+        """Record how a run ended, unless the store has it; called from that thread, too."""
+        with self.lock:
+            found = opened.repository.runs.get(run.notebook_id, run.id)
+            is_open = found is not None and found.status in (RunStatus.RUNNING, RunStatus.STOPPED)
+            if is_open and run.status not in (RunStatus.RUNNING, found and found.status):
+                opened.repository.runs.update_status(run.notebook_id, run.id, run.status)
+                self._runs[run.id] = _StoredRun(run.status)
 
     def renew_lease(self, run: TrainingRun) -> None:
         """Record that a run is alive; called from another thread, without the lock."""
@@ -524,9 +550,9 @@ class LocalTracker:
             if isinstance(found, UnrecordedCheckpoint)
             and (found.store_url, found.owner) == (settings.store_url, settings.user_id)
         ]
-        folder = spool_folder(settings.data_folder)
+        folders = spool_folders(settings.data_folder)
         for path, error in recover_spools(
-            opened.repository, opened.origin, folder, settings.store_url, settings.user_id
+            opened.repository, opened.origin, folders, settings.store_url, settings.user_id
         ):
             if error is not None:
                 print_message(f"Logged values in {path} could not be stored: {error}")

@@ -23,7 +23,7 @@ from jupyter_axon_notebooks.spool import list_spools
 from jupyter_axon_notebooks.stores import find_settings, open_store_at
 from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.run import LogPosition
-from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folder
+from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folders
 
 
 def list_runs(records):
@@ -33,7 +33,7 @@ def list_runs(records):
 
 def recover(opened, folder, *, store_url=None, user="ada"):
     url = store_url or find_settings().store_url
-    return list(recover_spools(opened.repository, opened.origin, folder, url, user))
+    return list(recover_spools(opened.repository, opened.origin, [folder], url, user))
 
 
 def values(records, run, name):
@@ -219,7 +219,7 @@ def test_logging_goes_on_without_a_store(axon, unavailable_store, restart, tmp_p
         for step in range(10):
             axon.log({"loss": float(step)}, step=step)
         restart()
-        folder = spool_folder(tmp_path / "data/axon_notebooks")
+        folder = spool_folders(tmp_path / "data/axon_notebooks")[0]
         assert len(list_spools(folder)) == 1
         unavailable_store()
         settings = find_settings()
@@ -255,11 +255,11 @@ def test_every_acknowledged_row_survives_a_kill(axon, notebook, records, tmp_pat
     acknowledged = int(rest[-1]) if rest else int(line)
     settings = find_settings()
     with open_store_at(settings) as opened:
-        folder = spool_folder(settings.data_folder)
+        folder = spool_folders(settings.data_folder)[0]
         assert [
             error
             for _, error in recover_spools(
-                opened.repository, opened.origin, folder, settings.store_url, "ada"
+                opened.repository, opened.origin, [folder], settings.store_url, "ada"
             )
         ] == [None]
         assert list(recover(opened, folder)) == []
@@ -346,7 +346,7 @@ def test_files_of_other_stores_and_users_stay(axon, restart, unavailable_store, 
         axon.log({"loss": 1.0})
         restart()
     unavailable_store()
-    folder = spool_folder(Path(tmp_path / "data/axon_notebooks"))
+    folder = spool_folders(Path(tmp_path / "data/axon_notebooks"))[0]
     (folder / "junk.spool").write_bytes(b"junk")
     with open_store_at(find_settings()) as opened:
         others = [*recover(opened, folder, store_url="sqlite:////other.db")]
