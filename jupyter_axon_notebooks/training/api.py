@@ -161,9 +161,11 @@ def log(metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | Non
     ----------
     metrics : mapping
         Names to numbers, possibly nested; NumPy scalars and tensors with one element are converted
-        (a CUDA tensor costs a synchronisation). What is no number is left out, with a warning.
+        (a CUDA tensor costs a synchronisation). What is no number is left out, with a warning,
+        and so are names of more than 1,000 characters. Without a value, nothing is logged.
     step : int, optional
-        From 0 to 2⁵³-1; by default the step after the last one. Values of one step are merged. A
+        From 0 to 2⁵³-1; by default the step after the last one, also for what is no such number,
+        with a warning. Values of one step are merged. A
         new run begins if a metric goes back to an earlier step. If steps begin again in a later
         epoch, they are counted on.
     epoch : int, optional
