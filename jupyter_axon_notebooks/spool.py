@@ -2,14 +2,15 @@
 
 A training process appends rows to a file of its own, with one ``write`` each, so that they survive
 the process. Others read the file from an offset that the store keeps. The file consists of frames:
-the length and the CRC-32 of a MessagePack object, and the object. The first frame is the header. A
-frame that is cut off at the end of the file is ignored.
+the length and the CRC-32 of a MessagePack object, and the object. The first is a text: the header
+as JSON. A frame that is cut off at the end of the file is ignored.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import struct
 import uuid
@@ -22,6 +23,7 @@ import msgspec
 
 from .atomic_files import lock, temporary_name
 from .errors import InvalidData
+from .printable import printable
 
 SUFFIX: Final = ".spool"
 _FRAME: Final = struct.Struct("<II")
@@ -54,7 +56,7 @@ class Row(NamedTuple):
 
 
 _decode_row = msgspec.msgpack.Decoder(tuple[int, float, dict[str, float]]).decode
-_decode_header = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_decode_header = msgspec.msgpack.Decoder(str).decode
 
 
 class SpoolWriter:
@@ -88,7 +90,7 @@ class SpoolWriter:
         self._is_torn = False
         try:
             lock(self._fd, wait=False)
-            self._write(_frame(header))
+            self._write(_frame(json.dumps(header)))  # ASCII, whatever a path consists of
             if _IS_POSIX:
                 draft.rename(self.path)
         except BaseException:
@@ -111,7 +113,12 @@ class SpoolWriter:
         InvalidData
             If it is too large.
         """
-        self._write(_frame(row))
+        try:
+            frame = _frame(row)
+        except UnicodeEncodeError:  # MessagePack has no half surrogate pairs
+            names = {printable(name): value for name, value in row.metrics.items()}
+            frame = _frame(row._replace(metrics=names))
+        self._write(frame)
 
     def _write(self, frame: bytes) -> None:
         if self._is_torn:
@@ -170,8 +177,8 @@ class SpoolReader:
             frames = list(self._frames(0, 1))
             if not frames:
                 raise InvalidData(str(path), "it has no header, and so no rows")
-            self.header: dict[str, Any] = _decode_header(frames[0][0])
-        except (InvalidData, msgspec.MsgspecError):
+            self.header: dict[str, Any] = json.loads(_decode_header(frames[0][0]))
+        except (InvalidData, msgspec.MsgspecError, ValueError):
             self.close()
             raise InvalidData(str(path), "it is not a spool file, or has no header") from None
         self._begin = frames[0][1]

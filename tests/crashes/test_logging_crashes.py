@@ -21,9 +21,12 @@ from jupyter_axon_notebooks.store import open_store
 
 from .servers import CrashingServer
 
+#: It pauses, so that the number of rows stays small on a slow machine.
 ENDLESS = """
+import time
 for step in range(10**9):
     log(step)
+    time.sleep(0.001)
 """
 ROUNDS = 2
 PROCESSES = 3

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jupyter_axon_notebooks.errors import InvalidData
 from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spools
 
-HEADER = {"run": "r"}
+HEADER = {"run": "r", "path": "/caf\udce9.ipynb"}
 
 
 @pytest.fixture

@@ -181,9 +181,7 @@ for step in range(3000, 3010):
         assert list(temporary_folder.rglob("*.spool")) == []
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-    def test_a_temporary_folder_of_another_user_is_not_used(
-        self, axon, records, tmp_path, restart
-    ):
+    def test_a_temporary_folder_of_another_user_is_not_used(self, axon, records, tmp_path, restart):
         folder = spool_folders(tmp_path)[1]
         folder.mkdir()
         with closing(SpoolWriter(folder, {})) as writer:
@@ -287,9 +285,7 @@ def test_the_last_row_before_the_end_is_stored(axon, notebook, records, tmp_path
     assert sorted(rows) == list(range(logged_rows.acknowledged(report)))
 
 
-def test_a_handler_that_was_registered_before_the_import_can_log(
-    axon, notebook, records, tmp_path
-):
+def test_a_handler_that_was_registered_before_the_import_can_log(axon, notebook, records, tmp_path):
     report = tmp_path / "report"
     env = logged_rows.environment(tmp_path / "data", notebook)
     code = """
@@ -345,9 +341,7 @@ def test_a_child_process_logs_to_a_run_of_its_own(axon, records, restart, method
     assert sorted(runs, key=str) == [{0: 0.0, 1: 9.0}, {0: 1.0}, {0: 2.0}]
 
 
-def test_a_forked_process_neither_writes_to_nor_ends_the_run_of_its_parent(
-    axon, records, restart
-):
+def test_a_forked_process_neither_writes_to_nor_ends_the_run_of_its_parent(axon, records, restart):
     with axon.start_run() as run:
         run.log({"loss": 0.0})
         pid = os.fork()
@@ -373,13 +367,13 @@ def test_processes_can_fork_while_threads_log(axon, records, restart):
     ended = threading.Event()
 
     def log():
-        while not ended.is_set():
+        while not ended.wait(0.001):
             axon.log({"loss": 1.0})
 
     threads = [threading.Thread(target=log) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(20):
+    for _ in range(8):
         pid = os.fork()
         if pid == 0:
             try:
@@ -393,8 +387,8 @@ def test_processes_can_fork_while_threads_log(axon, records, restart):
     restart()
     recover()
     runs = [logged_rows.stored(records, run, "loss") for run in list_runs(records)]
-    assert sum(set(run.values()) == {2.0} for run in runs) == 20
-    assert len(runs) == 23
+    assert sum(set(run.values()) == {2.0} for run in runs) == 8
+    assert len(runs) == 11
 
 
 def test_a_clock_that_is_set_back_changes_no_order(axon, records, restart, monkeypatch):
@@ -416,7 +410,7 @@ def test_a_run_never_ends_before_it_starts(records, axon):
     assert ended.ended_at > ended.started_at
 
 
-NAMES = ["a.b", "a/b", "a\nb", "<script>", "", " ", "é" * 1000, "\0", "\ud800", "𝔘" * 1000]
+NAMES = ["a.b", "a/b", "a\nb", "<script>", "", " ", "é" * 1000, "\0", "𝔘" * 1000]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -424,6 +418,13 @@ def test_names_are_stored_as_given(axon, records, restart, name):
     axon.log({name: 1.0, "loss": 2.0})
     restart()
     assert stored(records, name) == {0: 1.0}
+    assert stored(records) == {0: 2.0}
+
+
+def test_half_a_surrogate_pair_in_a_name_is_escaped(axon, records, restart):
+    axon.log({"a\ud800": 1.0, "loss": 2.0})
+    restart()
+    assert stored(records, "a\\ud800") == {0: 1.0}
     assert stored(records) == {0: 2.0}
 
 
