@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import Conflict, InvalidData, NotFound, StoreError
 from ..metrics import describe_direction, direction, flatten_metrics, limit_nonfinite, merge_metrics
-from ..printable import printable
+from ..printable import printable, shorten
 from ..records import (
     MAX_U32,
     ConfigSource,
@@ -257,8 +257,8 @@ class Session:
             return value
         try:
             return validate_position(value, name, self._warn_once)
-        except (TypeError, ValueError) as error:
-            self._warn_once(f"{error}. It is treated as omitted")
+        except (TypeError, ValueError, OverflowError) as error:
+            self._warn_once(f"{name}: {error}. It is treated as omitted")
             return None
 
     def _flatten(self, metrics: Any, epoch: int | None) -> dict[str, float]:
@@ -271,13 +271,14 @@ class Session:
         else:
             normalized = normalize_metrics(metrics, self._warn_once)
             values = {}
-            for name, value in flatten_metrics(normalized).items():
+            for name in normalized:
                 if len(name) > MAX_NAME:
                     self._warn_once(
-                        f"the metric {printable(name[:50])}… is not logged: its name has "
+                        f"the metric {shorten(printable(name), 50)} is not logged: its name has "
                         f"{len(name):,} characters; at most {MAX_NAME:,} are logged"
                     )
-                elif isinstance(value, (int, float)):
+            for name, value in flatten_metrics(normalized).items():
+                if isinstance(value, (int, float)):
                     values[name] = as_float(value)
                 else:
                     self._warn_once(f"the metric {printable(name)} is no number; it is not logged")
