@@ -122,6 +122,7 @@ def serve(trainings: Trainings) -> None:
         for name in ("one", "two"):
             server = Server(home / name, root=home / "root", data=trainings.data, config=config)
             servers.enter_context(server.running())
+            server.wait_for_its_store()
         eventually(lambda: trainings.spools() == [], within=60)
 
 
