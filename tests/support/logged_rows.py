@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from jupyter_axon_notebooks.records import TrainingRun
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.run_queries import run_key
@@ -76,5 +78,7 @@ def assert_stored_once(store: Store, run: TrainingRun, rows: int) -> None:
     assert run.step_count == len(found)
     with store.snapshot() as connection:  # rows of one step are merged when they are read
         row = store.run_index.row_of(connection, run_key(run.notebook_id, run.id))
-        counts = store.logged_series.counts(connection, row, run.notebook_id)
+        c = store.logged_series.chunks.c
+        query = sa.select(c.name, sa.func.sum(c.count)).where(c.run == row).group_by(c.name)
+        counts = {name: int(count) for name, count in connection.execute(query)}
     assert counts == dict.fromkeys(("count", "loss"), len(found))
