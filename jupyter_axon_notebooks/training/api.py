@@ -163,11 +163,13 @@ def log(metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | Non
         Names to numbers, possibly nested; NumPy scalars and tensors with one element are converted
         (a CUDA tensor costs a synchronisation). What is no number is left out, with a warning.
     step : int, optional
-        From 0 to 2⁵³-1; by default the step after the last one. Values of one step are merged. A
-        new run begins if a metric goes back to an earlier step. If steps begin again in a later
-        epoch, they are counted on.
+        From 0 to 2⁵³-1; by default the step after the last one. Values of one step are merged; of
+        several values of a metric, the last one is kept, with a warning. A new run begins if a
+        metric goes back to an earlier step. If its steps begin again in a later epoch, they are
+        counted on.
     epoch : int, optional
-        Logged as the metric ``epoch``.
+        Logged as the metric ``epoch``. Without a step, a new run begins if a metric goes back to an
+        earlier epoch.
     """
     current_session().log(metrics, step=step, epoch=epoch)
 

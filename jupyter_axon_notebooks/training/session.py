@@ -46,6 +46,7 @@ from .run_config import CodeCell, derive_config
 from .tracker import LocalTracker, Tracker
 from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
 from .validation import (
+    MAX_POSITIONS,
     as_float,
     normalize_metrics,
     validate_checkpoint_id,
@@ -167,20 +168,21 @@ class Session:
         """Log values of a run, by default of the one that is trained here."""
         if not distributed.is_first():
             return
-        step = step if type(step) is int else validate_position(step, "step", self._warn_once)
-        epoch = epoch if type(epoch) is int else validate_position(epoch, "epoch", self._warn_once)
+        step = self._validate_logged(step, "step")
+        epoch = self._validate_logged(epoch, "epoch")
         values = self._flatten(metrics, epoch)
         if run is not None:
             execution = current_execution()
             with run.log_lock:
                 placed = run.log_position.place(values, step, epoch, execution)
                 if placed is None:  # the caller chose the run
-                    placed = run.log_position.place(values, None, epoch, execution)
-                    self._warn_once(
-                        f"step {step} of {run.record.display_name} is before steps that were "
-                        f"logged; the values are stored at step {placed}"
-                    )
-                run.log(values, int(placed or 0), epoch, execution)
+                    placed = run.log_position.place(values, None, None, execution)
+                    if step is not None:
+                        self._warn_once(
+                            f"step {step} of {run.record.display_name} is before steps that were "
+                            f"logged; the values are stored at step {placed}"
+                        )
+                self._append(run, values, int(placed or 0), epoch, execution)
             return
         key = site_key()
         recent = self._recent.get(key)
@@ -189,14 +191,40 @@ class Session:
             with run.log_lock:
                 placed = run.log_position.place(values, step, epoch, execution)
                 if placed is not None:
-                    run.log(values, placed, epoch, execution)
+                    self._append(run, values, placed, epoch, execution)
                     return
         run, execution = self._run_to_log(values, step, epoch)
         with run.log_lock:
             placed = run.log_position.place(values, step, epoch, execution)
-            run.log(values, int(placed or 0), epoch, execution)
+            self._append(run, values, int(placed or 0), epoch, execution)
         self._recent = {key: (run, execution)} if len(self._recent) > 64 else self._recent
         self._recent[key] = run, execution
+
+    def _append(
+        self,
+        run: ActiveRun,
+        values: dict[str, float],
+        step: int,
+        epoch: int | None,
+        execution: Any,
+    ) -> None:
+        replaced = run.log(values, step, epoch, execution)
+        if replaced is not None:
+            self._warn_once(
+                f"{printable(replaced)} is logged again at the same step, and only the last value "
+                "is kept. If another training begins, call start_run() before it; otherwise log "
+                "each value at a step of its own"
+            )
+
+    def _validate_logged(self, value: Any, name: Literal["step", "epoch"]) -> int | None:
+        """Return a step or an epoch; warn of what is none, since logging never fails."""
+        if value is None or (type(value) is int and 0 <= value <= MAX_POSITIONS[name]):
+            return value
+        try:
+            return validate_position(value, name, self._warn_once)
+        except (TypeError, ValueError) as error:
+            self._warn_once(f"{error}. It is treated as omitted")
+            return None
 
     def update_run(self, record: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
         """Change a run; it is changed here at once, and in the store."""
@@ -272,9 +300,10 @@ class Session:
                 if run.log_position.place(values, step, epoch, site.execution) is not None:
                     self._continue(site, run)
                     return run, site.execution
+                position = "epoch" if step is None else "step"
                 print_message(
-                    "A new run begins, because the logged step comes before the last ones of "
-                    f"{run.record.display_name}. To decide where runs begin, call start_run()."
+                    f"A new run begins, because the logged {position} comes before the last ones "
+                    f"of {run.record.display_name}. To decide where runs begin, call start_run()."
                 )
                 run.end(RunStatus.COMPLETED)
                 notebook_id = self.tracker.notebook_id() or run.notebook_id

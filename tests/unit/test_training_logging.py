@@ -118,6 +118,63 @@ def test_steps_that_begin_again_in_each_epoch_are_counted_on(axon, records, rest
     assert values(records, run, "epoch")[5] == 2.0
 
 
+def test_epochs_that_go_back_begin_a_run(axon, records, restart, capsys):
+    for _ in range(2):
+        for epoch in range(3):
+            axon.log({"loss": float(epoch)}, epoch=epoch)
+    assert capsys.readouterr().out.count("the logged epoch comes before") == 1
+    restart()
+    assert [values(records, run, "loss") for run in list_runs(records)] == [
+        {0: 0.0, 1: 1.0, 2: 2.0}
+    ] * 2
+
+
+@pytest.mark.parametrize("batch_step", ["per epoch", "overall"])
+def test_a_metric_may_count_epochs_while_another_counts_batches(
+    axon, records, restart, capsys, batch_step
+):
+    for epoch in range(3):
+        for batch in range(4):
+            step = batch if batch_step == "per epoch" else 4 * epoch + batch
+            axon.log({"loss": float(batch)}, step=step, epoch=epoch)
+        axon.log({"val_loss": float(epoch)}, step=epoch, epoch=epoch)
+    assert "A new run begins" not in capsys.readouterr().out
+    restart()
+    [run] = list_runs(records)
+    assert list(values(records, run, "loss")) == list(range(12))
+    assert list(values(records, run, "val_loss").values()) == [0.0, 1.0, 2.0]
+    assert list(values(records, run, "epoch").values()) == [0.0] * 4 + [1.0] * 4 + [2.0] * 4
+
+
+def test_a_value_that_replaces_another_one_costs_a_warning(axon, records, restart):
+    axon.log({"acc": 0.1, "nan": math.nan}, step=100, epoch=1)
+    with pytest.warns(AxonWarning, match="acc is logged again at the same step"):
+        axon.log({"acc": 0.2, "nan": math.nan}, step=100, epoch=1)
+    axon.log({"acc": 0.3, "nan": math.nan}, step=100, epoch=1)  # warnings are errors in tests
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "acc") == {100: 0.3}
+
+
+@pytest.mark.parametrize("step", [-1, 2**53, "7", math.inf])
+def test_a_step_that_is_none_costs_a_warning(axon, records, restart, step):
+    axon.log({"loss": 1.0}, step=5)
+    with pytest.warns(AxonWarning, match="It is treated as omitted"):
+        axon.log({"loss": 2.0}, step=step)
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "loss") == {5: 1.0, 6: 2.0}
+
+
+def test_a_chosen_run_continues_in_an_earlier_epoch(axon, records, restart):
+    run = axon.start_run({"lr": 1})
+    for epoch in (3, 0):
+        run.log({"loss": float(epoch)}, epoch=epoch)
+    restart()
+    [found] = list_runs(records)
+    assert values(records, found, "loss") == {0: 3.0, 1: 0.0}
+
+
 def test_a_search_has_a_run_for_each_configuration(axon, records, restart):
     for lr in (0.1, 0.01):
         with axon.start_run({"lr": lr}, name=f"lr {lr}", group="search", tags="a") as run:
@@ -323,6 +380,10 @@ def test_only_rank_0_logs(axon, monkeypatch, records):
         ([("a", 5, 0)], ("a", 0, 1), 6),
         ([("a", 5, 0)], ("a", 4, 0), None),
         ([("a", 5, 0), ("a", 6, 1)], ("a", 0, 2), 7),
+        ([("a", 0, 0)], ("a", 0, 1), 1),
+        ([("a", 5, 1)], ("a", 5, 0), None),
+        ([("a", 5, 0), ("b", 1, 1)], ("a", 0, 1), 6),
+        ([("a", 5, 1)], ("b", None, 0), 6),
     ],
 )
 def test_a_step_is_placed_after_those_of_its_metric(logged, place, expected):
