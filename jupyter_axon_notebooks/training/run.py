@@ -294,6 +294,11 @@ class ActiveRun:
         """The id of the record that its checkpoints belong to."""
         return self.record.notebook_id
 
+    @property
+    def is_unused(self) -> bool:
+        """True if it was resumed, and has no checkpoint or logged value since."""
+        return self.position.is_resumed and not self.logged
+
     def move(self, notebook_id: str) -> None:
         """Assign the run to its record, which is known now."""
         self.record.notebook_id = notebook_id

@@ -151,12 +151,18 @@ class Session:
     # Runs and logged values
 
     def start_run(self, **fields: Unpack[GivenFields]) -> ActiveRun:
-        """End the run that is trained here, and begin one."""
+        """End the run that is trained here, and begin one, or continue the one just resumed."""
         if not distributed.is_first():
             fields = {}
         site = call_site()
         with self.tracker.lock:
             last = self._registry.last(site)
+            if last is not None and last.run is None:
+                return self._begin(site, last, self.tracker.notebook_id(), None, **fields)
+            if last is not None and last.run is not None and last.run.is_unused:
+                self._set_fields(last.run, fields)
+                self._continue(site, last.run)
+                return last.run
             if last is not None and last.run is not None:
                 last.run.end(RunStatus.COMPLETED)
             training = self._registry.begin(site, None)
@@ -199,6 +205,12 @@ class Session:
             self._append(run, values, int(placed or 0), epoch, execution)
         self._recent = {key: (run, execution)} if len(self._recent) > 64 else self._recent
         self._recent[key] = run, execution
+
+    def _set_fields(self, run: ActiveRun, fields: GivenFields) -> None:
+        given: dict[str, Any] = {name: value for name, value in fields.items() if value}
+        for name, value in given.items():
+            setattr(run.record, name, value)
+        self.tracker.update_run(run.record, UpdateRun(**given), is_training=True)
 
     def _append(
         self,

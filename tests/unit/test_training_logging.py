@@ -175,6 +175,26 @@ def test_a_chosen_run_continues_in_an_earlier_epoch(axon, records, restart):
     assert values(records, found, "loss") == {0: 3.0, 1: 0.0}
 
 
+def test_start_run_after_resume_describes_the_resumed_run(axon, records, restart):
+    def train():
+        model = {"w": np.zeros(2)}
+        resumed = axon.resume(model, key="wide")
+        axon.start_run({"lr": 0.1}, tags="a")
+        axon.log({"loss": 1.0})
+        axon.checkpoint(model, epoch=resumed.epoch + 1 if resumed else 0)
+        restart(RunStatus.STOPPED)
+
+    train()
+    train()
+    first, second = list_runs(records)
+    assert [(run.config, run.tags, run.key) for run in (first, second)] == [
+        ({"lr": 0.1}, ["a"], "wide")
+    ] * 2
+    newest, oldest = records.list_checkpoints(first.notebook_id)
+    assert [oldest.run_id, newest.run_id] == [first.id, second.id]
+    assert second.parent_checkpoint_id == oldest.id
+
+
 def test_a_search_has_a_run_for_each_configuration(axon, records, restart):
     for lr in (0.1, 0.01):
         with axon.start_run({"lr": lr}, name=f"lr {lr}", group="search", tags="a") as run:
