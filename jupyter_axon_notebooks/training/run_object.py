@@ -190,7 +190,7 @@ class Run:
         status = RunStatus.COMPLETED
         if isinstance(error, KeyboardInterrupt):
             status = RunStatus.STOPPED
-        elif error is not None:
+        elif error is not None and not isinstance(error, GeneratorExit):
             status = RunStatus.FAILED
         self.finish(status)
 

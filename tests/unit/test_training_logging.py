@@ -175,6 +175,21 @@ def test_a_chosen_run_continues_in_an_earlier_epoch(axon, records, restart):
     assert values(records, found, "loss") == {0: 3.0, 1: 0.0}
 
 
+def test_a_run_in_a_generator_that_is_closed_early_is_completed(axon, records, restart):
+    def steps():
+        with axon.start_run({"lr": 0.1}):
+            for step in range(10):
+                axon.log({"loss": 1.0}, step=step)
+                yield step
+
+    generator = steps()
+    next(generator)
+    generator.close()
+    restart()
+    [run] = list_runs(records)
+    assert run.status is RunStatus.COMPLETED
+
+
 def test_start_run_after_resume_describes_the_resumed_run(axon, records, restart):
     def train():
         model = {"w": np.zeros(2)}
