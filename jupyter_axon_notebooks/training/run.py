@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two renewals of a lease.
 _RENEWAL_INTERVAL: Final = LEASE.total_seconds() / 4
+#: The largest number of checkpoints whose metrics are kept until values are logged.
+_MAX_SAVED: Final = 10_000
 #: The metric under which epochs are logged.
 _EPOCH: Final = "epoch"
 
@@ -277,6 +280,8 @@ class ActiveRun:
         self.log_lock = threading.Lock()
         self._log: RunLog | None = None
         self._logs: list[RunLog] = []  # until their rows are stored
+        #: The metrics of checkpoints before the first logged value.
+        self._saved: deque[Row] = deque(maxlen=_MAX_SAVED)
         self.position = RunPosition()
         self.is_provisional = notebook_id is None
         self.parent = parent
@@ -317,6 +322,8 @@ class ActiveRun:
         if self._log is None:
             self._log = self._tracker.open_log(self.record)
             self._logs = [*(log for log in self._logs if not log.is_stored), self._log]
+            while self._saved:
+                self._log.append(self._saved.popleft())
         self._log.append(Row(step, time.time(), values))
         repeated = self.log_position.advance(values, step, epoch, execution)
         replaced = next((name for name in repeated if self._is_other(name, values[name])), None)
@@ -344,9 +351,11 @@ class ActiveRun:
         return {**{n: v for n, v in self.logged.items() if n not in given}, **metrics}
 
     def log_saved(self, checkpoint: NewCheckpoint, execution: Any) -> None:
-        """Log the metrics of a checkpoint, if values of this run are logged."""
-        if self._log is not None:
-            given = finite_metrics(checkpoint.metrics)
+        """Log the metrics of a checkpoint, if values of this run are logged, or once they are."""
+        given = finite_metrics(checkpoint.metrics)
+        if given and not self._logs:
+            self._saved.append(Row(checkpoint.step, time.time(), given))
+        elif given:
             values = {
                 name: value for name, value in given.items() if self.logged.get(name) != value
             }

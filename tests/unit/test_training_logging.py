@@ -68,6 +68,18 @@ def test_a_checkpoint_has_what_was_logged_since_the_last_one(axon, restart, reco
     assert values(records, run, "loss")[30] == 7.0
 
 
+def test_the_metrics_of_checkpoints_before_the_first_value_are_logged_with_it(
+    axon, restart, records
+):
+    for epoch in range(3):
+        axon.checkpoint(None, epoch=epoch, metrics={"val": float(epoch)})
+        axon.log({"loss": 1.0}, step=epoch)
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "val") == {0: 0.0, 1: 1.0, 2: 2.0}
+    assert (run.metrics["val"].min, run.metrics["val"].last) == (0.0, 2.0)
+
+
 def test_values_that_are_no_numbers_cost_a_warning(axon, records, restart):
     with pytest.warns(AxonWarning, match="text is no number"):
         axon.log({"loss": math.nan, "text": "x", "big": math.inf}, step=0)
