@@ -105,9 +105,9 @@ def start_run(
     """End the run that is trained here, and begin one.
 
     Calling it is optional: without it, a run begins with the first :func:`log` or
-    :func:`checkpoint`. Right after :func:`resume`, it describes the training that ``resume`` began,
-    and does not begin another one. As a context manager, the run ends with the block: as completed,
-    as failed after an exception, as stopped after an interrupt::
+    :func:`checkpoint`. Right before or after :func:`resume`, it describes the training that is
+    resumed, and no other run begins. As a context manager, the run ends with the block: as
+    completed, as failed after an exception, as stopped after an interrupt::
 
         for lr in (1e-2, 1e-3):
             with axon.start_run(config={"lr": lr}, group="lr search"):

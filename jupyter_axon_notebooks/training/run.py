@@ -300,6 +300,11 @@ class ActiveRun:
         return self.record.notebook_id
 
     @property
+    def is_new(self) -> bool:
+        """True if it has no checkpoint and no logged value, and was not resumed."""
+        return self.position.step is None and self.log_position.step is None
+
+    @property
     def is_unused(self) -> bool:
         """True if it was resumed, and has no checkpoint or logged value since."""
         return self.position.is_resumed and not self.logged

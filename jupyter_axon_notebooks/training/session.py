@@ -572,6 +572,7 @@ class Session:
 
         found, call = distributed.decide(find)
         if found is None:
+            self._note_identity(training, None)
             return None
         resumed = Checkpoint(found, self.tracker.states)
         try:
@@ -607,6 +608,9 @@ class Session:
             if is_same and (last.run is None or last.model is None or last.trains(model)):
                 last.model = last.model if model is None else ModelReference(model)
                 return last, None if last.run is None else last.run.parent
+        if last is not None and last.run is not None and last.run.is_new and not last.run.is_over():
+            self._registry.announce_started(site, last, key, model)
+            return last, None
         if last is not None and last.run is not None and not last.run.is_over():
             goes_back = checkpoint_id is not None and last.run.record.status is RunStatus.RUNNING
             last.run.end(RunStatus.STOPPED if goes_back else RunStatus.COMPLETED)
@@ -677,9 +681,16 @@ class Session:
         # A checkpoint of another notebook is a starting point; only runs of one notebook are
         # linked.
         notebook_id = self.tracker.notebook_id(at_once=True)
-        is_own = parent.notebook_id == notebook_id
-        keep = self._find_keep(parent) if is_own else None
-        run = self._begin(site, training, notebook_id, parent if is_own else None, keep=keep)
+        own_parent = parent if parent.notebook_id == notebook_id else None
+        keep = None if own_parent is None else self._find_keep(own_parent)
+        if training.run is None:
+            run = self._begin(site, training, notebook_id, own_parent, keep=keep)
+        else:
+            run = training.run
+            self._note_identity(training, own_parent)
+            if run.record.keep is None:
+                self._set_fields(run, {"keep": keep})
+            self._continue(site, run)
         run.position.resume(parent.epoch, parent.step)
         run.log_position.resume(parent.step)
         run.is_trained_here = mentions_checkpoint()
@@ -690,6 +701,19 @@ class Session:
             resumed = self.tracker.get_run(parent.notebook_id, parent.run_id or "")
             return None if resumed is None else resumed.keep
         return None
+
+    def _note_identity(self, training: Training, parent: NotebookCheckpoint | None) -> None:
+        """Record what ``resume`` has found out about a run that ``start_run`` has begun."""
+        run = training.run
+        if run is None or not run.is_new or not distributed.is_first():
+            return
+        with self.tracker.lock:
+            run.record.skipped_run_id = training.skipped_run_id
+            if parent is not None or run.record.key != training.identity.key:
+                run.parent = parent
+                run.record.parent_checkpoint_id = None if parent is None else parent.id
+                run.record.key = training.identity.key
+                self.tracker.set_parent(run.record)
 
     # Questions
 

@@ -99,6 +99,9 @@ class Tracker(Protocol):
     def update_run(self, run: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
         """Change a run; raises StoreError if the store is unavailable and the run is over."""
 
+    def set_parent(self, run: TrainingRun) -> None:
+        """Record the checkpoint that a run resumes, and its key, before it has data of its own."""
+
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run, whose rows are on disk at once and in the store soon after."""
 
@@ -297,6 +300,21 @@ class LocalTracker:
         if fields := self._updates.get(run.id):
             opened.repository.runs.update(run.notebook_id, run.id, UpdateRun(**fields))
             del self._updates[run.id]
+
+    def set_parent(self, run: TrainingRun) -> None:
+        """Record the checkpoint that a run resumes, and its key, before it has data of its own."""
+
+        def store(opened: OpenStore) -> None:
+            self._store_run(opened, run)
+            opened.repository.runs.set_parent(
+                run.notebook_id,
+                run.id,
+                parent_checkpoint_id=run.parent_checkpoint_id,
+                key=run.key,
+            )
+
+        with suppress(TrackingUnavailable):  # the run is recorded later, with both
+            self._connection.attempt(store)
 
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run."""

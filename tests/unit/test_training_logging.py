@@ -202,11 +202,16 @@ def test_a_run_in_a_generator_that_is_closed_early_is_completed(axon, records, r
     assert run.status is RunStatus.COMPLETED
 
 
-def test_start_run_after_resume_describes_the_resumed_run(axon, records, restart):
+@pytest.mark.parametrize("order", ["start_run first", "resume first"])
+@pytest.mark.parametrize("key", [None, "wide"])
+def test_start_run_and_resume_are_about_one_run(axon, records, restart, order, key):
     def train():
         model = {"w": np.zeros(2)}
-        resumed = axon.resume(model, key="wide")
-        axon.start_run({"lr": 0.1}, tags="a")
+        if order == "start_run first":
+            axon.start_run({"lr": 0.1}, tags="a")
+        resumed = axon.resume(model, key=key)
+        if order == "resume first":
+            axon.start_run({"lr": 0.1}, tags="a")
         axon.log({"loss": 1.0})
         axon.checkpoint(model, epoch=resumed.epoch + 1 if resumed else 0)
         restart(RunStatus.STOPPED)
@@ -215,7 +220,7 @@ def test_start_run_after_resume_describes_the_resumed_run(axon, records, restart
     train()
     first, second = list_runs(records)
     assert [(run.config, run.tags, run.key) for run in (first, second)] == [
-        ({"lr": 0.1}, ["a"], "wide")
+        ({"lr": 0.1}, ["a"], key)
     ] * 2
     newest, oldest = records.list_checkpoints(first.notebook_id)
     assert [oldest.run_id, newest.run_id] == [first.id, second.id]
