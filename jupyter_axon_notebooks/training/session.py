@@ -273,6 +273,7 @@ class Session:
         self, where: str, sort: str, limit: int | None, *, everywhere: bool
     ) -> list[TrainingRun]:
         """Return recorded runs of this notebook, or of all."""
+        limit = validate_limit(limit)
         with self.tracker.lock:
             return self.tracker.search_runs(where, sort, limit, everywhere=everywhere)
 

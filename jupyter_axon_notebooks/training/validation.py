@@ -169,7 +169,7 @@ def validate_checkpoint_id(id: Any) -> str:
 
 
 def validate_limit(limit: Any) -> int | None:
-    """Return a number of checkpoints, or None for all."""
+    """Return a number of checkpoints or runs, or None for all."""
     if limit is None:
         return None
     if isinstance(limit, bool) or not hasattr(type(limit), "__index__"):
@@ -177,7 +177,7 @@ def validate_limit(limit: Any) -> int | None:
     number = operator.index(limit)
     if number < 0:
         raise ValueError(f"limit is {number}; expected 0 or more")
-    return number
+    return min(number, sys.maxsize)
 
 
 def validate_path_or_id(path_or_id: Any) -> str:

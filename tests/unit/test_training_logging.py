@@ -187,6 +187,15 @@ def test_a_chosen_run_continues_in_an_earlier_epoch(axon, records, restart):
     assert values(records, found, "loss") == {0: 3.0, 1: 0.0}
 
 
+@pytest.mark.parametrize(("limit", "count"), [(0, 0), (1, 1), (2**70, 2), (None, 2)])
+def test_the_number_of_runs_is_limited(axon, limit, count):
+    axon.start_run()
+    axon.start_run()
+    assert len(axon.runs(limit=limit)) == count
+    with pytest.raises(ValueError, match="limit is -1"):
+        axon.runs(limit=-1)
+
+
 def test_a_run_in_a_generator_that_is_closed_early_is_completed(axon, records, restart):
     def steps():
         with axon.start_run({"lr": 0.1}):
