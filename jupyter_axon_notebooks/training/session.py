@@ -13,7 +13,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import Conflict, InvalidData, NotFound, StoreError
-from ..metrics import describe_direction, direction, flatten_metrics, limit_nonfinite, merge_metrics
+from ..metrics import (
+    describe_direction,
+    direction,
+    flatten_metrics,
+    limit_nonfinite,
+    merge_metrics,
+    suggest_names,
+)
 from ..printable import printable
 from ..records import (
     ConfigSource,
@@ -266,7 +273,10 @@ class Session:
         parts = [stored] if added is None else [stored, type(stored).of(*added)]
         found = merge_steps(concatenate(parts))
         if not len(found):
-            raise NotFound("metric", name, f"{record.display_name} has no values of {name}")
+            known = {*(record.metrics or {}), *columns(unstored)}
+            hint = suggest_names(name, sorted(known))
+            reason = f"{record.display_name} has no values of {name}{hint}"
+            raise NotFound("metric", name, printable(reason))
         return found
 
     def runs(

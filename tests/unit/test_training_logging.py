@@ -196,6 +196,20 @@ def test_the_number_of_runs_is_limited(axon, limit, count):
         axon.runs(limit=-1)
 
 
+def test_runs_have_the_values_that_were_just_logged(axon):
+    for lr in (0.3, 0.1):
+        with axon.start_run({"lr": lr}):
+            axon.log({"val_loss": lr})
+    assert [run.metrics["val_loss"] for run in axon.runs(sort="val_loss.min")] == [0.1, 0.3]
+
+
+def test_an_unknown_series_is_an_error_with_similar_names(axon):
+    run = axon.start_run({"lr": 0.1})
+    axon.log({"loss": 1.0})
+    with pytest.raises(NotFound, match="did you mean loss"):
+        run.series("los")
+
+
 def test_a_run_in_a_generator_that_is_closed_early_is_completed(axon, records, restart):
     def steps():
         with axon.start_run({"lr": 0.1}):
