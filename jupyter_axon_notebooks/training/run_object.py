@@ -122,11 +122,15 @@ class Run:
         self._session.log(metrics, step=step, epoch=epoch, run=self._training())
 
     def checkpoint(self, model: Any, optimizer: Any = None, **options: Any) -> Checkpoint | None:
-        """Save a checkpoint of this run; see :func:`.api.checkpoint`."""
-        self._training()
+        """Save a checkpoint of this run; see :func:`.api.checkpoint`.
+
+        If it does not come after the last one, it is saved at the next step, with a warning.
+        """
+        run = self._training()
         extra = options.pop("extra", None)
         defaults = {"epoch": None, "step": None, "metrics": None, "tags": (), "overwrite": False}
-        return self._session.checkpoint(model, optimizer, extra, **{**defaults, **options})
+        options = {**defaults, **options}
+        return self._session.checkpoint(model, optimizer, extra, run=run, **options)
 
     def series(self, name: str) -> Series:
         """Return the logged values of a metric over the steps, with ``steps`` and ``values``.

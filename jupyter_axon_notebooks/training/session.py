@@ -48,7 +48,7 @@ from .execution import (
 from .messages import print_message, warn
 from .processes import LEASE
 from .resuming import UNKNOWN_RUN, LeaseUndecided, ResumeRequest, name_run
-from .run import ActiveRun
+from .run import ActiveRun, RunIdentity
 from .run_config import CodeCell, derive_config
 from .tracker import LocalTracker, Tracker
 from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
@@ -349,8 +349,12 @@ class Session:
         metrics: Any,
         tags: str | Iterable[str] | None,
         overwrite: bool,
+        run: ActiveRun | None = None,
     ) -> Checkpoint | None:
-        """Save a checkpoint; return None in processes that do not write."""
+        """Save a checkpoint, by default of the run that is trained here.
+
+        Returns None in processes that do not write.
+        """
         epoch = validate_position(epoch, "epoch", self._warn_once)
         step = validate_position(step, "step", self._warn_once)
         new = NewCheckpoint(
@@ -371,9 +375,26 @@ class Session:
             return None
         site = call_site()
         with self.tracker.lock:
-            training, run, is_same_point = self._select_run(
-                site, epoch, step, model, parts, new, overwrite=overwrite
-            )
+            if run is None:
+                training, run, is_same_point = self._select_run(
+                    site, epoch, step, model, parts, new, overwrite=overwrite
+                )
+            else:
+                training = self._continue_given(site, run)
+                relation = "after"
+                if not overwrite:
+                    relation = run.position.compare(epoch, step, site.execution)
+                is_same_point = (
+                    relation == "same"
+                    and run.last is not None
+                    and _is_same_point(training, run.last, model, parts, new)
+                )
+                if relation != "after" and not is_same_point:  # the caller chose the run
+                    step = None
+                    self._warn_once(
+                        f"{run.record.display_name} has a checkpoint at this epoch and step, or a "
+                        "later one; the new one is saved at the next step"
+                    )
             adds_state = False
             if is_same_point and run.last is not None:
                 last = run.last
@@ -464,6 +485,15 @@ class Session:
         if training is None:
             training = self._registry.begin(site, None)
         return training, self._begin(site, training, notebook_id), False
+
+    def _continue_given(self, site: CallSite, run: ActiveRun) -> Training:
+        """Continue a run that the caller chose, and return its training."""
+        notebook_id = self.tracker.notebook_id()
+        if run.is_provisional and notebook_id is not None:
+            run.move(notebook_id)
+        self._continue(site, run)
+        known = (training for training in self._registry.trainings() if training.run is run)
+        return next(known, None) or Training(RunIdentity(site.execution, 0), run)
 
     def _leave(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
         """Stop using a run; end it unless its model may still be trained next to another one."""

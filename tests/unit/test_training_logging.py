@@ -196,6 +196,24 @@ def test_the_number_of_runs_is_limited(axon, limit, count):
         axon.runs(limit=-1)
 
 
+def test_runs_that_are_trained_in_turn_have_their_own_checkpoints(axon, restart, records):
+    started = [axon.start_run({"model": name}) for name in "ab"]
+    models = [{"w": np.zeros(2)} for _ in started]
+    for epoch in range(2):
+        for run, model in zip(started, models, strict=True):
+            run.checkpoint(model, epoch=epoch, metrics={"val": float(epoch)})
+    with pytest.warns(AxonWarning, match="saved at the next step"):
+        started[0].checkpoint(models[0], epoch=0, step=0)
+    restart()
+    first, second = list_runs(records)
+    found = records.list_checkpoints(first.notebook_id)
+    positions = {run.id: [] for run in (first, second)}
+    for one in found[::-1]:
+        positions[one.run_id].append((one.epoch, one.step))
+    assert positions == {first.id: [(0, 0), (1, 1), (0, 2)], second.id: [(0, 0), (1, 1)]}
+    assert values(records, first, "val") == {0: 0.0, 1: 1.0}
+
+
 def test_runs_have_the_values_that_were_just_logged(axon):
     for lr in (0.3, 0.1):
         with axon.start_run({"lr": lr}):
