@@ -16,6 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from .metrics import format_number
+
 #: Version of the encoding, number of rows, and the length of each column in bytes.
 _HEADER: Final = struct.Struct("<BIIII")
 _VERSION: Final = 1
@@ -24,7 +26,7 @@ _RAW, _COMPRESSED = b"\0", b"\1"
 _INTEGERS: Final = ("i1", "i2", "i4", "i8")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Series:
     """The rows of one metric, or some of them.
 
@@ -58,6 +60,12 @@ class Series:
         first = self.take(slice(len(other)))
         columns = zip(vars(first).values(), vars(other).values(), strict=True)
         return all(np.array_equal(mine, its, equal_nan=True) for mine, its in columns)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "<series without rows>"
+        steps, last = f"steps {self.steps[0]} to {self.steps[-1]}", format_number(self.values[-1])
+        return f"<series of {len(self):,} rows: {steps}, last value {last}>"
 
     def take(self, rows: Any) -> Series:
         """Return the rows that an index, a slice or a mask selects."""

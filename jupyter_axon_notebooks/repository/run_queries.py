@@ -18,8 +18,8 @@ from tinydb import where
 from tinydb.queries import QueryInstance
 
 from ..errors import NotFound, RecordDamaged
-from ..metrics import flatten_metrics
-from ..printable import printable
+from ..metrics import flatten_metrics, format_number
+from ..printable import printable, short_repr, shorten
 from ..records import Record, RunStatus, TrainingRun, format_time, now
 from ..run_filters import check_names, parse_filter, parse_order, variables
 from ..store import Store
@@ -35,6 +35,8 @@ _MAX_LISTED: Final = 8
 _BATCH: Final = 500
 #: Numbers of runs have fewer digits.
 _MAX_DIGITS: Final = 18
+#: The longest name of a configuration key that is shown whole.
+_MAX_NAME: Final = 60
 _NEWEST_FIRST: Final = "-started_at"
 
 
@@ -388,3 +390,13 @@ def with_current_status(run: TrainingRun) -> TrainingRun:
 def flat_config(run: TrainingRun) -> dict[str, Any]:
     """Return the configuration of a run by dotted keys."""
     return flatten_metrics(run.config or {})
+
+
+def config_text(run: TrainingRun, length: int) -> str:
+    """Return the configuration as ``lr=0.01, layers=[64, 64]``, cut to ``length`` characters."""
+    texts = (
+        f"{shorten(name, _MAX_NAME)}="
+        + (format_number(value) if isinstance(value, float) else short_repr(value))
+        for name, value in islice(flat_config(run).items(), length)
+    )
+    return shorten(printable(", ".join(texts)), length)

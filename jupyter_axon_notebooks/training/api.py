@@ -198,7 +198,7 @@ def runs(
     """
     session = current_session()
     found = session.runs(where, sort, limit, everywhere=all)
-    return RunList(Run(session, record) for record in found)
+    return RunList((Run(session, one.run, notebook=one.notebook) for one in found), sort=sort)
 
 
 def resume(

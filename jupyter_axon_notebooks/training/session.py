@@ -70,6 +70,7 @@ from .validation import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..repository.run_queries import FoundRun
     from ..repository.runs import GivenFields
     from ..series import Series
     from ..states import Part
@@ -279,9 +280,7 @@ class Session:
             raise NotFound("metric", name, printable(reason))
         return found
 
-    def runs(
-        self, where: str, sort: str, limit: int | None, *, everywhere: bool
-    ) -> list[TrainingRun]:
+    def runs(self, where: str, sort: str, limit: int | None, *, everywhere: bool) -> list[FoundRun]:
         """Return recorded runs of this notebook, or of all."""
         limit = validate_limit(limit)
         with self.tracker.lock:

@@ -23,7 +23,7 @@ from ..records import (
     UpdateRun,
     now,
 )
-from ..repository.run_queries import RunQuery
+from ..repository.run_queries import FoundRun, RunQuery
 from ..states import StateStorage
 from ..states.notes import has_note
 from ..stores import SYSTEM_METRICS, OpenStore, StoreSettings
@@ -147,7 +147,7 @@ class Tracker(Protocol):
 
     def search_runs(
         self, where: str, sort: str, limit: int | None, *, everywhere: bool
-    ) -> list[TrainingRun]:
+    ) -> list[FoundRun]:
         """Return recorded runs of the notebook, or of all notebooks of the user."""
 
     def best_checkpoint(
@@ -651,7 +651,7 @@ class LocalTracker:
 
     def search_runs(
         self, where: str, sort: str, limit: int | None, *, everywhere: bool
-    ) -> list[TrainingRun]:
+    ) -> list[FoundRun]:
         """Return recorded runs of the notebook, or of all notebooks of the user."""
         opened, notebook_id = self._readable()
         if opened is None or not (notebook_id or everywhere):
@@ -665,7 +665,7 @@ class LocalTracker:
             user_id=self._settings.user_id,
             notebook_id=None if everywhere else notebook_id,
         )
-        return [found.run for found in opened.repository.runs.search(query).runs]
+        return opened.repository.runs.search(query).runs
 
     def _readable(self) -> tuple[OpenStore | None, str]:
         """Return the store and the id of the notebook's record, empty if there is none.
