@@ -34,6 +34,7 @@ _PROGRESS_STEP = 100
 _WRAPPED = {
     "path",
     "notebook",
+    "config",
     "metrics",
     "tags",
     "outputs",

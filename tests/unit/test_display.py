@@ -176,7 +176,7 @@ def test_runs_of_several_notebooks_are_shown_with_them(
     assert [row["notebook"] for row in found.table()] == ["other", "digits"]
     heads, *rows = repr(found).splitlines()
     assert heads.split()[:4] == ["name", "number", "notebook", "status"]
-    assert [row.split()[:3] for row in rows][0] == ["wide", "1", "other"]
+    assert rows[0].split()[:3] == ["wide", "1", "other"]
     assert "notebook" not in repr(axon.runs())
 
 
