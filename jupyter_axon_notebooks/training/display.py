@@ -45,7 +45,7 @@ _STYLE: Final = (
     ".axon-c tbody tr:nth-child(odd)"
     "{background:var(--jp-rendermime-table-row-background,rgba(128,128,128,.08))}"
     ".axon-c code{font-family:var(--jp-code-font-family,monospace);"
-    "background:transparent;color:inherit}"
+    "background:transparent;color:inherit;white-space:nowrap}"
     ".axon-a td{white-space:normal;max-width:60em;overflow-wrap:anywhere}"
     ".axon-c caption{caption-side:bottom;text-align:left;"
     "color:var(--jp-ui-font-color2,inherit);padding:2px 10px}"

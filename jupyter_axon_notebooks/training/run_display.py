@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..metrics import direction, format_number
@@ -15,14 +15,16 @@ from .display import attributes_html, hidden_metrics, html_table, shown_tags, te
 
 #: The most runs, and the most configuration keys and metrics, in a table.
 _MAX_ROWS: Final = 30
-_MAX_COLUMNS: Final = 4
+_MAX_COLUMNS: Final = 3
 #: The most metrics of one run, in its table and in its line.
 _MAX_METRICS: Final = 12
 _MAX_IN_LINE: Final = 3
 #: The longest name or value, and the longest configuration.
-_MAX_LENGTH: Final = 30
+_MAX_LENGTH: Final = 24
 _MAX_CONFIG: Final = 400
 _ID_LENGTH: Final = 8
+#: The length of a time to the minute.
+_MINUTE_LENGTH: Final = 16
 
 
 class ListedRun(NamedTuple):
@@ -39,20 +41,22 @@ class _Column(NamedTuple):
 
 def run_text(record: TrainingRun) -> str:
     """Return a run as ``<run 3 · completed · lr=0.01 · val_loss 0.512 · 3 min 20 s>``."""
-    metrics = list(own_metrics(record).items())
+    metrics = own_metrics(record)
+    names = _best_known_first(metrics)
     texts = [_shorten(record.display_name), record.status.value, _config(record, 100)]
-    texts += [f"{_shorten(name)} {_number(one.last)}" for name, one in metrics[:_MAX_IN_LINE]]
+    texts += [f"{_shorten(name)} {_number(metrics[name].last)}" for name in names[:_MAX_IN_LINE]]
     return f"<{' · '.join(text for text in [*texts, _duration(record)] if text)}>"
 
 
 def run_html(record: TrainingRun) -> str:
     """Return a run as an HTML table of its attributes, with the last and best values."""
-    metrics = list(own_metrics(record).items())
+    metrics = own_metrics(record)
+    names = _best_known_first(metrics)
     pairs = [
         ("id", record.id),
         ("status", record.status.value),
         ("config", _config(record, _MAX_CONFIG)),
-        *((_shorten(name), _last_and_best(name, one)) for name, one in metrics[:_MAX_METRICS]),
+        *((_shorten(name), _last_and_best(name, metrics[name])) for name in names[:_MAX_METRICS]),
         *hidden_metrics(len(metrics) - _MAX_METRICS),
         ("tags", ", ".join(shown_tags(record.tags))),
         ("group", _shorten(record.group or "")),
@@ -85,6 +89,11 @@ def own_metrics(record: TrainingRun) -> dict[str, MetricSummary]:
     return {name: one for name, one in found.items() if not name.startswith(SYSTEM_PREFIX)}
 
 
+def _best_known_first(names: Iterable[str]) -> list[str]:
+    """Sort metrics that are known to be better when lower or higher before the others."""
+    return sorted(names, key=lambda name: direction(name) is None)
+
+
 def differing_keys(configs: Sequence[dict[str, Any]]) -> list[str]:
     """Return the keys of flat configurations that do not have the same value in all."""
     keys = dict.fromkeys(key for config in configs for key in config)
@@ -114,7 +123,7 @@ def _value_columns(runs: Sequence[ListedRun], sort: str) -> list[list[Variable]]
     config = [
         Variable("config", key) for key in differing_keys([flat_config(one.record) for one in runs])
     ]
-    metrics = [Variable("metric", name) for name in names]
+    metrics = [Variable("metric", name) for name in _best_known_first(names)]
     first = parse_order(sort).variable
     if first.kind == "metric":
         metrics = list(dict.fromkeys([first, *metrics]))
@@ -135,7 +144,7 @@ def _identity_columns(runs: Sequence[ListedRun]) -> list[_Column]:
 
 
 _ORIGIN_COLUMNS: Final = (
-    _Column("started", lambda run: local_time(run.record.started_at)),
+    _Column("started", lambda run: local_time(run.record.started_at)[:_MINUTE_LENGTH]),
     _Column("id", lambda run: _shorten(run.record.id[:_ID_LENGTH])),
 )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..metrics import column_names, flatten_metrics
 from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
 from .checkpoint import Checkpoint
@@ -133,8 +135,14 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """The last value of each metric, by name."""
-        found = self._record.metrics or {}
+        found = self._measured().metrics or {}
         return ShortDict({name: float(summary.last) for name, summary in found.items()})
+
+    def _measured(self) -> TrainingRun:
+        """Return the record with the metrics, which change while this process trains the run."""
+        if self._active is None:
+            return self._record
+        return msgspec.structs.replace(self._record, metrics=self._session.metrics(self._record))
 
     def log(
         self, metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | None = None
@@ -220,10 +228,10 @@ class Run:
         self.finish(status)
 
     def __repr__(self) -> str:
-        return run_text(self._record)
+        return run_text(self._measured())
 
     def _repr_html_(self) -> str:
-        return run_html(self._record)
+        return run_html(self._measured())
 
 
 class RunList(list[Run]):

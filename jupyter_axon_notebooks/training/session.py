@@ -24,6 +24,7 @@ from ..metrics import (
 from ..printable import printable
 from ..records import (
     ConfigSource,
+    MetricSummary,
     NewCheckpoint,
     NotebookCheckpoint,
     RunStatus,
@@ -279,6 +280,11 @@ class Session:
             reason = f"{record.display_name} has no values of {name}{hint}"
             raise NotFound("metric", name, printable(reason))
         return found
+
+    def metrics(self, record: TrainingRun) -> dict[str, MetricSummary]:
+        """Return the summaries of a run's metrics."""
+        with self.tracker.lock:
+            return self.tracker.read_metrics(record)
 
     def runs(self, where: str, sort: str, limit: int | None, *, everywhere: bool) -> list[FoundRun]:
         """Return recorded runs of this notebook, or of all."""

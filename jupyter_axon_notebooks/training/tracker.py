@@ -13,6 +13,7 @@ from ..errors import AxonError, Conflict, NotFound, StoreError
 from ..metrics import finite_metrics, merge_metrics, rank, suggest_names
 from ..printable import printable
 from ..records import (
+    MetricSummary,
     NewCheckpoint,
     NotebookCheckpoint,
     NotebookSummary,
@@ -144,6 +145,9 @@ class Tracker(Protocol):
 
     def read_series(self, run: TrainingRun, name: str) -> Series:
         """Return the stored values of a metric."""
+
+    def read_metrics(self, run: TrainingRun) -> dict[str, MetricSummary]:
+        """Return the summaries of a run's metrics; empty if the store is unavailable."""
 
     def search_runs(
         self, where: str, sort: str, limit: int | None, *, everywhere: bool
@@ -648,6 +652,16 @@ class LocalTracker:
         """Return the stored values of a metric; raises StoreError."""
         series = self._connection.open().repository.series
         return series.read(run.notebook_id, run.id, name)
+
+    def read_metrics(self, run: TrainingRun) -> dict[str, MetricSummary]:
+        """Return the summaries of a run's metrics; empty if the store is unavailable."""
+        with suppress(StoreError):
+            repository = self._connection.open().repository
+            if self._logs is not None:
+                self._logs.flush(_FLUSH_TIMEOUT)
+            stored = repository.runs.get(run.notebook_id, run.id)
+            return (stored.metrics if stored is not None else None) or {}
+        return {}
 
     def search_runs(
         self, where: str, sort: str, limit: int | None, *, everywhere: bool

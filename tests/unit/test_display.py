@@ -146,13 +146,24 @@ def test_a_list_of_runs_has_columns_for_what_differs_and_for_the_order(axon: Any
     text, html = displayed(axon.runs(sort="-val_acc.max"))
     heads, first, *_, more = text.splitlines()
     assert heads.split() == [
-        *("name", "status", "lr", "val_acc.max", "a0", "a1", "a2"),
+        *("name", "status", "lr", "val_acc.max", "val_acc", "a0"),
         *("started", "id"),
     ]
     assert first.split()[:5] == ["run", "1", "completed", "0.1", "0.1"]
-    assert more == "… and 7 more columns, which table() has"
+    assert more == "… and 8 more columns, which table() has"
     assert ">val_acc.max<" in html
     assert "seed" not in html
+
+
+def test_the_run_that_is_trained_shows_its_latest_values(axon: Any) -> None:
+    run = axon.start_run({"lr": 0.1})
+    for step, loss in enumerate((0.5, 0.25)):
+        axon.log({"val_loss": loss})
+        assert run.metrics["val_loss"] == loss
+        assert f"val_loss {loss}" in repr(run), step
+    axon.log({"val_loss": 1.0})
+    run.finish()
+    assert "1 (best 0.25 at step 1)" in run._repr_html_()
 
 
 def test_a_list_of_many_runs_is_cut(axon: Any) -> None:
