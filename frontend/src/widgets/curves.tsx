@@ -273,29 +273,31 @@ function Legend({
           const summary = curves.summaries.get(run);
           const status = runs.get(run)?.status;
           return (
-            <tr key={run} data-run={colourIndex(index)}>
-              <th scope="row">
-                <span className="axon-Legend-run">
-                  <label>
-                    <input
-                      type="checkbox"
-                      checked={!hidden.has(run)}
-                      onChange={() => onToggle(run)}
-                    />
-                    <span className="axon-Legend-colour" aria-hidden="true" />
-                    <span className="axon-Legend-name" title={runLabel(trans, runs, run)}>
-                      {runLabel(trans, runs, run)}
-                    </span>
-                  </label>
-                  {status === 'running' && <em>{trans.__('running')}</em>}
-                  {run === bestRun && <em>{trans.__('best')}</em>}
-                </span>
-                <RunConfig run={runs.get(run)} />
-              </th>
-              <td>{summary?.points ?? ''}</td>
-              <td>{formatCell(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>
-              <td>{formatCell(isMaximized ? summary?.max : summary?.min)}</td>
-            </tr>
+            <React.Fragment key={run}>
+              <tr data-run={colourIndex(index)}>
+                <th scope="row">
+                  <span className="axon-Legend-run">
+                    <label>
+                      <input
+                        type="checkbox"
+                        checked={!hidden.has(run)}
+                        onChange={() => onToggle(run)}
+                      />
+                      <span className="axon-Legend-colour" aria-hidden="true" />
+                      <span className="axon-Legend-name" title={runLabel(trans, runs, run)}>
+                        {runLabel(trans, runs, run)}
+                      </span>
+                    </label>
+                    {status === 'running' && <em>{trans.__('running')}</em>}
+                    {run === bestRun && <em>{trans.__('best')}</em>}
+                  </span>
+                </th>
+                <td>{summary?.points ?? ''}</td>
+                <td>{formatCell(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>
+                <td>{formatCell(isMaximized ? summary?.max : summary?.min)}</td>
+              </tr>
+              <RunConfig run={runs.get(run)} />
+            </React.Fragment>
           );
         })}
       </tbody>
@@ -303,7 +305,7 @@ function Legend({
   );
 }
 
-/** The configuration of a run, with a mark if it was not given by the user. */
+/** A row with the configuration of a run, with a mark if it was not given by the user. */
 const RunConfig = React.memo(function RunConfig({
   run
 }: {
@@ -316,12 +318,11 @@ const RunConfig = React.memo(function RunConfig({
   const text = configText(run.config);
   const source = configSourceLabel(trans, run);
   return (
-    <span
-      className="axon-Legend-config"
-      title={source === undefined ? text : `${text} (${source})`}
-    >
-      {source !== undefined && <em>{source}</em>} {text}
-    </span>
+    <tr className="axon-Legend-config">
+      <td colSpan={4} title={source === undefined ? text : `${text} (${source})`}>
+        {source !== undefined && <em>{source}</em>} {text}
+      </td>
+    </tr>
   );
 });
 
