@@ -79,6 +79,8 @@ if TYPE_CHECKING:
 
 #: The first line of the cell that papermill injects.
 _PARAMETERS: Final = re.compile(r"\s*# Parameters\s*\n")
+_FLOAT: Final = frozenset((float,))
+_STR: Final = frozenset((str,))
 #: Seconds between two looks at a run whose lease may be renewed.
 _POLL_INTERVAL: Final = 1.0
 
@@ -89,9 +91,12 @@ _current_lock = threading.Lock()
 def current_session() -> Session:
     """Return the session of this process; a forked process gets its own."""
     global _current
+    found, pid = _current, os.getpid()
+    if found is not None and found[0] == pid:
+        return found[1]
     with _current_lock:
-        if _current is None or _current[0] != os.getpid():
-            _current = os.getpid(), Session(LocalTracker(find_settings()))
+        if _current is None or _current[0] != pid:
+            _current = pid, Session(LocalTracker(find_settings()))
         return _current[1]
 
 
@@ -128,6 +133,8 @@ class Session:
         self._registry = TrainingRegistry()
         #: The runs that were logged to, by where from: finding the run takes longer than logging.
         self._recent: dict[Any, tuple[ActiveRun, Any]] = {}
+        #: The process that was found to log: reading the environment takes longer than logging.
+        self._logging_pid: int | None = None
         self._reported_directions: set[str] = set()
         self._warnings: set[str] = set()
         self._warnings_execution: Any = None
@@ -181,8 +188,10 @@ class Session:
 
     def log(self, metrics: Any, *, step: Any, epoch: Any, run: ActiveRun | None = None) -> None:
         """Log values of a run, by default of the one that is trained here."""
-        if not distributed.is_first():
-            return
+        if self._logging_pid != os.getpid() or distributed.has_process_group():
+            if not distributed.is_first():
+                return
+            self._logging_pid = os.getpid()
         step = self._validate_logged(step, "step")
         epoch = self._validate_logged(epoch, "epoch")
         values = self._flatten(metrics, epoch)
@@ -294,8 +303,11 @@ class Session:
 
     def _flatten(self, metrics: Any, epoch: int | None) -> dict[str, float]:
         """Return logged metrics as floats by name; warn of what is no number."""
-        if type(metrics) is dict and all(
-            type(value) is float and type(name) is str for name, value in metrics.items()
+        # The usual case is decided without a loop in Python.
+        if (
+            type(metrics) is dict
+            and _FLOAT.issuperset(map(type, metrics.values()))
+            and _STR.issuperset(map(type, metrics))
         ):
             values = dict(metrics)
         else:

@@ -19,11 +19,11 @@ from jupyter_axon_notebooks import spool
 from jupyter_axon_notebooks.errors import NotFound
 from jupyter_axon_notebooks.records import ConfigSource, RunStatus
 from jupyter_axon_notebooks.run_filters import InvalidFilter
-from jupyter_axon_notebooks.spool import list_spools
+from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spools
 from jupyter_axon_notebooks.stores import find_settings, open_store_at
 from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.run import LogPosition
-from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folder
+from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folder, store_rows
 
 
 def list_runs(records):
@@ -78,6 +78,35 @@ def test_the_metrics_of_checkpoints_before_the_first_value_are_logged_with_it(
     [run] = list_runs(records)
     assert values(records, run, "val") == {0: 0.0, 1: 1.0, 2: 2.0}
     assert (run.metrics["val"].min, run.metrics["val"].last) == (0.0, 2.0)
+
+
+class GrowingFile(SpoolReader):
+    """A spool file whose writer appends a row after every read."""
+
+    def __init__(self, writer):
+        super().__init__(writer.path)
+        self.writer = writer
+
+    def read(self, offset, limit):
+        rows = super().read(offset, limit)
+        self.writer.append(Row(100, 0.0, {"loss": 9.0}))
+        return rows
+
+
+def test_rows_that_are_logged_while_others_are_stored_wait_for_the_next_time(
+    axon, records, restart, tmp_path
+):
+    axon.log({"other": 1.0})
+    restart()
+    [run] = list_runs(records)
+    writer = SpoolWriter(tmp_path, {})
+    writer.append(Row(0, 0.0, {"loss": 1.0}))
+    with GrowingFile(writer) as reader:
+        offset = store_rows(records, reader, run.notebook_id, run.id)
+        assert values(records, run, "loss") == {0: 1.0}
+        assert store_rows(records, reader, run.notebook_id, run.id) > offset
+        assert values(records, run, "loss") == {0: 1.0, 100: 9.0}
+    writer.close()
 
 
 def test_values_that_are_no_numbers_cost_a_warning(axon, records, restart):
