@@ -188,7 +188,9 @@ def child(what: str, name: str, folder: Path, *numbers: float) -> Any:
 def print_tables(rows: Sequence[Row], kills: Sequence[Kill]) -> None:
     """Print the results as Markdown."""
     lost = {one.by: f"{one.lost:,} of {one.acknowledged:,}" for one in kills}
-    print("| by | between calls | median | p99 | beside JSON lines | rows/s | lost by a kill | goal |")
+    print(
+        "| by | between calls | median | p99 | beside JSON lines | rows/s | lost by a kill | goal |"
+    )
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |")
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2g}"
