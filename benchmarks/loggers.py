@@ -63,7 +63,7 @@ class JsonLines:
 
 
 class Axon:
-    """This project on SQLite with its defaults, but without system metrics."""
+    """A logger that uses this project on SQLite with its defaults, but without system metrics."""
 
     def __init__(self, folder: Path) -> None:
         notebook = folder / "train.ipynb"

@@ -93,7 +93,7 @@ def measure(
             pages = {way: ask(0) for way, ask in ways.items()}
             if any(page != pages[next(iter(ways))] for page in pages.values()):
                 sys.exit(f"{filter}: they do not agree")
-            timed = time_side_by_side(ways, rounds)
+            timed = time_side_by_side(ways, rounds, warm_up=2)
             theirs = timed.get(_MLFLOW)
             for engine, over in asking:
                 name = f"{what}, {over}"
