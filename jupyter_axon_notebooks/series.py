@@ -95,12 +95,16 @@ def concatenate(parts: Iterable[Series]) -> Series:
     )
 
 
+def is_ascending(series: Series) -> bool:
+    """Return whether each step is greater than the one before."""
+    return bool((series.steps[1:] > series.steps[:-1]).all())
+
+
 def merge_steps(series: Series) -> Series:
     """Return a series sorted by step; of several rows of one step, the last one stays."""
-    steps = series.steps
-    if len(steps) < 2 or bool((steps[1:] > steps[:-1]).all()):
+    if is_ascending(series):
         return series
-    ordered = series.take(np.argsort(steps, kind="stable"))
+    ordered = series.take(np.argsort(series.steps, kind="stable"))
     is_last = np.append(ordered.steps[1:] != ordered.steps[:-1], True)
     return ordered.take(is_last)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 
 import pytest
 import sqlalchemy as sa
@@ -144,6 +145,14 @@ def test_many_rows_are_sampled(repository, run):
     assert len(sampled) <= 100
     assert {sampled[0][0], sampled[-1][0]} == {0, 19_999}
     assert max(value for _, value in sampled) == max(math.sin(step) for step in range(20_000))
+
+
+def test_a_sample_of_many_rows_lacks_values_that_were_replaced(repository, run):
+    rows = [Row(step, 0.0, {"loss": 99.0 if step == 5 else 1.0}) for step in range(20_000)]
+    begin = append(repository, run, rows)
+    append(repository, run, [Row(5, 0.0, {"loss": 2.0})], begin=begin)
+    sampled = read(repository, run, "loss", points=100)
+    assert max(sampled, key=itemgetter(1)) == (5, 2.0)
 
 
 @pytest.mark.parametrize(
