@@ -22,7 +22,7 @@ MIN_WARNINGS := -W 'ignore:Importing ErrorTree directly:DeprecationWarning' \
 	-W 'ignore:Jupyter is migrating its paths:DeprecationWarning' \
 	-W ignore::jupyter_events.utils.JupyterEventsVersionWarning
 # The scripts that `make bench` runs, and the folder for their results.
-BENCHMARKS := register best beside_mlflow checkpointing listing memory
+BENCHMARKS := register best beside_mlflow checkpointing log series runs listing memory
 MEASURED := build/benchmarks
 # JupyterLab refuses to run as root without this option.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -57,7 +57,7 @@ help:
 	@echo "make coverage            make test with line coverage"
 	@echo "make dist                build and check wheel and source distribution"
 	@echo
-	@echo "make bench               the benchmarks of the documentation, with MLflow and trackio; over half an hour"
+	@echo "make bench               the benchmarks of the documentation, with other trackers; over half an hour"
 	@echo "make bench-states        writing and restoring the states of large PyTorch models"
 	@echo "make bench-panel         the cost of the panel, in Chromium"
 	@echo "make clean               remove everything that was installed or built here"

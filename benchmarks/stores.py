@@ -17,10 +17,13 @@ from jupyter_axon_notebooks.records import (
     NotebookCell,
     NotebookCheckpoint,
     NotebookStatus,
+    RunStatus,
+    TrainingRun,
     format_time,
     new_id,
 )
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.run_queries import run_key
 from jupyter_axon_notebooks.store import Document, Store, document, open_store
 from jupyter_axon_notebooks.store.schema import CHECKPOINTS, CollectionTable
 
@@ -35,6 +38,8 @@ USERS = 10
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 _BATCH = 50_000
+#: The number of runs of a notebook, where there are many.
+_RUNS = 100
 
 
 @contextmanager
@@ -133,6 +138,64 @@ def _copy(template: dict[str, Any], number: int, users: int, root: Path) -> dict
         "path": str(root / f"project-{number // 100}" / f"train-{number}.ipynb"),
         "embedded_id": notebook_id,
     }
+
+
+def run_config(number: int) -> dict[str, Any]:
+    """Return 50 keys of the configuration of a run, all with different values in different runs."""
+    spread = (number * 7919) % 10_007 / 10_007
+    config: dict[str, Any] = {f"key_{key}": spread * key for key in range(48)}
+    return {**config, "lr": spread / 10, "optimizer": ("sgd", "adam", "adamw")[number % 3]}
+
+
+def run_metrics(number: int) -> dict[str, float]:
+    """Return the last values of 20 metrics of a run."""
+    spread = (number * 6197) % 10_009 / 10_009
+    return {"val_acc": spread, **{f"metric_{key}": spread * key - key % 3 for key in range(19)}}
+
+
+def run_tags(number: int) -> list[str]:
+    """Return the tags of a run."""
+    return ["baseline"] if number % 4 == 0 else []
+
+
+def new_store_of_runs(databases: Databases, count: int) -> str:
+    """Create a store with `count` runs, 100 of each notebook; return its URL."""
+    url = databases.new_url()
+    with open_at(url) as store:
+        repository = NotebookRepository(store)
+        for start in range(0, count, _RUNS):
+            notebook_id = new_notebook(repository)
+            numbers = range(start, min(start + _RUNS, count))
+            runs = [_make_run(notebook_id, start, number) for number in numbers]
+            with store.transaction() as connection:
+                documents = (run.to_json() for run in runs)
+                store.runs.insert(
+                    *(document(run_key(notebook_id, one["id"]), one) for one in documents)
+                )
+                for number, run in zip(numbers, runs, strict=True):
+                    row = store.run_index.row_of(connection, run_key(notebook_id, run.id))
+                    columns = {
+                        name: ([99], [value], [0.0]) for name, value in run_metrics(number).items()
+                    }
+                    store.run_index.add_metrics(connection, row, notebook_id, columns)
+    databases.settle(url)
+    return url
+
+
+def _make_run(notebook_id: str, first: int, number: int) -> TrainingRun:
+    started_at = _EPOCH + timedelta(seconds=number)
+    return TrainingRun(
+        id=new_id(),
+        notebook_id=notebook_id,
+        name=f"run {number}",
+        number=number - first + 1,
+        status=RunStatus.COMPLETED,
+        started_at=started_at,
+        ended_at=started_at + timedelta(minutes=1),
+        config=run_config(number),
+        tags=run_tags(number),
+        step_count=100,
+    )
 
 
 class RawCopy:

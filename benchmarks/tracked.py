@@ -13,19 +13,19 @@ import shutil
 import sqlite3
 import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from databases import insert_statement
 from servers import Client
-from stores import metrics
+from stores import metrics, run_config, run_metrics, run_tags
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 try:
     import mlflow
-    from mlflow.entities import Metric, RunTag
+    from mlflow.entities import Metric, Param, RunTag
 except ImportError:
     sys.exit(
         "MLflow is not installed: pip install '.[bench]', or leave it out with --without-mlflow"
@@ -121,6 +121,67 @@ class Tracked:
         return min(
             float(metric["value"]) for metric in json.loads(server.ask("GET", url))["metrics"]
         )
+
+
+class SearchedRuns:
+    """MLflow's SQLite store with the runs of :func:`.stores.new_store_of_runs`."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        folder.mkdir()
+        file = folder / "mlflow.db"
+        self._client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{file}")
+        self._experiment = self._client.create_experiment("runs")
+        run = self._client.create_run(self._experiment, run_name="run 0").info.run_id
+        self._client.log_batch(
+            run,
+            metrics=[Metric(name, value, _time(0), 99) for name, value in run_metrics(0).items()],
+            params=[Param(name, str(value)) for name, value in run_config(0).items()],
+            tags=[RunTag(tag, "true") for tag in run_tags(0)],
+        )
+        self._client.set_terminated(run)
+        with closing(sqlite3.connect(file)) as connection, connection:
+            _repeat_run(connection, run, count)
+            connection.execute("ANALYZE")  # as above
+
+    def ask(self, filter: str, order: str, limit: int) -> Callable[[int], list[float]]:
+        """Return a function that returns a metric of the first page of a search."""
+
+        def search(_round: int) -> list[float]:
+            found = self._client.search_runs(
+                [self._experiment], filter, order_by=[order], max_results=limit
+            )
+            return [float(run.data.metrics["val_acc"]) for run in found]
+
+        return search
+
+
+def _repeat_run(connection: sqlite3.Connection, run: str, count: int) -> None:
+    """Repeat the rows that MLflow wrote for run 0, with the values of the others."""
+    connection.row_factory = sqlite3.Row
+    for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
+        found = connection.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (run,)).fetchall()
+        statement = insert_statement(table, list(found[0].keys()), "?")
+        for number in range(1, count):
+            rows = (_of_run(table, dict(row), number) for row in found)
+            connection.executemany(statement, [tuple(row.values()) for row in rows if row])
+
+
+def _of_run(table: str, row: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return a row of run 0 as that of another; an empty one if the other has none."""
+    row["run_uuid"] = f"{number:032x}"
+    if table == "runs":
+        row["name"] = f"run {number}"
+        row["start_time"] = _time(number)
+    elif table == "params":
+        row["value"] = str(run_config(number)[row["key"]])
+    elif table == "tags":
+        if row["key"] in run_tags(0) and row["key"] not in run_tags(number):
+            return {}
+        if row["key"] == "mlflow.runName":
+            row["value"] = f"run {number}"
+    else:
+        row["value"] = run_metrics(number)[row["key"]]
+    return row
 
 
 def _time(step: int) -> int:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
+import reprlib
 import textwrap
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 #: Control characters and line breaks, marks that reorder or separate text, half surrogate pairs.
 _UNPRINTABLE: Final = re.compile(
@@ -32,6 +35,36 @@ def printable(text: str, *, keep: str = "") -> str:
 def shorten(text: str, length: int) -> str:
     """Return ``text`` cut to ``length`` characters, with an ellipsis if it is cut."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def short_repr(value: Any, length: int = 60) -> str:
+    """Return the ``repr`` of plain data, cut to ``length`` characters and printable.
+
+    Only the beginning of long texts and containers is read.
+    """
+    return shorten(printable(_SHORT.repr(value)), length)
+
+
+class _ShortRepr(reprlib.Repr):
+    """The ``repr`` of the first items of containers, and of the ends of long texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict = 3, 20
+        self.maxstring = self.maxother = 60
+
+    def repr_dict(self, x: Mapping[Any, Any], level: int) -> str:
+        """Return the items in their own order; the base class sorts them."""
+        if level <= 0 and x:
+            return "{...}"
+        items = islice(x.items(), self.maxdict)
+        texts = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(one, level - 1)}" for key, one in items
+        ]
+        return f"{{{', '.join([*texts, *(['...'] if len(x) > self.maxdict else [])])}}}"
+
+
+_SHORT: Final = _ShortRepr()
 
 
 def local_time(moment: datetime) -> str:

@@ -21,6 +21,7 @@ import msgspec
 
 from .errors import InvalidData
 from .metrics import decode_nonfinite, encode_nonfinite
+from .printable import short_repr
 from .trust import untrusted_metadata, without_trust
 
 #: An epoch, step or execution count, which the upstream stores in 32 bits.
@@ -140,6 +141,19 @@ class Record(msgspec.Struct, kw_only=True):
                     reason = "a time outside the years 1 to 9999 in UTC"
                     raise InvalidData(f"$.{name}", reason) from None
 
+    def __repr__(self) -> str:
+        """Return the fields that have a value, each cut to a short text.
+
+        A record that ends a cell is displayed, and its cells and outputs would fill pages.
+        """
+        fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        texts = [
+            f"{name}={_short(value)}"
+            for name, value in fields
+            if value is not None and value != [] and value != {}
+        ]
+        return f"{type(self).__name__}({', '.join(texts)})"
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, without fields that are None.
 
@@ -199,6 +213,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list) and any(isinstance(item, Record) for item in value):
         return [item.to_json() if isinstance(item, Record) else item for item in value]
     return value
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and isinstance(value[0], Record):
+        return f"[{len(value)} × {type(value[0]).__name__}]"
+    return short_repr(_plain(value) if isinstance(value, (enum.Enum, datetime)) else value)
 
 
 class CellOutput(Record, kw_only=True):
@@ -426,6 +446,11 @@ class ConfigSource(str, enum.Enum):
     GIVEN = "given"
     DERIVED = "derived"
     PARAMETERS = "parameters"
+
+    @property
+    def label(self) -> str:
+        """A remark for people; empty if the user gave the configuration."""
+        return {"derived": "derived from code", "parameters": "from parameters"}.get(self.value, "")
 
 
 #: A metric's value in JSON; ``NaN`` and the infinities are strings.

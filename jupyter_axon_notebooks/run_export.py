@@ -178,12 +178,13 @@ def write_csv(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[Any]]
     """Write a table as CSV, with texts that spreadsheets do not run as formulas."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([_without_formula(name) for name in header])
-    writer.writerows([_without_formula(value) for value in row] for row in rows)
+    writer.writerows([_without_formula(_cell(value)) for value in row] for row in rows)
 
 
 def _without_formula(value: Any) -> Any:
     # Spreadsheets run texts that begin like this.
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+    is_formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r")
+    return f"'{value}" if is_formula and value != "-Infinity" else value
 
 
 def _cell(value: Any) -> Any:

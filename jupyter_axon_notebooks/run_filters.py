@@ -317,7 +317,8 @@ class _Parser:
             reason = f"the expression has {len(text)} characters; expected at most {MAX_LENGTH}"
             raise self._invalid(MAX_LENGTH, reason)
         if not text.strip():
-            raise self._invalid(0, 'the expression is empty; expected one such as "lr < 1"')
+            example = "lr < 1" if self.field == "where" else "-val_acc.max"
+            raise self._invalid(0, f'the expression is empty; expected one such as "{example}"')
         # The same positions, on one line.
         line = "".join(" " if char in "\r\n\t\f\v" else char for char in text)
         indent = len(line) - len(line.lstrip())

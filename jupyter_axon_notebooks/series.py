@@ -16,6 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from .metrics import format_number
+
 #: Version of the encoding, number of rows, and the length of each column in bytes.
 _HEADER: Final = struct.Struct("<BIIII")
 _VERSION: Final = 1
@@ -24,7 +26,7 @@ _RAW, _COMPRESSED = b"\0", b"\1"
 _INTEGERS: Final = ("i1", "i2", "i4", "i8")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Series:
     """The rows of one metric, or some of them.
 
@@ -59,6 +61,12 @@ class Series:
         columns = zip(vars(first).values(), vars(other).values(), strict=True)
         return all(np.array_equal(mine, its, equal_nan=True) for mine, its in columns)
 
+    def __repr__(self) -> str:
+        if not len(self):
+            return "<series without rows>"
+        steps, last = f"steps {self.steps[0]} to {self.steps[-1]}", format_number(self.values[-1])
+        return f"<series of {len(self):,} rows: {steps}, last value {last}>"
+
     def take(self, rows: Any) -> Series:
         """Return the rows that an index, a slice or a mask selects."""
         return Series(self.steps[rows], self.values[rows], self.times[rows])
@@ -87,12 +95,16 @@ def concatenate(parts: Iterable[Series]) -> Series:
     )
 
 
+def is_ascending(series: Series) -> bool:
+    """Return whether each step is greater than the one before."""
+    return bool((series.steps[1:] > series.steps[:-1]).all())
+
+
 def merge_steps(series: Series) -> Series:
     """Return a series sorted by step; of several rows of one step, the last one stays."""
-    steps = series.steps
-    if len(steps) < 2 or bool((steps[1:] > steps[:-1]).all()):
+    if is_ascending(series):
         return series
-    ordered = series.take(np.argsort(steps, kind="stable"))
+    ordered = series.take(np.argsort(series.steps, kind="stable"))
     is_last = np.append(ordered.steps[1:] != ordered.steps[:-1], True)
     return ordered.take(is_last)
 

@@ -156,8 +156,16 @@ export class AxonClient {
     return (await this.#get<{ runs: IRunSeries[] }>(`${notebookUrl(id)}/metrics`)).runs;
   }
 
+  /** Return all runs, newest first. */
   async runs(id: string): Promise<readonly IRun[]> {
-    return (await this.#list<IRun>(`${notebookUrl(id)}/runs`, { limit: PAGE_SIZE })).items;
+    const runs: IRun[] = [];
+    let total = PAGE_SIZE;
+    for (let offset = 0; offset < total; offset += PAGE_SIZE) {
+      const page = await this.#list<IRun>(`${notebookUrl(id)}/runs`, { limit: PAGE_SIZE, offset });
+      runs.push(...page.items);
+      total = page.total;
+    }
+    return runs;
   }
 
   /** List versions, newest first. */

@@ -160,7 +160,7 @@ export function addCommands({ app, registry, trans, versionView }: ICommandsOpti
     if (row === undefined) {
       return '';
     }
-    const run = runLabel(trans, model.checkpoints.runOrder, row.runId);
+    const run = runLabel(trans, model.checkpoints.runs, row.runId);
     return trans.__('%1, epoch %2, step %3', run, row.epoch, row.step);
   };
 

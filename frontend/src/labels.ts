@@ -2,7 +2,11 @@
 
 import type { TranslationBundle } from '@jupyterlab/translation';
 
-import type { CellStatus, IFlag, NotebookStatus } from './records.ts';
+import { NO_RUN } from './pure/rows.ts';
+import type { CellStatus, IFlag, IRun, NotebookStatus } from './records.ts';
+
+/** Number of characters of the id of a run without a number. */
+const ID_LENGTH = 8;
 
 export function statusLabel(trans: TranslationBundle, status: NotebookStatus | CellStatus): string {
   return {
@@ -16,13 +20,29 @@ export function statusLabel(trans: TranslationBundle, status: NotebookStatus | C
   }[status];
 }
 
-/** Return the name of a run: its number within the notebook. */
+/** Return the name of a run, or its number within the notebook, as everywhere else. */
 export function runLabel(
   trans: TranslationBundle,
-  runOrder: readonly string[],
+  runs: ReadonlyMap<string, IRun>,
   runId: string
 ): string {
-  return runId === '' ? trans.__('no run') : trans.__('run %1', runOrder.indexOf(runId) + 1);
+  if (runId === NO_RUN) {
+    return trans.__('no run');
+  }
+  const run = runs.get(runId);
+  return run?.name || trans.__('run %1', run?.number ?? runId.slice(0, ID_LENGTH));
+}
+
+/** Return where a configuration comes from, unless the user gave it. */
+export function configSourceLabel(trans: TranslationBundle, run: IRun): string | undefined {
+  switch (run.config_source) {
+    case 'derived':
+      return trans.__('derived from code');
+    case 'parameters':
+      return trans.__('from parameters');
+    default:
+      return undefined;
+  }
 }
 
 /** Units of time with their length in seconds. */

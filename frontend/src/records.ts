@@ -114,6 +114,11 @@ export interface IRun {
   status: RunStatus;
   started_at: string;
   ended_at?: string;
+  name?: string;
+  /** Missing for runs that an older version recorded. */
+  number?: number;
+  config?: Record<string, unknown>;
+  config_source?: 'given' | 'derived' | 'parameters';
 }
 
 /** A metric in a column of values; non-finite numbers are strings. */

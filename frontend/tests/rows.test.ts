@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import type { ICheckpointRow } from '../src/pure/rows.ts';
 import { filterRows, metricNames, newestFirst, runOrder, toRows } from '../src/pure/rows.ts';
-import type { ICheckpoint } from '../src/records.ts';
+import type { ICheckpoint, IRun } from '../src/records.ts';
 
 let count = 0;
 
@@ -17,6 +17,10 @@ function createRow(
   const detail = { tags: [], pinned: false, ...fields } as unknown as ICheckpoint;
   const runId = fields.run_id ?? '';
   return { id: `id-${count}`, runId, epoch, step: epoch * 10, createdAt, metrics, detail };
+}
+
+function createRuns(runs: Record<string, Partial<IRun>>): Map<string, IRun> {
+  return new Map(Object.entries(runs) as [string, IRun][]);
 }
 
 test('columns become rows, and names of non-finite numbers become numbers', () => {
@@ -49,7 +53,7 @@ test('a filter matches tags, pins, positions and comparisons; all words must mat
     createRow(3, {})
   ];
   const epochs = (query: string): number[] =>
-    filterRows(rows, query, ['1', '2', '']).map(({ epoch }) => epoch);
+    filterRows(rows, query, createRuns({})).map(({ epoch }) => epoch);
   assert.deepEqual(epochs(''), [1, 2, 3]);
   assert.deepEqual(epochs('paper'), [1]);
   assert.deepEqual(epochs('pinned'), [1]);
@@ -63,13 +67,18 @@ test('a filter matches tags, pins, positions and comparisons; all words must mat
 });
 
 test('a filter by a run does not match runs whose number begins alike, nor rows without a run', () => {
-  const runs = ['', ...Array.from({ length: 12 }, (_, i) => `r${i + 2}`)];
-  const rows = runs.map(run_id => createRow(0, {}, { run_id }));
+  const numbers = Array.from({ length: 12 }, (_, i) => i + 2);
+  const runs = createRuns(
+    Object.fromEntries(numbers.map(number => [`r${number}`, { number, name: `Wide${number}` }]))
+  );
+  const rows = ['', ...runs.keys()].map(run_id => createRow(0, {}, { run_id }));
   const runIds = (query: string): string[] =>
     filterRows(rows, query, runs).map(({ runId }) => runId);
   assert.deepEqual(runIds('run:2'), ['r2']);
   assert.deepEqual(runIds('run:12'), ['r12']);
+  assert.deepEqual(runIds('run:wide3'), ['r3']);
   assert.deepEqual(runIds('run:1'), []);
+  assert.deepEqual(runIds('run:undefined'), []);
   assert.deepEqual(runIds('run'), []);
 });
 

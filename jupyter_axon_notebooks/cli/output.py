@@ -30,10 +30,11 @@ _SHORTEST_ID = 8
 #: document.
 _PROGRESS_STEP = 100
 
-#: Columns that are wrapped on a narrow terminal, and those that are cut.
+#: Columns that are wrapped on a narrow terminal. The others are cut.
 _WRAPPED = {
     "path",
     "notebook",
+    "config",
     "metrics",
     "tags",
     "outputs",
@@ -42,7 +43,6 @@ _WRAPPED = {
     "after",
     "passfile",
 }
-_CUT = {"name", "source"}
 
 _STATUS_STYLES = {
     "completed": "green",
@@ -88,7 +88,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
             heading,
             justify="right" if is_number else "left",
             no_wrap=heading not in _WRAPPED,
-            overflow="ellipsis" if heading in _CUT else "fold",
+            overflow="fold" if heading in _WRAPPED else "ellipsis",
         )
     for row in rows:
         result.add_row(*map(_cell, row.values()))

@@ -29,8 +29,10 @@ from ..records import (
     NotebookSummary,
     NotebookVersion,
     TrainingNotebook,
+    TrainingRun,
 )
 from ..repository import NotebookRepository
+from ..repository.run_queries import config_text
 from ..sync.files import MAX_NOTEBOOK
 from . import options
 from .checkpoints import checkpoint_table
@@ -52,12 +54,13 @@ from .output import (
 )
 from .session import Session, with_session
 
-#: Versions and checkpoints that `show` lists, and the metric by which it shows the best.
+#: Versions, runs and checkpoints that `show` lists, and the metric by which it shows the best.
 _MAX_LISTED = 5
 #: Repairs that are listed for one imported file.
 _MAX_REPAIRS = 3
 _RANKED_BY = "loss"
 _MAX_PARAMETER = 60
+_MAX_CONFIG = 120
 
 
 @click.command()
@@ -149,6 +152,7 @@ def show(session: Session, which: str, as_json: bool) -> None:
         newest = repository.list_checkpoints(notebook.id, _MAX_LISTED)
         best = repository.get_best_checkpoint(notebook.id, _RANKED_BY, True)
         versions = repository.versions.list(notebook.id, _MAX_LISTED)
+        runs = repository.runs.list(notebook.id, _MAX_LISTED, with_metrics=False)
         write(fields(_header(notebook, repository)))
     if notebook.cells:
         cells = enumerate(notebook.cells, 1)
@@ -159,6 +163,8 @@ def show(session: Session, which: str, as_json: bool) -> None:
             for one in versions
         ]
         write("", table(rows))
+    if runs:
+        write("", _run_table(runs))
     if newest:
         write("", checkpoint_table(newest))
     if best is not None:
@@ -198,6 +204,7 @@ def _header(
         yield name.replace("_", " "), axon.get(name)
     yield "file deleted", local_time(deleted_at(notebook))
     yield "versions", repository.versions.count(notebook.id)
+    yield "runs", repository.runs.count(notebook.id)
     yield "checkpoints", repository.checkpoints.count(notebook.id)
     notes = axon.get("notes")
     for remark in notes if isinstance(notes, list) else []:
@@ -213,6 +220,29 @@ def _cell_row(number: int, cell: NotebookCell) -> dict[str, Any]:
         "source": first_line(cell.source),
         "outputs": summarize_outputs(cell),
     }
+
+
+def _run_table(runs: Sequence[TrainingRun]) -> Any:
+    ids = short_ids([run.id for run in runs])
+    rows = [
+        {
+            "number": "" if run.number is None else run.number,
+            "name": run.display_name,
+            "status": status_text(run.status.value),
+            "config": _describe_config(run),
+            "started": local_time(run.started_at),
+            "id": ids[run.id],
+        }
+        for run in runs
+    ]
+    return table(rows)
+
+
+def _describe_config(run: TrainingRun) -> str:
+    """Return the configuration, behind a remark if it was not given by the user."""
+    text = config_text(run, _MAX_CONFIG)
+    label = "" if run.config_source is None else run.config_source.label
+    return f"{label}: {text}" if text and label else text
 
 
 def summarize_outputs(cell: NotebookCell) -> str:

@@ -18,7 +18,7 @@ from ..repository import NotebookRepository
 from ..repository.run_queries import FoundRun, RunQuery, flat_config
 from ..repository.series import SYSTEM_PREFIX
 from ..run_export import EXPORTS, ExportedRun, export_runs, write_csv
-from ..run_filters import InvalidFilter, Variable, parse_order
+from ..run_filters import FIELDS, InvalidFilter, Variable, check_names, parse_order
 from ..states.folders import format_size
 from . import options
 from .lookup import find_notebook_id, find_run
@@ -39,6 +39,8 @@ from .session import Session, with_session
 #: Columns of configuration keys and metrics that are chosen without --columns.
 _MAX_CHOSEN = 6
 _CHOSEN_KINDS = ("config", "metric")
+#: Headings that a metric cannot have.
+_TAKEN = {*FIELDS, "size", "started"}
 
 _notebook = click.option(
     "--notebook", metavar="WHICH", help="Only runs of this record: its id or its file."
@@ -82,7 +84,10 @@ def runs(
         try:
             query = RunQuery(where, sort, limit, user_id=owner, notebook_id=id)
             page = repository.runs.search(query)
-            chosen = _parse_columns(columns, page.runs, sort)
+            if columns is None:
+                chosen = _choose_columns(page.runs, sort)
+            else:
+                chosen = _parse_columns(columns, repository, query)
         except InvalidFilter as error:
             raise click.UsageError(error.reason) from error
     if as_json:
@@ -107,9 +112,18 @@ def _set_user(session: Session, all_users: bool) -> str | None:
     return session.user
 
 
-def _parse_columns(text: str | None, found: Sequence[FoundRun], sort: str) -> list[Variable]:
-    if text is not None:
-        return [parse_order(name).variable for name in text.split(",") if name.strip()]
+def _parse_columns(text: str, repository: NotebookRepository, query: RunQuery) -> list[Variable]:
+    """Return the columns that the user names; raises InvalidFilter for unknown names."""
+    scope = query.user_id, query.notebook_id
+    keys, names = repository.runs.config_keys(*scope), repository.runs.metric_names(*scope)
+    columns = []
+    for name in filter(None, map(str.strip, text.split(","))):
+        columns.append(parse_order(name).variable)
+        check_names(name, columns[-1:], keys, names, "columns")
+    return columns
+
+
+def _choose_columns(found: Sequence[FoundRun], sort: str) -> list[Variable]:
     configs = [flat_config(one.run) for one in found]
     keys = dict.fromkeys(key for config in configs for key in config)
     differing = [
@@ -129,7 +143,8 @@ def _heading(variable: Variable) -> str:
     if variable.kind == "config":
         return f"config.{variable.name}"
     suffix = "" if variable.statistic == "last" else f".{variable.statistic}"
-    return variable.name + suffix
+    heading = variable.name + suffix
+    return f"metrics.{heading}" if variable.kind == "metric" and heading in _TAKEN else heading
 
 
 def _value(found: FoundRun, variable: Variable) -> Any:
@@ -307,7 +322,7 @@ def edit_run(
     with session.open(for_writing=True) as opened:
         repository = opened.repository
         run = find_run(repository, which, owner=owner)
-        kept = [tag for tag in dict.fromkeys([*run.tags, *tags]) if tag not in removed]
+        kept = [tag for tag in dict.fromkeys([*run.tags, *tags]) if tag and tag not in removed]
         updates = UpdateRun(name=name, notes=notes, group=group, tags=kept)
         if pairs:
             updates.config = run.config or {}

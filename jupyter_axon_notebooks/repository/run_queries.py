@@ -18,10 +18,10 @@ from tinydb import where
 from tinydb.queries import QueryInstance
 
 from ..errors import NotFound, RecordDamaged
-from ..metrics import flatten_metrics
-from ..printable import printable
+from ..metrics import flatten_metrics, format_number
+from ..printable import printable, short_repr, shorten
 from ..records import Record, RunStatus, TrainingRun, format_time, now
-from ..run_filters import check_names, parse_filter, parse_order, variables
+from ..run_filters import Variable, check_names, parse_filter, parse_order, variables
 from ..store import Store
 from ..store.codec import column_text, plain_text
 from ..store.run_index import index_text
@@ -35,6 +35,8 @@ _MAX_LISTED: Final = 8
 _BATCH: Final = 500
 #: Numbers of runs have fewer digits.
 _MAX_DIGITS: Final = 18
+#: The longest name of a configuration key that is shown whole.
+_MAX_NAME: Final = 60
 _NEWEST_FIRST: Final = "-started_at"
 
 
@@ -245,11 +247,22 @@ class RunQueries:
             one.checkpoint_count, one.size = sizes.get(key, (0, 0))
         return RunPage(runs=found, total=total)
 
-    def _check(self, query: RunQuery, text: str, used: Sequence[Any], field: str) -> None:
-        if any(variable.kind != "field" for variable in used):
-            keys = self.config_keys(query.user_id, query.notebook_id)
-            names = self.metric_names(query.user_id, query.notebook_id)
-            check_names(text, used, keys, names, field)
+    def _check(self, query: RunQuery, text: str, used: Sequence[Variable], field: str) -> None:
+        index, of = self._store.run_index, (query.user_id, query.notebook_id)
+        rows = {
+            "config": (index.values, "config."),
+            "metric": (index.metrics, ""),
+        }
+        known = []
+        for kind, name in {(variable.kind, variable.name) for variable in used}:
+            if kind in rows:
+                table, prefix = rows[kind]
+                is_named = table.c.name == column_text(prefix + name)
+                known.append(self._narrow(sa.select(table.c.name).where(is_named), table, *of))
+        # Listing all names takes longer than the search.
+        is_known = sa.select(sa.and_(sa.true(), *(each.exists() for each in known)))
+        if known and not self._store.read(lambda connection: connection.scalar(is_known)):
+            check_names(text, used, self.config_keys(*of), self.metric_names(*of), field)
 
     def config_keys(
         self, user_id: str | None = None, notebook_id: str | None = None
@@ -268,15 +281,25 @@ class RunQueries:
     def _names(
         self, table: sa.Table, user_id: str | None, notebook_id: str | None
     ) -> builtins.list[str]:
-        statement = sa.select(table.c.name).distinct()
+        statement = self._narrow(sa.select(table.c.name).distinct(), table, user_id, notebook_id)
+        names = self._store.read(lambda connection: connection.scalars(statement).all())
+        return sorted(plain_text(name) for name in names)
+
+    def _narrow(
+        self,
+        statement: sa.Select[Any],
+        table: sa.Table,
+        user_id: str | None,
+        notebook_id: str | None,
+    ) -> sa.Select[Any]:
+        """Return a query of one of the index's tables for a user or a notebook."""
         if notebook_id is not None:
             statement = statement.where(table.c.notebook_id == column_text(notebook_id))
         if user_id is not None:
             n = self._tables.notebooks.c
             own = sa.select(n.id).where(n.user_id == column_text(user_id))
             statement = statement.where(table.c.notebook_id.in_(own))
-        names = self._store.read(lambda connection: connection.scalars(statement).all())
-        return sorted(plain_text(name) for name in names)
+        return statement
 
     @property
     def _tables(self) -> Any:
@@ -388,3 +411,13 @@ def with_current_status(run: TrainingRun) -> TrainingRun:
 def flat_config(run: TrainingRun) -> dict[str, Any]:
     """Return the configuration of a run by dotted keys."""
     return flatten_metrics(run.config or {})
+
+
+def config_text(run: TrainingRun, length: int) -> str:
+    """Return the configuration as ``lr=0.01, layers=[64, 64]``, cut to ``length`` characters."""
+    texts = (
+        f"{shorten(name, _MAX_NAME)}="
+        + (format_number(value) if isinstance(value, float) else short_repr(value))
+        for name, value in islice(flat_config(run).items(), length)
+    )
+    return shorten(printable(", ".join(texts)), length)

@@ -145,10 +145,7 @@ class RunRepository(RunQueries):
         check_run(run)
         newest = self._store.runs.max_value("started_at", of="notebook_id", value=run.notebook_id)
         run.started_at = started_at or now_after(newest)
-        if run.parent_checkpoint_id is not None:
-            parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
-            if parent is None or parent["notebook_id"] != run.notebook_id:
-                raise NotFound("checkpoint", run.parent_checkpoint_id)
+        self._check_parent(run)
         run.number = self._last_number(notebook) + 1
         try:
             self._store.runs.insert(_document(run))
@@ -156,6 +153,12 @@ class RunRepository(RunQueries):
             raise Conflict(f"notebook {run.notebook_id} has a run {run.id} already") from None
         if is_active(run):
             self._set_notebook_status(notebook, NotebookStatus.RUNNING)
+
+    def _check_parent(self, run: TrainingRun) -> None:
+        if run.parent_checkpoint_id is not None:
+            parent = self._store.checkpoints.get(doc_id=run.parent_checkpoint_id)
+            if parent is None or parent["notebook_id"] != run.notebook_id:
+                raise NotFound("checkpoint", run.parent_checkpoint_id)
 
     def _last_number(self, notebook: Document) -> int:
         notebook_id = str(notebook.doc_id)
@@ -295,6 +298,27 @@ class RunRepository(RunQueries):
             check_run(run)
             self._write(run)
             return self._with_metrics([with_current_status(run)])[0]
+
+    @retried
+    def set_parent(
+        self, notebook_id: str, id: str, *, parent_checkpoint_id: str | None, key: str | None
+    ) -> None:
+        """Set the checkpoint that a run resumes, and its key, before it has data of its own.
+
+        Raises
+        ------
+        NotFound
+            When the notebook has no such run or checkpoint.
+        """
+        with self._store.transaction():
+            self._store.notebooks.get_for_update(notebook_id)
+            found = self._store.runs.get_for_update(run_key(notebook_id, id))
+            if found is None:
+                raise NotFound("run", id)
+            run = decode_run(found)
+            run.parent_checkpoint_id, run.key = parent_checkpoint_id, key
+            self._check_parent(run)
+            self._write(run)
 
     @retried
     def remove(self, notebook_id: str, id: str) -> None:

@@ -295,9 +295,14 @@ class Branch:
         from ..series import concatenate, downsample, merge_steps
 
         table, found = self._store.logged_series, []
+        parts = self._parts[:1] if is_system(name) else self._parts
         with self._store.snapshot() as connection:
-            for part in self._parts[:1] if is_system(name) else self._parts:
-                series = table.read(connection, part.row, part.run.notebook_id, name)
+            for part in parts:
+                of_part = connection, part.row, part.run.notebook_id, name
+                series = None
+                if points is not None and len(parts) == 1:
+                    series = table.sample(*of_part, points)
+                series = table.read(*of_part) if series is None else series
                 if not len(series):
                     series = part.of_checkpoints(name)
                 elif part.end is not None:

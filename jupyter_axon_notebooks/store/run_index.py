@@ -471,7 +471,10 @@ def _number(value: float) -> float | None:
 
 
 def _json_value(value: float | None, default: float = 0.0) -> MetricValue:
-    encoded: MetricValue = encode_nonfinite(default if value is None else value)[0]
+    value = default if value is None else value
+    if math.isfinite(value):
+        return value
+    encoded: MetricValue = encode_nonfinite(value)[0]
     return encoded
 
 

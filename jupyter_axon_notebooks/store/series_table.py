@@ -18,6 +18,8 @@ Columns = dict[str, tuple[list[int], list[float], list[float]]]
 
 #: The largest number of rows that one chunk has after it was merged with others.
 MAX_CHUNK_ROWS: Final = 8_192
+#: Chunks that are read at once, and the least number of rows that stay of each in a sample.
+_STREAMED, _LEAST = 8, 8
 #: The largest number of names in one statement.
 _BATCH: Final = 500
 #: The most chunks that are merged at once. Each is larger than the next, so no more ever are.
@@ -151,6 +153,40 @@ class SeriesTable:
         )
         parts = [_decode(name, content) for content in connection.scalars(query)]
         return concatenate(parts) if parts else EMPTY
+
+    def sample(
+        self, connection: sa.Connection, run: int, notebook_id: str, name: str, points: int
+    ) -> Series | None:
+        """Return some rows of a series, chunk by chunk, so that it is never in memory as a whole.
+
+        Of each chunk, the rows that :func:`.series.downsample` keeps stay: in all, about four
+        times ``points``.
+
+        Returns
+        -------
+        Series or None
+            None if steps do not ascend. Then rows have to be merged before some are left out.
+
+        Raises
+        ------
+        RecordDamaged
+            If a chunk is damaged.
+        """
+        from ..series import concatenate, downsample, is_ascending
+
+        c = self.chunks.c
+        of_series = sa.and_(self._of(self.chunks, run, notebook_id), c.name == column_text(name))
+        total = connection.scalar(sa.select(sa.func.sum(c.count)).where(of_series)) or 0
+        query = sa.select(c.content).where(of_series).order_by(c.number)
+        kept: list[Series] = []
+        with connection.execution_options(yield_per=_STREAMED).scalars(query) as contents:
+            for content in contents:
+                part = _decode(name, content)
+                is_later = not kept or bool(part.steps[0] > kept[-1].steps[-1])
+                if not is_later or not is_ascending(part):
+                    return None
+                kept.append(downsample(part, max(_LEAST, 4 * points * len(part) // int(total))))
+        return concatenate(kept)
 
     def names(self, connection: sa.Connection, run: int, notebook_id: str) -> list[str]:
         """Return the names of a run's series."""

@@ -105,8 +105,9 @@ def start_run(
     """End the run that is trained here, and begin one.
 
     Calling it is optional: without it, a run begins with the first :func:`log` or
-    :func:`checkpoint`. As a context manager, the run ends with the block: as completed, as failed
-    after an exception, as stopped after an interrupt::
+    :func:`checkpoint`. Right before or after :func:`resume`, it describes the training that is
+    resumed, and no other run begins. As a context manager, the run ends with the block: as
+    completed, as failed after an exception, as stopped after an interrupt::
 
         for lr in (1e-2, 1e-3):
             with axon.start_run(config={"lr": lr}, group="lr search"):
@@ -165,11 +166,12 @@ def log(metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | Non
         and so are names of more than 1,000 characters. Without a value, nothing is logged.
     step : int, optional
         From 0 to 2⁵³-1; by default the step after the last one, also for what is no such number,
-        with a warning. Values of one step are merged. A
-        new run begins if a metric goes back to an earlier step. If steps begin again in a later
-        epoch, they are counted on.
+        with a warning. Values of one step are merged; of several values of a metric, the last one
+        is kept, with a warning. A new run begins if a metric goes back to an earlier step. If its
+        steps begin again in a later epoch, they are counted on.
     epoch : int, optional
-        Logged as the metric ``epoch``.
+        Logged as the metric ``epoch``. Without a step, a new run begins if a metric goes back to an
+        earlier epoch.
     """
     current_session().log(metrics, step=step, epoch=epoch)
 
@@ -197,7 +199,7 @@ def runs(
     """
     session = current_session()
     found = session.runs(where, sort, limit, everywhere=all)
-    return RunList(Run(session, record) for record in found)
+    return RunList((Run(session, one.run, notebook=one.notebook) for one in found), sort=sort)
 
 
 def resume(

@@ -6,18 +6,20 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import NotFound, StateCorrupt
 from ..metrics import column_names, flatten_metrics
 from ..records import NotebookCheckpoint
 from ..states import StateStorage, StateWriter, StoredState
 from .display import (
+    ShortDict,
     checkpoint_html,
     checkpoint_text,
     checkpoints_html,
     checkpoints_text,
     progress_bar,
+    restored_text,
 )
 from .messages import print_message, warn
 
@@ -29,6 +31,16 @@ if TYPE_CHECKING:
 _READ_SIZE: Final = 4 << 20
 #: Bytes that are written at once: enough for hashing and writing to overlap.
 _WRITE_SIZE: Final = 64 << 20
+
+
+class RestoredStates(NamedTuple):
+    """A model and an optimizer, displayed as a line."""
+
+    model: Any
+    optimizer: Any
+
+    def __repr__(self) -> str:
+        return restored_text(self._asdict())
 
 
 class Checkpoint:
@@ -80,7 +92,7 @@ class Checkpoint:
     def metrics(self) -> dict[str, Any]:
         """The metrics, nested as they were given."""
         metrics = self._record.metrics
-        return metrics if isinstance(metrics, dict) else {}
+        return ShortDict(metrics if isinstance(metrics, dict) else {})
 
     @property
     def run_id(self) -> str | None:
@@ -133,7 +145,7 @@ class Checkpoint:
         *,
         rng: bool = False,
         trusted: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> RestoredStates:
         """Restore the saved states into a model and an optimizer.
 
         Modules, optimizers, estimators and mappings of arrays are set in place. What cannot be
@@ -160,8 +172,9 @@ class Checkpoint:
 
         Returns
         -------
-        tuple
-            The model and the optimizer. If nothing is given, they are what was saved.
+        RestoredStates
+            A named tuple of the model and the optimizer. If nothing is given, they are what was
+            saved.
 
         Raises
         ------
@@ -179,7 +192,7 @@ class Checkpoint:
 
     def _restore(
         self, model: Any, optimizer: Any, extra: Any, *, rng: bool, trusted: bool
-    ) -> tuple[Any, Any]:
+    ) -> RestoredStates:
         from .formats import prepare_model, prepare_training
 
         record = self._located()
@@ -209,7 +222,7 @@ class Checkpoint:
             self.model = prepared_model.finish()
         if prepared_training is not None:  # last, since it sets the random number generators
             self.optimizer, self.extra = prepared_training.finish()
-        return self.model, self.optimizer
+        return RestoredStates(self.model, self.optimizer)
 
     def resume_into(
         self,
@@ -303,7 +316,7 @@ class CheckpointList(list[Checkpoint]):
         names = dict.fromkeys(name for found in values for name in found)
         for name, column in zip(names, column_names(names, list(columns)), strict=True):
             columns[column] = [found.get(name) for found in values]
-        return columns
+        return ShortDict(columns)
 
 
 def write_states(

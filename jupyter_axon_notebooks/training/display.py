@@ -1,4 +1,4 @@
-"""Checkpoints and progress as text and as HTML."""
+"""Checkpoints, restored states and progress as text and as HTML."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics import column_names, format_number, resolve
-from ..printable import local_time, printable, shorten
+from ..printable import local_time, printable, short_repr, shorten
 from ..records import NotebookCheckpoint
 from ..states.folders import format_size
 from .execution.shell import current_shell
@@ -25,9 +24,14 @@ _INTERVAL: Final = 0.2
 #: The most checkpoints and metrics in a table.
 _MAX_ROWS: Final = 30
 _MAX_METRICS: Final = 8
+#: The most metrics of one checkpoint, and the most tags.
+_MAX_ATTRIBUTES: Final = 20
+_MAX_TAGS: Final = 8
 #: The longest tag, or name of a metric, that is shown whole.
 _MAX_LENGTH: Final = 60
 _MAX_DEPTH: Final = 20
+#: The longest text of a dict.
+_MAX_DICT: Final = 1_000
 
 # JupyterLab's colours where it defines them; else those of the page.
 _STYLE: Final = (
@@ -41,7 +45,8 @@ _STYLE: Final = (
     ".axon-c tbody tr:nth-child(odd)"
     "{background:var(--jp-rendermime-table-row-background,rgba(128,128,128,.08))}"
     ".axon-c code{font-family:var(--jp-code-font-family,monospace);"
-    "background:transparent;color:inherit}"
+    "background:transparent;color:inherit;white-space:nowrap}"
+    ".axon-a td{white-space:normal;max-width:60em;overflow-wrap:anywhere}"
     ".axon-c caption{caption-side:bottom;text-align:left;"
     "color:var(--jp-ui-font-color2,inherit);padding:2px 10px}"
     "</style>"
@@ -66,11 +71,12 @@ def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
     """Return checkpoints as a table of text."""
     if not records:
         return "no checkpoints"
-    text = _text_of(_table(records))
+    text = text_table(_table(records))
     return text + (f"\n{_more(records)}" if _more(records) else "")
 
 
-def _text_of(lines: Sequence[Sequence[str]]) -> str:
+def text_table(lines: Sequence[Sequence[str]]) -> str:
+    """Return the heads and the rows of a table as text."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(map(str.rjust, line, widths)).rstrip()  # numbers align to the right
@@ -80,63 +86,49 @@ def _text_of(lines: Sequence[Sequence[str]]) -> str:
 
 def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
     """Return a checkpoint as an HTML table of its attributes."""
-    pairs = [("epoch", str(record.epoch)), ("step", str(record.step)), *_metrics(record).items()]
+    metrics = [*_metrics(record).items()]
+    pairs = [("epoch", str(record.epoch)), ("step", str(record.step)), *metrics[:_MAX_ATTRIBUTES]]
+    pairs += hidden_metrics(len(metrics) - _MAX_ATTRIBUTES)
     if record.sizes:
         pairs.append(("size", format_size(sum(record.sizes.values()))))
     pairs.append(("created", local_time(record.created_at)))
     pairs += [("", remark) for remark in _remarks(record, is_recorded)]
-    cells = [(html.escape(name), html.escape(value)) for name, value in pairs]
-    cells.insert(0, ("checkpoint", f"<code>{html.escape(_shorten(record.id))}</code>"))
+    return attributes_html(("checkpoint", _shorten(record.id)), pairs)
+
+
+def hidden_metrics(count: int) -> list[tuple[str, str]]:
+    """Return the row of a table of attributes that stands for a number of metrics."""
+    return [("", f"… and {count:,} more metrics")] if count > 0 else []
+
+
+def attributes_html(first: tuple[str, str], others: Sequence[tuple[str, str]]) -> str:
+    """Return names and values as an HTML table; the value of the first is a code."""
+    cells = [(html.escape(name), html.escape(value)) for name, value in (first, *others)]
+    cells[0] = cells[0][0], f"<code>{cells[0][1]}</code>"
     rows = "".join(
         f'<tr><th class="t" scope="row">{name}</th><td class="t">{value}</td></tr>'
         for name, value in cells
     )
-    return f'{_STYLE}<table class="axon-c"><tbody>{rows}</tbody></table>'
+    return f'{_STYLE}<table class="axon-c axon-a"><tbody>{rows}</tbody></table>'
 
 
 def checkpoints_html(records: Sequence[NotebookCheckpoint]) -> str:
     """Return checkpoints as an HTML table."""
     if not records:
         return "<em>no checkpoints</em>"
-    return _html_of(_table(records), _more(records))
+    return html_table(_table(records), _more(records))
 
 
-def _html_of(lines: Sequence[Sequence[str]], more: str) -> str:
+def html_table(lines: Sequence[Sequence[str]], more: str) -> str:
+    """Return the heads and the rows of a table as HTML, with a caption below it."""
     head, *rows = [[html.escape(cell) for cell in line] for line in lines]
-    caption = f"<caption>{more}</caption>" if more else ""
+    caption = f"<caption>{html.escape(more)}</caption>" if more else ""
     body = "".join(_row("td", [f"<code>{row[0]}</code>", *row[1:]]) for row in rows)
     head_row = _row('th scope="col"', head)
     return (
         f'{_STYLE}<table class="axon-c">{caption}<thead>{head_row}</thead>'
         f"<tbody>{body}</tbody></table>"
     )
-
-
-def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows about runs as a table of text."""
-    if not rows:
-        return "no runs"
-    text = _text_of(_lines(rows))
-    return text + (f"\n{_more(rows)}" if _more(rows) else "")
-
-
-def runs_html(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows about runs as an HTML table."""
-    return _html_of(_lines(rows), _more(rows)) if rows else "<em>no runs</em>"
-
-
-def _lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Return the heads and the cells of rows, which have the same names."""
-    heads = [_shorten(name) for name in rows[0]]
-    return [heads, *([_cell(value) for value in row.values()] for row in rows[:_MAX_ROWS])]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return format_number(value)
-    return local_time(value) if isinstance(value, datetime) else _shorten(str(value))
 
 
 def _row(tag: str, cells: Sequence[str]) -> str:
@@ -151,6 +143,31 @@ def _row(tag: str, cells: Sequence[str]) -> str:
 
 def _more(records: Sequence[Any]) -> str:
     return f"… and {len(records) - _MAX_ROWS} more" if len(records) > _MAX_ROWS else ""
+
+
+def restored_text(states: Mapping[str, Any]) -> str:
+    """Return what was restored as ``<restored model: dict of 12, optimizer: Adam>``."""
+    texts = [f"{name}: {_describe(value)}" for name, value in states.items() if value is not None]
+    return f"<restored {', '.join(texts) or 'nothing'}>"
+
+
+def _describe(value: Any) -> str:
+    text = type(value).__name__
+    if isinstance(value, (dict, list, tuple)):
+        text = f"{text} of {len(value)}"
+    elif hasattr(type(value), "shape"):
+        text = f"{text} of shape {value.shape}"
+    return _shorten(text)
+
+
+class ShortDict(dict[str, Any]):
+    """A dict whose ``repr`` shows its beginning, since it may end a cell; copies are dicts."""
+
+    def __repr__(self) -> str:
+        return short_repr(dict(self), _MAX_DICT)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
 def _table(records: Sequence[NotebookCheckpoint]) -> list[list[str]]:
@@ -202,8 +219,13 @@ def _shorten(text: str) -> str:
     return printable(shorten(text, _MAX_LENGTH))
 
 
+def shown_tags(tags: Sequence[str]) -> list[str]:
+    """Return the first tags, shortened."""
+    return [*map(_shorten, tags[:_MAX_TAGS]), *(["…"] if len(tags) > _MAX_TAGS else [])]
+
+
 def _remarks(record: NotebookCheckpoint, is_recorded: bool = True) -> list[str]:
-    remarks = [*(["pinned"] if record.pinned else []), *map(_shorten, record.tags)]
+    remarks = [*(["pinned"] if record.pinned else []), *shown_tags(record.tags)]
     if record.pruned_at is not None:
         remarks.append("pruned")
     elif not record.model_state_path:

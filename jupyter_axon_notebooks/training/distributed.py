@@ -108,6 +108,11 @@ def is_first() -> bool:
     return process_rank().rank == 0
 
 
+def has_process_group() -> bool:
+    """Return whether PyTorch's process group is initialized; it has the rank then."""
+    return _process_group() is not None
+
+
 def _process_group() -> Any:
     module: Any = sys.modules.get("torch.distributed")
     is_ready = module is not None and module.is_available() and module.is_initialized()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 
 #: Seconds between two renewals of a lease.
 _RENEWAL_INTERVAL: Final = LEASE.total_seconds() / 4
+#: The largest number of checkpoints whose metrics are kept until values are logged.
+_MAX_SAVED: Final = 10_000
+#: The metric under which epochs are logged.
+_EPOCH: Final = "epoch"
 
 
 class RunIdentity(NamedTuple):
@@ -141,8 +147,8 @@ class LogPosition:
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}  # by metric
+        self._epochs: dict[str, int] = {}  # by metric
         self._highest = -1
-        self._epoch: int | None = None
         self._offset = 0
         self._execution: Any = None
 
@@ -152,35 +158,53 @@ class LogPosition:
         return None if self._highest < 0 else self._highest
 
     def place(
-        self, names: Iterable[str], step: int | None, epoch: int | None, execution: Any
+        self, names: Collection[str], step: int | None, epoch: int | None, execution: Any
     ) -> int | None:
-        """Return the step at which values are stored; None if they go back to an earlier one.
+        """Return the step at which values are stored; None if they go back.
 
-        Without a step it is the next one. If steps begin again in a later epoch, they are counted
-        on from the last one. Values go back if their metric was logged at a later step, or in an
-        earlier execution of a cell at the same step.
+        Without a step it is the next one. If the steps of a metric begin again in a later epoch,
+        they are counted on from the last one. Values go back if their metric was logged at a later
+        step, or in an earlier execution of a cell at the same step. Without a step, or at the same
+        one, they go back if their metric was logged in a later epoch. The metric ``epoch`` itself
+        counts only if it is logged alone.
         """
-        if step is None:
-            placed = self._highest + 1
-        else:
-            begins = epoch is not None and self._epoch is not None and epoch > self._epoch
-            if begins and step + self._offset <= self._highest:
-                self._offset = self._highest + 1 - step
-            placed = step + self._offset
-            first = placed if execution == self._execution else placed - 1
-            for name in names:
-                if self._last.get(name, -1) > first:
+        last, epochs, offset = self._last, self._epochs, self._offset
+        placed = self._highest + 1 if step is None else step + offset
+        first = placed if execution == self._execution else placed - 1
+        for name in names:
+            if name == _EPOCH and len(names) > 1:
+                continue
+            later = 0 if epoch is None else epoch - epochs.get(name, epoch)
+            if step is None:
+                if later < 0:
                     return None
+            elif (before := last.get(name, -1)) >= placed:
+                if later < 0 or (later == 0 and before > first):
+                    return None
+                if later:
+                    placed = self._highest + 1
+                    offset = placed - step
+        self._offset = offset
         return placed
 
-    def advance(self, names: Iterable[str], step: int, epoch: int | None, execution: Any) -> None:
-        """Note that values were logged at a step."""
-        last = self._last
+    def is_behind(self, name: str, step: int) -> bool:
+        """Return whether a metric was logged at a later step."""
+        return self._last.get(name, -1) > step
+
+    def advance(
+        self, names: Iterable[str], step: int, epoch: int | None, execution: Any
+    ) -> list[str]:
+        """Note that values were logged at a step; return the metrics that had a value there."""
+        last, repeated = self._last, []
         for name in names:
+            if last.get(name) == step:
+                repeated.append(name)
             last[name] = step
+            if epoch is not None:
+                self._epochs[name] = epoch
         self._highest = max(self._highest, step)
-        self._epoch = self._epoch if epoch is None else epoch
         self._execution = execution
+        return repeated
 
     def resume(self, step: int) -> None:
         """Begin after a checkpoint of another run."""
@@ -253,9 +277,12 @@ class ActiveRun:
         )
         self.log_position = LogPosition()
         self.logged: dict[str, float] = {}
+        self._latest: dict[str, float] = {}
         self.log_lock = threading.Lock()
         self._log: RunLog | None = None
         self._logs: list[RunLog] = []  # until their rows are stored
+        #: The metrics of checkpoints before the first logged value.
+        self._saved: deque[Row] = deque(maxlen=_MAX_SAVED)
         self.position = RunPosition()
         self.is_provisional = notebook_id is None
         self.parent = parent
@@ -273,22 +300,48 @@ class ActiveRun:
         """The id of the record that its checkpoints belong to."""
         return self.record.notebook_id
 
+    @property
+    def is_new(self) -> bool:
+        """True if it has no checkpoint and no logged value, and was not resumed."""
+        return self.position.step is None and self.log_position.step is None
+
+    @property
+    def is_unused(self) -> bool:
+        """True if it was resumed, and has no checkpoint or logged value since."""
+        return self.position.is_resumed and not self.logged
+
     def move(self, notebook_id: str) -> None:
         """Assign the run to its record, which is known now."""
         self.record.notebook_id = notebook_id
         self.is_provisional = False
         self._tracker.forget_run(self.record.id)
 
-    def log(self, values: dict[str, float], step: int, epoch: int | None, execution: Any) -> None:
-        """Log values at a step, which :attr:`log_position` has placed; never waits."""
+    def log(
+        self, values: dict[str, float], step: int, epoch: int | None, execution: Any
+    ) -> str | None:
+        """Log values at a step, which :attr:`log_position` has placed; never waits.
+
+        Returns the name of a metric whose value at this step is replaced by another one.
+        """
         if step > MAX_STEP:
             raise InvalidData("$.step", f"no step follows {MAX_STEP}, the largest one")
+        if _EPOCH in values and len(values) > 1 and self.log_position.is_behind(_EPOCH, step):
+            values = {name: value for name, value in values.items() if name != _EPOCH}
         if self._log is None:
             self._log = self._tracker.open_log(self.record)
             self._logs = [*(log for log in self._logs if not log.is_stored), self._log]
+            while self._saved:
+                self._log.append(self._saved.popleft())
         self._log.append(Row(step, time.time(), values))
-        self.log_position.advance(values, step, epoch, execution)
+        repeated = self.log_position.advance(values, step, epoch, execution)
+        replaced = next((name for name in repeated if self._is_other(name, values[name])), None)
+        self._latest.update(values)
         self.logged.update(values)
+        return replaced
+
+    def _is_other(self, name: str, value: float) -> bool:
+        latest = self._latest.get(name)
+        return name != _EPOCH and latest != value and not math.isnan(value)
 
     def step_to_save(self) -> int | None:
         """Return the step of a checkpoint without one: the last logged one, if that is newer."""
@@ -306,9 +359,11 @@ class ActiveRun:
         return {**{n: v for n, v in self.logged.items() if n not in given}, **metrics}
 
     def log_saved(self, checkpoint: NewCheckpoint, execution: Any) -> None:
-        """Log the metrics of a checkpoint, if values of this run are logged."""
-        if self._log is not None:
-            given = finite_metrics(checkpoint.metrics)
+        """Log the metrics of a checkpoint, if values of this run are logged, or once they are."""
+        given = finite_metrics(checkpoint.metrics)
+        if given and not self._logs:
+            self._saved.append(Row(checkpoint.step, time.time(), given))
+        elif given:
             values = {
                 name: value for name, value in given.items() if self.logged.get(name) != value
             }

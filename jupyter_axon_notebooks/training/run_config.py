@@ -22,6 +22,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from ..metrics import encode_nonfinite
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -69,14 +71,19 @@ _SEED_WORDS: Final = _words("fold repeat seed split trial")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SECRET_WORDS: Final = _words(
     """
-    apikey auth authorization bearer credential credentials key keys passphrase passwd password
-    passwords pat pwd secret secrets token
+    apikey auth authorization bearer credential credentials key keys passcode passphrase passwd
+    password passwords pat pw pwd secret secrets token
     """
 )
-#: Values that are secrets whatever their name: tokens of well-known services, passwords in URLs.
+#: Names that contain a secret's word without a separator, such as ``dbpassword`` and ``hftoken``.
+_SECRET_NAME: Final = re.compile(r"apikey|credential|passw|secret|token\Z", re.IGNORECASE)
+#: Values that are secrets whatever their name: tokens of well-known services, and passwords in
+#: URLs, headers and connection strings.
 _SECRET_VALUE: Final = re.compile(
-    r"(?:sk|pk|rk|hf|gh[opsu]|glpat|xox[abprs]|github_pat)[-_][\w-]{16,}|AKIA[0-9A-Z]{16}"
-    r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*|[0-9a-f]{40}\Z|[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@.*"
+    r"(?<![\w-])(?:(?:sk|pk|rk)[-_][\w-]{16,}|(?:hf|gh[opsu])_\w{16,}|github_pat_\w{16,}"
+    r"|(?:glpat|xox[abprs])-[\w-]{16,}|AKIA[0-9A-Z]{16}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*)"
+    r"|\A[0-9a-f]{40}\Z|://[^/\s:@]*:[^/\s@]+@|(?i:\b(?:basic|bearer)\s+[\w.~+/=-]{6,}"
+    r"|(?:api[-_]?key|passw(?:or)?d|pwd|secret|sig|signature|token)\s*[=:]\s*[^\s;&])"
 )
 
 
@@ -91,8 +98,8 @@ def normalize_config(config: Any) -> dict[str, Any]:
     """Return a configuration as a JSON object.
 
     Values that JSON does not have become their ``repr``; NumPy scalars become numbers, sets and
-    tuples become lists, and paths become strings. Non-finite numbers become strings such as
-    ``"inf"``.
+    tuples become lists, and paths become strings. Non-finite numbers become the
+    strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
 
     Parameters
     ----------
@@ -191,7 +198,7 @@ def _scalar(value: Any) -> str | int | float | bool | None:
     if isinstance(value, int):
         return int(value) if value in _INT64 else str(value)
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else repr(float(value))
+        return float(value) if math.isfinite(value) else str(encode_nonfinite(float(value))[0])
     return None
 
 
@@ -231,9 +238,9 @@ def derive_config(cells: Sequence[CodeCell], namespace: Mapping[str, Any]) -> di
     The loop that the last cell runs counts, too, if it is a search: its variables take values from
     a list, a grid or a range of seeds, and names that its body assigns have one value in each run.
 
-    Left out are other loop variables and what loops or functions change, results of clocks,
-    private names, and secrets: names such as ``api_key`` and ``token``, also inside of dicts, and
-    values that look like one. In doubt a value is left out.
+    Left out are other loop variables and what loops or functions change, results of clocks, calls
+    that return None, private names, and secrets: names such as ``api_key`` and ``token``, also
+    inside of dicts, and values that look like one. In doubt a value is left out.
 
     Parameters
     ----------
@@ -248,6 +255,8 @@ def derive_config(cells: Sequence[CodeCell], namespace: Mapping[str, Any]) -> di
     config: dict[str, Any] = {}
     for name in bindings.hyperparameters():
         if name in namespace and not name.startswith("_") and not _is_secret(name):
+            if namespace[name] is None and bindings.is_computed(name):
+                continue  # a call returned nothing
             with suppress(_NotDerived):
                 config[name] = _derive(namespace[name], _MAX_DERIVED_DEPTH)
     return config
@@ -258,7 +267,7 @@ def _derive(value: Any, depth: int) -> Any:
         return None
     if (scalar := _scalar(value)) is not None:
         if isinstance(scalar, str) and (
-            len(scalar) > _MAX_DERIVED_TEXT or _SECRET_VALUE.match(scalar)
+            len(scalar) > _MAX_DERIVED_TEXT or _SECRET_VALUE.search(scalar)
         ):
             raise _NotDerived
         return scalar
@@ -284,6 +293,8 @@ def _derive(value: Any, depth: int) -> Any:
 
 
 def _is_secret(name: str) -> bool:
+    if _SECRET_NAME.search(name):
+        return True
     words = [word.lower() for word in _WORD.findall(name)]
     if not _SECRET_WORDS.isdisjoint(words):
         return True
@@ -302,6 +313,11 @@ class _Bindings:
         self._bound_at: dict[str, int] = {}
         self._used_at: dict[str, int] = {}
         self._parameters: dict[str, None] = {}
+        self._computed: dict[str, bool] = {}
+
+    def is_computed(self, name: str) -> bool:
+        """Return whether the last value of a name is the result of a call."""
+        return self._computed.get(name, False)
 
     def hyperparameters(self) -> Iterator[str]:
         yield from (name for name in self._parameters if self._plain.get(name))
@@ -393,6 +409,7 @@ class _Bindings:
                 is_plain = is_plain and (not self._in_search or self._is_choice(value))
                 self._plain.pop(name, None)  # the order of keys is that of the last assignments
                 self._plain[name] = is_plain
+                self._computed[name] = value is not None and _has_call(value)
                 self._bound_at.setdefault(name, self._statement)
                 if is_parameters and is_plain:
                     self._parameters[name] = None
@@ -473,6 +490,10 @@ def _positions(body: Sequence[ast.stmt]) -> set[str]:
     calls = (each for node in body for each in ast.walk(node) if isinstance(each, ast.Call))
     given = (one for call in calls for one in call.keywords if one.arg in ("epoch", "step"))
     return {each.id for one in given for each in ast.walk(one.value) if isinstance(each, ast.Name)}
+
+
+def _has_call(value: ast.expr) -> bool:
+    return any(isinstance(node, ast.Call) for node in ast.walk(value))
 
 
 def _reads_clock(value: ast.expr) -> bool:

@@ -260,6 +260,7 @@ class LogThread:
         self._logs: list[RunLog] = []
         self._wake = threading.Event()
         self._passed = threading.Condition()
+        self._waiting = 0  # threads that flush
         self._thread: threading.Thread | None = None
         self._sampler: SystemSampler | None = None
         self._ending = threading.Event()
@@ -308,12 +309,16 @@ class LogThread:
         """Wait until the store has all rows; return False if it does not in this time."""
         end = time.monotonic() + timeout
         with self._passed:
-            while not all(log.is_stored for log in list(self._logs)):
-                rest = end - time.monotonic()
-                if rest <= 0 or self._failures:
-                    return False
-                self._wake.set()
-                self._passed.wait(min(rest, 0.05))
+            self._waiting += 1
+            try:
+                while not all(log.is_stored for log in list(self._logs)):
+                    rest = end - time.monotonic()
+                    if rest <= 0 or self._failures:
+                        return False
+                    self._wake.set()
+                    self._passed.wait(min(rest, 0.05))
+            finally:
+                self._waiting -= 1
         return True
 
     def finish(self) -> None:
@@ -350,7 +355,10 @@ class LogThread:
             delay = _INTERVAL
             if self._failures:
                 delay = min(_RETRY * 2 ** (self._failures - 1), _MAX_RETRY)
-            ending.wait(delay)
+            end = time.monotonic() + delay
+            while (rest := end - time.monotonic()) > 0 and not ending.wait(min(rest, 0.05)):
+                if self._waiting and not self._failures:
+                    break
         self._pass()
         self._store.close()
         self._release()  # here, as others must not store rows that this thread is storing

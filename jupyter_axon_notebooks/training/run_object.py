@@ -6,11 +6,22 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..metrics import column_names, flatten_metrics
 from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
 from .checkpoint import Checkpoint
-from .display import runs_html, runs_text
+from .display import ShortDict
 from .run_config import normalize_config
+from .run_display import (
+    ListedRun,
+    differing_keys,
+    own_metrics,
+    run_html,
+    run_text,
+    runs_html,
+    runs_text,
+)
 from .session import current_session
 from .validation import validate_keep, validate_run_fields
 
@@ -39,7 +50,7 @@ class RunConfig(Mapping[str, Any]):
         return len(self._run.record.config or {})
 
     def __repr__(self) -> str:
-        return repr(self._run.record.config or {})
+        return repr(ShortDict(self._run.record.config or {}))
 
     def update(self, config: Any = None, **values: Any) -> None:
         """Add values to the configuration; those of the same name are replaced.
@@ -71,11 +82,17 @@ class Run:
     """
 
     def __init__(
-        self, session: Session, record: TrainingRun, active: ActiveRun | None = None
+        self,
+        session: Session,
+        record: TrainingRun,
+        active: ActiveRun | None = None,
+        *,
+        notebook: str | None = None,
     ) -> None:
         self._session = session
         self._record = record
         self._active = active
+        self._notebook = notebook
         self._pid = os.getpid()
 
     @property
@@ -99,6 +116,11 @@ class Run:
         return self._record.display_name
 
     @property
+    def notebook(self) -> str | None:
+        """The name of its notebook, of a run that :func:`.api.runs` returned."""
+        return self._notebook
+
+    @property
     def status(self) -> RunStatus:
         """The status."""
         return self._record.status
@@ -116,7 +138,14 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """The last value of each metric, by name."""
-        return {name: float(summary.last) for name, summary in (self._record.metrics or {}).items()}
+        found = self._measured().metrics or {}
+        return ShortDict({name: float(summary.last) for name, summary in found.items()})
+
+    def _measured(self) -> TrainingRun:
+        """Return the record with the metrics, which change while this process trains the run."""
+        if self._active is None:
+            return self._record
+        return msgspec.structs.replace(self._record, metrics=self._session.metrics(self._record))
 
     def log(
         self, metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | None = None
@@ -133,13 +162,16 @@ class Run:
     def checkpoint(self, model: Any, optimizer: Any = None, **options: Any) -> Checkpoint | None:
         """Save a checkpoint of this run; see :func:`.api.checkpoint`.
 
-        A forked process saves it in a run of its own.
+        If it does not come after the last one, it is saved at the next step, with a warning. A
+        forked process saves it in a run of its own.
         """
-        self._training()
+        run = self._training()
         extra = options.pop("extra", None)
         defaults = {"epoch": None, "step": None, "metrics": None, "tags": (), "overwrite": False}
-        session = current_session() if self._is_inherited else self._session
-        return session.checkpoint(model, optimizer, extra, **{**defaults, **options})
+        options = {**defaults, **options}
+        if self._is_inherited:
+            return current_session().checkpoint(model, optimizer, extra, **options)
+        return self._session.checkpoint(model, optimizer, extra, run=run, **options)
 
     def series(self, name: str) -> Series:
         """Return the logged values of a metric over the steps, with ``steps`` and ``values``.
@@ -210,35 +242,50 @@ class Run:
         status = RunStatus.COMPLETED
         if isinstance(error, KeyboardInterrupt):
             status = RunStatus.STOPPED
-        elif error is not None:
+        elif error is not None and not isinstance(error, GeneratorExit):
             status = RunStatus.FAILED
         self.finish(status)
 
     def __repr__(self) -> str:
-        config = ", ".join(f"{key}={value!r}" for key, value in list(self.config.items())[:4])
-        return f"<{self.name}: {self.status.value}{f' ({config})' if config else ''}>"
+        return run_text(self._measured())
+
+    def _repr_html_(self) -> str:
+        return run_html(self._measured())
 
 
 class RunList(list[Run]):
-    """Runs, displayed as a table."""
+    """Runs, displayed as a table.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+    sort : str
+        The order they are in: the metric or key that it names is displayed.
+    """
+
+    def __init__(self, runs: Iterable[Run] = (), *, sort: str = "-started_at") -> None:
+        super().__init__(runs)
+        self._sort = sort
 
     def table(self) -> list[dict[str, Any]]:
-        """Return a row for each run: its fields, the configuration that differs, its metrics."""
+        """Return a row for each run: its fields, the configuration that differs, its metrics.
+
+        Runs of several notebooks have the names of their notebooks, too.
+        """
         configs = [flatten_metrics(run.record.config or {}) for run in self]
-        keys = dict.fromkeys(key for config in configs for key in config)
-        differing = [
-            key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)
-        ]
-        names = dict.fromkeys(
-            name for run in self for name in run.metrics if not name.startswith("system/")
-        )
+        differing = differing_keys(configs)
+        names = dict.fromkeys(name for run in self for name in own_metrics(run.record))
+        has_notebooks = len({run.record.notebook_id for run in self}) > 1
         rows = []
-        fields = ("name", "status", "started_at", "id")
+        fields = ("name", "number", "notebook", "status", "started_at", "id")
         columns = column_names(list(names), (*fields, *differing))
         for run, config in zip(self, configs, strict=True):
-            row: dict[str, Any] = {"name": run.name, "status": run.status.value}
+            row: dict[str, Any] = {"name": run.name, "number": run.number}
+            row |= {"notebook": run.notebook} if has_notebooks else {}
+            row |= {"status": run.status.value}
             row |= {key: config.get(key) for key in differing}
-            row |= dict(zip(columns, (run.metrics.get(name) for name in names), strict=True))
+            metrics = run.metrics
+            row |= dict(zip(columns, (metrics.get(name) for name in names), strict=True))
             rows.append({**row, "started_at": run.record.started_at, "id": run.id})
         return rows
 
@@ -248,8 +295,11 @@ class RunList(list[Run]):
 
         return pd.DataFrame(self.table())
 
+    def _listed(self) -> list[ListedRun]:
+        return [ListedRun(run.record, run.notebook) for run in self]
+
     def __repr__(self) -> str:
-        return runs_text(self.table())
+        return runs_text(self._listed(), self._sort)
 
     def _repr_html_(self) -> str:
-        return runs_html(self.table())
+        return runs_html(self._listed(), self._sort)

@@ -13,11 +13,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import Conflict, InvalidData, NotFound, StoreError
-from ..metrics import describe_direction, direction, flatten_metrics, limit_nonfinite, merge_metrics
+from ..metrics import (
+    describe_direction,
+    direction,
+    flatten_metrics,
+    limit_nonfinite,
+    merge_metrics,
+    suggest_names,
+)
 from ..printable import printable, shorten
 from ..records import (
-    MAX_U32,
     ConfigSource,
+    MetricSummary,
     NewCheckpoint,
     NotebookCheckpoint,
     RunStatus,
@@ -43,11 +50,12 @@ from .execution import (
 from .messages import AxonWarning, print_message, warn
 from .processes import LEASE
 from .resuming import UNKNOWN_RUN, LeaseUndecided, ResumeRequest, name_run
-from .run import ActiveRun
+from .run import ActiveRun, RunIdentity
 from .run_config import CodeCell, derive_config
 from .tracker import LocalTracker, Tracker
 from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
 from .validation import (
+    MAX_POSITIONS,
     as_float,
     normalize_metrics,
     validate_checkpoint_id,
@@ -64,6 +72,7 @@ from .validation import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from ..repository.run_queries import FoundRun
     from ..repository.runs import GivenFields
     from ..series import Series
     from ..states import Part
@@ -71,6 +80,8 @@ if TYPE_CHECKING:
 
 #: The first line of the cell that papermill injects.
 _PARAMETERS: Final = re.compile(r"\s*# Parameters\s*\n")
+_FLOAT: Final = frozenset((float,))
+_STR: Final = frozenset((str,))
 #: Seconds between two looks at a run whose lease may be renewed.
 _POLL_INTERVAL: Final = 1.0
 
@@ -81,12 +92,12 @@ _current_lock = threading.Lock()
 def current_session() -> Session:
     """Return the session of this process; a forked process gets its own."""
     global _current
-    current = _current
-    if current is not None and current[0] == os.getpid():
-        return current[1]
+    found, pid = _current, os.getpid()
+    if found is not None and found[0] == pid:
+        return found[1]
     with _current_lock:
-        if _current is None or _current[0] != os.getpid():
-            _current = os.getpid(), Session(LocalTracker(find_settings()))
+        if _current is None or _current[0] != pid:
+            _current = pid, Session(LocalTracker(find_settings()))
         return _current[1]
 
 
@@ -123,6 +134,8 @@ class Session:
         self._registry = TrainingRegistry()
         #: The runs that were logged to, by where from: finding the run takes longer than logging.
         self._recent: dict[Any, tuple[ActiveRun, Any]] = {}
+        #: The process that was found to log: reading the environment takes longer than logging.
+        self._logging_pid: int | None = None
         self._reported_directions: set[str] = set()
         self._warnings: set[str] = set()
         self._warnings_execution: Any = None
@@ -155,12 +168,18 @@ class Session:
     # Runs and logged values
 
     def start_run(self, **fields: Unpack[GivenFields]) -> ActiveRun:
-        """End the run that is trained here, and begin one."""
+        """End the run that is trained here, and begin one, or continue the one just resumed."""
         if not distributed.is_first():
             fields = {}
         site = call_site()
         with self.tracker.lock:
             last = self._registry.last(site)
+            if last is not None and last.run is None:
+                return self._begin(site, last, self.tracker.notebook_id(), None, **fields)
+            if last is not None and last.run is not None and last.run.is_unused:
+                self._set_fields(last.run, fields)
+                self._continue(site, last.run)
+                return last.run
             if last is not None and last.run is not None:
                 last.run.end(RunStatus.COMPLETED)
             training = self._registry.begin(site, None)
@@ -170,8 +189,10 @@ class Session:
 
     def log(self, metrics: Any, *, step: Any, epoch: Any, run: ActiveRun | None = None) -> None:
         """Log values of a run, by default of the one that is trained here; never fails."""
-        if not distributed.is_first():
-            return
+        if self._logging_pid != os.getpid() or distributed.has_process_group():
+            if not distributed.is_first():
+                return
+            self._logging_pid = os.getpid()
         try:
             self._log(metrics, step, epoch, run)
         except AxonWarning:  # the user turned warnings into errors
@@ -180,7 +201,8 @@ class Session:
             self._warn_once(f"values are not logged: {type(error).__name__}: {error}")
 
     def _log(self, metrics: Any, step: Any, epoch: Any, run: ActiveRun | None) -> None:
-        step, epoch = self._position(step, "step"), self._position(epoch, "epoch")
+        step = self._validate_logged(step, "step")
+        epoch = self._validate_logged(epoch, "epoch")
         values = self._flatten(metrics, epoch)
         if not values:
             return
@@ -189,12 +211,13 @@ class Session:
             with run.log_lock:
                 placed = run.log_position.place(values, step, epoch, execution)
                 if placed is None:  # the caller chose the run
-                    placed = run.log_position.place(values, None, epoch, execution)
-                    self._warn_once(
-                        f"step {step} of {run.record.display_name} is before steps that were "
-                        f"logged; the values are stored at step {placed}"
-                    )
-                run.log(values, int(placed or 0), epoch, execution)
+                    placed = run.log_position.place(values, None, None, execution)
+                    if step is not None:
+                        self._warn_once(
+                            f"step {step} of {run.record.display_name} is before steps that were "
+                            f"logged; the values are stored at step {placed}"
+                        )
+                self._append(run, values, int(placed or 0), epoch, execution)
             return
         key = site_key()
         recent = self._recent.get(key)
@@ -203,15 +226,47 @@ class Session:
             with run.log_lock:
                 placed = run.log_position.place(values, step, epoch, execution)
                 if placed is not None:
-                    run.log(values, placed, epoch, execution)
+                    self._append(run, values, placed, epoch, execution)
                     return
         with self.tracker.lock, self.tracker.briefly():
             run, execution = self._run_to_log(values, step, epoch)
         with run.log_lock:
             placed = run.log_position.place(values, step, epoch, execution)
-            run.log(values, int(placed or 0), epoch, execution)
+            self._append(run, values, int(placed or 0), epoch, execution)
         self._recent = {key: (run, execution)} if len(self._recent) > 64 else self._recent
         self._recent[key] = run, execution
+
+    def _set_fields(self, run: ActiveRun, fields: GivenFields) -> None:
+        given: dict[str, Any] = {name: value for name, value in fields.items() if value}
+        for name, value in given.items():
+            setattr(run.record, name, value)
+        self.tracker.update_run(run.record, UpdateRun(**given), is_training=True)
+
+    def _append(
+        self,
+        run: ActiveRun,
+        values: dict[str, float],
+        step: int,
+        epoch: int | None,
+        execution: Any,
+    ) -> None:
+        replaced = run.log(values, step, epoch, execution)
+        if replaced is not None:
+            self._warn_once(
+                f"{printable(replaced)} is logged again at the same step, and only the last value "
+                "is kept. If another training begins, call start_run() before it; otherwise log "
+                "each value at a step of its own"
+            )
+
+    def _validate_logged(self, value: Any, name: Literal["step", "epoch"]) -> int | None:
+        """Return a step or an epoch; warn of what is none, since logging never fails."""
+        if value is None or (type(value) is int and 0 <= value <= MAX_POSITIONS[name]):
+            return value
+        try:
+            return validate_position(value, name, self._warn_once)
+        except (TypeError, ValueError, OverflowError) as error:
+            self._warn_once(f"{name}: {error}. It is treated as omitted")
+            return None
 
     def update_run(self, record: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
         """Change a run; it is changed here at once, and in the store."""
@@ -241,31 +296,33 @@ class Session:
         parts = [stored] if added is None else [stored, type(stored).of(*added)]
         found = merge_steps(concatenate(parts))
         if not len(found):
-            raise NotFound("metric", name, f"{record.display_name} has no values of {name}")
+            known = {*(record.metrics or {}), *columns(unstored)}
+            hint = suggest_names(name, sorted(known))
+            reason = f"{record.display_name} has no values of {name}{hint}"
+            raise NotFound("metric", name, printable(reason))
         return found
 
-    def runs(
-        self, where: str, sort: str, limit: int | None, *, everywhere: bool
-    ) -> list[TrainingRun]:
+    def metrics(self, record: TrainingRun) -> dict[str, MetricSummary]:
+        """Return the summaries of a run's metrics."""
+        self.tracker.flush_logs()
+        with self.tracker.lock:
+            return self.tracker.read_metrics(record)
+
+    def runs(self, where: str, sort: str, limit: int | None, *, everywhere: bool) -> list[FoundRun]:
         """Return recorded runs of this notebook, or of all."""
+        limit = validate_limit(limit)
+        self.tracker.flush_logs()  # without the lock, which the thread that stores rows may need
         with self.tracker.lock:
             return self.tracker.search_runs(where, sort, limit, everywhere=everywhere)
 
-    def _position(self, value: Any, name: str) -> int | None:
-        """Return a step or an epoch; None, with a warning, for what is none."""
-        if value is None or (type(value) is int and 0 <= value <= MAX_U32):
-            return value
-        try:
-            return validate_position(value, name, self._warn_once)
-        except (TypeError, ValueError, OverflowError) as error:
-            self._warn_once(f"{name}: {error}. It is treated as omitted")
-            return None
-
     def _flatten(self, metrics: Any, epoch: int | None) -> dict[str, float]:
         """Return logged metrics as floats by name; warn of what is no number."""
-        if type(metrics) is dict and all(
-            type(value) is float and type(name) is str and len(name) <= MAX_NAME
-            for name, value in metrics.items()
+        # The usual case is decided without a loop in Python.
+        if (
+            type(metrics) is dict
+            and _FLOAT.issuperset(map(type, metrics.values()))
+            and _STR.issuperset(map(type, metrics))
+            and max(map(len, metrics), default=0) <= MAX_NAME
         ):
             values = dict(metrics)
         else:
@@ -303,8 +360,9 @@ class Session:
             if run.log_position.place(values, step, epoch, site.execution) is not None:
                 self._continue(site, run)
                 return run, site.execution
+            position = "epoch" if step is None else "step"
             print_message(
-                "A new run begins, because the logged step comes before the last ones of "
+                f"A new run begins, because the logged {position} comes before the last ones of "
                 f"{run.record.display_name}. To decide where runs begin, call start_run()."
             )
             run.end(RunStatus.COMPLETED)
@@ -328,8 +386,12 @@ class Session:
         metrics: Any,
         tags: str | Iterable[str] | None,
         overwrite: bool,
+        run: ActiveRun | None = None,
     ) -> Checkpoint | None:
-        """Save a checkpoint; return None in processes that do not write."""
+        """Save a checkpoint, by default of the run that is trained here.
+
+        Returns None in processes that do not write.
+        """
         epoch = validate_position(epoch, "epoch", self._warn_once)
         step = validate_position(step, "step", self._warn_once)
         new = NewCheckpoint(
@@ -350,9 +412,26 @@ class Session:
             return None
         site = call_site()
         with self.tracker.lock:
-            training, run, is_same_point = self._select_run(
-                site, epoch, step, model, parts, new, overwrite=overwrite
-            )
+            if run is None:
+                training, run, is_same_point = self._select_run(
+                    site, epoch, step, model, parts, new, overwrite=overwrite
+                )
+            else:
+                training = self._continue_given(site, run)
+                relation = "after"
+                if not overwrite:
+                    relation = run.position.compare(epoch, step, site.execution)
+                is_same_point = (
+                    relation == "same"
+                    and run.last is not None
+                    and _is_same_point(training, run.last, model, parts, new)
+                )
+                if relation != "after" and not is_same_point:  # the caller chose the run
+                    step = None
+                    self._warn_once(
+                        f"{run.record.display_name} has a checkpoint at this epoch and step, or a "
+                        "later one; the new one is saved at the next step"
+                    )
             adds_state = False
             if is_same_point and run.last is not None:
                 last = run.last
@@ -443,6 +522,15 @@ class Session:
         if training is None:
             training = self._registry.begin(site, None)
         return training, self._begin(site, training, notebook_id), False
+
+    def _continue_given(self, site: CallSite, run: ActiveRun) -> Training:
+        """Continue a run that the caller chose, and return its training."""
+        notebook_id = self.tracker.notebook_id()
+        if run.is_provisional and notebook_id is not None:
+            run.move(notebook_id)
+        self._continue(site, run)
+        known = (training for training in self._registry.trainings() if training.run is run)
+        return next(known, None) or Training(RunIdentity(site.execution, 0), run)
 
     def _leave(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
         """Stop using a run; end it unless its model may still be trained next to another one."""
@@ -562,6 +650,7 @@ class Session:
 
         found, call = distributed.decide(find)
         if found is None:
+            self._note_identity(training, None)
             return None
         resumed = Checkpoint(found, self.tracker.states)
         try:
@@ -597,6 +686,9 @@ class Session:
             if is_same and (last.run is None or last.model is None or last.trains(model)):
                 last.model = last.model if model is None else ModelReference(model)
                 return last, None if last.run is None else last.run.parent
+        if last is not None and last.run is not None and last.run.is_new and not last.run.is_over():
+            self._registry.announce_started(site, last, key, model)
+            return last, None
         if last is not None and last.run is not None and not last.run.is_over():
             goes_back = checkpoint_id is not None and last.run.record.status is RunStatus.RUNNING
             last.run.end(RunStatus.STOPPED if goes_back else RunStatus.COMPLETED)
@@ -667,9 +759,16 @@ class Session:
         # A checkpoint of another notebook is a starting point; only runs of one notebook are
         # linked.
         notebook_id = self.tracker.notebook_id(at_once=True)
-        is_own = parent.notebook_id == notebook_id
-        keep = self._find_keep(parent) if is_own else None
-        run = self._begin(site, training, notebook_id, parent if is_own else None, keep=keep)
+        own_parent = parent if parent.notebook_id == notebook_id else None
+        keep = None if own_parent is None else self._find_keep(own_parent)
+        if training.run is None:
+            run = self._begin(site, training, notebook_id, own_parent, keep=keep)
+        else:
+            run = training.run
+            self._note_identity(training, own_parent)
+            if run.record.keep is None:
+                self._set_fields(run, {"keep": keep})
+            self._continue(site, run)
         run.position.resume(parent.epoch, parent.step)
         run.log_position.resume(parent.step)
         run.is_trained_here = mentions_checkpoint()
@@ -680,6 +779,19 @@ class Session:
             resumed = self.tracker.get_run(parent.notebook_id, parent.run_id or "")
             return None if resumed is None else resumed.keep
         return None
+
+    def _note_identity(self, training: Training, parent: NotebookCheckpoint | None) -> None:
+        """Record what ``resume`` has found out about a run that ``start_run`` has begun."""
+        run = training.run
+        if run is None or not run.is_new or not distributed.is_first():
+            return
+        with self.tracker.lock:
+            run.record.skipped_run_id = training.skipped_run_id
+            if parent is not None or run.record.key != training.identity.key:
+                run.parent = parent
+                run.record.parent_checkpoint_id = None if parent is None else parent.id
+                run.record.key = training.identity.key
+                self.tracker.set_parent(run.record)
 
     # Questions
 

@@ -85,6 +85,8 @@ def store_rows(
         if not rows:
             return max(offset, end)
         offset = series.append(notebook_id, run_id, rows, spool=reader.id, begin=offset, end=end)
+        if offset == end and len(rows) < _ROWS:  # what is being written is for the next call
+            return offset
 
 
 class RunRecorder(Protocol):

@@ -13,6 +13,7 @@ from ..errors import AxonError, Conflict, NotFound, StoreError
 from ..metrics import finite_metrics, merge_metrics, rank, suggest_names
 from ..printable import printable
 from ..records import (
+    MetricSummary,
     NewCheckpoint,
     NotebookCheckpoint,
     NotebookSummary,
@@ -23,7 +24,7 @@ from ..records import (
     UpdateRun,
     now,
 )
-from ..repository.run_queries import RunQuery
+from ..repository.run_queries import FoundRun, RunQuery
 from ..states import StateStorage
 from ..states.notes import has_note
 from ..stores import SYSTEM_METRICS, OpenStore, StoreSettings
@@ -102,8 +103,14 @@ class Tracker(Protocol):
     def update_run(self, run: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
         """Change a run; raises StoreError if the store is unavailable and the run is over."""
 
+    def set_parent(self, run: TrainingRun) -> None:
+        """Record the checkpoint that a run resumes, and its key, before it has data of its own."""
+
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run, whose rows are on disk at once and in the store soon after."""
+
+    def flush_logs(self) -> None:
+        """Wait a moment until the store has what was logged; called without :attr:`lock`."""
 
     def renew_lease(self, run: TrainingRun) -> None:
         """Record that a run is alive. Called from another thread."""
@@ -145,9 +152,12 @@ class Tracker(Protocol):
     def read_series(self, run: TrainingRun, name: str) -> Series:
         """Return the stored values of a metric."""
 
+    def read_metrics(self, run: TrainingRun) -> dict[str, MetricSummary]:
+        """Return the summaries of a run's metrics; empty if the store is unavailable."""
+
     def search_runs(
         self, where: str, sort: str, limit: int | None, *, everywhere: bool
-    ) -> list[TrainingRun]:
+    ) -> list[FoundRun]:
         """Return recorded runs of the notebook, or of all notebooks of the user."""
 
     def best_checkpoint(
@@ -305,6 +315,21 @@ class LocalTracker:
             opened.repository.runs.update(run.notebook_id, run.id, UpdateRun(**fields))
             del self._updates[run.id]
 
+    def set_parent(self, run: TrainingRun) -> None:
+        """Record the checkpoint that a run resumes, and its key, before it has data of its own."""
+
+        def store(opened: OpenStore) -> None:
+            self._store_run(opened, run)
+            opened.repository.runs.set_parent(
+                run.notebook_id,
+                run.id,
+                parent_checkpoint_id=run.parent_checkpoint_id,
+                key=run.key,
+            )
+
+        with suppress(TrackingUnavailable):  # the run is recorded later, with both
+            self._connection.attempt(store)
+
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run."""
         if self._logs is None:
@@ -312,6 +337,11 @@ class LocalTracker:
         header = self._describe(run).to_json()
         folders = spool_folders(self._settings.data_folder)
         return self._logs.open(folders, run, header, with_system=has_system_metrics())
+
+    def flush_logs(self) -> None:
+        """Wait a moment until the store has what was logged."""
+        if self._logs is not None:
+            self._logs.flush(_FLUSH_TIMEOUT)
 
     def _describe(self, run: TrainingRun) -> SpooledRun:
         found, settings = self._notebook.locate(), self._settings
@@ -657,15 +687,21 @@ class LocalTracker:
         series = self._connection.open().repository.series
         return series.read(run.notebook_id, run.id, name)
 
+    def read_metrics(self, run: TrainingRun) -> dict[str, MetricSummary]:
+        """Return the summaries of a run's metrics; empty if the store is unavailable."""
+        with suppress(StoreError):
+            repository = self._connection.open().repository
+            stored = repository.runs.get(run.notebook_id, run.id)
+            return (stored.metrics if stored is not None else None) or {}
+        return {}
+
     def search_runs(
         self, where: str, sort: str, limit: int | None, *, everywhere: bool
-    ) -> list[TrainingRun]:
+    ) -> list[FoundRun]:
         """Return recorded runs of the notebook, or of all notebooks of the user."""
         opened, notebook_id = self._readable()
         if opened is None or not (notebook_id or everywhere):
             return []
-        if self._logs is not None:
-            self._logs.flush(_FLUSH_TIMEOUT)
         query = RunQuery(
             where=where,
             sort=sort,
@@ -673,7 +709,7 @@ class LocalTracker:
             user_id=self._settings.user_id,
             notebook_id=None if everywhere else notebook_id,
         )
-        return [found.run for found in opened.repository.runs.search(query).runs]
+        return opened.repository.runs.search(query).runs
 
     def _readable(self) -> tuple[OpenStore | None, str]:
         """Return the store and the id of the notebook's record, empty if there is none.

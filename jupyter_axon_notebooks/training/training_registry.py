@@ -212,13 +212,24 @@ class TrainingRegistry:
 
     def announce(self, site: CallSite, key: str | None, model: Any) -> Training:
         """Add a training that begins with ``resume``."""
-        identity = self._identity(site, key, None)
-        self._execution(site).begun = identity.ordinal + 1
+        training = Training(self._identity(site, key, None))
+        self._execution(site).begun = training.identity.ordinal + 1
+        self._describe(training, model)
+        return self.add(site, training)
+
+    def announce_started(
+        self, site: CallSite, training: Training, key: str | None, model: Any
+    ) -> None:
+        """Note that a training whose run has begun is resumed."""
+        training.identity = training.identity._replace(execution=site.execution, key=key)
+        self._describe(training, model)
+
+    def _describe(self, training: Training, model: Any) -> None:
         existing: WeakSet[Any] = WeakSet(threading.enumerate())
         if (loop := units.running_loop()) is not None:
             existing.update(sys.modules["asyncio"].all_tasks(loop))
-        reference = None if model is None else ModelReference(model)
-        return self.add(site, Training(identity, model=reference, older_units=existing))
+        training.older_units = existing
+        training.model = None if model is None else ModelReference(model)
 
     def _identity(self, site: CallSite, key: str | None, cell: str | None) -> RunIdentity:
         ordinal = self._execution(site).begun

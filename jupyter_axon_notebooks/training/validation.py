@@ -32,7 +32,8 @@ _MAX_KEY_LENGTH: Final = 255
 #: The most metrics that a warning names.
 _MAX_NAMED: Final = 10
 _MASKED: Final = "is masked"
-_LARGEST: Final = {"epoch": MAX_U32, "step": MAX_STEP}
+#: The largest epoch and step.
+MAX_POSITIONS: Final = {"epoch": MAX_U32, "step": MAX_STEP}
 
 #: Called with a sentence about what is recorded otherwise than it was given.
 Warn = Callable[[str], object]
@@ -65,8 +66,8 @@ def validate_position(value: Any, name: str, warn: Warn) -> int | None:
     if number is None or isinstance(number, str) or math.isinf(number):
         raise TypeError(f"{name} is {value!r}; expected a whole number")
     whole: int = math.floor(number)
-    if not 0 <= whole <= _LARGEST[name]:
-        raise ValueError(f"{name} is {number}; expected a number from 0 to {_LARGEST[name]}")
+    if not 0 <= whole <= MAX_POSITIONS[name]:
+        raise ValueError(f"{name} is {number}; expected a number from 0 to {MAX_POSITIONS[name]}")
     if whole != number:
         warn(f"{name} is not a whole number; it is rounded down")
     return whole
@@ -168,7 +169,7 @@ def validate_checkpoint_id(id: Any) -> str:
 
 
 def validate_limit(limit: Any) -> int | None:
-    """Return a number of checkpoints, or None for all."""
+    """Return a number of checkpoints or runs, or None for all."""
     if limit is None:
         return None
     if isinstance(limit, bool) or not hasattr(type(limit), "__index__"):
@@ -176,7 +177,7 @@ def validate_limit(limit: Any) -> int | None:
     number = operator.index(limit)
     if number < 0:
         raise ValueError(f"limit is {number}; expected 0 or more")
-    return number
+    return min(number, sys.maxsize)
 
 
 def validate_path_or_id(path_or_id: Any) -> str:

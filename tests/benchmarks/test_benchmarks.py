@@ -60,6 +60,7 @@ def databases_there() -> list[str]:
         ("best", ("--sizes", "20", "30"), 8),
         ("listing", ("--sizes", "20", "30"), 10),
         ("beside_mlflow", ("--sizes", "20", "--without-mlflow"), 4),
+        ("runs", ("--sizes", "20", "--without-mlflow"), 18),
     ],
 )
 def test_a_benchmark_measures_both_engines_and_leaves_nothing_behind(
@@ -107,6 +108,23 @@ def test_checkpoints_are_measured_one_by_one_and_in_new_processes(folder: Path) 
     )["rows"]
     assert len(measured) == 7
     assert all(row["timed"]["median"] > 0 for row in measured)
+    assert list(folder.iterdir()) == []
+
+
+def test_logging_is_timed_and_loses_nothing_by_a_kill(folder: Path) -> None:
+    options = ["--rows", "50", "--kill-after", "50", "--beside", "--json"]
+    measured = json.loads(run("log", *options, folder=folder))
+    assert [row["by"] for row in measured["rows"]] == ["JSON lines", "axon"] * 2
+    assert all(row["p99"] >= row["median"] > 0 and row["rate"] > 0 for row in measured["rows"])
+    assert [kill["by"] for kill in measured["kills"]] == ["JSON lines", "axon"]
+    assert all(kill["acknowledged"] >= 50 and not kill["lost"] for kill in measured["kills"])
+    assert list(folder.iterdir()) == []
+
+
+def test_a_series_is_logged_and_read_back_on_both_engines(folder: Path) -> None:
+    measured = on_both("series", "--sizes", "3000", folder=folder)["rows"]
+    assert [row["engine"] for row in measured] == ["sqlite", "postgresql"]
+    assert all(row["stored"] >= row["logged"] > 0 and row["read"] > 0 for row in measured)
     assert list(folder.iterdir()) == []
 
 

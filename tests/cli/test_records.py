@@ -14,6 +14,7 @@ from jupyter_axon_notebooks.cli.output import local_time
 from jupyter_axon_notebooks.records import (
     CellOutput,
     CellType,
+    ConfigSource,
     NewNotebook,
     NotebookCell,
     NotebookStatus,
@@ -159,3 +160,30 @@ def test_a_record_is_shown_with_cells_outputs_and_checkpoints(
         json.loads(axon("show", notebook_id, "--json").stdout)
         == records.find_by_id(notebook_id).to_json()
     )
+
+
+def test_a_record_is_shown_with_its_runs_and_where_their_configuration_comes_from(
+    axon: Axon, records: NotebookRepository
+) -> None:
+    notebook_id = make(records)
+    for name, source in (
+        (None, ConfigSource.DERIVED),
+        ("wide", ConfigSource.GIVEN),
+        (None, ConfigSource.PARAMETERS),
+    ):
+        config = {"lr": 0.1 + 0.2, "model": {"layers": [64, 64]}, "note": "x\x1b" * 1_000}
+        records.runs.start(notebook_id, config=config, config_source=source, name=name)
+    shown = axon("show", notebook_id).stdout
+    lines = shown[shown.index("number ") :].splitlines()[2:]
+    config = "lr=0.3, model.layers=[64, 64], note='x\\x1b"
+    for line, begin in zip(
+        lines,
+        (f"3 run 3 running from parameters: {config}", f"2 wide running {config}",
+         f"1 run 1 running derived from code: {config}"),
+        strict=True,
+    ):  # fmt: skip
+        assert " ".join(line.split()).startswith(begin)
+        assert len(line) < 260
+    assert [run.display_name for run in records.runs.list(notebook_id)] == [
+        "run 3", "wide", "run 1"
+    ]  # fmt: skip

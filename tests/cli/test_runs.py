@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -110,6 +111,34 @@ def test_an_invalid_filter_is_refused(axon: Axon, where: str, told: str) -> None
     result = axon("runs", where)
     assert result.exit_code == 2
     assert told in result.stderr
+
+
+def test_a_metric_may_be_named_like_a_field(
+    axon: Axon, repository: NotebookRepository, runs: list[str]
+) -> None:
+    run = repository.runs.find(runs[2])
+    row = Row(5, 1.0, {"name": 7.0, "val_acc": -math.inf})
+    repository.series.append(run.notebook_id, run.id, [row], spool="a", begin=0, end=1)
+    where = f"id == {run.id!r}"
+    heading, _, line = axon("runs", where).stdout.splitlines()
+    assert "metrics.name" in heading
+    assert line.split()[:2] == ["run", "1"]
+    [found] = csv.DictReader(io.StringIO(axon("runs", where, "--csv").stdout))
+    assert (found["name"], found["metrics.name"]) == ("run 1", "7.0")
+    assert float(found["val_acc"]) == -math.inf
+
+
+def test_unknown_columns_are_refused(axon: Axon) -> None:
+    result = axon("runs", "--columns", "val_acc, config.lrr")
+    assert result.exit_code == 2
+    assert "did you mean config.lr" in result.stderr
+
+
+def test_blank_tags_are_left_out(
+    axon: Axon, repository: NotebookRepository, runs: list[str]
+) -> None:
+    axon("edit-run", runs[0], "--tag", "", "--tag", "paper")
+    assert repository.runs.find(runs[0]).tags == ["baseline", "paper"]
 
 
 def test_runs_are_compared(axon: Axon, runs: list[str]) -> None:

@@ -146,6 +146,15 @@ def test_many_rows_are_sampled(repository, run):
     assert max(value for _, value in sampled) == max(math.sin(step) for step in range(20_000))
 
 
+def test_a_sample_of_many_rows_lacks_values_that_were_replaced(repository, run):
+    replaced = [Row(step, 0.0, {"loss": 99.0 * (step % 7 == 3)}) for step in range(20_000)]
+    begin = append(repository, run, replaced)
+    rows = [Row(step, 0.0, {"loss": 1.0 + step / 20_000}) for step in range(20_000)]
+    append(repository, run, rows, begin=begin)
+    values = [value for _, value in read(repository, run, "loss", points=100)]
+    assert 1.0 <= min(values) <= max(values) < 2.0
+
+
 @pytest.mark.parametrize(
     "sizes",
     [(8_192, 1), (5_000, 10_000, 3_000), (20_000, 1, 1), (4_000,) * 5, (1,) * 40, (100, 9_000)],

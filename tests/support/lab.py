@@ -92,6 +92,12 @@ class LabServer:
                 for fields in checkpoints:
                     repository.create_checkpoint(NewCheckpoint(notebook_id=notebook_id, **fields))
 
+    def start_runs(self, notebook_id: str, *runs: dict[str, Any]) -> list[str]:
+        """Begin runs with these fields, not through the server; returns their ids."""
+        with closing(open_store(f"sqlite:///{self.data}/axon_notebooks/axon.db")) as store:
+            repository = NotebookRepository(store)
+            return [repository.runs.start(notebook_id, **fields).id for fields in runs]
+
     def list_checkpoints(self, notebook_id: str, query: str = "") -> list[Any]:
         """List checkpoints, newest first."""
         found: list[Any] = self.request("GET", f"/notebooks/{notebook_id}/checkpoints{query}")

@@ -8,6 +8,8 @@ import pytest
 from playwright.sync_api import Locator, expect
 from support.page import LabPage
 
+from jupyter_axon_notebooks.records import ConfigSource
+
 
 @pytest.fixture
 def curves(lab: LabPage, path: str) -> Locator:
@@ -75,3 +77,42 @@ def test_keys_move_the_cursor_and_zoom(lab: LabPage, curves: Locator) -> None:
     expect(curves.get_by_role("button", name="Show all")).to_be_visible()
     lab.page.keyboard.press("0")
     expect(curves.get_by_role("button", name="Show all")).to_have_count(0)
+
+
+def test_runs_are_shown_with_their_names_numbers_and_configuration(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    config = {"lr": 0.01, "model": {"layers": [64, 64]}, "text": "<img src=x>" * 1_000}
+    runs = lab.server.start_runs(
+        notebook_id,
+        {"config": config, "config_source": ConfigSource.DERIVED},
+        {"config": {"lr": 0.1}, "config_source": ConfigSource.GIVEN, "name": "wide"},
+        {"config": {"lr": 1}, "config_source": ConfigSource.PARAMETERS},
+    )
+    for epoch, run_id in enumerate(reversed(runs)):  # in another order than they began
+        fields = {"run_id": run_id, "metrics": {"loss": 1.0}}
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, **fields)
+    curves = lab.show(path, checkpoints=3).locator(".axon-Curves")
+    legend = curves.get_by_role("row")
+    begin = re.escape("derived from code lr=0.01, model.layers=[64,64], text=<img")
+    expect(legend).to_have_text(
+        [
+            re.compile("^run"),
+            re.compile("^run 3"),
+            "from parameters lr=1",
+            re.compile("^wide"),
+            "lr=0.1",
+            re.compile("^run 1"),
+            re.compile(f"^{begin}"),
+        ]
+    )
+    title = re.compile(r"lr=0\.01.{20,400}… \(derived from code\)$")
+    expect(legend.last.get_by_role("cell")).to_have_attribute("title", title)
+    # The numbers are those of REST, and the filter knows them.
+    found = lab.server.request("GET", f"/runs/{runs[0]}")
+    assert found["number"] == 1
+    lab.filter("run:1")
+    expect(lab.rows).to_have_count(1)
+    expect(lab.rows).to_contain_text("run 1")
+    lab.filter("run:wide")
+    expect(lab.rows).to_contain_text("wide")
+    assert curves.evaluate("node => node.scrollWidth <= node.clientWidth")

@@ -210,10 +210,35 @@ def test_secrets_are_not_derived(name):
         "ghp_" + "c" * 36,
         "postgresql://ada:pw@host/db",
         "AKIA" + "A" * 16,
+        "see postgresql://ada:pw@host/db",
+        "https://host/data?api_key=abc",
+        "Server=db;User Id=ada;Password=pw;",
+        "Authorization: Bearer abcdef123",
     ],
 )
 def test_values_that_look_like_secrets_are_not_derived(value):
     assert derive(f"url = {value!r}", "url") == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["dbpassword", "hftoken", "mysecret", "pw", "passcode", "myApikey"]
+)
+def test_names_with_a_word_for_a_secret_are_not_derived(name):
+    assert derive(f"{name} = 'x'", name) == {}
+    assert derive(f"settings = {{'lr': 1, {name!r}: 'x'}}", "settings") == {"settings": {"lr": 1}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["hf-internal-testing/tiny-random-bert", "https://host/a:b", "mask-rcnn-resnet-50-fpn-coco"],
+)
+def test_ordinary_values_are_no_secrets(value):
+    assert derive(f"model = {value!r}", "model") == {"model": value}
+
+
+def test_what_a_call_did_not_return_is_not_derived():
+    source = "resumed = dict().get('x')\ndepth = None"
+    assert derive(source, "resumed, depth") == {"depth": None}
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "tokenizer", "monkey", "keyboard_size"])
@@ -274,7 +299,7 @@ def test_mappings_become_json_objects():
     }  # fmt: skip
     assert normalize_config(given) == {
         "path": "a/b", "tuple": [1, 2], "set": [1, 2], "enum": "red", "3": None,
-        "nan": "nan", "numpy": 0.5, "big": str(2**70), "array": "array([0., 0.])", "bytes": "b'x'",
+        "nan": "NaN", "numpy": 0.5, "big": str(2**70), "array": "array([0., 0.])", "bytes": "b'x'",
     }  # fmt: skip
 
 

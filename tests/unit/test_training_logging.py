@@ -19,11 +19,11 @@ from jupyter_axon_notebooks import spool
 from jupyter_axon_notebooks.errors import NotFound
 from jupyter_axon_notebooks.records import ConfigSource, RunStatus
 from jupyter_axon_notebooks.run_filters import InvalidFilter
-from jupyter_axon_notebooks.spool import list_spools
+from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spools
 from jupyter_axon_notebooks.stores import find_settings, open_store_at
 from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.run import LogPosition
-from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folders
+from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folders, store_rows
 
 
 def list_runs(records):
@@ -66,6 +66,47 @@ def test_a_checkpoint_has_what_was_logged_since_the_last_one(axon, restart, reco
     [run] = list_runs(records)
     assert values(records, run, "val_acc") == {20: 0.5}
     assert values(records, run, "loss")[30] == 7.0
+
+
+def test_the_metrics_of_checkpoints_before_the_first_value_are_logged_with_it(
+    axon, restart, records
+):
+    for epoch in range(3):
+        axon.checkpoint(None, epoch=epoch, metrics={"val": float(epoch)})
+        axon.log({"loss": 1.0}, step=epoch)
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "val") == {0: 0.0, 1: 1.0, 2: 2.0}
+    assert (run.metrics["val"].min, run.metrics["val"].last) == (0.0, 2.0)
+
+
+class GrowingFile(SpoolReader):
+    """A spool file whose writer appends a row after every read."""
+
+    def __init__(self, writer):
+        super().__init__(writer.path)
+        self.writer = writer
+
+    def read(self, offset, limit):
+        rows = super().read(offset, limit)
+        self.writer.append(Row(100, 0.0, {"loss": 9.0}))
+        return rows
+
+
+def test_rows_that_are_logged_while_others_are_stored_wait_for_the_next_time(
+    axon, records, restart, tmp_path
+):
+    axon.log({"other": 1.0})
+    restart()
+    [run] = list_runs(records)
+    writer = SpoolWriter(tmp_path, {})
+    writer.append(Row(0, 0.0, {"loss": 1.0}))
+    with GrowingFile(writer) as reader:
+        offset = store_rows(records, reader, run.notebook_id, run.id)
+        assert values(records, run, "loss") == {0: 1.0}
+        assert store_rows(records, reader, run.notebook_id, run.id) > offset
+        assert values(records, run, "loss") == {0: 1.0, 100: 9.0}
+    writer.close()
 
 
 def test_values_that_are_no_numbers_cost_a_warning(axon, records, restart):
@@ -116,6 +157,144 @@ def test_steps_that_begin_again_in_each_epoch_are_counted_on(axon, records, rest
     [run] = list_runs(records)
     assert list(values(records, run, "loss")) == [0, 1, 2, 3, 4, 5]
     assert values(records, run, "epoch")[5] == 2.0
+
+
+def test_epochs_that_go_back_begin_a_run(axon, records, restart, capsys):
+    for _ in range(2):
+        for epoch in range(3):
+            axon.log({"loss": float(epoch)}, epoch=epoch)
+    assert capsys.readouterr().out.count("the logged epoch comes before") == 1
+    restart()
+    assert [values(records, run, "loss") for run in list_runs(records)] == [
+        {0: 0.0, 1: 1.0, 2: 2.0}
+    ] * 2
+
+
+@pytest.mark.parametrize("batch_step", ["per epoch", "overall"])
+def test_a_metric_may_count_epochs_while_another_counts_batches(
+    axon, records, restart, capsys, batch_step
+):
+    for epoch in range(3):
+        for batch in range(4):
+            step = batch if batch_step == "per epoch" else 4 * epoch + batch
+            axon.log({"loss": float(batch)}, step=step, epoch=epoch)
+        axon.log({"val_loss": float(epoch)}, step=epoch, epoch=epoch)
+    assert "A new run begins" not in capsys.readouterr().out
+    restart()
+    [run] = list_runs(records)
+    assert list(values(records, run, "loss")) == list(range(12))
+    assert list(values(records, run, "val_loss").values()) == [0.0, 1.0, 2.0]
+    assert list(values(records, run, "epoch").values()) == [0.0] * 4 + [1.0] * 4 + [2.0] * 4
+
+
+def test_a_value_that_replaces_another_one_costs_a_warning(axon, records, restart):
+    axon.log({"acc": 0.1, "nan": math.nan}, step=100, epoch=1)
+    with pytest.warns(AxonWarning, match="acc is logged again at the same step"):
+        axon.log({"acc": 0.2, "nan": math.nan}, step=100, epoch=1)
+    axon.log({"acc": 0.3, "nan": math.nan}, step=100, epoch=1)  # warnings are errors in tests
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "acc") == {100: 0.3}
+
+
+@pytest.mark.parametrize("step", [-1, 2**53, "7", math.inf])
+def test_a_step_that_is_none_costs_a_warning(axon, records, restart, step):
+    axon.log({"loss": 1.0}, step=5)
+    with pytest.warns(AxonWarning, match="It is treated as omitted"):
+        axon.log({"loss": 2.0}, step=step)
+    restart()
+    [run] = list_runs(records)
+    assert values(records, run, "loss") == {5: 1.0, 6: 2.0}
+
+
+def test_a_chosen_run_continues_in_an_earlier_epoch(axon, records, restart):
+    run = axon.start_run({"lr": 1})
+    for epoch in (3, 0):
+        run.log({"loss": float(epoch)}, epoch=epoch)
+    restart()
+    [found] = list_runs(records)
+    assert values(records, found, "loss") == {0: 3.0, 1: 0.0}
+
+
+@pytest.mark.parametrize(("limit", "count"), [(0, 0), (1, 1), (2**70, 2), (None, 2)])
+def test_the_number_of_runs_is_limited(axon, limit, count):
+    axon.start_run()
+    axon.start_run()
+    assert len(axon.runs(limit=limit)) == count
+    with pytest.raises(ValueError, match="limit is -1"):
+        axon.runs(limit=-1)
+
+
+def test_runs_that_are_trained_in_turn_have_their_own_checkpoints(axon, restart, records):
+    started = [axon.start_run({"model": name}) for name in "ab"]
+    models = [{"w": np.zeros(2)} for _ in started]
+    for epoch in range(2):
+        for run, model in zip(started, models, strict=True):
+            run.checkpoint(model, epoch=epoch, metrics={"val": float(epoch)})
+    with pytest.warns(AxonWarning, match="saved at the next step"):
+        started[0].checkpoint(models[0], epoch=0, step=0)
+    restart()
+    first, second = list_runs(records)
+    found = records.list_checkpoints(first.notebook_id)
+    positions = {run.id: [] for run in (first, second)}
+    for one in found[::-1]:
+        positions[one.run_id].append((one.epoch, one.step))
+    assert positions == {first.id: [(0, 0), (1, 1), (0, 2)], second.id: [(0, 0), (1, 1)]}
+    assert values(records, first, "val") == {0: 0.0, 1: 1.0}
+
+
+def test_runs_have_the_values_that_were_just_logged(axon):
+    for lr in (0.3, 0.1):
+        with axon.start_run({"lr": lr}):
+            axon.log({"val_loss": lr})
+    assert [run.metrics["val_loss"] for run in axon.runs(sort="val_loss.min")] == [0.1, 0.3]
+
+
+def test_an_unknown_series_is_an_error_with_similar_names(axon):
+    run = axon.start_run({"lr": 0.1})
+    axon.log({"loss": 1.0})
+    with pytest.raises(NotFound, match="did you mean loss"):
+        run.series("los")
+
+
+def test_a_run_in_a_generator_that_is_closed_early_is_completed(axon, records, restart):
+    def steps():
+        with axon.start_run({"lr": 0.1}):
+            for step in range(10):
+                axon.log({"loss": 1.0}, step=step)
+                yield step
+
+    generator = steps()
+    next(generator)
+    generator.close()
+    restart()
+    [run] = list_runs(records)
+    assert run.status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("order", ["start_run first", "resume first"])
+@pytest.mark.parametrize("key", [None, "wide"])
+def test_start_run_and_resume_are_about_one_run(axon, records, restart, order, key):
+    def train():
+        model = {"w": np.zeros(2)}
+        if order == "start_run first":
+            axon.start_run({"lr": 0.1}, tags="a")
+        resumed = axon.resume(model, key=key)
+        if order == "resume first":
+            axon.start_run({"lr": 0.1}, tags="a")
+        axon.log({"loss": 1.0})
+        axon.checkpoint(model, epoch=resumed.epoch + 1 if resumed else 0)
+        restart(RunStatus.STOPPED)
+
+    train()
+    train()
+    first, second = list_runs(records)
+    assert [(run.config, run.tags, run.key) for run in (first, second)] == [
+        ({"lr": 0.1}, ["a"], key)
+    ] * 2
+    newest, oldest = records.list_checkpoints(first.notebook_id)
+    assert [oldest.run_id, newest.run_id] == [first.id, second.id]
+    assert second.parent_checkpoint_id == oldest.id
 
 
 def test_a_search_has_a_run_for_each_configuration(axon, records, restart):
@@ -323,6 +502,10 @@ def test_only_rank_0_logs(axon, monkeypatch, records):
         ([("a", 5, 0)], ("a", 0, 1), 6),
         ([("a", 5, 0)], ("a", 4, 0), None),
         ([("a", 5, 0), ("a", 6, 1)], ("a", 0, 2), 7),
+        ([("a", 0, 0)], ("a", 0, 1), 1),
+        ([("a", 5, 1)], ("a", 5, 0), None),
+        ([("a", 5, 0), ("b", 1, 1)], ("a", 0, 1), 6),
+        ([("a", 5, 1)], ("b", None, 0), 6),
     ],
 )
 def test_a_step_is_placed_after_those_of_its_metric(logged, place, expected):

@@ -1,6 +1,6 @@
 /** Checkpoints as the table and the curves need them. */
 
-import type { ICheckpoint, IRunSeries } from '../records.ts';
+import type { ICheckpoint, IRun, IRunSeries } from '../records.ts';
 import { flatten, formatNumber, toNumber } from './metrics.ts';
 
 /** The run id of checkpoints without a run. */
@@ -69,7 +69,7 @@ export function metricNames(rows: Iterable<ICheckpointRow>): string[] {
     .map(([name]) => name);
 }
 
-/** Return runs by the time of their first checkpoint; the index of a run gives it its number and colour. */
+/** Return runs by the time of their first checkpoint; the index of a run gives it its colour. */
 export function runOrder(rows: Iterable<ICheckpointRow>): string[] {
   const first = new Map<string, string>();
   for (const row of rows) {
@@ -89,13 +89,13 @@ export function newestFirst(rows: readonly ICheckpointRow[]): ICheckpointRow[] {
 /**
  * Return the rows that match every word of a query.
  *
- * A word matches a tag, `pinned`, `epoch:7` or `step:700`, `run:2` (the number of a run is its place in `runs`), a
+ * A word matches a tag, `pinned`, `epoch:7` or `step:700`, `run:2` or `run:wide` (the number or the name of a run), a
  * comparison of a metric (`val_loss<0.3`) or the beginning of the id.
  */
 export function filterRows(
   rows: readonly ICheckpointRow[],
   query: string,
-  runs: readonly string[]
+  runs: ReadonlyMap<string, IRun>
 ): readonly ICheckpointRow[] {
   const words = query
     .slice(0, MAX_QUERY_LENGTH)
@@ -112,7 +112,7 @@ export function filterRows(
   return rows.filter(row => filters.every(matches => matches(row)));
 }
 
-function toFilter(word: string, runs: readonly string[]): (row: ICheckpointRow) => boolean {
+function toFilter(word: string, runs: ReadonlyMap<string, IRun>): (row: ICheckpointRow) => boolean {
   const comparison = /^([^<>=]+)(<=|>=|<|>|=)(-?[\d.]+(?:e-?\d+)?)$/.exec(word);
   if (comparison !== null) {
     const [, name = '', operator = '', text = ''] = comparison;
@@ -126,10 +126,12 @@ function toFilter(word: string, runs: readonly string[]): (row: ICheckpointRow) 
   if (position !== null) {
     return row => String(position[1] === 'epoch' ? row.epoch : row.step) === position[2];
   }
-  const run = /^run:(\d+)$/.exec(word);
+  const run = /^run:(.+)$/.exec(word);
   if (run !== null) {
-    const id = runs[Number(run[1]) - 1];
-    return row => row.runId !== NO_RUN && row.runId === id;
+    return row => {
+      const { name, number } = runs.get(row.runId) ?? {};
+      return (number !== undefined && String(number) === run[1]) || name?.toLowerCase() === run[1];
+    };
   }
   return row =>
     (word.length >= MIN_ID_PREFIX && row.id.startsWith(word)) ||

@@ -50,7 +50,7 @@ export function createColumns(
   trans: TranslationBundle,
   onPin: (row: ICheckpointRow) => void
 ): Column[] {
-  const { best, ranking, metrics, rows, runOrder } = checkpoints;
+  const { best, ranking, metrics, rows, runOrder, runs } = checkpoints;
   const integer = (key: 'epoch' | 'step', title: string): Column => {
     const largest = rows.reduce((max, row) => Math.max(max, row[key]), 0);
     return {
@@ -102,11 +102,14 @@ export function createColumns(
       accessorFn: row => runOrder.indexOf(row.runId),
       sortingFn: compareRows,
       sortDescFirst: false,
-      meta: { width: [6, 26], tooltip: row => row.runId },
+      meta: {
+        width: [6, 26],
+        tooltip: row => `${runLabel(trans, runs, row.runId)} (${row.runId})`
+      },
       cell: ({ row }) => (
         <>
           <span className="axon-Legend-colour" aria-hidden="true" />
-          {runLabel(trans, runOrder, row.original.runId)}
+          {runLabel(trans, runs, row.original.runId)}
         </>
       )
     },

@@ -4,10 +4,12 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import { Button, HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
-import { runLabel } from '../labels.ts';
+import { configSourceLabel, runLabel } from '../labels.ts';
+import { configText } from '../pure/config.ts';
 import type { Axis, ICurves } from '../pure/curves.ts';
 import { runsToDraw, toCurves } from '../pure/curves.ts';
 import { formatNumber } from '../pure/metrics.ts';
+import type { IRun } from '../records.ts';
 import type { ICursor } from './chart.ts';
 import { Chart, colourIndex } from './chart.ts';
 import { usePanel, useSignal } from './context.tsx';
@@ -70,7 +72,7 @@ export function Curves(): React.ReactElement | null {
       </div>
       <Plot curves={curves} metric={metric} axis={axis} log={log} onCursor={setCursor}>
         <p className="axon-Curves-cursor" role="status">
-          {cursor !== undefined && cursorLabel(trans, axis, cursor, runOrder)}
+          {cursor !== undefined && cursorLabel(trans, axis, cursor, runs)}
         </p>
       </Plot>
       <Legend
@@ -216,10 +218,10 @@ function cursorLabel(
   trans: TranslationBundle,
   axis: Axis,
   { x, values }: ICursor,
-  runOrder: readonly string[]
+  runs: ReadonlyMap<string, IRun>
 ): string {
   const labels = [...values].map(
-    ([run, value]) => `${runLabel(trans, runOrder, run)} ${formatNumber(value)}`
+    ([run, value]) => `${runLabel(trans, runs, run)} ${formatNumber(value)}`
   );
   return trans.__('%1 %2: %3', axisLabel(trans, axis), x, labels.join(', '));
 }
@@ -271,32 +273,58 @@ function Legend({
           const summary = curves.summaries.get(run);
           const status = runs.get(run)?.status;
           return (
-            <tr key={run} data-run={colourIndex(index)}>
-              <th scope="row">
-                <span className="axon-Legend-run">
-                  <label>
-                    <input
-                      type="checkbox"
-                      checked={!hidden.has(run)}
-                      onChange={() => onToggle(run)}
-                    />
-                    <span className="axon-Legend-colour" aria-hidden="true" />
-                    {runLabel(trans, runOrder, run)}
-                  </label>
-                  {status === 'running' && <em>{trans.__('running')}</em>}
-                  {run === bestRun && <em>{trans.__('best')}</em>}
-                </span>
-              </th>
-              <td>{summary?.points ?? ''}</td>
-              <td>{formatCell(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>
-              <td>{formatCell(isMaximized ? summary?.max : summary?.min)}</td>
-            </tr>
+            <React.Fragment key={run}>
+              <tr data-run={colourIndex(index)}>
+                <th scope="row">
+                  <span className="axon-Legend-run">
+                    <label>
+                      <input
+                        type="checkbox"
+                        checked={!hidden.has(run)}
+                        onChange={() => onToggle(run)}
+                      />
+                      <span className="axon-Legend-colour" aria-hidden="true" />
+                      <span className="axon-Legend-name" title={runLabel(trans, runs, run)}>
+                        {runLabel(trans, runs, run)}
+                      </span>
+                    </label>
+                    {status === 'running' && <em>{trans.__('running')}</em>}
+                    {run === bestRun && <em>{trans.__('best')}</em>}
+                  </span>
+                </th>
+                <td>{summary?.points ?? ''}</td>
+                <td>{formatCell(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>
+                <td>{formatCell(isMaximized ? summary?.max : summary?.min)}</td>
+              </tr>
+              <RunConfig run={runs.get(run)} />
+            </React.Fragment>
           );
         })}
       </tbody>
     </table>
   );
 }
+
+/** A row with the configuration of a run, with a mark if it was not given by the user. */
+const RunConfig = React.memo(function RunConfig({
+  run
+}: {
+  run: IRun | undefined;
+}): React.ReactElement | null {
+  const { trans } = usePanel();
+  if (run?.config === undefined || Object.keys(run.config).length === 0) {
+    return null;
+  }
+  const text = configText(run.config);
+  const source = configSourceLabel(trans, run);
+  return (
+    <tr className="axon-Legend-config">
+      <td colSpan={4} title={source === undefined ? text : `${text} (${source})`}>
+        {source !== undefined && <em>{source}</em>} {text}
+      </td>
+    </tr>
+  );
+});
 
 function formatCell(value: number | undefined): string {
   return value === undefined ? '' : formatNumber(value);

@@ -46,7 +46,7 @@ export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
   const scroller = React.useRef<HTMLDivElement>(null);
   const [activeId, setActiveId] = React.useState<string | undefined>(undefined);
   const idPrefix = React.useId();
-  const { best, ranking, metrics, runOrder } = checkpoints;
+  const { best, ranking, metrics, runOrder, runs } = checkpoints;
   const columns = React.useMemo((): Column[] => {
     const dataColumns = createColumns(
       checkpoints,
@@ -60,7 +60,7 @@ export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
     ];
     // The columns depend on these properties of `checkpoints`.
     // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [checkpoints, rows, best, ranking?.metric, metrics, runOrder, trans, commands]);
+  }, [checkpoints, rows, best, ranking?.metric, metrics, runOrder, runs, trans, commands]);
   const style = gridStyle(columns);
   const table = useReactTable({
     data: rows,

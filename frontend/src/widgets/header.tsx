@@ -110,7 +110,7 @@ function Reproducibility(): React.ReactElement | null {
     return null;
   }
   const { flags } = reproducibility;
-  const run = runLabel(trans, checkpoints.runOrder, row.runId);
+  const run = runLabel(trans, checkpoints.runs, row.runId);
   const kinds = [...new Set(flags.map(flag => flag.kind))];
   const isMinor = kinds.every(kind => kind === 'rerun');
   return (

@@ -12,11 +12,11 @@ import { RankingSelect } from './ranking.tsx';
 
 export function CheckpointTable(): React.ReactElement | null {
   const { model, trans } = usePanel();
-  const { ranking, rows, runOrder, selected } = model.checkpoints;
+  const { ranking, rows, runs, selected } = model.checkpoints;
   const [query, setQuery] = React.useState('');
   const filtered = React.useMemo(
-    () => newestFirst(filterRows(rows, query, runOrder)),
-    [rows, query, runOrder]
+    () => newestFirst(filterRows(rows, query, runs)),
+    [rows, query, runs]
   );
   if (rows.length === 0) {
     return <NoCheckpoints />;
