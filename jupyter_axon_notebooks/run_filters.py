@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import math
+import re
 import tokenize
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -31,6 +33,7 @@ from typing import Any, Final, Literal
 
 from .errors import InvalidData
 from .metrics import to_float
+from .records import RunStatus
 
 #: The fields of runs that filters and orders can name.
 FIELDS: Final = (
@@ -49,6 +52,10 @@ FIELDS: Final = (
     "notebook_id",
     "path",
 )
+_NUMBERS: Final = frozenset(("number", "step_count"))
+_TIMES: Final = frozenset(("started_at", "ended_at"))
+_TIME: Final = re.compile(r"\d{4}(-\d\d(-\d\d(T[\d:.]*Z?)?)?)?\Z")
+_STATUSES: Final = tuple(status.value for status in RunStatus)
 STATISTICS: Final = ("last", "min", "max")
 #: The longest filter, in characters.
 MAX_LENGTH: Final = 4_000
@@ -412,6 +419,9 @@ class _Parser:
             raise self._error(left, "expected the name of a field, metric or configuration key")
         if isinstance(op, (ast.Is, ast.IsNot)) and second != Constant(None):
             raise self._error(right, "`is` compares with None only; use ==")
+        for one, other, node in ((first, second, right), (second, first, left)):
+            if isinstance(one, Variable) and isinstance(other, Constant):
+                self._check_kind(one, operator, other.value, node)
         if isinstance(first, Constant) and operator in _MIRRORED:
             return Comparison(_MIRRORED[operator], second, first)
         if (
@@ -421,6 +431,32 @@ class _Parser:
         ):
             raise self._error(right, 'expected a list, such as ("completed", "failed")')
         return Comparison(operator, first, second)
+
+    def _check_kind(
+        self, variable: Variable, operator: Operator, value: Any, node: ast.expr
+    ) -> None:
+        """Raise InvalidFilter for a constant that a field never equals."""
+        name = variable.name
+        values = value if isinstance(value, tuple) else (value,)
+        if variable.kind != "field" or None in values:
+            return
+        if name == "tags":
+            if operator not in ("in", "not in") and not isinstance(value, tuple):
+                text = json.dumps(value)
+                raise self._error(node, "tags are a list", [f"{text} in tags"])
+        elif name in _NUMBERS:
+            if not all(isinstance(one, (int, float)) for one in values):
+                raise self._error(node, f"{name} is a number")
+        elif not all(isinstance(one, str) for one in values):
+            raise self._error(node, f"{name} is a text; expected one in quotes")
+        elif name in _TIMES and not all(map(_TIME.match, values)):
+            example = 'a time in UTC such as "2026-11-29" or "2026-11-29T18:30"'
+            raise self._error(node, f"expected {example}")
+        elif name == "status" and (operator in ("==", "!=") or isinstance(value, tuple)):
+            unknown = next((one for one in values if one not in _STATUSES), None)
+            if unknown is not None:
+                found = get_close_matches(unknown, _STATUSES, cutoff=0.5)
+                raise self._error(node, f"there is no status {unknown!r}", found)
 
     def _operand(self, node: ast.expr) -> Variable | Constant:
         match node:

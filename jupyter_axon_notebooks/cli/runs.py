@@ -156,6 +156,8 @@ def _value(found: FoundRun, variable: Variable) -> Any:
         return None if summary is None else getattr(summary, variable.statistic)
     if variable.name in ("notebook", "path"):
         return getattr(found, variable.name)
+    if variable.name == "name":
+        return run.display_name
     return run.to_json().get(variable.name)
 
 

@@ -315,6 +315,10 @@ class RunIndex:
             return self._row(f"config.{name}", "number"), self._row(f"config.{name}", "text")
         if name in ("number", "step_count"):
             return runs[name], None
+        if name == "name":  # as it is displayed
+            unnamed = sa.func.coalesce(runs.name, "") == ""
+            default = sa.literal("run ") + sa.cast(runs.number, sa.String)
+            return None, sa.case((unnamed, default), else_=runs.name)
         if name == "status":
             is_over = sa.and_(runs.status == "running", runs.lease_until <= now)
             return None, sa.case((is_over, "stopped"), else_=runs.status)

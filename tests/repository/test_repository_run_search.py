@@ -223,6 +223,16 @@ def test_a_key_comes_before_a_number(repository, notebook):
     assert repository.runs.find("2", notebook.id).id == keyed.id
 
 
+def test_a_run_without_a_name_is_searched_by_what_is_displayed(repository, notebook):
+    repository.runs.start(notebook.id)
+    plain, empty = (repository.runs.start(notebook.id, name=name) for name in (None, ""))
+    for run in (plain, empty):
+        [found] = repository.runs.search(RunQuery(where=f"name == '{run.display_name}'")).runs
+        assert found.run.id == run.id
+    names = [one.run.display_name for one in repository.runs.search(RunQuery(sort="name")).runs]
+    assert names == ["run 1", "run 2", "run 3"]
+
+
 def test_an_id_of_several_notebooks_is_ambiguous(repository, notebook, other):
     for each in (notebook, other):
         repository.runs.start(each.id, id="same")
@@ -377,6 +387,7 @@ def test_a_filter_means_the_same_in_sql_and_in_python(repository, drawn, tried):
             log(repository, run, loss=loss)
         expected[run.id] = {
             **fields,
+            "name": run.display_name,
             "number": run.number,
             "loss": loss,
             "notebook": notebook.name,

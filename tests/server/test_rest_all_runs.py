@@ -87,7 +87,7 @@ async def test_the_path_of_a_notebook_is_that_of_its_contents(
 async def test_an_invalid_filter_is_refused_with_its_position(
     axon: Client, runs: list[TrainingRun]
 ) -> None:
-    reply = await axon.get(f"/runs?where={quote('status == 1 and config.lrr < 1')}")
+    reply = await axon.get(f"/runs?where={quote('number == 1 and config.lrr < 1')}")
     assert reply.status == 400
     assert reply.json["position"] == 16
     assert "config.lr" in reply.json["suggestions"]
