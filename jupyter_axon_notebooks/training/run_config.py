@@ -65,6 +65,8 @@ _DRAWS: Final = _words(
     randrange round sample sqrt suggest_categorical suggest_float suggest_int tuple uniform
     """
 )
+#: Methods of classes that only hold values.
+_DATA_METHODS: Final = _words("__eq__ __hash__ __init__ __repr__ __str__")
 #: Variables of loops over a range that are hyperparameters.
 _SEED_WORDS: Final = _words("fold repeat seed split trial")
 
@@ -163,16 +165,20 @@ def _of_omegaconf(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def _convert(value: Any, name: str, parents: list[int]) -> Any:
-    if (scalar := _scalar(value)) is not None or value is None:
+    try:
+        scalar, fields = _scalar(value), _fields(value)
+    except Exception:  # noqa: BLE001 - an attribute of an object may raise anything
+        return _short_repr(value)
+    if scalar is not None or value is None:
         return scalar
     if id(value) in parents:
         raise ValueError(f"{name} contains itself; a configuration must be a tree")
     if len(parents) >= _MAX_DEPTH:
         raise ValueError(f"{name} is nested more than {_MAX_DEPTH} levels deep")
     inner = [*parents, id(value)]
-    if (fields := _fields(value)) is not None:
+    if fields is not None:
         return {
-            _text(str(key)): _convert(each, f"{name}.{key}", inner) for key, each in fields.items()
+            _key(key): _convert(each, f"{name}.{_key(key)}", inner) for key, each in fields.items()
         }
     if isinstance(value, (list, tuple)):
         return [_convert(each, f"{name}[{i}]", inner) for i, each in enumerate(value)]
@@ -200,6 +206,10 @@ def _scalar(value: Any) -> str | int | float | bool | None:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(encode_nonfinite(float(value))[0])
     return None
+
+
+def _key(key: Any) -> str:
+    return _text(key) if isinstance(key, str) else _short_repr(key)
 
 
 def _text(value: str) -> str:
@@ -232,15 +242,17 @@ def derive_config(cells: Sequence[CodeCell], namespace: Mapping[str, Any]) -> di
     """Return the hyperparameters in executed code: names assigned at its top level.
 
     A name counts if later code uses it, and its value in ``namespace`` is a number, string, bool,
-    None, a short list, tuple or dict of these, or a dataclass or Namespace of them. The names of
-    parameters' cells come first, whether or not they are used.
+    None, a short list, tuple or dict of these, or a dataclass, Namespace, object of pydantic or
+    attrs, or class without methods that holds them. The names of parameters' cells come first,
+    whether or not they are used.
 
     The loop that the last cell runs counts, too, if it is a search: its variables take values from
     a list, a grid or a range of seeds, and names that its body assigns have one value in each run.
 
-    Left out are other loop variables and what loops or functions change, results of clocks, calls
-    that return None, private names, and secrets: names such as ``api_key`` and ``token``, also
-    inside of dicts, and values that look like one. In doubt a value is left out.
+    Left out are other loop variables and what loops or functions change, results of clocks, numbers
+    that functions of the notebook return, calls that return None, private names, and secrets: names
+    such as ``api_key`` and ``token``, also inside of dicts, and values that look like one. In doubt
+    a value is left out.
 
     Parameters
     ----------
@@ -255,11 +267,15 @@ def derive_config(cells: Sequence[CodeCell], namespace: Mapping[str, Any]) -> di
     config: dict[str, Any] = {}
     for name in bindings.hyperparameters():
         if name in namespace and not name.startswith("_") and not _is_secret(name):
-            if namespace[name] is None and bindings.is_computed(name):
+            value = namespace[name]
+            if value is None and bindings.is_computed(name):
                 continue  # a call returned nothing
+            if isinstance(value, (int, float)) and bindings.is_result(name):
+                continue  # of a training rather than for one
             with suppress(_NotDerived):
-                config[name] = _derive(namespace[name], _MAX_DERIVED_DEPTH)
-    return config
+                config[name] = _derive(value, _MAX_DERIVED_DEPTH)
+    kinds = [type(namespace[name]) for name in config]
+    return {name: each for name, each in config.items() if namespace[name] not in kinds}
 
 
 def _derive(value: Any, depth: int) -> Any:
@@ -271,10 +287,9 @@ def _derive(value: Any, depth: int) -> Any:
         ):
             raise _NotDerived
         return scalar
-    is_namespace = isinstance(value, (dict, argparse.Namespace, types.SimpleNamespace))
-    is_dataclass = dataclasses.is_dataclass(value) and not isinstance(value, type)
-    if is_namespace or is_dataclass:
-        fields = _fields(value) or {}
+    constants = _constants(value)
+    if constants is not None or _is_configuration(value):
+        fields = constants or _fields(value) or {}
         if not fields or len(fields) > _MAX_DERIVED_ITEMS * 2 or not depth:
             raise _NotDerived
         found = {}
@@ -290,6 +305,28 @@ def _derive(value: Any, depth: int) -> Any:
     if isinstance(value, (list, tuple)) and 0 < len(value) <= _MAX_DERIVED_ITEMS and depth:
         return [_derive(each, depth - 1) for each in value]
     raise _NotDerived
+
+
+def _is_configuration(value: Any) -> bool:
+    """Return whether an object exists to hold values."""
+    is_namespace = isinstance(value, (dict, argparse.Namespace, types.SimpleNamespace))
+    is_declared = dataclasses.is_dataclass(value) or hasattr(type(value), "__attrs_attrs__")
+    is_model = is_declared or callable(getattr(type(value), "model_dump", None))  # of pydantic
+    return is_namespace or (is_model and not isinstance(value, type))
+
+
+def _constants(value: Any) -> dict[str, Any] | None:
+    """Return the attributes of a class such as ``class CFG: lr = 0.1``, or of an instance of it."""
+    kind = value if isinstance(value, type) else type(value)
+    if kind.__bases__ != (object,) or dataclasses.is_dataclass(kind):
+        return None
+    special = {name for name in vars(kind) if name.startswith("__") and callable(vars(kind)[name])}
+    attributes = {name: each for name, each in vars(kind).items() if not name.startswith("__")}
+    if kind is not value:
+        attributes |= getattr(value, "__dict__", {})
+    methods = (property, staticmethod, classmethod)
+    has_methods = any(callable(one) or isinstance(one, methods) for one in attributes.values())
+    return attributes if attributes and not has_methods and special <= _DATA_METHODS else None
 
 
 def _is_secret(name: str) -> bool:
@@ -314,10 +351,16 @@ class _Bindings:
         self._used_at: dict[str, int] = {}
         self._parameters: dict[str, None] = {}
         self._computed: dict[str, bool] = {}
+        self._functions: set[str] = set()
+        self._results: dict[str, bool] = {}
 
     def is_computed(self, name: str) -> bool:
         """Return whether the last value of a name is the result of a call."""
         return self._computed.get(name, False)
+
+    def is_result(self, name: str) -> bool:
+        """Return whether a name follows from what a function of the notebook returned."""
+        return self._results.get(name, False)
 
     def hyperparameters(self) -> Iterator[str]:
         yield from (name for name in self._parameters if self._plain.get(name))
@@ -378,7 +421,10 @@ class _Bindings:
                 self._bind(target, plain=False)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 self._use(node)
-                self._plain[node.name] = False
+                is_class = isinstance(node, ast.ClassDef)
+                self._bind(ast.Name(node.name, ast.Store()), plain=is_class and not in_loop)
+                if not is_class:
+                    self._functions.add(node.name)
                 self._note_changes(node)
             case ast.Import(names=names) | ast.ImportFrom(names=names):
                 for alias in names:
@@ -410,6 +456,7 @@ class _Bindings:
                 self._plain.pop(name, None)  # the order of keys is that of the last assignments
                 self._plain[name] = is_plain
                 self._computed[name] = value is not None and _has_call(value)
+                self._results[name] = value is not None and self._has_result(value)
                 self._bound_at.setdefault(name, self._statement)
                 if is_parameters and is_plain:
                     self._parameters[name] = None
@@ -452,6 +499,12 @@ class _Bindings:
             case ast.Call(func=ast.Name(id=function) | ast.Attribute(attr=function)):
                 return function in _CHOICES
         return False
+
+    def _has_result(self, value: ast.expr) -> bool:
+        return any(
+            isinstance(each, ast.Name) and (each.id in self._functions or self.is_result(each.id))
+            for each in ast.walk(value)
+        )
 
     def _is_choice(self, value: ast.expr | None) -> bool:
         """Return whether a value follows from hyperparameters and draws, not from a training."""

@@ -9,7 +9,9 @@ import math
 import pathlib
 import types
 
+import attrs
 import numpy as np
+import pydantic
 import pytest
 
 from jupyter_axon_notebooks.training.run_config import (
@@ -29,7 +31,7 @@ class Settings:
 
 def derive(*sources, **extra):
     """Execute sources, and derive the configuration from them."""
-    namespace = {}
+    namespace = {**extra}
     for source in sources:
         exec(source, namespace)
     return derive_config([CodeCell(source) for source in sources], {**namespace, **extra})
@@ -102,6 +104,35 @@ def derive(*sources, **extra):
             ["lr = 1\ndel lr", "lr = 2", "lr"], {"lr": 2}, id="deleted and assigned again"
         ),
         pytest.param(["x = y = 5", "x, y"], {"x": 5, "y": 5}, id="several targets"),
+        pytest.param(
+            ["class CFG:\n    lr = 0.1\n    layers = [64]\n    api_key = 'x'", "CFG.lr"],
+            {"CFG": {"lr": 0.1, "layers": [64]}},
+            id="constants of a class",
+        ),
+        pytest.param(
+            [
+                "class Config:\n    lr = 0.1\n    def __init__(self, depth):\n"
+                "        self.depth = depth",
+                "config = Config(2)\nconfig.lr",
+            ],
+            {"config": {"lr": 0.1, "depth": 2}},
+            id="instance of a class",
+        ),
+        pytest.param(
+            ["class Net:\n    width = 3\n    def forward(self):\n        pass", "Net()"],
+            {},
+            id="class with methods",
+        ),
+        pytest.param(
+            ["def train(lr):\n    return lr / 2\nacc = train(1)\nerror = 1 - acc", "acc, error"],
+            {},
+            id="results of functions",
+        ),
+        pytest.param(
+            ["def make():\n    return {'lr': 1}\nconfig = make()", "config"],
+            {"config": {"lr": 1}},
+            id="dicts of functions",
+        ),
         pytest.param(
             ["for lr in (1, 2):\n    print(lr)\n    if lr == 1: break"], {"lr": 1}, id="search"
         ),
@@ -343,3 +374,22 @@ def test_a_failing_repr_does_not_fail():
             raise RuntimeError
 
     assert normalize_config({"x": Broken()}) == {"x": "<Broken>"}
+
+
+def test_attributes_that_raise_do_not_fail():
+    class Lazy:
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+        def __repr__(self):
+            return "lazy"
+
+    assert normalize_config({"x": Lazy(), Lazy(): 1}) == {"x": "lazy", "lazy": 1}
+
+
+def test_objects_of_attrs_and_pydantic_are_derived():
+    settings = attrs.make_class("Settings", {"lr": attrs.field(default=0.1)})()
+    model = pydantic.create_model("Model", depth=(int, 2))()
+    made = [settings, model]
+    found = derive("settings = made[0]\nmodel = made[1]", "settings, model", made=made)
+    assert found == {"settings": {"lr": 0.1}, "model": {"depth": 2}}
