@@ -168,7 +168,9 @@ def log(metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | Non
         From 0 to 2⁵³-1; by default the step after the last one, also for what is no such number,
         with a warning. Values of one step are merged; of several values of a metric, the last one
         is kept, with a warning. A new run begins if a metric goes back to an earlier step. If its
-        steps begin again in a later epoch, they are counted on.
+        steps begin again in a later epoch, they are counted on. A new run also begins if the
+        derived configuration has changed when a step is repeated, or when a cell that logs
+        without step and epoch is executed again.
     epoch : int, optional
         Logged as the metric ``epoch``. Without a step, a new run begins if a metric goes back to an
         earlier epoch.

@@ -148,9 +148,10 @@ class LogPosition:
     def __init__(self) -> None:
         self._last: dict[str, int] = {}  # by metric
         self._epochs: dict[str, int] = {}  # by metric
-        self._highest = -1
+        self._highest = self._parent_step = self._parent_epoch = -1
         self._offset = 0
-        self._execution: Any = None
+        #: The execution of a cell in which values were logged last.
+        self.execution: Any = None
 
     @property
     def step(self) -> int | None:
@@ -170,15 +171,21 @@ class LogPosition:
         """
         last, epochs, offset = self._last, self._epochs, self._offset
         placed = self._highest + 1 if step is None else step + offset
-        first = placed if execution == self._execution else placed - 1
+        first = placed if execution == self.execution else placed - 1
         for name in names:
             if name == _EPOCH and len(names) > 1:
+                continue
+            if name not in last:
+                begins = step is not None and epoch is not None and epoch > self._parent_epoch
+                if begins and placed <= self._parent_step:
+                    placed = self._highest + 1
+                    offset = placed - (step or 0)
                 continue
             later = 0 if epoch is None else epoch - epochs.get(name, epoch)
             if step is None:
                 if later < 0:
                     return None
-            elif (before := last.get(name, -1)) >= placed:
+            elif (before := last[name]) >= placed:
                 if later < 0 or (later == 0 and before > first):
                     return None
                 if later:
@@ -203,12 +210,17 @@ class LogPosition:
             if epoch is not None:
                 self._epochs[name] = epoch
         self._highest = max(self._highest, step)
-        self._execution = execution
+        self.execution = execution
         return repeated
 
-    def resume(self, step: int) -> None:
+    def has(self, names: Iterable[str], step: int) -> bool:
+        """Return whether one of some metrics was last logged at a step."""
+        return any(self._last.get(name) == step for name in names)
+
+    def resume(self, epoch: int, step: int) -> None:
         """Begin after a checkpoint of another run."""
-        self._highest = step
+        self._highest = self._parent_step = step
+        self._parent_epoch = epoch
 
 
 class ActiveRun:
@@ -250,6 +262,10 @@ class ActiveRun:
         The steps at which it has logged values.
     pruner : RunPruner
         Called after each checkpoint.
+    log_cell : str or None
+        The cell in which values were logged last.
+    has_repeated : bool
+        Whether a metric was logged twice at a step.
     logged : dict
         The last values that were logged since the last checkpoint, by name.
     """
@@ -276,6 +292,8 @@ class ActiveRun:
             **fields,
         )
         self.log_position = LogPosition()
+        self.log_cell: str | None = None
+        self.has_repeated = False
         self.logged: dict[str, float] = {}
         self._latest: dict[str, float] = {}
         self.log_lock = threading.Lock()

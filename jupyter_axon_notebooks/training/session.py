@@ -66,6 +66,7 @@ from .validation import (
     validate_path_or_id,
     validate_position,
     validate_run,
+    validate_string,
     validate_tags,
 )
 
@@ -169,9 +170,9 @@ class Session:
 
     def start_run(self, **fields: Unpack[GivenFields]) -> ActiveRun:
         """End the run that is trained here, and begin one, or continue the one just resumed."""
-        if not distributed.is_first():
-            fields = {}
         site = call_site()
+        if not distributed.is_first():  # only the first rank records
+            return ActiveRun(self.tracker, RunIdentity(site.execution, 0), None, **fields)
         with self.tracker.lock:
             last = self._registry.last(site)
             if last is not None and last.run is None:
@@ -219,17 +220,18 @@ class Session:
                         )
                 self._append(run, values, int(placed or 0), epoch, execution)
             return
-        key = site_key()
+        key, is_other = site_key(), False
         recent = self._recent.get(key)
         if recent is not None and recent[0].record.status is RunStatus.RUNNING:
             run, execution = recent
             with run.log_lock:
                 placed = run.log_position.place(values, step, epoch, execution)
-                if placed is not None:
+                is_other = placed is not None and self._is_other_trial(run, values, placed)
+                if placed is not None and not is_other:
                     self._append(run, values, placed, epoch, execution)
                     return
         with self.tracker.lock, self.tracker.briefly():
-            run, execution = self._run_to_log(values, step, epoch)
+            run, execution = self._run_to_log(values, step, epoch, is_other=is_other)
         with run.log_lock:
             placed = run.log_position.place(values, step, epoch, execution)
             self._append(run, values, int(placed or 0), epoch, execution)
@@ -278,6 +280,8 @@ class Session:
 
     def finish_run(self, run: ActiveRun, status: RunStatus) -> None:
         """End a run of this process."""
+        if not distributed.is_first():
+            return
         with self.tracker.lock:
             run.end(status)
             for training in self._registry.trainings():
@@ -311,6 +315,8 @@ class Session:
     def runs(self, where: str, sort: str, limit: int | None, *, everywhere: bool) -> list[FoundRun]:
         """Return recorded runs of this notebook, or of all."""
         limit = validate_limit(limit)
+        validate_string(where, "where", "a filter, such as 'val_acc > 0.9', or an empty string")
+        validate_string(sort, "sort", "a name, such as '-val_acc'")
         self.tracker.flush_logs()  # without the lock, which the thread that stores rows may need
         with self.tracker.lock:
             return self.tracker.search_runs(where, sort, limit, everywhere=everywhere)
@@ -343,12 +349,24 @@ class Session:
             values.setdefault("epoch", float(epoch))
         return values
 
+    def _is_other_trial(self, run: ActiveRun, values: dict[str, float], step: int) -> bool:
+        """Return whether values that repeat a step are those of another configuration.
+
+        That takes long, and is found out once for each run.
+        """
+        if run.has_repeated or not run.log_position.has(values, step):
+            return False
+        run.has_repeated = True
+        return _has_other_config(run)
+
     def _run_to_log(
-        self, values: dict[str, float], step: int | None, epoch: int | None
+        self, values: dict[str, float], step: int | None, epoch: int | None, *, is_other: bool
     ) -> tuple[ActiveRun, Any]:
         """Return the run that values belong to, and the execution.
 
-        A run begins if there is none, or if the values go back.
+        A run begins if there is none, if the values go back, or if they are those of another
+        configuration. That is certain if the caller says so, and is found out if a cell that logs
+        without positions is executed again.
         """
         site = call_site()
         training = self._registry.find(site, None)
@@ -357,21 +375,36 @@ class Session:
             run.end(RunStatus.COMPLETED)
             training = run = None
         if training is not None and run is not None:
-            if run.log_position.place(values, step, epoch, site.execution) is not None:
+            position = "step" if epoch is None or step is not None else "epoch"
+            if is_other or (
+                site.cell is not None
+                and run.log_cell == site.cell
+                and run.log_position.execution != site.execution
+                and step is None
+                and epoch is None
+                and _has_other_config(run)
+            ):
+                reason = "the configuration is not that"
+            elif run.log_position.place(values, step, epoch, site.execution) is None:
+                reason = f"the logged {position} comes before the last ones"
+            else:
+                run.log_cell = site.cell
                 self._continue(site, run)
                 return run, site.execution
-            position = "epoch" if step is None else "step"
             print_message(
-                f"A new run begins, because the logged {position} comes before the last ones of "
-                f"{run.record.display_name}. To decide where runs begin, call start_run()."
+                f"A new run begins, because {reason} of {run.record.display_name}. To decide where "
+                "runs begin, call start_run()."
             )
             run.end(RunStatus.COMPLETED)
             notebook_id = self.tracker.notebook_id() or run.notebook_id
-            return self._begin_next(site, run, notebook_id)[1], site.execution
-        if training is None:
-            training = self._registry.begin(site, None)
-            self._registry.count_training(site, training)
-        return self._begin(site, training, self.tracker.notebook_id()), site.execution
+            run = self._begin_next(site, run, notebook_id)[1]
+        else:
+            if training is None:
+                training = self._registry.begin(site, None)
+                self._registry.count_training(site, training)
+            run = self._begin(site, training, self.tracker.notebook_id())
+        run.log_cell = site.cell
+        return run, site.execution
 
     # Checkpoints
 
@@ -770,7 +803,7 @@ class Session:
                 self._set_fields(run, {"keep": keep})
             self._continue(site, run)
         run.position.resume(parent.epoch, parent.step)
-        run.log_position.resume(parent.step)
+        run.log_position.resume(parent.epoch, parent.step)
         run.is_trained_here = mentions_checkpoint()
 
     def _find_keep(self, parent: NotebookCheckpoint) -> str | None:
@@ -855,6 +888,15 @@ def _derive_config() -> tuple[dict[str, Any] | None, ConfigSource | None]:
             has_parameters = any(cell.is_parameters for cell in cells)
             return config, ConfigSource.PARAMETERS if has_parameters else ConfigSource.DERIVED
     return None, None
+
+
+def _has_other_config(run: ActiveRun) -> bool:
+    """Return whether the code has other hyperparameters now than when a run began."""
+    known = run.record.config
+    if not known or run.record.config_source is ConfigSource.GIVEN:
+        return False
+    derived = _derive_config()[0] or {}
+    return any(name in derived and derived[name] != value for name, value in known.items())
 
 
 def _checkpoint_id(checkpoint: str | Checkpoint) -> str:

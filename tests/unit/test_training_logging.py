@@ -537,3 +537,19 @@ def test_files_of_other_stores_and_users_stay(axon, restart, unavailable_store, 
         assert [path.name for path, _ in recover(opened, folder, user="bob")] == ["junk.spool"]
         assert opened.repository.list_all() == []
     assert len(list_spools(folder)) == 2
+
+
+def test_a_run_of_another_rank_is_not_recorded(axon, records, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with axon.start_run({"lr": 0.1}, name="wide") as run:
+        axon.log({"loss": 1.0})
+        run.log({"loss": 1.0})
+    assert (run.name, dict(run.config)) == ("wide", {"lr": 0.1})
+    assert records.list_all() == []
+
+
+def test_a_filter_of_runs_is_a_text(axon, records):
+    axon.log({"loss": 1.0})
+    with pytest.raises(TypeError, match="where is None"):
+        axon.runs(None)
