@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def _list_best(
 
 
 def _missing_metric(
-    repository: NotebookRepository, ids: Iterable[str], metric: str, run_id: str | None = None
+    repository: NotebookRepository, ids: Collection[str], metric: str, run_id: str | None = None
 ) -> NotFound:
     names = set[str]()
     for id in ids:
@@ -106,6 +106,9 @@ def _missing_metric(
                 names |= finite_metrics(one.metrics).keys()
     of_run = "" if run_id is None else f" of the run {run_id}"
     suggestion = suggest_names(metric, sorted(names))
+    names_of = repository.runs.metric_names
+    if run_id is None and any(metric in names_of(notebook_id=id) for id in ids):
+        suggestion = f"; runs have logged it: `jupyter axon runs --sort {metric}` ranks them"
     return NotFound(
         "metric", metric, f"no checkpoint{of_run} has a finite number {metric!r}{suggestion}"
     )

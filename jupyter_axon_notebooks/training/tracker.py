@@ -51,9 +51,11 @@ if TYPE_CHECKING:
 class MetricNotFound(NotFound):
     """No checkpoint has a finite number under the name of a metric."""
 
-    def __init__(self, metric: str, known: Collection[str]) -> None:
+    def __init__(self, metric: str, known: Collection[str], *, is_logged: bool) -> None:
         super().__init__("metric", metric)
         hint = suggest_names(metric, sorted(known))
+        if is_logged:
+            hint = f"; runs have logged it: axon.runs(sort={metric!r}) ranks them"
         self.args = (printable(f"no checkpoint has a finite number as {metric}{hint}"),)
 
 
@@ -673,13 +675,15 @@ class LocalTracker:
             fields=lambda one: (one.record.metrics, one.created_at),
         )
         if not ranked:
-            names = set[str]()
+            names, is_logged = set[str](), False
             if opened is not None:
-                checkpoints = opened.repository.checkpoints
+                checkpoints, runs = opened.repository.checkpoints, opened.repository.runs
                 names = names.union(*map(checkpoints.list_metric_names, ids))
-            raise MetricNotFound(
-                metric, names.union(*(finite_metrics(one.metrics) for one in found))
-            )
+                is_logged = run is None and any(
+                    metric in runs.metric_names(notebook_id=id) for id in ids
+                )
+            names = names.union(*(finite_metrics(one.metrics) for one in found))
+            raise MetricNotFound(metric, names, is_logged=is_logged)
         return ranked[0]
 
     def read_series(self, run: TrainingRun, name: str) -> Series:

@@ -257,3 +257,9 @@ def test_a_name_may_contain_a_number_sign(
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_the_best_checkpoint_by_a_metric_that_was_only_logged_is_explained(axon: Axon) -> None:
+    result = axon("best", "val_acc")
+    assert result.exit_code == 3
+    assert "`jupyter axon runs --sort val_acc` ranks them" in result.stderr

@@ -553,3 +553,10 @@ def test_a_filter_of_runs_is_a_text(axon, records):
     axon.log({"loss": 1.0})
     with pytest.raises(TypeError, match="where is None"):
         axon.runs(None)
+
+
+def test_the_best_checkpoint_by_a_metric_that_was_only_logged_is_explained(axon, records):
+    axon.log({"loss": 1.0})
+    axon.runs()  # which waits until the value is stored
+    with pytest.raises(NotFound, match=r"axon\.runs\(sort='loss'\) ranks them"):
+        axon.best("loss")
