@@ -210,24 +210,18 @@ class RunQueries:
             condition = index.condition(parsed, moment)
             self._check(query, query.where, list(variables(parsed)), "where")
         self._check(query, query.sort.strip().removeprefix("-").strip(), used, "sort")
-        n, r = self._tables.notebooks.c, self._tables.runs.c
-        statement = self._select(
-            query.user_id,
-            query.notebook_id,
-            r.id,
-            r.document,
-            n.name.label("notebook"),
-            n.path,
-            n.origin,
-        )
+        r = self._tables.runs.c
+        ids = self._select(query.user_id, query.notebook_id, r.id)
         count = self._select(query.user_id, query.notebook_id, sa.func.count())
         if condition is not None:
-            statement, count = statement.where(condition), count.where(condition)
-        statement = statement.order_by(*index.order(order, moment), r.started_at.desc(), r.id)
-        statement = statement.limit(query.limit).offset(query.offset)
+            ids, count = ids.where(condition), count.where(condition)
+        ids = index.order(ids, order, moment).order_by(r.started_at.desc(), r.id)
+        ids = ids.limit(query.limit).offset(query.offset)
 
         def read(connection: sa.Connection) -> tuple[Sequence[Any], int]:
-            return connection.execute(statement).all(), int(connection.scalar(count) or 0)
+            # Documents are read afterwards: sorting them takes long.
+            found = self._read_rows(connection, connection.scalars(ids).all())
+            return found, int(connection.scalar(count) or 0)
 
         rows, total = self._store.read(read)
         found = []
@@ -246,6 +240,17 @@ class RunQueries:
             key = one.run.notebook_id, one.run.id
             one.checkpoint_count, one.size = sizes.get(key, (0, 0))
         return RunPage(runs=found, total=total)
+
+    def _read_rows(self, connection: sa.Connection, ids: Sequence[str]) -> Sequence[Any]:
+        """Return the documents of runs with their notebooks, in the order of the ids."""
+        n, r = self._tables.notebooks.c, self._tables.runs.c
+        columns = (r.id, r.document, n.name.label("notebook"), n.path, n.origin)
+        statement = self._select(None, None, *columns)
+        found: dict[str, Any] = {}
+        for start in range(0, len(ids), _BATCH):
+            batch = statement.where(r.id.in_(ids[start : start + _BATCH]))
+            found |= {row.id: row for row in connection.execute(batch)}
+        return [found[id] for id in ids if id in found]
 
     def _check(self, query: RunQuery, text: str, used: Sequence[Variable], field: str) -> None:
         index, of = self._store.run_index, (query.user_id, query.notebook_id)

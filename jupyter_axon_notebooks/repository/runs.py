@@ -295,8 +295,8 @@ class RunRepository(RunQueries):
                 value = getattr(updates, name)
                 if value is not None:
                     setattr(run, name, None if value == "" else value)
-            run.tags = list(dict.fromkeys(run.tags))
             check_run(run)
+            run.tags = list(dict.fromkeys(run.tags))
             self._write(run)
             return self._with_metrics([with_current_status(run)])[0]
 

@@ -76,6 +76,15 @@ class RunValue(NamedTuple):
     text: str | None
 
 
+class _Rows(NamedTuple):
+    """Rows with values of runs: a table, the condition on it, and its columns."""
+
+    table: sa.FromClause
+    condition: sa.ColumnElement[bool]
+    number: sa.ColumnElement[Any] | None
+    text: sa.ColumnElement[Any] | None
+
+
 class RunIndex:
     """The tables, and the queries that use them.
 
@@ -291,14 +300,47 @@ class RunIndex:
             case Comparison(operator=operator, left=left, right=right):
                 return self._compare(operator, left, right, now)
 
-    def order(self, order: RunOrder, now: str) -> list[sa.ColumnElement[Any]]:
-        """Return the terms of ORDER BY; runs without the value come last."""
-        number, text = self._value(order.variable, now)
-        terms: list[sa.ColumnElement[Any]] = []
-        for value in (number, text):
+    def order(self, query: sa.Select[Any], order: RunOrder, now: str) -> sa.Select[Any]:
+        """Return a query of runs in an order; runs without the value come last."""
+        rows = self._rows(order.variable)
+        if rows is None:
+            values = self._value(order.variable, now)
+        else:  # joined, since a subquery would be evaluated for each term of the order
+            query = query.outerjoin(rows.table, sa.and_(rows.condition, self.belongs(rows.table)))
+            values = rows.number, rows.text
+        for value in values:
             if value is not None:
-                terms += [value.is_(None), value.desc() if order.descending else value.asc()]
-        return terms
+                query = query.order_by(
+                    value.is_(None), value.desc() if order.descending else value.asc()
+                )
+        return query
+
+    def _rows(self, variable: Variable) -> _Rows | None:
+        """Return the rows that have the values of a variable; None for columns of runs."""
+        if variable.kind == "metric":
+            table = self.metrics.alias()
+            is_metric = table.c.name == column_text(variable.name)
+            return _Rows(table, is_metric, table.c[variable.statistic], None)
+        if variable.kind == "field" and variable.name not in _TEXT_FIELDS:
+            return None
+        table = self.values.alias()
+        is_value = sa.and_(
+            table.c.name == column_text(_row_name(variable)), table.c.item == _SCALAR
+        )
+        return _Rows(table, is_value, table.c.number, table.c.text)
+
+    def _in(
+        self, table: sa.FromClause, *conditions: sa.ColumnElement[bool]
+    ) -> sa.ColumnElement[bool]:
+        """Return the condition that a run has a row; the rows are looked up once for all runs."""
+        owner = self.runs.alias()
+        found = (
+            sa.select(table.c.run)
+            .join(owner, self.belongs(table, owner))
+            .where(*conditions)
+            .correlate(None)
+        )
+        return self.runs.c.seq.in_(found)
 
     def _value(
         self, variable: Variable, now: str
@@ -335,10 +377,12 @@ class RunIndex:
             return None, self.notebooks.c[name]
         return None, self._row(name, "text")
 
-    def belongs(self, table: sa.Table) -> sa.ColumnElement[bool]:
+    def belongs(
+        self, table: sa.FromClause, runs_table: sa.FromClause | None = None
+    ) -> sa.ColumnElement[bool]:
         """Return the condition that a row of one of the tables is one of a run."""
         # Users of a shared database could insert rows of their notebooks for the runs of others.
-        runs = self.runs.c
+        runs = (self.runs if runs_table is None else runs_table).c
         return sa.and_(table.c.run == runs.seq, table.c.notebook_id == runs.notebook_id)
 
     def _row(self, name: str, column: str, item: int = _SCALAR) -> sa.ColumnElement[Any]:
@@ -381,12 +425,16 @@ class RunIndex:
             stored = self._list(left)
             return sa.func.coalesce(stored == index_text(_list_text(constant)), sa.false())
         is_text = isinstance(constant, str)
+        rows = self._rows(left)
+        if rows is not None:
+            number, text = rows.number, rows.text
         value = text if is_text else number
         if value is None:
             return sa.false()
-        if is_text:
-            return _apply(operator, value, self._text(left, constant))
-        return _apply(operator, value, to_float(constant))
+        compared = self._text(left, constant) if is_text else to_float(constant)
+        if rows is None:
+            return _apply(operator, value, compared)
+        return self._in(rows.table, rows.condition, _OPERATIONS[operator](value, compared))
 
     def _text(self, variable: Variable, constant: str) -> str:
         """Return a constant in the form in which the texts of a variable are stored."""
@@ -408,12 +456,18 @@ class RunIndex:
             each = [self._compare("==", item, Constant(value), now) for value in container.value]
             return sa.or_(sa.false(), *each)
         number, text = self._operand(item, now)
-        _, whole = self._operand(container, now)
+        rows = self._rows(container) if isinstance(container, Variable) else None
         found: list[sa.ColumnElement[bool]] = []
-        if whole is not None and text is not None:
-            is_part = sa.or_(text == "", sa.func.replace(whole, text, "") != whole)
-            found.append(sa.func.coalesce(sa.and_(whole.is_not(None), is_part), sa.false()))
+        if rows is not None and isinstance(item, Constant):
+            if text is not None and rows.text is not None and not _is_tags(container):
+                found.append(self._in(rows.table, rows.condition, _is_part(rows.text, text)))
+        elif text is not None:
+            _, whole = self._operand(container, now)
+            if whole is not None:
+                found.append(sa.func.coalesce(_is_part(whole, text), sa.false()))
         if isinstance(container, Variable) and _is_listed(container):
+            if isinstance(item, Constant):
+                return sa.or_(*found, self._has_element(container, item.value))
             c = self.values.c
             element = (
                 sa.exists()
@@ -427,14 +481,20 @@ class RunIndex:
             if number is not None:
                 found.append(element.where(c.number == number))
             if text is not None:
-                same = text if isinstance(item, Variable) else index_text(item.value)
-                found.append(element.where(c.text == same))
+                found.append(element.where(c.text == text))
             is_none = element.where(c.number.is_(None), c.text.is_(None))
-            if isinstance(item, Variable):
-                found.append(sa.and_(self._is_missing(item, now), is_none))
-            elif item.value is None:
-                found.append(is_none)
+            found.append(sa.and_(self._is_missing(item, now), is_none))
         return sa.or_(sa.false(), *found)
+
+    def _has_element(self, container: Variable, item: Any) -> sa.ColumnElement[bool]:
+        table = self.values.alias()
+        c = table.c
+        is_element = sa.and_(c.name == column_text(_row_name(container)), c.item >= 0)
+        if item is None:
+            return self._in(table, is_element, c.number.is_(None), c.text.is_(None))
+        if isinstance(item, str):
+            return self._in(table, is_element, c.text == index_text(item))
+        return self._in(table, is_element, c.number == to_float(item))
 
     def _operand(
         self, operand: Variable | Constant, now: str
@@ -484,7 +544,18 @@ def _json_value(value: float | None, default: float = 0.0) -> MetricValue:
 
 def _is_listed(variable: Variable) -> bool:
     """Return whether a variable may be a list."""
-    return variable.kind == "config" or variable.name == "tags"
+    return variable.kind == "config" or _is_tags(variable)
+
+
+def _is_tags(operand: Variable | Constant) -> bool:
+    return isinstance(operand, Variable) and operand.kind == "field" and operand.name == "tags"
+
+
+def _is_part(whole: Any, text: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that a text contains another one; unknown if there is none."""
+    return sa.and_(
+        whole.is_not(None), sa.or_(text == "", sa.func.replace(whole, text, "") != whole)
+    )
 
 
 def _row_name(variable: Variable) -> str:
