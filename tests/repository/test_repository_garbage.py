@@ -39,7 +39,7 @@ from jupyter_axon_notebooks.garbage import GarbageCollector, Pace
 from jupyter_axon_notebooks.records import NotebookCell, RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository, Removal, garbage
 from jupyter_axon_notebooks.repository import versions as repository_versions
-from jupyter_axon_notebooks.repository.retention import Newest
+from jupyter_axon_notebooks.repository.retention_rules import Newest
 from jupyter_axon_notebooks.repository.run_queries import run_key
 from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.states import StateStorage
