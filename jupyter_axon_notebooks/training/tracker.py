@@ -40,7 +40,7 @@ from .processes import LEASE
 from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
 from .run_log import LogThread, RunLog
 from .spooled import SpooledRun, SpoolStore, recover_spools, run_fields, spool_folders
-from .store_connection import StoreConnection, TrackingUnavailable
+from .store_connection import BRIEF_TIMEOUT, StoreConnection, TrackingUnavailable
 
 if TYPE_CHECKING:
     from ..repository.retention import RunPruning
@@ -361,7 +361,8 @@ class LocalTracker:
 
     def record_run(self, opened: OpenStore, run: TrainingRun) -> None:
         """Record a run that the store lacks; called from the thread that stores what is logged."""
-        with self.lock:
+        # Calls of the training wait for the lock, so it is not held while the store is locked.
+        with self.lock, opened.store.limit_wait(BRIEF_TIMEOUT):
             self._runs.pop(run.id, None)
             if opened.repository.find_summary(run.notebook_id) is None:
                 self._notebook.record = None
@@ -371,7 +372,7 @@ class LocalTracker:
 
     def record_end(self, opened: OpenStore, run: TrainingRun) -> None:
         """Record how a run ended, unless the store has it; called from that thread, too."""
-        with self.lock:
+        with self.lock, opened.store.limit_wait(BRIEF_TIMEOUT):
             found = opened.repository.runs.get(run.notebook_id, run.id)
             is_open = found is not None and found.status in (RunStatus.RUNNING, RunStatus.STOPPED)
             if is_open and run.status not in (RunStatus.RUNNING, found and found.status):

@@ -27,9 +27,9 @@ from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spo
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.stores import find_settings, open_store_at
-from jupyter_axon_notebooks.training import store_connection
+from jupyter_axon_notebooks.training import spooled, store_connection
 from jupyter_axon_notebooks.training.messages import AxonWarning
-from jupyter_axon_notebooks.training.session import end_session
+from jupyter_axon_notebooks.training.session import current_session, end_session
 from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folders
 
 
@@ -41,6 +41,15 @@ def list_runs(records):
 def stored(records, name="loss"):
     [run] = list_runs(records)
     return logged_rows.stored(records, run, name)
+
+
+def is_recording():
+    """Return whether another thread uses the tracker."""
+    lock = current_session().tracker.lock
+    is_free = lock.acquire(blocking=False)
+    if is_free:
+        lock.release()
+    return not is_free
 
 
 def is_stored(records):
@@ -93,12 +102,14 @@ class TestStore:
             yield connection.rollback
 
     def test_no_call_waits_for_a_locked_store(self, axon, locked, restart, records, monkeypatch):
-        monkeypatch.setattr(store_connection, "_BUSY_TIMEOUT", 1e6)  # whoever waits hangs
+        for module in (store_connection, spooled):
+            monkeypatch.setattr(module, "_BUSY_TIMEOUT", 1e6)  # whoever waits hangs
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for run in range(2):
                 for step in range(3):
                     axon.log({"loss": float(run)}, step=step)  # the second run begins here
+                eventually(is_recording)
         locked()
         restart()
         first, second = list_runs(records)
