@@ -273,7 +273,8 @@ class Session:
     def update_run(self, record: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
         """Change a run; it is changed here at once, and in the store."""
         with self.tracker.lock:
-            self.tracker.update_run(record, updates, is_training=is_training)
+            if distributed.is_first() or not is_training:
+                self.tracker.update_run(record, updates, is_training=is_training)
             for name in updates.__struct_fields__:
                 if (value := getattr(updates, name)) is not None:
                     setattr(record, name, value or None if isinstance(value, str) else value)
@@ -281,6 +282,7 @@ class Session:
     def finish_run(self, run: ActiveRun, status: RunStatus) -> None:
         """End a run of this process."""
         if not distributed.is_first():
+            run.record.status = status
             return
         with self.tracker.lock:
             run.end(status)

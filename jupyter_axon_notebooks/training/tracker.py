@@ -309,8 +309,15 @@ class LocalTracker:
         for name in updates.__struct_fields__:
             if (value := getattr(updates, name)) is not None:
                 fields[name] = value
+
+        def store(opened: OpenStore) -> None:
+            if run.status is RunStatus.RUNNING:
+                self._store_run(opened, run)
+            elif opened.repository.runs.get(run.notebook_id, run.id) is not None:
+                self._store_updates(opened, run)  # it has ended, and stays so
+
         with suppress(TrackingUnavailable):  # it is changed with the next checkpoint
-            self._connection.attempt(lambda opened: self._store_run(opened, run))
+            self._connection.attempt(store)
 
     def _store_updates(self, opened: OpenStore, run: TrainingRun) -> None:
         if fields := self._updates.get(run.id):

@@ -359,6 +359,16 @@ def test_a_run_can_be_renamed_and_tagged(axon, records):
     assert record.group == "other"
 
 
+def test_a_run_that_ended_can_be_changed(axon, records):
+    with axon.start_run({"lr": 0.1}) as run:
+        run.log({"loss": 1.0})
+    run.update(notes="late")
+    run.config.update(lr=0.2)
+    [record] = list_runs(records)
+    assert (record.notes, record.config) == ("late", {"lr": 0.2})
+    assert record.status is RunStatus.COMPLETED
+
+
 def test_a_run_that_trains_is_changed_later_without_a_store(axon, unavailable_store, restart):
     with pytest.warns(AxonWarning):
         run = axon.start_run({"lr": 0.1})
@@ -484,10 +494,16 @@ def test_a_forked_process_logs_to_a_run_of_its_own(axon, records, restart):
     assert found == [{0: 2.0}, {0: 1.0, 1: 3.0}]
 
 
-def test_only_rank_0_logs(axon, monkeypatch, records):
+def test_only_rank_0_records(axon, monkeypatch, records):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     axon.log({"loss": 1.0})
+    with axon.start_run({"lr": 0.1}, name="wide") as run:
+        run.log({"loss": 1.0})
+        run.config.update(layers=2)
+        run.update(notes="why")
+        assert run.checkpoint({"w": [1.0]}, epoch=0) is None
+    assert (run.config["lr"], run.name, run.status) == (0.1, "wide", RunStatus.COMPLETED)
     assert records.list_all() == []
 
 
