@@ -87,7 +87,7 @@ class SpoolWriter:
         self._pid = os.getpid()
         #: The end of the last complete frame, in bytes.
         self.size = 0
-        self._is_torn = False
+        self._unfinished = 0  # the length of a frame of which only a part may be written
         try:
             lock(self._fd, wait=False)
             self._write(_frame(json.dumps(header)))  # ASCII, whatever a path consists of
@@ -121,15 +121,27 @@ class SpoolWriter:
         self._write(frame)
 
     def _write(self, frame: bytes) -> None:
-        if self._is_torn:
+        if self._unfinished:
+            self._settle()
+        try:
+            self._unfinished = len(frame)
+            if os.write(self._fd, frame) != len(frame):
+                # Only a full disk writes less.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            self.size += len(frame)
+            self._unfinished = 0
+        except BaseException:  # KeyboardInterrupt, too
+            with contextlib.suppress(OSError):
+                self._settle()
+            raise
+
+    def _settle(self) -> None:
+        """Keep the last frame if it is complete, since a reader may have stored it; else cut it."""
+        if os.fstat(self._fd).st_size == self.size + self._unfinished:
+            self.size += self._unfinished
+        else:
             os.ftruncate(self._fd, self.size)
-            self._is_torn = False
-        self._is_torn = True
-        if os.write(self._fd, frame) != len(frame):
-            # Only a full disk writes less.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        self._is_torn = False
-        self.size += len(frame)
+        self._unfinished = 0
 
     def sync(self) -> None:
         """Flush what was written to the disk, so that it survives a power failure."""

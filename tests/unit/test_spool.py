@@ -133,6 +133,24 @@ def test_every_acknowledged_row_survives_a_kill(tmp_path):
     assert len(rows) > acknowledged
 
 
+def test_a_row_whose_writing_was_interrupted_is_kept(writer, monkeypatch):
+    write = os.write
+
+    def write_and_interrupt(fd, data):
+        write(fd, data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append(Row(0, 0.0, {"loss": 1.0}))
+    with SpoolReader(writer.path) as reader:
+        rows, offset = reader.read(0, 10)
+        writer.append(Row(1, 0.0, {"loss": 2.0}))
+        rows += reader.read(offset, 10)[0]
+    assert [row.step for row in rows] == [0, 1]
+
+
 def test_a_full_disk_leaves_the_file_as_it_was(writer):
     writer.append(Row(0, 0.0, {"loss": 1.0}))
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -476,6 +476,29 @@ def test_threads_log_to_runs_of_their_own(axon, records, restart):
         assert values(records, run, "loss") == {step: lr * step for step in range(200)}
 
 
+def test_a_thread_logs_new_metrics_while_checkpoints_are_saved(axon, records):
+    run, ended = axon.start_run(), threading.Event()
+
+    def log():
+        number = 0
+        while not ended.is_set():
+            run.log({f"new/{number}": 1.0})
+            number += 1
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=log)
+    thread.start()
+    try:
+        for epoch in range(10):
+            run.log({f"{number}": float(epoch) for number in range(500)})
+            assert run.checkpoint(None, epoch=epoch).metrics["499"] == epoch
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
 def test_a_forked_process_logs_to_a_run_of_its_own(axon, records, restart):
     axon.log({"loss": 1.0})
     pid = os.fork()
