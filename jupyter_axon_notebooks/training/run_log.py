@@ -247,8 +247,8 @@ class LogThread:
 
     Parameters
     ----------
-    store : callable
-        Stores the rows of a spool file; raises if the store is unavailable.
+    store : Store
+        Where rows are stored; its methods raise if it is unavailable.
     warn : callable
         Warns the user.
     """
@@ -262,9 +262,11 @@ class LogThread:
         self._passed = threading.Condition()
         self._waiting = 0  # threads that flush
         self._thread: threading.Thread | None = None
+        self._has_samples = False
         self._sampler: SystemSampler | None = None
         self._ending = threading.Event()
         self._failures = 0
+        self._pid = os.getpid()
 
     def open(
         self,
@@ -277,8 +279,7 @@ class LogThread:
         """Begin the log of a run, with samples of system metrics if wanted."""
         log = RunLog(self, folders, run, header)
         self._logs.append(log)
-        if with_system and self._sampler is None:
-            self._sampler = SystemSampler()
+        self._has_samples = self._has_samples or with_system
         if self._thread is None:
             self._ending = threading.Event()
             self._thread = threading.Thread(
@@ -323,15 +324,20 @@ class LogThread:
 
     def finish(self) -> None:
         """Store the last rows as the process ends, if that takes no more than a few seconds."""
+        if os.getpid() != self._pid:
+            return  # forked: its parent's thread stores the rows
         for log in list(self._logs):
             log.close()
+        is_first, thread = not self._ending.is_set(), self._thread
         self._ending.set()
         self._wake.set()
-        thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive():
-            thread.join(_EXIT_TIMEOUT)
-        else:
-            self._release()
+            if is_first:
+                thread.join(_EXIT_TIMEOUT)
+            if thread.is_alive():
+                return  # it is storing rows, and releases the files afterwards
+        self._thread = None
+        self._release()
 
     def _release(self) -> None:
         for log in self._logs:
@@ -343,14 +349,12 @@ class LogThread:
         next_sample = time.monotonic()
         while not ending.is_set():
             if all(log.is_stored for log in list(self._logs)):
-                timeout = _SAMPLE_INTERVAL if self._sampler is not None and self._logs else None
+                timeout = _SAMPLE_INTERVAL if self._has_samples and self._logs else None
                 self._wake.wait(timeout)
             self._wake.clear()
-            if self._sampler is not None and time.monotonic() >= next_sample:
+            if self._has_samples and time.monotonic() >= next_sample:
                 next_sample = time.monotonic() + _SAMPLE_INTERVAL
-                metrics = self._sampler.sample()
-                for log in list(self._logs):
-                    log.sample(metrics)
+                self._take_samples()
             self._pass()
             delay = _INTERVAL
             if self._failures:
@@ -362,6 +366,18 @@ class LogThread:
         self._pass()
         self._store.close()
         self._release()  # here, as others must not store rows that this thread is storing
+
+    def _take_samples(self) -> None:
+        try:
+            if self._sampler is None:  # not where values are logged: finding GPUs takes a while
+                self._sampler = SystemSampler()
+            metrics = self._sampler.sample()
+        except Exception as error:  # noqa: BLE001 - no error of tracking may stop a training
+            self._has_samples = False
+            self.warn_once("system", f"system metrics are not logged: {error}")
+            return
+        for log in list(self._logs):
+            log.sample(metrics)
 
     def _pass(self) -> None:
         failed = False

@@ -72,7 +72,8 @@ class Tracker(Protocol):
     Attributes
     ----------
     lock : threading.RLock
-        To be held during every call except :meth:`renew_lease`.
+        To be held during every call except :meth:`open_log`, :meth:`flush_logs` and
+        :meth:`renew_lease`.
     """
 
     lock: threading.RLock
@@ -109,7 +110,10 @@ class Tracker(Protocol):
         """Record the checkpoint that a run resumes, and its key, before it has data of its own."""
 
     def open_log(self, run: TrainingRun) -> RunLog:
-        """Begin a log of a run, whose rows are on disk at once and in the store soon after."""
+        """Begin a log of a run, whose rows are on disk at once and in the store soon after.
+
+        Called without :attr:`lock`, since a run is locked while values of it are logged.
+        """
 
     def flush_logs(self) -> None:
         """Wait a moment until the store has what was logged; called without :attr:`lock`."""
@@ -207,6 +211,7 @@ class LocalTracker:
         self._connection = StoreConnection(settings)
         self._notebook = CurrentNotebook(settings.user_id)
         self._logs: LogThread | None = None
+        self._logs_lock = threading.Lock()
         self._runs: dict[str, _StoredRun] = {}
         self._updates: dict[str, dict[str, Any]] = {}  # by run
         self._recovered_in: dict[str, str] = {}  # notebooks by run
@@ -341,11 +346,12 @@ class LocalTracker:
 
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run."""
-        if self._logs is None:
-            self._logs = LogThread(SpoolStore(self._settings, self), warn)
         header = self._describe(run).to_json()
         folders = spool_folders(self._settings.data_folder)
-        return self._logs.open(folders, run, header, with_system=has_system_metrics())
+        with self._logs_lock:
+            if self._logs is None:
+                self._logs = LogThread(SpoolStore(self._settings, self), warn)
+            return self._logs.open(folders, run, header, with_system=has_system_metrics())
 
     def flush_logs(self) -> None:
         """Wait a moment until the store has what was logged."""

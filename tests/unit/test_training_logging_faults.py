@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from support import disks, logged_rows
 from support.engines import eventually
@@ -27,7 +28,7 @@ from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spo
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.stores import find_settings, open_store_at
-from jupyter_axon_notebooks.training import spooled, store_connection
+from jupyter_axon_notebooks.training import run_log, spooled, store_connection
 from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.session import current_session, end_session
 from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folders
@@ -493,6 +494,56 @@ def test_values_are_numbers_or_cost_a_warning(axon, records, restart, value, exp
     assert len(stored(records)) == 3
     if expected is not None:
         assert stored(records, "odd") == dict.fromkeys(range(3), expected)
+
+
+class _SlowStore:
+    """A store whose rows take until an event is set."""
+
+    def __init__(self):
+        self.is_storing, self.may_end = threading.Event(), threading.Event()
+
+    def append(self, reader, run):
+        self.is_storing.set()
+        self.may_end.wait()
+        return reader.path.stat().st_size
+
+    def finish(self, spool, run, *, is_over):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_file_stays_locked_while_its_rows_are_being_stored(axon, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_log, "_EXIT_TIMEOUT", 0)
+    store = _SlowStore()
+    run = records.runs.start(axon.notebook().id)
+    thread = run_log.LogThread(store, warnings.warn)
+    log = thread.open([tmp_path / "spool"], run, {}, with_system=False)
+    log.append(Row(0, 0.0, {"loss": 1.0}))
+    store.is_storing.wait()
+    [path] = list_spools(tmp_path / "spool")
+    for _ in range(2):  # when the session ends, and when the process does
+        thread.finish()
+        with SpoolReader(path) as reader:
+            assert not reader.is_abandoned()
+    store.may_end.set()
+    eventually(lambda: list_spools(tmp_path / "spool") == [])
+
+
+def test_values_are_logged_where_the_load_of_the_machine_cannot_be_read(
+    axon, records, restart, monkeypatch, capsys
+):
+    def cpu_percent():
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr(psutil, "cpu_percent", cpu_percent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # printed instead, since the thread goes on
+        axon.log({"loss": 1.0})
+        eventually(lambda: "system metrics are not logged" in capsys.readouterr().out)
+    restart()
+    assert stored(records) == {0: 1.0}
 
 
 class _Broken(dict):
