@@ -29,8 +29,9 @@ SUFFIX: Final = ".spool"
 _FRAME: Final = struct.Struct("<II")
 #: The largest frame, in bytes.
 _MAX_FRAME: Final = 16 << 20
-#: Bytes that are read at once.
+#: Bytes that are read at once, and those after which no further row is.
 _READ_SIZE: Final = 4 << 20
+_MAX_READ: Final = 16 << 20
 
 #: Whether open files can be renamed and deleted.
 _IS_POSIX: Final = os.name == "posix"
@@ -203,13 +204,17 @@ class SpoolReader:
     def read(self, offset: int, limit: int) -> tuple[list[Row], int]:
         """Return at most ``limit`` rows from an offset on, and the offset after them.
 
-        An offset of 0 is that of the first row. Damaged frames end the rows.
+        An offset of 0 is that of the first row. Damaged frames end the rows. Fewer rows are
+        returned if they are long.
         """
-        rows, end = [], max(offset, self._begin)
+        begin = max(offset, self._begin)
+        rows, end = [], begin
         with contextlib.suppress(msgspec.MsgspecError):
-            for data, after in self._frames(end, limit):
+            for data, after in self._frames(begin, limit):
                 rows.append(Row(*_decode_row(data)))
                 end = after
+                if end - begin >= _MAX_READ:
+                    break
         return rows, end
 
     def _frames(self, offset: int, limit: int) -> Iterator[tuple[bytes, int]]:
@@ -237,13 +242,23 @@ class SpoolReader:
             offset += needed
             yield data, offset
 
+    @property
+    def size(self) -> int:
+        """The present size of the file, in bytes."""
+        return os.fstat(self._file.fileno()).st_size
+
     def is_abandoned(self) -> bool:
         """Return whether the file still exists and no process writes or stores it.
 
-        If so, it is locked until it is closed.
+        If so, it is locked until it is closed. Where files have no locks, it is always True.
         """
         descriptor = self._file.fileno()
         return lock(descriptor, wait=False) and os.fstat(descriptor).st_nlink > 0
+
+    def is_locked(self) -> bool:
+        """Return whether the file is locked, if only by this reader."""
+        with self.path.open("rb") as other:
+            return not lock(other.fileno(), wait=False)
 
     def remove(self) -> None:
         """Delete the file; raises PermissionError on Windows while a process writes it."""

@@ -351,6 +351,9 @@ class ActiveRun:
             while self._saved:
                 self._log.append(self._saved.popleft())
         self._log.append(Row(step, time.time(), values))
+        if self.record.status is not RunStatus.RUNNING:  # no end will close the log
+            self._log.close()
+            self._log = None
         repeated = self.log_position.advance(values, step, epoch, execution)
         replaced = next((name for name in repeated if self._is_other(name, values[name])), None)
         self._latest.update(values)

@@ -37,6 +37,8 @@ _EXIT_TIMEOUT: Final = 5.0
 _MAX_UNWRITTEN: Final = 100_000
 #: Rows that are written at once later, while a training may wait.
 _WRITTEN_AT_ONCE: Final = 1_000
+#: Rows that are read at once.
+_READ_AT_ONCE: Final = 100_000
 #: The size of a spool file after which another one is begun, in bytes.
 _MAX_SPOOL: Final = 64 << 20
 
@@ -139,9 +141,14 @@ class RunLog:
             writer, unwritten = self._writer, list(self._unwritten)
             if writer is None or self._stored == writer.size:
                 return unwritten
+            rows, offset = list[Row](), self._stored
             with suppress(OSError), SpoolReader(writer.path) as reader:
-                return reader.read(self._stored, 1 << 62)[0] + unwritten
-            return unwritten
+                while offset < writer.size:
+                    found, offset = reader.read(offset, _READ_AT_ONCE)
+                    if not found:
+                        break
+                    rows += found
+            return rows + unwritten
 
     def sample(self, metrics: Mapping[str, float]) -> None:
         """Append system metrics, which count their own steps."""

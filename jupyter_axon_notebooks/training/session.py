@@ -239,7 +239,10 @@ class Session:
         self._recent[key] = run, execution
 
     def _set_fields(self, run: ActiveRun, fields: GivenFields) -> None:
-        given: dict[str, Any] = {name: value for name, value in fields.items() if value}
+        # An empty configuration was given, too: it replaces a derived one.
+        given: dict[str, Any] = {
+            name: value for name, value in fields.items() if value or value == {}
+        }
         for name, value in given.items():
             setattr(run.record, name, value)
         self.tracker.update_run(run.record, UpdateRun(**given), is_training=True)

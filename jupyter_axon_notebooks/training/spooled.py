@@ -19,7 +19,7 @@ from ..stores import OpenStore, StoreSettings, open_store_at
 from .discovery.location import NotebookLocation
 from .discovery.record import find_or_create_record
 from .messages import warn
-from .processes import is_alive
+from .processes import is_alive, is_running
 
 #: Rows that are stored in one transaction.
 _ROWS = 5_000
@@ -85,12 +85,13 @@ def store_rows(
     """
     series = repository.series
     offset = series.offset(notebook_id, run_id, reader.id)
+    size = reader.size  # what is being written is for the next call
     while True:
         rows, end = reader.read(offset, _ROWS)
         if not rows:
             return max(offset, end)
         offset = series.append(notebook_id, run_id, rows, spool=reader.id, begin=offset, end=end)
-        if offset == end and len(rows) < _ROWS:  # what is being written is for the next call
+        if offset >= size:
             return offset
 
 
@@ -198,7 +199,7 @@ def recover_spools(
             with SpoolReader(path) as reader:
                 header = SpooledRun.from_json(reader.header)
                 is_ours = header.store_url == store_url and owner in (None, header.owner)
-                if not is_ours or not reader.is_abandoned():
+                if not is_ours or _is_written(reader, header.run):
                     continue
                 notebook_id = _record_run(repository, origin, header)
                 store_rows(repository, reader, notebook_id, header.run.id)
@@ -210,6 +211,14 @@ def recover_spools(
             yield path, str(error)
         else:
             yield path, None
+
+
+def _is_written(reader: SpoolReader, run: TrainingRun) -> bool:
+    """Return whether a process writes a file, or stores it."""
+    if not reader.is_abandoned():
+        return True
+    # Windows and some network file systems have no locks.
+    return not reader.is_locked() and run.process is not None and is_running(run.process)
 
 
 def _list_own(folder: Path) -> list[Path]:

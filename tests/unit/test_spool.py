@@ -106,6 +106,17 @@ def test_a_row_that_is_too_large_is_refused(writer):
     assert [row.step for row in rows] == [1]
 
 
+def test_long_rows_are_read_a_few_at_a_time(writer):
+    metrics = {f"{number:020}": 1.0 for number in range(100_000)}
+    for step in range(10):
+        writer.append(Row(step, 0.0, metrics))
+    with SpoolReader(writer.path) as reader:
+        rows, offset = reader.read(0, 100)
+        assert 1 < len(rows) < 10
+        rows += reader.read(offset, 100)[0]
+        assert [row.step for row in rows] == list(range(10))
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

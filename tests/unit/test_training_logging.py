@@ -297,6 +297,17 @@ def test_start_run_and_resume_are_about_one_run(axon, records, restart, order, k
     assert second.parent_checkpoint_id == oldest.id
 
 
+def test_a_resumed_run_can_be_given_an_empty_configuration(axon, restart, records):
+    model = {"w": np.zeros(1)}
+    axon.checkpoint(model, epoch=0)
+    restart(RunStatus.STOPPED)
+    assert axon.resume(model) is not None
+    run = axon.start_run({"lr": 0.1})
+    axon.start_run({})
+    assert run.config == {}
+    assert list_runs(records)[1].config == {}
+
+
 def test_a_search_has_a_run_for_each_configuration(axon, records, restart):
     for lr in (0.1, 0.01):
         with axon.start_run({"lr": lr}, name=f"lr {lr}", group="search", tags="a") as run:

@@ -22,6 +22,7 @@ import pytest
 from support import disks, logged_rows
 from support.engines import eventually
 
+from jupyter_axon_notebooks import spool
 from jupyter_axon_notebooks.records import RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spools
@@ -273,6 +274,17 @@ class TestRecovery:
         with pytest.raises(FileNotFoundError):
             SpoolReader(writer.path)
 
+    def test_a_file_of_a_living_process_is_left_alone_where_files_have_no_locks(
+        self, axon, records, restart, monkeypatch
+    ):
+        axon.log({"loss": 1.0})
+        with monkeypatch.context() as patched:
+            patched.setattr(spool, "lock", lambda fd, *, wait: True)
+            assert recover() == []
+        axon.log({"loss": 2.0})
+        restart()
+        assert stored(records) == {0: 1.0, 1: 2.0}
+
     def test_a_file_without_a_header_is_never_seen(self, tmp_path, monkeypatch):
         monkeypatch.setattr(os, "write", lambda fd, data: os.kill(os.getpid(), 9))
         pid = os.fork()
@@ -331,6 +343,8 @@ def test_a_run_that_ended_takes_further_rows(axon, records, restart):
     run.log({"loss": 1.0})
     run.finish()
     run.log({"loss": 2.0})
+    folder = spool_folders(find_settings().data_folder)[0]
+    eventually(lambda: list_spools(folder) == [])
     axon.log({"loss": 3.0})  # no run is trained here any more
     restart()
     first, second = list_runs(records)
