@@ -351,9 +351,6 @@ class ActiveRun:
             while self._saved:
                 self._log.append(self._saved.popleft())
         self._log.append(Row(step, time.time(), values))
-        if self.record.status is not RunStatus.RUNNING:  # no end will close the log
-            self._log.close()
-            self._log = None
         repeated = self.log_position.advance(values, step, epoch, execution)
         replaced = next((name for name in repeated if self._is_other(name, values[name])), None)
         self._latest.update(values)
@@ -426,7 +423,8 @@ class ActiveRun:
         if self._lease is not None:
             self._lease.set()
             self._lease = None
-        log, self._log = self._log, None
+        with self.log_lock:
+            log, self._log = self._log, None
         if self.record.status is RunStatus.RUNNING:
             self._finish(status)
         if log is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ..errors import InvalidData
-from ..records import TrainingRun
+from ..records import RunStatus, TrainingRun
 from ..spool import Row, SpoolReader, SpoolWriter
 from .messages import print_message
 from .system_metrics import SystemSampler
@@ -151,8 +151,8 @@ class RunLog:
             return rows + unwritten
 
     def sample(self, metrics: Mapping[str, float]) -> None:
-        """Append system metrics, which count their own steps."""
-        if not self._is_closed:
+        """Append system metrics, which count their own steps, unless the run has ended."""
+        if not self._is_closed and self._run.status is RunStatus.RUNNING:
             self.append(Row(self._sample, time.time(), metrics))
             self._sample += 1
 
@@ -186,7 +186,7 @@ class RunLog:
                 return
             writer.close(remove=True)
             self._writer, self._removed = None, writer.id
-            if not self._is_closed:
+            if not self._is_closed and self._run.status is RunStatus.RUNNING:
                 self._open()
 
     def _open(self) -> None:

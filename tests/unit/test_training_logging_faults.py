@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
@@ -343,14 +344,27 @@ def test_a_run_that_ended_takes_further_rows(axon, records, restart):
     run.log({"loss": 1.0})
     run.finish()
     run.log({"loss": 2.0})
-    folder = spool_folders(find_settings().data_folder)[0]
-    eventually(lambda: list_spools(folder) == [])
     axon.log({"loss": 3.0})  # no run is trained here any more
     restart()
     first, second = list_runs(records)
     assert logged_rows.stored(records, first, "loss") == {0: 1.0, 1: 2.0}
     assert logged_rows.stored(records, second, "loss") == {0: 3.0}
     assert first.status is RunStatus.COMPLETED
+
+
+def test_a_run_that_ended_has_no_further_samples_of_the_load(axon, records, monkeypatch):
+    monkeypatch.setattr(run_log, "_SAMPLE_INTERVAL", 0.01)
+    ended = axon.start_run()
+    ended.finish()
+    ended.log({"loss": 1.0})
+    running = axon.start_run()
+    running.log({"loss": 1.0})
+
+    def samples(run):
+        return logged_rows.stored(records, run.record, "system/cpu_percent")
+
+    eventually(lambda: len(samples(running)) > 1)
+    assert samples(ended) == {}
 
 
 def _log_in_child(value):
@@ -508,6 +522,32 @@ def test_values_are_numbers_or_cost_a_warning(axon, records, restart, value, exp
     assert len(stored(records)) == 3
     if expected is not None:
         assert stored(records, "odd") == dict.fromkeys(range(3), expected)
+
+
+def test_a_run_can_end_while_a_thread_logs_to_it(axon, records, restart):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    logged = 0
+
+    def log(run, ended):
+        nonlocal logged
+        while not ended.is_set():
+            run.log({"loss": 1.0})
+            logged += 1
+
+    try:
+        for _ in range(5):
+            run, ended = axon.start_run(), threading.Event()
+            thread = threading.Thread(target=log, args=(run, ended))
+            thread.start()
+            for _ in range(10):
+                run.finish()
+            ended.set()
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    restart()
+    assert sum(len(logged_rows.stored(records, run, "loss")) for run in list_runs(records)) == logged
 
 
 class _SlowStore:
