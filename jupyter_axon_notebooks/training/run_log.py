@@ -186,7 +186,7 @@ class RunLog:
                 return
             writer.close(remove=True)
             self._writer, self._removed = None, writer.id
-            if not self._is_closed and self._run.status is RunStatus.RUNNING:
+            if not self._is_closed:
                 self._open()
 
     def _open(self) -> None:

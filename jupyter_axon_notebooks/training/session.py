@@ -20,6 +20,7 @@ from ..metrics import (
     limit_nonfinite,
     merge_metrics,
     suggest_names,
+    to_float,
 )
 from ..printable import printable, shorten
 from ..records import (
@@ -56,7 +57,6 @@ from .tracker import LocalTracker, Tracker
 from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
 from .validation import (
     MAX_POSITIONS,
-    as_float,
     normalize_metrics,
     validate_checkpoint_id,
     validate_key,
@@ -347,7 +347,7 @@ class Session:
                     )
             for name, value in flatten_metrics(normalized).items():
                 if isinstance(value, (int, float)):
-                    values[name] = as_float(value)
+                    values[name] = to_float(value)
                 else:
                     self._warn_once(f"the metric {printable(name)} is no number; it is not logged")
         if epoch is not None:
