@@ -547,7 +547,9 @@ def test_a_run_can_end_while_a_thread_logs_to_it(axon, records, restart):
     finally:
         sys.setswitchinterval(interval)
     restart()
-    assert sum(len(logged_rows.stored(records, run, "loss")) for run in list_runs(records)) == logged
+    assert (
+        sum(len(logged_rows.stored(records, run, "loss")) for run in list_runs(records)) == logged
+    )
 
 
 class _SlowStore:
