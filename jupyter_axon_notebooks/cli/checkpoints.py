@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..metrics import (
     resolve,
     suggest_names,
 )
+from ..printable import shorten
 from ..records import NotebookCheckpoint, UpdateCheckpoint
 from ..repository import NotebookRepository
 from ..repository.retention import state_paths
@@ -29,10 +30,22 @@ from ..states.folders import format_size
 from . import options
 from .files import new_file
 from .lookup import find_checkpoint, find_notebook_and_run
-from .output import local_time, note, progress, short_ids, table, write, write_json, write_line
+from .output import (
+    fit,
+    local_time,
+    note,
+    progress,
+    short_ids,
+    table,
+    write,
+    write_json,
+    write_line,
+)
 from .session import Session, with_session
 
 _CHUNK = 1 << 20
+#: The longest name of a run in a table.
+_MAX_NAME = 24
 
 
 def is_minimized(
@@ -129,16 +142,17 @@ def checkpoint_table(
     found: Sequence[NotebookCheckpoint],
     first: Sequence[str] = (),
     *,
+    runs: Mapping[str, str],
     with_record: bool = False,
     notebooks: Mapping[str, str] | None = None,
 ) -> Any:
     """Return a table of checkpoints, with the metrics ``first`` before the others.
 
-    With ``notebooks``, the names of their records by id, a column of these replaces the columns of
-    sizes, and of tags and pins that none of them has.
+    ``runs`` has the names of their runs: see :func:`name_runs`. With ``notebooks``, the names of
+    their records by id, a column of these replaces the columns of sizes, and of tags and pins that
+    none of them has. Columns that have no room on a terminal are left out.
     """
     ids = short_ids([one.id for one in found])
-    runs = short_ids([one.run_id for one in found if one.run_id is not None])
     records = short_ids([one.notebook_id for one in found])
     rows = []
     for one in found:
@@ -158,11 +172,30 @@ def checkpoint_table(
                 "id": ids[one.id],
             }
         )
+    used = {heading for row in rows for heading, value in row.items() if value}
+    unused = [heading for heading in ("pinned", "tags") if heading not in used]
     if notebooks is not None:
-        used = {heading for row in rows for heading, value in row.items() if value}
-        unused = {"size", "tags", "pinned"} - (used - {"size"})
-        rows = [{name: row[name] for name in row if name not in unused} for row in rows]
-    return table(rows)
+        left_out = {"size", *unused}
+        rows = [{name: row[name] for name in row if name not in left_out} for row in rows]
+    return table(fit(rows, [*unused, "size", "created", "pinned", "tags"])[0])
+
+
+def name_runs(
+    repository: NotebookRepository, found: Iterable[NotebookCheckpoint]
+) -> dict[str, str]:
+    """Return the names of the runs of checkpoints by id, each with its number."""
+    names: dict[str, str] = {}
+    for one in found:
+        if one.run_id is None or one.run_id in names:
+            continue
+        run = repository.runs.get(one.notebook_id, one.run_id)
+        if run is None or run.number is None:
+            names[one.run_id] = one.run_id[:8]
+        elif run.name:
+            names[one.run_id] = f"{shorten(run.name, _MAX_NAME)} (run {run.number})"
+        else:
+            names[one.run_id] = run.display_name
+    return names
 
 
 @click.command()
@@ -201,10 +234,11 @@ def checkpoints(
                 found, missing = [], str(error)
         else:
             found = []
+        runs = name_runs(repository, found)
     if as_json:
         write_json([one.to_json() for one in found])
     elif found:
-        write(checkpoint_table(found, [sort] if sort is not None else []))
+        write(checkpoint_table(found, [sort] if sort is not None else [], runs=runs))
     else:
         note(missing)
     if len(found) == limit < total:
@@ -253,10 +287,11 @@ def best(
             owned = repository.list_by_user(session.settings.user_id)
             notebooks = {one.id: one.name for one in owned}
             found = _list_best(repository, notebooks, metric, mode, count)
+        runs = name_runs(repository, found)
     if as_json:
         write_json([one.to_json() for one in found])
     else:
-        write(checkpoint_table(found, [metric], notebooks=notebooks))
+        write(checkpoint_table(found, [metric], runs=runs, notebooks=notebooks))
 
 
 def _pin_command(pinned: bool, description: str) -> Callable[..., Any]:

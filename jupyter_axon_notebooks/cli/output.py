@@ -37,12 +37,14 @@ _WRAPPED = {
     "config",
     "metrics",
     "tags",
-    "outputs",
     "meaning",
     "before",
     "after",
     "passfile",
 }
+
+#: Columns that are cut before others are.
+_CUT_FIRST = {"source"}
 
 _STATUS_STYLES = {
     "completed": "green",
@@ -87,11 +89,14 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
         result.add_column(
             heading,
             justify="right" if is_number else "left",
-            no_wrap=heading not in _WRAPPED,
+            no_wrap=heading not in _WRAPPED | _CUT_FIRST,
             overflow="fold" if heading in _WRAPPED else "ellipsis",
         )
     for row in rows:
-        result.add_row(*map(_cell, row.values()))
+        cells = [_cell(value) for value in row.values()]
+        for heading, cell in zip(row, cells, strict=True):
+            cell.no_wrap = True if heading in _CUT_FIRST else None
+        result.add_row(*cells)
     return result
 
 
@@ -151,7 +156,7 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> Table:
     return result
 
 
-def _cell(value: Any) -> RenderableType:
+def _cell(value: Any) -> Text:
     return Text(printable(str(value)), style=value.style if isinstance(value, Text) else "")
 
 

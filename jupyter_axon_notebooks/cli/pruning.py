@@ -9,7 +9,7 @@ from ..repository.retention import has_state
 from ..repository.retention_rules import Best, Every, Newest, Rule, Tagged, parse_best
 from ..states.folders import format_size
 from . import options
-from .checkpoints import checkpoint_table, is_minimized
+from .checkpoints import checkpoint_table, is_minimized, name_runs
 from .lookup import find_notebook_id
 from .output import note, progress, write, write_json
 from .session import Session, with_session
@@ -100,6 +100,7 @@ def prune(
                         raise
                 elif not yes:
                     removed += plan.prunable
+        names = name_runs(repository, [one.checkpoint for one in removed])
     kept += planned - len(removed)
     size = sum(one.size for one in removed)
     if as_json:
@@ -107,7 +108,7 @@ def prune(
         write_json({"pruned": yes, "bytes": size, "checkpoints": listed, "left_alone": skipped})
         return
     if removed:
-        write(checkpoint_table([one.checkpoint for one in removed], with_record=True))
+        write(checkpoint_table([one.checkpoint for one in removed], runs=names, with_record=True))
     files = f"the state files of {len(removed)} checkpoints, {format_size(size)}"
     if not planned:
         note(f"Nothing to remove: {kept} checkpoints keep their state files.")

@@ -35,13 +35,14 @@ from ..repository import NotebookRepository
 from ..repository.run_queries import config_text
 from ..sync.files import MAX_NOTEBOOK
 from . import options
-from .checkpoints import checkpoint_table
+from .checkpoints import checkpoint_table, name_runs
 from .files import new_file, read_file
 from .group import FAILED
 from .lookup import choose, deleted_at, find_checkpoint, find_notebook
 from .output import (
     fields,
     first_line,
+    fit,
     local_time,
     note,
     progress,
@@ -153,22 +154,24 @@ def show(session: Session, which: str, as_json: bool) -> None:
         best = repository.get_best_checkpoint(notebook.id, _RANKED_BY, True)
         versions = repository.versions.list(notebook.id, _MAX_LISTED)
         runs = repository.runs.list(notebook.id, _MAX_LISTED, with_metrics=False)
+        names = name_runs(repository, [*newest, *([] if best is None else [best])])
         write(fields(_header(notebook, repository)))
     if notebook.cells:
         cells = enumerate(notebook.cells, 1)
         write("", table([_cell_row(number, cell) for number, cell in cells]))
     if len(versions) > 1:
+        ids = short_ids([one.id for one in versions])
         rows = [
-            {"version": one.id, "cells": one.cell_count, "created": local_time(one.created_at)}
+            {"version": ids[one.id], "cells": one.cell_count, "created": local_time(one.created_at)}
             for one in versions
         ]
         write("", table(rows))
     if runs:
         write("", _run_table(runs))
     if newest:
-        write("", checkpoint_table(newest))
+        write("", checkpoint_table(newest, runs=names))
     if best is not None:
-        write("", f"Best {_RANKED_BY}:", checkpoint_table([best], [_RANKED_BY]))
+        write("", f"Best {_RANKED_BY}:", checkpoint_table([best], [_RANKED_BY], runs=names))
 
 
 def _header(
@@ -235,7 +238,7 @@ def _run_table(runs: Sequence[TrainingRun]) -> Any:
         }
         for run in runs
     ]
-    return table(rows)
+    return table(fit(rows, ["started"])[0])
 
 
 def _describe_config(run: TrainingRun) -> str:

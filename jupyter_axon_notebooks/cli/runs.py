@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from ..metrics import format_number
+from ..printable import shorten
 from ..records import ConfigSource, TrainingRun, UpdateRun
 from ..repository import NotebookRepository
 from ..repository.run_comparison import differing_keys
@@ -40,6 +41,8 @@ from .session import Session, with_session
 #: Columns of configuration keys and metrics that are chosen without --columns.
 _MAX_CHOSEN = 6
 _CHOSEN_KINDS = ("config", "metric")
+#: The longest value in a table.
+_MAX_LENGTH = 40
 #: Headings that a metric cannot have.
 _TAKEN = {*FIELDS, "size", "started"}
 
@@ -82,6 +85,10 @@ def runs(
     owner = _set_user(session, all_users)
     with session.read() as repository:
         id = None if notebook is None else find_notebook_id(repository, notebook)
+        if where.endswith(".ipynb"):
+            raise click.UsageError(
+                f"{where} is no filter; `jupyter axon runs --notebook {where}` lists its runs"
+            )
         try:
             query = RunQuery(where, sort, limit, user_id=owner, notebook_id=id)
             page = repository.runs.search(query)
@@ -96,9 +103,11 @@ def runs(
     elif as_csv:
         _write_csv(page.runs, chosen)
     elif page.runs:
-        rows, left_out = fit(*_table(page.runs, chosen, keeps_columns=columns is not None))
-        write(table(rows))
+        rows, optional = _table(page.runs, chosen, keeps_columns=columns is not None)
+        shown, left_out = fit(rows, optional)
+        write(table(shown))
         if left_out:
+            left_out = [heading for heading in rows[0] if heading in left_out]
             note(f"not shown on this terminal: {', '.join(left_out)}; --columns chooses columns")
     if page.total > len(page.runs):
         note(f"{len(page.runs)} of {plural(page.total, 'run')}; --limit shows more")
@@ -182,13 +191,17 @@ def _table(
             }
         )
     if keeps_columns:
-        return rows, ["size", "started", "notebook"]
+        named = {_heading(column) for column in columns}
+        optional = ["size", "started", "tags", "notebook"]
+        return rows, [heading for heading in optional if heading not in named]
     # The first configuration key and the first metric are left out last.
     chosen = [[_heading(one) for one in columns if one.kind == kind] for kind in _CHOSEN_KINDS]
     last = [heading for headings in chosen for heading in headings[:1]]
     others = [heading for headings in zip_longest(*chosen) for heading in headings if heading]
     first = [heading for heading in reversed(others) if heading not in last]
-    return rows, ["size", "started", *first, "notebook", *last]
+    is_one_notebook = len({one.run.notebook_id for one in found}) == 1
+    early, late = (["notebook"], []) if is_one_notebook else ([], ["notebook"])
+    return rows, ["size", "started", *early, *first, "tags", *late, *last]
 
 
 def _cell(value: Any) -> str:
@@ -196,7 +209,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return format_number(value)
-    return value if isinstance(value, str) else json.dumps(value)
+    return shorten(value if isinstance(value, str) else json.dumps(value), _MAX_LENGTH)
 
 
 def _write_csv(found: Sequence[FoundRun], columns: Sequence[Variable]) -> None:
@@ -230,10 +243,10 @@ def compare(session: Session, which: tuple[str, ...], all_users: bool, as_json: 
     with session.read() as repository:
         found = [find_run(repository, name, owner=owner) for name in which]
         comparison = repository.provenance.compare_runs(found)
+        names = _unique_names(repository, found)
     if as_json:
         write_json(comparison.to_json())
         return
-    names = _unique_names(found)
     config = {one.name: one.values for one in comparison.config}
     if config:
         rows = [
@@ -256,7 +269,7 @@ def compare(session: Session, which: tuple[str, ...], all_users: bool, as_json: 
         for statistic in ("last", "min", "max")
     ]
     if rows:
-        write(*split(rows))
+        write("", *split(rows), "")
     equal = []
     for name, change in zip(names[1:], comparison.changes, strict=True):
         if change is None:
@@ -275,8 +288,15 @@ def compare(session: Session, which: tuple[str, ...], all_users: bool, as_json: 
         write(f"the code and the packages of {', '.join(equal)} are those of {names[0]}")
 
 
-def _unique_names(runs: Sequence[TrainingRun]) -> list[str]:
+def _unique_names(repository: NotebookRepository, runs: Sequence[TrainingRun]) -> list[str]:
+    """Return a heading for each run: its name, with that of its notebook if there are several."""
     names = [run.display_name for run in runs]
+    if len({run.notebook_id for run in runs}) > 1:
+        found_in = [repository.find_summary(run.notebook_id) for run in runs]
+        names = [
+            name if notebook is None else f"{name} of {notebook.name}"
+            for name, notebook in zip(names, found_in, strict=True)
+        ]
     found: list[str] = []
     for run, name in zip(runs, names, strict=True):
         heading = name if names.count(name) == 1 else f"{name} ({run.id[:8]})"
@@ -317,6 +337,10 @@ def edit_run(
 
     WHICH is its name, its number, its id, the beginning of its id, or NOTEBOOK#NUMBER.
     """
+    if (name, notes, group) == (None, None, None) and not (tags or removed or pairs):
+        raise click.UsageError(
+            "nothing to change: add --name, --notes, --group, --tag, --untag or --config"
+        )
     owner = _set_user(session, all_users)
     with session.open(for_writing=True) as opened:
         repository = opened.repository

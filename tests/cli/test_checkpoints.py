@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from support.factories import new_notebook
 
@@ -112,8 +113,8 @@ def test_checkpoints_are_listed_newest_first(
         "created",
         "id",
     ]
-    assert newest.split()[:4] == ["1", "10", "loss=0.25", "run-b"]
-    assert oldest.split()[:9] == ["0", "0", "loss=0.5", "run-a", "t,", "u", "pinned", "18", "bytes"]
+    assert newest.split()[:5] == ["1", "10", "loss=0.25", "run", "2"]
+    assert oldest.startswith("    0      0   loss=0.5    run 1   t, u   pinned   18 bytes")
     assert oldest.endswith(first.id)
     listed = axon("checkpoints", notebook_id, "--json").json
     assert listed == [one.to_json() for one in repository.list_checkpoints(notebook_id)]
@@ -121,6 +122,27 @@ def test_checkpoints_are_listed_newest_first(
     limited = axon("checkpoints", notebook_id, "--limit", "1", "--json")
     assert (epochs(limited.json), limited.stderr) == ([1], "1 of 2; --limit shows more.\n")
     assert axon("checkpoints", notebook_id, "--run", "run").exit_code == 3
+
+
+def test_checkpoints_name_their_runs_and_fit_the_terminal(
+    axon: Axon,
+    repository: NotebookRepository,
+    make: Make,
+    notebook_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (None, "wide"):
+        run = repository.runs.start(notebook_id, name=name)
+        make(notebook_id, 0, {"loss": 0.5, "val_acc": 0.25}, run_id=run.id)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "70")
+    for command in (("checkpoints", notebook_id), ("best", "val_acc", "-n", "2")):
+        output = click.unstyle(axon(*command).stdout)
+        assert max(map(len, output.splitlines())) <= 70
+        assert "run 1 " in output
+        assert "wide (run 2)" in output
+        assert "val_acc=0.25" in output
+        assert "size" not in output
 
 
 @pytest.fixture

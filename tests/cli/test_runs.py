@@ -56,7 +56,7 @@ def test_runs_are_listed_with_what_differs(axon: Axon) -> None:
 
 def test_tables_fit_the_terminal(axon: Axon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    for width, left_out in (("80", "size, started"), ("70", "size, started, notebook")):
+    for width, left_out in (("80", "size, started"), ("70", "tags, size, started")):
         monkeypatch.setenv("COLUMNS", width)
         shown = axon("runs")
         assert f"not shown on this terminal: {left_out};" in shown.stderr
@@ -66,8 +66,8 @@ def test_tables_fit_the_terminal(axon: Axon, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("COLUMNS", "50")
     output = axon("compare", "search#1", "search#2", "wide#1").stdout
     compared = click.unstyle(output).splitlines()
-    assert max(map(len, compared[:-1])) <= 50
-    assert [line.split()[0] for line in compared].count("val_acc.max") == 2
+    assert max(map(len, compared)) <= 50
+    assert sum(line.startswith("val_acc.max ") for line in compared) == 2
 
 
 def test_a_named_run_is_listed_with_its_number(axon: Axon, runs: list[str]) -> None:
@@ -155,6 +155,24 @@ def test_runs_are_compared(axon: Axon, runs: list[str]) -> None:
     ambiguous = axon("compare", "run 1", runs[1])
     assert ambiguous.exit_code == 3
     assert "could be any of 2 runs" in ambiguous.stderr
+
+
+def test_runs_of_several_notebooks_are_compared_under_their_names(axon: Axon) -> None:
+    output = axon("compare", "search#1", "wide#1").stdout
+    assert "run 1 of search   run 1 of wide" in output.splitlines()[0]
+    assert "" in output.splitlines()  # between the tables
+
+
+def test_an_edit_without_a_change_is_refused(axon: Axon, runs: list[str]) -> None:
+    result = axon("edit-run", runs[0])
+    assert result.exit_code == 2
+    assert "nothing to change" in result.stderr
+
+
+def test_a_notebook_in_place_of_a_filter_is_explained(axon: Axon) -> None:
+    result = axon("runs", "train.ipynb")
+    assert result.exit_code == 2
+    assert "--notebook train.ipynb" in result.stderr
 
 
 def test_a_run_is_edited(axon: Axon, repository: NotebookRepository, runs: list[str]) -> None:
