@@ -44,7 +44,7 @@ _STYLE: Final = (
     ".axon-c td.t,.axon-c th.t{text-align:left}"
     ".axon-c tbody tr:nth-child(odd)"
     "{background:var(--jp-rendermime-table-row-background,rgba(128,128,128,.08))}"
-    ".axon-c code{font-family:var(--jp-code-font-family,monospace);"
+    ".axon-c.axon-c code{font-family:var(--jp-code-font-family,monospace);"
     "background:transparent;color:inherit;white-space:nowrap}"
     ".axon-a td{white-space:normal;max-width:60em;overflow-wrap:anywhere}"
     ".axon-c caption{caption-side:bottom;text-align:left;"
@@ -78,10 +78,22 @@ def checkpoints_text(records: Sequence[NotebookCheckpoint]) -> str:
 def text_table(lines: Sequence[Sequence[str]]) -> str:
     """Return the heads and the rows of a table as text."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    align = [str.ljust if is_text else str.rjust for is_text in _text_columns(lines)]
     return "\n".join(
-        "  ".join(map(str.rjust, line, widths)).rstrip()  # numbers align to the right
+        "  ".join(
+            pad(cell, width) for pad, cell, width in zip(align, line, widths, strict=True)
+        ).rstrip()
         for line in lines
     )
+
+
+def _text_columns(lines: Sequence[Sequence[str]]) -> list[bool]:
+    """Return for each column whether it has texts, which align to the left, not numbers."""
+    return [any(map(_is_text, column[1:])) for column in zip(*lines, strict=True)]
+
+
+def _is_text(cell: str) -> bool:
+    return (cell[:1].isalpha() and cell not in ("nan", "inf")) or cell[:1] in ("[", "{", "'", "…")
 
 
 def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> str:
@@ -91,6 +103,8 @@ def checkpoint_html(record: NotebookCheckpoint, *, is_recorded: bool = True) -> 
     pairs += hidden_metrics(len(metrics) - _MAX_ATTRIBUTES)
     if record.sizes:
         pairs.append(("size", format_size(sum(record.sizes.values()))))
+    if record.run_id is not None:
+        pairs.append(("run", _shorten(record.run_id[:8])))
     pairs.append(("created", local_time(record.created_at)))
     pairs += [("", remark) for remark in _remarks(record, is_recorded)]
     return attributes_html(("checkpoint", _shorten(record.id)), pairs)
@@ -121,20 +135,21 @@ def checkpoints_html(records: Sequence[NotebookCheckpoint]) -> str:
 
 def html_table(lines: Sequence[Sequence[str]], more: str) -> str:
     """Return the heads and the rows of a table as HTML, with a caption below it."""
+    is_text = _text_columns(lines)
     head, *rows = [[html.escape(cell) for cell in line] for line in lines]
     caption = f"<caption>{html.escape(more)}</caption>" if more else ""
-    body = "".join(_row("td", [f"<code>{row[0]}</code>", *row[1:]]) for row in rows)
-    head_row = _row('th scope="col"', head)
+    body = "".join(_row("td", [f"<code>{row[0]}</code>", *row[1:]], is_text) for row in rows)
+    head_row = _row('th scope="col"', head, is_text)
     return (
         f'{_STYLE}<table class="axon-c">{caption}<thead>{head_row}</thead>'
         f"<tbody>{body}</tbody></table>"
     )
 
 
-def _row(tag: str, cells: Sequence[str]) -> str:
-    """Return a row of a table, whose first and last cells are texts and the others numbers."""
+def _row(tag: str, cells: Sequence[str], is_text: Sequence[bool]) -> str:
+    """Return a row of a table; the first and the last cell are texts in any case."""
     name, last = tag.partition(" ")[0], len(cells) - 1
-    classes = [' class="t"' if at in (0, last) else "" for at in range(len(cells))]
+    classes = [' class="t"' if is_text[at] or at in (0, last) else "" for at in range(len(cells))]
     row = "".join(
         f"<{tag}{kind}>{cell}</{name}>" for kind, cell in zip(classes, cells, strict=True)
     )

@@ -62,6 +62,7 @@ def run_html(record: TrainingRun) -> str:
         ("tags", ", ".join(shown_tags(record.tags))),
         ("group", _shorten(record.group or "")),
         ("notes", _shorten(record.notes or "")),
+        ("resumed from", _resumed_from(record)),
         ("started", local_time(record.started_at)),
         ("duration", _duration(record)),
     ]
@@ -105,7 +106,11 @@ def _table(runs: Sequence[ListedRun], sort: str) -> tuple[list[list[str]], str]:
     hidden_runs, hidden = len(runs) - _MAX_ROWS, sum(map(len, values)) - len(shown)
     more = [
         *([f"{hidden_runs:,} more runs"] if hidden_runs > 0 else []),
-        *([f"{hidden:,} more columns, which table() has"] if hidden else []),
+        *(
+            [f"{hidden:,} more {'column' if hidden == 1 else 'columns'}, which table() has"]
+            if hidden
+            else []
+        ),
     ]
     return lines, f"… and {' and '.join(more)}" if more else ""
 
@@ -167,6 +172,11 @@ def _config(record: TrainingRun, length: int) -> str:
     text = config_text(record, length)
     label = "" if record.config_source is None else record.config_source.label
     return f"{text} ({label})" if text and label else text
+
+
+def _resumed_from(record: TrainingRun) -> str:
+    checkpoint = record.parent_checkpoint_id
+    return "" if checkpoint is None else f"checkpoint {_shorten(checkpoint[:_ID_LENGTH])}"
 
 
 def _last_and_best(name: str, summary: MetricSummary) -> str:

@@ -136,6 +136,9 @@ def test_a_run_shows_its_name_configuration_and_values() -> None:
     run.name, run.config_source = "wide", ConfigSource.GIVEN
     assert "derived" not in run_html(run)
     assert "wide (run 3)" in run_html(run)
+    assert "resumed from" not in run_html(run)
+    run.parent_checkpoint_id = "9a5c28a1-c34e-4fd7-b3d4-55dcd8938429"
+    assert "checkpoint 9a5c28a1" in run_html(run)
 
 
 def test_a_list_of_runs_has_columns_for_what_differs_and_for_the_order(axon: Any) -> None:
@@ -152,6 +155,7 @@ def test_a_list_of_runs_has_columns_for_what_differs_and_for_the_order(axon: Any
     assert first.split()[:5] == ["run", "1", "completed", "0.1", "0.1"]
     assert more == "… and 8 more columns, which table() has"
     assert ">val_acc.max<" in html
+    assert '<td class="t">completed</td><td>0.1</td>' in html  # texts align to the left
     assert "seed" not in html
 
 
