@@ -125,7 +125,10 @@ def _export_csv(runs: Iterable[ExportedRun], destination: str) -> int:
     """Write ``runs.csv``, and the series of each run to ``series/NAME-ID.csv``."""
     folder = Path(destination)
     (folder / "series").mkdir(parents=True, exist_ok=True)
-    fields = ("notebook", "number", "name", "status", "started_at", "ended_at", "tags", "id")
+    fields = (
+        *("notebook", "number", "name", "status", "started_at", "ended_at", "tags", "id"),
+        "series",
+    )
     rows, config_keys, metric_names = [], dict[str, None](), dict[str, None]()
     for exported in runs:
         run, config = exported.run, exported.config
@@ -134,14 +137,16 @@ def _export_csv(runs: Iterable[ExportedRun], destination: str) -> int:
             for name, summary in (run.metrics or {}).items()
             for statistic in ("last", "min", "max")
         }
+        series = f"series/{exported.file_name}.csv"
         values = (
             *(exported.notebook, run.number, exported.name, run.status.value),
             *(_iso(run.started_at), _iso(run.ended_at), " ".join(run.tags or ()), run.id),
+            series,
         )
         rows.append((values, config, summaries))
         config_keys.update(dict.fromkeys(config))
         metric_names.update(dict.fromkeys(summaries))
-        _write_csv(folder / "series" / f"{exported.file_name}.csv", *_series_table(exported))
+        _write_csv(folder / series, *_series_table(exported))
     config_columns = column_names([f"config.{key}" for key in config_keys], fields)
     header = [*fields, *config_columns, *column_names(list(metric_names), fields)]
     _write_csv(

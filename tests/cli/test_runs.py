@@ -220,6 +220,7 @@ def test_runs_are_exported_as_csv(axon: Axon, runs: list[str], tmp_path: Path) -
     assert [row["config.lr"] for row in table] == ["0.1", "0.01"]
     assert [row["config.model.depth"] for row in table] == ["2", "2"]
     [file] = (folder / "series").glob("run_1-*.csv")
+    assert folder / table[0]["series"] == file
     series = read_csv(file)
     values = [(row["step"], row["val_acc"]) for row in series]
     assert values == [("0", "0.0"), ("1", "0.1"), ("2", "0.2")]
