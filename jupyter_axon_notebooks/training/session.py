@@ -138,6 +138,7 @@ class Session:
         #: The process that was found to log: reading the environment takes longer than logging.
         self._logging_pid: int | None = None
         self._reported_directions: set[str] = set()
+        self._given_advice: set[str] = set()
         self._warnings: set[str] = set()
         self._warnings_execution: Any = None
         atexit.register(tracker.close)
@@ -396,9 +397,9 @@ class Session:
                 run.log_cell = site.cell
                 self._continue(site, run)
                 return run, site.execution
-            print_message(
-                f"A new run begins, because {reason} of {run.record.display_name}. To decide where "
-                "runs begin, call start_run()."
+            self._print_once_advised(
+                f"A new run begins, because {reason} of {run.record.display_name}.",
+                "To decide where runs begin, call start_run().",
             )
             run.end(RunStatus.COMPLETED)
             notebook_id = self.tracker.notebook_id() or run.notebook_id
@@ -410,6 +411,11 @@ class Session:
             run = self._begin(site, training, self.tracker.notebook_id())
         run.log_cell = site.cell
         return run, site.execution
+
+    def _print_once_advised(self, text: str, advice: str) -> None:
+        """Print a message; the advice follows it the first time only, since a loop repeats it."""
+        print_message(text if advice in self._given_advice else f"{text} {advice}")
+        self._given_advice.add(advice)
 
     # Checkpoints
 
@@ -573,10 +579,10 @@ class Session:
     def _leave(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
         """Stop using a run; end it unless its model may still be trained next to another one."""
         if site.execution == run.position.execution:
-            print_message(
+            self._print_once_advised(
                 "A new run begins, because this checkpoint does not come after epoch "
-                f"{run.position.epoch}, step {run.position.step} of {run.record.display_name}. "
-                "To decide where runs begin, call resume(…, key=…) before each training."
+                f"{run.position.epoch}, step {run.position.step} of {run.record.display_name}.",
+                "To decide where runs begin, call resume(…, key=…) before each training.",
             )
         known = training.model
         is_other = model is not None and known is not None and not training.trains(model)

@@ -220,7 +220,9 @@ def test_each_configuration_of_a_search_in_one_cell_is_a_run(axon, records, caps
             axon.checkpoint(None, epoch=epoch, step=epoch, metrics={"loss": 1.0})
             axon.checkpoint(net, epoch=epoch, step=epoch, metrics={"val_loss": 1.0})
     assert [list_epochs(records, run) for run in list_runs(records)] == [[0, 1, 2]] * 6
-    assert capsys.readouterr().out.count("A new run begins") == 5
+    output = capsys.readouterr().out
+    assert output.count("A new run begins") == 5
+    assert output.count("To decide where runs begin") == 1
 
 
 def test_other_values_of_a_metric_at_the_same_step_begin_a_run(axon):
