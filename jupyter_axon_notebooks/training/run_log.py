@@ -92,7 +92,9 @@ class RunLog:
         self._thread = thread
         self._folders = folders
         self._header = header
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._appended: deque[Row] = deque()  # rows that are being appended
+        self._is_appending = False
         self._unwritten: deque[Row] = deque(maxlen=_MAX_UNWRITTEN)
         self._writer: SpoolWriter | None = None
         self._synced = 0
@@ -105,21 +107,35 @@ class RunLog:
             self._open()
 
     def append(self, row: Row) -> None:
-        """Append a row; the user is warned if it cannot be written."""
+        """Append a row; the user is warned if it cannot be written.
+
+        A signal handler may interrupt this method and log. Its row is appended after the others.
+        """
         with self._lock:
-            if self._is_released and self._writer is None:  # the process ends
-                self._open()
-            if self._writer is None or self._unwritten:
-                self._unwritten.append(row)
-            else:
-                try:
-                    self._writer.append(row)
-                except OSError as error:
-                    self._unwritten.append(row)
-                    self._warn_of_disk(error)
-                except InvalidData as error:
-                    self._thread.warn_once("row", f"values are not logged: {error}")
-        self._thread.wake()
+            self._appended.append(row)
+            if self._is_appending:
+                return
+            self._is_appending = True
+            try:
+                while self._appended:
+                    self._append(self._appended.popleft())
+                self._thread.wake()
+            finally:
+                self._is_appending = False
+
+    def _append(self, row: Row) -> None:
+        if self._is_released and self._writer is None:  # the process ends
+            self._open()
+        if self._writer is None or self._unwritten:
+            self._unwritten.append(row)
+            return
+        try:
+            self._writer.append(row)
+        except OSError as error:
+            self._unwritten.append(row)
+            self._warn_of_disk(error)
+        except InvalidData as error:
+            self._thread.warn_once("row", f"values are not logged: {error}")
 
     def close(self) -> None:
         """End the log; its file is removed when the store has all rows."""

@@ -7,7 +7,9 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
@@ -325,6 +327,40 @@ def test_a_run_that_ended_takes_further_rows(axon, records, restart):
     assert logged_rows.stored(records, first, "loss") == {0: 1.0, 1: 2.0}
     assert logged_rows.stored(records, second, "loss") == {0: 3.0}
     assert first.status is RunStatus.COMPLETED
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal to send")
+def test_a_signal_handler_may_log_at_every_line_of_a_call(axon, records, restart):
+    logged, lines = [], iter(())
+
+    def handle(*_):
+        logged.append(float(len(logged)))
+        axon.log({"signal": logged[-1]}, step=len(logged) - 1)
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename.endswith(("run.py", "run_log.py", "spool.py")):
+            if event == "line" and next(lines, 1) == 0:
+                signal.raise_signal(signal.SIGUSR1)
+            return trace
+        return None
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    step, was_interrupted = 0, True
+    axon.log({"loss": 0.0}, step=0)
+    try:
+        while was_interrupted:
+            step, count, lines = step + 1, len(logged), iter(range(step, -1, -1))
+            sys.settrace(trace)
+            axon.log({"loss": float(step)}, step=step)
+            sys.settrace(None)
+            was_interrupted = len(logged) > count
+    finally:
+        sys.settrace(None)
+        signal.signal(signal.SIGUSR1, previous)
+    assert step > 20
+    restart()
+    assert stored(records) == {number: float(number) for number in range(step + 1)}
+    assert stored(records, "signal") == dict(enumerate(logged))
 
 
 def _log_in_child(value):
