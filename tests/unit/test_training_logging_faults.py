@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from support import disks, logged_rows
 from support.engines import eventually
@@ -29,7 +30,7 @@ from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spo
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.stores import find_settings, open_store_at
-from jupyter_axon_notebooks.training import store_connection
+from jupyter_axon_notebooks.training import store_connection, system_metrics
 from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.session import end_session
 from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folders
@@ -327,6 +328,82 @@ def test_a_run_that_ended_takes_further_rows(axon, records, restart):
     assert logged_rows.stored(records, first, "loss") == {0: 1.0, 1: 2.0}
     assert logged_rows.stored(records, second, "loss") == {0: 3.0}
     assert first.status is RunStatus.COMPLETED
+
+
+class TestFiles:
+    """Other programs remove or change the file of a run that logs."""
+
+    @pytest.fixture
+    def spool(self, axon, records):
+        """The file of a run of which a value was stored."""
+        axon.log({"loss": 0.0})
+        eventually(lambda: is_stored(records))
+        [path] = list_spools(spool_folders(find_settings().data_folder)[0])
+        return path
+
+    @pytest.mark.parametrize("removed", ["file", "folder"])
+    def test_no_value_is_lost_when_it_is_removed(self, axon, spool, removed, restart, records):
+        axon.log({"loss": 1.0})
+        if removed == "file":
+            spool.unlink()
+        else:
+            shutil.rmtree(spool.parent)
+        axon.log({"loss": 2.0})
+        restart()
+        assert stored(records) == {0: 0.0, 1: 1.0, 2: 2.0}
+
+    @pytest.mark.parametrize("change", ["empty", "cut", "extend"])
+    def test_later_values_are_stored_when_it_is_changed(
+        self, axon, spool, change, restart, records
+    ):
+        def change_and_log():
+            with spool.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if change == "extend":
+                    file.write(b"damaged")
+                else:
+                    file.truncate(0 if change == "empty" else size - 1)
+            axon.log({"loss": 1.0})
+            eventually(lambda: not spool.exists())
+            axon.log({"loss": 2.0})
+            restart()
+
+        with pytest.warns(AxonWarning, match="logged values were lost"):
+            change_and_log()
+        assert stored(records)[2] == 2.0
+
+
+def test_many_runs_keep_few_files_open_without_a_store(axon, unavailable_store):
+    process = psutil.Process()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axon.log({"loss": 0.0})
+        before = process.num_fds()
+        for _ in range(150):
+            axon.start_run().log({"loss": 1.0})
+        assert process.num_fds() < before + 110
+        unavailable_store()
+        with open_store_at(find_settings()) as opened:
+            records = opened.repository
+            eventually(lambda: is_stored(records) and len(list_runs(records)) == 151)
+            end_session(RunStatus.COMPLETED)
+            folder = spool_folders(find_settings().data_folder)[0]
+            eventually(lambda: recover() is not None and list_spools(folder) == [])
+            runs = list_runs(records)
+            assert {run.status for run in runs} == {RunStatus.COMPLETED}
+            assert all(len(logged_rows.stored(records, run)) == 1 for run in runs)
+
+
+def test_values_are_logged_where_the_load_cannot_be_read(axon, records, restart, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("/proc/stat")
+
+    for name in ("cpu_percent", "virtual_memory"):
+        monkeypatch.setattr(system_metrics.psutil, name, refuse)
+    for step in range(3):
+        axon.log({"loss": 1.0}, step=step)
+    restart()
+    assert stored(records) == dict.fromkeys(range(3), 1.0)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal to send")
