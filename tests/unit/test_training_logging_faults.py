@@ -406,6 +406,21 @@ def test_values_are_logged_where_the_load_cannot_be_read(axon, records, restart,
     assert stored(records) == dict.fromkeys(range(3), 1.0)
 
 
+def test_a_file_that_another_process_has_stored_meanwhile_is_no_error(axon, records):
+    folder = spool_folders(find_settings().data_folder)[0]
+    for name in ("one", "two"):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.spool").touch()
+    settings = find_settings()
+    with open_store_at(settings) as opened:
+        found = recover_spools(
+            opened.repository, opened.origin, [folder], settings.store_url, settings.user_id
+        )
+        assert "not a spool file" in next(found)[1]
+        shutil.rmtree(folder)
+        assert list(found) == []
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal to send")
 def test_a_signal_handler_may_log_at_every_line_of_a_call(axon, records, restart):
     logged, lines = [], iter(())
