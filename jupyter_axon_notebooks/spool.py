@@ -29,8 +29,9 @@ SUFFIX: Final = ".spool"
 _FRAME: Final = struct.Struct("<II")
 #: The largest frame, in bytes.
 _MAX_FRAME: Final = 16 << 20
-#: Bytes that are read at once.
+#: Bytes that are read at once, and those after which no further row is.
 _READ_SIZE: Final = 4 << 20
+_MAX_READ: Final = 16 << 20
 
 #: Whether open files can be renamed and deleted.
 _IS_POSIX: Final = os.name == "posix"
@@ -87,7 +88,7 @@ class SpoolWriter:
         self._pid = os.getpid()
         #: The end of the last complete frame, in bytes.
         self.size = 0
-        self._is_torn = False
+        self._unfinished = 0  # the length of a frame of which only a part may be written
         try:
             lock(self._fd, wait=False)
             self._write(_frame(json.dumps(header)))  # ASCII, whatever a path consists of
@@ -138,15 +139,27 @@ class SpoolWriter:
         self._write(frame)
 
     def _write(self, frame: bytes) -> None:
-        if self._is_torn:
+        if self._unfinished:
+            self._settle()
+        try:
+            self._unfinished = len(frame)
+            if os.write(self._fd, frame) != len(frame):
+                # Only a full disk writes less.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            self.size += len(frame)
+            self._unfinished = 0
+        except BaseException:  # KeyboardInterrupt, too
+            with contextlib.suppress(OSError):
+                self._settle()
+            raise
+
+    def _settle(self) -> None:
+        """Keep the last frame if it is complete, since a reader may have stored it; else cut it."""
+        if os.fstat(self._fd).st_size == self.size + self._unfinished:
+            self.size += self._unfinished
+        else:
             os.ftruncate(self._fd, self.size)
-            self._is_torn = False
-        self._is_torn = True
-        if os.write(self._fd, frame) != len(frame):
-            # Only a full disk writes less.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-        self._is_torn = False
-        self.size += len(frame)
+        self._unfinished = 0
 
     def sync(self) -> None:
         """Flush what was written to the disk, so that it survives a power failure."""
@@ -218,13 +231,17 @@ class SpoolReader:
     def read(self, offset: int, limit: int) -> tuple[list[Row], int]:
         """Return at most ``limit`` rows from an offset on, and the offset after them.
 
-        An offset of 0 is that of the first row. Damaged frames end the rows.
+        An offset of 0 is that of the first row. Damaged frames end the rows. Fewer rows are
+        returned if they are long.
         """
-        rows, end = [], max(offset, self._begin)
+        begin = max(offset, self._begin)
+        rows, end = [], begin
         with contextlib.suppress(msgspec.MsgspecError):
-            for data, after in self._frames(end, limit):
+            for data, after in self._frames(begin, limit):
                 rows.append(Row(*_decode_row(data)))
                 end = after
+                if end - begin >= _MAX_READ:
+                    break
         return rows, end
 
     def _frames(self, offset: int, limit: int) -> Iterator[tuple[bytes, int]]:
@@ -252,13 +269,23 @@ class SpoolReader:
             offset += needed
             yield data, offset
 
+    @property
+    def size(self) -> int:
+        """The present size of the file, in bytes."""
+        return os.fstat(self._file.fileno()).st_size
+
     def is_abandoned(self) -> bool:
         """Return whether the file still exists and no process writes or stores it.
 
-        If so, it is locked until it is closed.
+        If so, it is locked until it is closed. Where files have no locks, it is always True.
         """
         descriptor = self._file.fileno()
         return lock(descriptor, wait=False) and os.fstat(descriptor).st_nlink > 0
+
+    def is_locked(self) -> bool:
+        """Return whether the file is locked, if only by this reader."""
+        with self.path.open("rb") as other:
+            return not lock(other.fileno(), wait=False)
 
     def remove(self) -> None:
         """Delete the file; raises PermissionError on Windows while a process writes it."""

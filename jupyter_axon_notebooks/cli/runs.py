@@ -15,8 +15,9 @@ import msgspec
 from ..metrics import format_number
 from ..records import ConfigSource, TrainingRun, UpdateRun
 from ..repository import NotebookRepository
+from ..repository.run_comparison import differing_keys
 from ..repository.run_queries import FoundRun, RunQuery, flat_config
-from ..repository.series import SYSTEM_PREFIX
+from ..repository.series import is_system
 from ..run_export import EXPORTS, ExportedRun, export_runs, write_csv
 from ..run_filters import FIELDS, InvalidFilter, Variable, check_names, parse_order
 from ..states.folders import format_size
@@ -125,14 +126,10 @@ def _parse_columns(text: str, repository: NotebookRepository, query: RunQuery) -
 
 def _choose_columns(found: Sequence[FoundRun], sort: str) -> list[Variable]:
     configs = [flat_config(one.run) for one in found]
-    keys = dict.fromkeys(key for config in configs for key in config)
-    differing = [
-        key for key in keys if len({json.dumps(config.get(key)) for config in configs}) > 1
-    ]
-    differing = differing or list(keys)
+    keys = differing_keys(configs) or list(configs[0] if configs else ())
     names = dict.fromkeys(name for one in found for name in one.run.metrics or {})
-    metrics = [name for name in names if not name.startswith(SYSTEM_PREFIX)]
-    chosen = [Variable("config", key) for key in differing[:_MAX_CHOSEN]]
+    metrics = [name for name in names if not is_system(name)]
+    chosen = [Variable("config", key) for key in keys[:_MAX_CHOSEN]]
     first = parse_order(sort).variable
     chosen += [first] if first.kind == "metric" else []
     chosen += [Variable("metric", name) for name in metrics[:_MAX_CHOSEN]]
@@ -255,7 +252,7 @@ def compare(session: Session, which: tuple[str, ...], all_users: bool, as_json: 
             },
         }
         for metric in comparison.metrics
-        if not metric.name.startswith(SYSTEM_PREFIX)
+        if not is_system(metric.name)
         for statistic in ("last", "min", "max")
     ]
     if rows:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ..metrics import flatten_metrics
 from ..provenance import CheckpointDiff
 from ..records import MetricSummary, Record, TrainingRun
+from .run_queries import flat_config
 
 _T = TypeVar("_T")
 
@@ -72,7 +72,7 @@ def compare_runs(
         Returns the differences between two checkpoints.
     """
     first = checkpoint_ids[0]
-    config = _align([flatten_metrics(run.config or {}) for run in runs])
+    configs = [flat_config(run) for run in runs]
     metrics = _align([run.metrics or {} for run in runs])
     return RunComparison(
         runs=[
@@ -86,9 +86,8 @@ def compare_runs(
             for run, checkpoint_id in zip(runs, checkpoint_ids, strict=True)
         ],
         config=[
-            ComparedValue(name=name, values=values)
-            for name, values in config.items()
-            if any(value != values[0] for value in values)
+            ComparedValue(name=name, values=[config.get(name) for config in configs])
+            for name in differing_keys(configs)
         ],
         metrics=[ComparedMetric(name=name, values=values) for name, values in metrics.items()],
         changes=[
@@ -96,6 +95,14 @@ def compare_runs(
             for other in checkpoint_ids[1:]
         ],
     )
+
+
+def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of flat configurations that do not have the same value in all."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [
+        key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)
+    ]
 
 
 def _align(rows: Sequence[dict[str, _T]]) -> dict[str, list[_T | None]]:

@@ -106,8 +106,9 @@ def start_run(
 
     Calling it is optional: without it, a run begins with the first :func:`log` or
     :func:`checkpoint`. Right before or after :func:`resume`, it describes the training that is
-    resumed, and no other run begins. As a context manager, the run ends with the block: as
-    completed, as failed after an exception, as stopped after an interrupt::
+    resumed, and no other run begins. In distributed training, only the run of rank 0 is recorded.
+    As a context manager, the run ends with the block: as completed, as failed after an exception,
+    as stopped after an interrupt::
 
         for lr in (1e-2, 1e-3):
             with axon.start_run(config={"lr": lr}, group="lr search"):

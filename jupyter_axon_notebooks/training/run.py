@@ -374,7 +374,8 @@ class ActiveRun:
         if not self.logged or not isinstance(metrics, dict):
             return metrics
         given = flatten_metrics(metrics)
-        return {**{n: v for n, v in self.logged.items() if n not in given}, **metrics}
+        with self.log_lock:
+            return {**{n: v for n, v in self.logged.items() if n not in given}, **metrics}
 
     def log_saved(self, checkpoint: NewCheckpoint, execution: Any) -> None:
         """Log the metrics of a checkpoint, if values of this run are logged, or once they are."""
@@ -422,7 +423,8 @@ class ActiveRun:
         if self._lease is not None:
             self._lease.set()
             self._lease = None
-        log, self._log = self._log, None
+        with self.log_lock:
+            log, self._log = self._log, None
         if self.record.status is RunStatus.RUNNING:
             self._finish(status)
         if log is not None:

@@ -23,14 +23,13 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ..metrics import encode_nonfinite
+from ..repository.runs import MAX_CONFIG_SIZE
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: The largest configuration, in bytes of JSON.
-MAX_CONFIG_SIZE: Final = 1 << 20
 _MAX_DEPTH: Final = 32
 #: The longest ``repr`` that stands for an object, in characters.
 _MAX_REPR: Final = 1_000
@@ -78,7 +77,9 @@ _SECRET_WORDS: Final = _words(
     """
 )
 #: Names that contain a secret's word without a separator, such as ``dbpassword`` and ``hftoken``.
-_SECRET_NAME: Final = re.compile(r"apikey|credential|passw|secret|token\Z", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(
+    r"(?:access|api|auth|private|signing|ssh)key|credential|passw|secret|token\Z", re.IGNORECASE
+)
 #: Values that are secrets whatever their name: tokens of well-known services, and passwords in
 #: URLs, headers and connection strings.
 _SECRET_VALUE: Final = re.compile(
@@ -114,7 +115,7 @@ def normalize_config(config: Any) -> dict[str, Any]:
     TypeError
         If it is something else.
     ValueError
-        If it contains itself, is nested too deeply, or is larger than :data:`MAX_CONFIG_SIZE`.
+        If it contains itself, is nested too deeply, or is larger than :data:`.MAX_CONFIG_SIZE`.
     """
     fields = _fields(config)
     if fields is None:

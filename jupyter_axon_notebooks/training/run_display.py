@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 from ..metrics import direction, format_number
 from ..printable import local_time, printable, short_repr, shorten
 from ..records import MetricSummary, TrainingRun, now
+from ..repository.run_comparison import differing_keys
 from ..repository.run_queries import config_text, flat_config
-from ..repository.series import SYSTEM_PREFIX
+from ..repository.series import is_system
 from ..run_filters import Variable, parse_order
 from .display import attributes_html, hidden_metrics, html_table, shown_tags, text_table
 
@@ -86,20 +87,12 @@ def runs_html(runs: Sequence[ListedRun], sort: str) -> str:
 def own_metrics(record: TrainingRun) -> dict[str, MetricSummary]:
     """Return the metrics of a run without those of the system."""
     found = record.metrics or {}
-    return {name: one for name, one in found.items() if not name.startswith(SYSTEM_PREFIX)}
+    return {name: one for name, one in found.items() if not is_system(name)}
 
 
 def _best_known_first(names: Iterable[str]) -> list[str]:
     """Sort metrics that are known to be better when lower or higher before the others."""
     return sorted(names, key=lambda name: direction(name) is None)
-
-
-def differing_keys(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the keys of flat configurations that do not have the same value in all."""
-    keys = dict.fromkeys(key for config in configs for key in config)
-    return [
-        key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)
-    ]
 
 
 def _table(runs: Sequence[ListedRun], sort: str) -> tuple[list[list[str]], str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ..errors import InvalidData
-from ..records import TrainingRun
+from ..records import RunStatus, TrainingRun
 from ..spool import Row, SpoolReader, SpoolWriter
 from .messages import print_message
 from .system_metrics import SystemSampler
@@ -39,6 +39,8 @@ _MAX_UNWRITTEN: Final = 100_000
 _WRITTEN_AT_ONCE: Final = 1_000
 #: The largest number of logs whose files stay open while rows wait for the store.
 _MAX_OPEN: Final = 100
+#: Rows that are read at once.
+_READ_AT_ONCE: Final = 100_000
 #: The size of a spool file after which another one is begun, in bytes.
 _MAX_SPOOL: Final = 64 << 20
 
@@ -163,8 +165,8 @@ class RunLog:
             return _read_rows(writer, self._stored)[0] + unwritten
 
     def sample(self, metrics: Mapping[str, float]) -> None:
-        """Append system metrics, which count their own steps."""
-        if not self._is_closed:
+        """Append system metrics, which count their own steps, unless the run has ended."""
+        if not self._is_closed and self._run.status is RunStatus.RUNNING:
             self.append(Row(self._sample, time.time(), metrics))
             self._sample += 1
 
@@ -316,9 +318,14 @@ class RunLog:
 
 def _read_rows(writer: SpoolWriter, offset: int) -> tuple[list[Row], int]:
     """Return the rows of a file from an offset on, and the offset after them."""
+    rows: list[Row] = []
     with suppress(OSError, InvalidData), writer.open_reader() as reader:
-        return reader.read(offset, 1 << 62)
-    return [], offset
+        while True:
+            found, offset = reader.read(offset, _READ_AT_ONCE)
+            if not found:
+                break
+            rows += found
+    return rows, offset
 
 
 class LogThread:
@@ -328,8 +335,8 @@ class LogThread:
 
     Parameters
     ----------
-    store : callable
-        Stores the rows of a spool file; raises if the store is unavailable.
+    store : Store
+        Where rows are stored; its methods raise if it is unavailable.
     warn : callable
         Warns the user.
     """
@@ -343,9 +350,11 @@ class LogThread:
         self._passed = threading.Condition()
         self._waiting = 0  # threads that flush
         self._thread: threading.Thread | None = None
+        self._has_samples = False
         self._sampler: SystemSampler | None = None
         self._ending = threading.Event()
         self._failures = 0
+        self._pid = os.getpid()
 
     def open(
         self,
@@ -358,8 +367,7 @@ class LogThread:
         """Begin the log of a run, with samples of system metrics if wanted."""
         log = RunLog(self, folders, run, header)
         self._logs.append(log)
-        if with_system and self._sampler is None:
-            self._sampler = SystemSampler()
+        self._has_samples = self._has_samples or with_system
         if self._thread is None:
             self._ending = threading.Event()
             self._thread = threading.Thread(
@@ -409,15 +417,20 @@ class LogThread:
 
     def finish(self) -> None:
         """Store the last rows as the process ends, if that takes no more than a few seconds."""
+        if os.getpid() != self._pid:
+            return  # forked: its parent's thread stores the rows
         for log in list(self._logs):
             log.close()
+        is_first, thread = not self._ending.is_set(), self._thread
         self._ending.set()
         self._wake.set()
-        thread, self._thread = self._thread, None
         if thread is not None and thread.is_alive():
-            thread.join(_EXIT_TIMEOUT)
-        else:
-            self._release()
+            if is_first:
+                thread.join(_EXIT_TIMEOUT)
+            if thread.is_alive():
+                return  # it is storing rows, and releases the files afterwards
+        self._thread = None
+        self._release()
 
     def _release(self) -> None:
         for log in self._logs:
@@ -429,15 +442,12 @@ class LogThread:
         next_sample = time.monotonic()
         while not ending.is_set():
             if all(log.is_stored for log in list(self._logs)):
-                timeout = _SAMPLE_INTERVAL if self._sampler is not None and self._logs else None
+                timeout = _SAMPLE_INTERVAL if self._has_samples and self._logs else None
                 self._wake.wait(timeout)
             self._wake.clear()
-            if self._sampler is not None and time.monotonic() >= next_sample:
+            if self._has_samples and time.monotonic() >= next_sample:
                 next_sample = time.monotonic() + _SAMPLE_INTERVAL
-                with suppress(Exception):  # no error of tracking may stop the storing
-                    metrics = self._sampler.sample()
-                    for log in list(self._logs):
-                        log.sample(metrics)
+                self._take_samples()
             self._pass()
             delay = _INTERVAL
             if self._failures:
@@ -449,6 +459,18 @@ class LogThread:
         self._pass()
         self._store.close()
         self._release()  # here, as others must not store rows that this thread is storing
+
+    def _take_samples(self) -> None:
+        try:
+            if self._sampler is None:  # not where values are logged: finding GPUs takes a while
+                self._sampler = SystemSampler()
+            metrics = self._sampler.sample()
+        except Exception as error:  # noqa: BLE001 - no error of tracking may stop a training
+            self._has_samples = False
+            self.warn_once("system", f"system metrics are not logged: {error}")
+            return
+        for log in list(self._logs):
+            log.sample(metrics)
 
     def _pass(self) -> None:
         failed = False

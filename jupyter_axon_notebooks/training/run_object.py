@@ -10,12 +10,13 @@ import msgspec
 
 from ..metrics import column_names, flatten_metrics
 from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
+from ..repository.run_comparison import differing_keys
+from ..repository.run_queries import flat_config
 from .checkpoint import Checkpoint
 from .display import ShortDict
 from .run_config import normalize_config
 from .run_display import (
     ListedRun,
-    differing_keys,
     own_metrics,
     run_html,
     run_text,
@@ -272,7 +273,7 @@ class RunList(list[Run]):
 
         Runs of several notebooks have the names of their notebooks, too.
         """
-        configs = [flatten_metrics(run.record.config or {}) for run in self]
+        configs = [flat_config(run.record) for run in self]
         differing = differing_keys(configs)
         names = dict.fromkeys(name for run in self for name in own_metrics(run.record))
         has_notebooks = len({run.record.notebook_id for run in self}) > 1

@@ -20,6 +20,7 @@ from ..metrics import (
     limit_nonfinite,
     merge_metrics,
     suggest_names,
+    to_float,
 )
 from ..printable import printable, shorten
 from ..records import (
@@ -56,7 +57,6 @@ from .tracker import LocalTracker, Tracker
 from .training_registry import CallSite, ModelReference, Training, TrainingRegistry, call_site
 from .validation import (
     MAX_POSITIONS,
-    as_float,
     normalize_metrics,
     validate_checkpoint_id,
     validate_key,
@@ -239,7 +239,10 @@ class Session:
         self._recent[key] = run, execution
 
     def _set_fields(self, run: ActiveRun, fields: GivenFields) -> None:
-        given: dict[str, Any] = {name: value for name, value in fields.items() if value}
+        # An empty configuration was given, too: it replaces a derived one.
+        given: dict[str, Any] = {
+            name: value for name, value in fields.items() if value or value == {}
+        }
         for name, value in given.items():
             setattr(run.record, name, value)
         self.tracker.update_run(run.record, UpdateRun(**given), is_training=True)
@@ -273,7 +276,8 @@ class Session:
     def update_run(self, record: TrainingRun, updates: UpdateRun, *, is_training: bool) -> None:
         """Change a run; it is changed here at once, and in the store."""
         with self.tracker.lock:
-            self.tracker.update_run(record, updates, is_training=is_training)
+            if distributed.is_first() or not is_training:
+                self.tracker.update_run(record, updates, is_training=is_training)
             for name in updates.__struct_fields__:
                 if (value := getattr(updates, name)) is not None:
                     setattr(record, name, value or None if isinstance(value, str) else value)
@@ -281,6 +285,7 @@ class Session:
     def finish_run(self, run: ActiveRun, status: RunStatus) -> None:
         """End a run of this process."""
         if not distributed.is_first():
+            run.record.status = status
             return
         with self.tracker.lock:
             run.end(status)
@@ -342,7 +347,7 @@ class Session:
                     )
             for name, value in flatten_metrics(normalized).items():
                 if isinstance(value, (int, float)):
-                    values[name] = as_float(value)
+                    values[name] = to_float(value)
                 else:
                     self._warn_once(f"the metric {printable(name)} is no number; it is not logged")
         if epoch is not None:

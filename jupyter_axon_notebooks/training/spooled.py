@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreError
+from ..errors import AxonError, Conflict, InvalidData, NotFound, StoreBusy, StoreError
 from ..records import NewNotebook, Record, RunStatus, TrainingRun, now
 from ..repository import NotebookRepository
 from ..spool import SpoolReader, is_own, list_spools
+from ..store.database import BUSY_TIMEOUT
 from ..stores import OpenStore, StoreSettings, open_store_at
 from .discovery.location import NotebookLocation
 from .discovery.record import find_or_create_record
 from .messages import warn
-from .processes import is_alive
+from .processes import is_alive, is_running
 
 #: Rows that are stored in one transaction.
 _ROWS = 5_000
+#: Seconds to wait for a locked store, and between two attempts to record a run.
+_BUSY_TIMEOUT = BUSY_TIMEOUT
+_PAUSE = 0.1
 
 
 class SpooledRun(Record, kw_only=True):
@@ -80,17 +85,21 @@ def store_rows(
     """
     series = repository.series
     offset = series.offset(notebook_id, run_id, reader.id)
+    size = reader.size  # what is being written is for the next call
     while True:
         rows, end = reader.read(offset, _ROWS)
         if not rows:
             return max(offset, end)
         offset = series.append(notebook_id, run_id, rows, spool=reader.id, begin=offset, end=end)
-        if offset == end and len(rows) < _ROWS:  # what is being written is for the next call
+        if offset >= size:
             return offset
 
 
 class RunRecorder(Protocol):
-    """The recording of runs that could not be recorded when they began or ended."""
+    """The recording of runs that could not be recorded when they began or ended.
+
+    Calls of the training may wait for these methods, so they raise StoreBusy soon.
+    """
 
     def record_run(self, opened: OpenStore, run: TrainingRun) -> None:
         """Record a run that the store lacks, in its present status."""
@@ -114,7 +123,7 @@ class SpoolStore:
             try:
                 return store_rows(opened.repository, reader, run.notebook_id, run.id)
             except NotFound:
-                self._recorder.record_run(opened, run)
+                _retry(lambda: self._recorder.record_run(opened, run))
                 return store_rows(opened.repository, reader, run.notebook_id, run.id)
 
     def finish(self, spool: str, run: TrainingRun, *, is_over: bool) -> None:
@@ -122,14 +131,14 @@ class SpoolStore:
         with self._open() as opened:
             opened.repository.series.forget_spool(run.notebook_id, run.id, spool)
             if is_over:
-                self._recorder.record_end(opened, run)
+                _retry(lambda: self._recorder.record_end(opened, run))
 
     @contextmanager
     def _open(self) -> Iterator[OpenStore]:
         if self._opened is not None and self._opened.store.is_lost:
             self.close()
         if self._opened is None:
-            self._opened = open_store_at(self._settings, warn=warn)
+            self._opened = open_store_at(self._settings, busy_timeout=_BUSY_TIMEOUT, warn=warn)
         try:
             yield self._opened
         except StoreError:
@@ -141,6 +150,18 @@ class SpoolStore:
         opened, self._opened = self._opened, None
         if opened is not None and self._pid == os.getpid():
             opened.close()
+
+
+def _retry(record: Callable[[], None]) -> None:
+    """Record something, if need be in several attempts, between which a training may go on."""
+    end = time.monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            return record()
+        except StoreBusy:
+            if time.monotonic() > end:
+                raise
+        time.sleep(_PAUSE)
 
 
 def recover_spools(
@@ -178,7 +199,7 @@ def recover_spools(
             with SpoolReader(path) as reader:
                 header = SpooledRun.from_json(reader.header)
                 is_ours = header.store_url == store_url and owner in (None, header.owner)
-                if not is_ours or not reader.is_abandoned():
+                if not is_ours or _is_written(reader, header.run):
                     continue
                 notebook_id = _record_run(repository, origin, header)
                 store_rows(repository, reader, notebook_id, header.run.id)
@@ -192,6 +213,14 @@ def recover_spools(
             yield path, str(error)
         else:
             yield path, None
+
+
+def _is_written(reader: SpoolReader, run: TrainingRun) -> bool:
+    """Return whether a process writes a file, or stores it."""
+    if not reader.is_abandoned():
+        return True
+    # Windows and some network file systems have no locks.
+    return not reader.is_locked() and run.process is not None and is_running(run.process)
 
 
 def _list_own(folder: Path) -> list[Path]:

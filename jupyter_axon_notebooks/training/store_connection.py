@@ -20,7 +20,7 @@ _RETRY_DELAYS: Final = (5.0, 15.0, 60.0, 300.0)
 _BUSY_TIMEOUT: Final = 10.0
 _BUSY_TIMEOUT_AFTER_FAILURE: Final = 1.0
 #: The same while a training logs, and the seconds until the store is tried again then.
-_BRIEF_TIMEOUT: Final = 0.1
+BRIEF_TIMEOUT: Final = 0.1
 _BRIEF_RETRY_DELAY: Final = 30.0
 
 _T = TypeVar("_T")
@@ -62,7 +62,7 @@ class StoreConnection:
             timeout = _BUSY_TIMEOUT_AFTER_FAILURE if self._failures else _BUSY_TIMEOUT
             self._has_brief_timeout = self._is_brief
             if self._is_brief:
-                timeout = _BRIEF_TIMEOUT
+                timeout = BRIEF_TIMEOUT
             self._opened = open_store_at(self.settings, busy_timeout=timeout, warn=warn)
             self._store_id = self._opened.store.mark_id
         return self._opened
@@ -112,7 +112,7 @@ class StoreConnection:
             raise TrackingUnavailable
         try:
             opened = self.open()
-            with opened.store.limit_wait(_BRIEF_TIMEOUT if self._is_brief else _BUSY_TIMEOUT):
+            with opened.store.limit_wait(BRIEF_TIMEOUT if self._is_brief else _BUSY_TIMEOUT):
                 result = work(opened)
         except Exception as error:  # no error of tracking may stop a training
             if self._is_brief and isinstance(error, StoreError):

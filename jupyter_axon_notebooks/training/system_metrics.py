@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import psutil
 
-#: Names of system metrics begin with this.
-PREFIX: Final = "system/"
+from ..repository.series import SYSTEM_PREFIX
+
 _GIB: Final = 1 << 30
 
 
@@ -47,7 +47,7 @@ class SystemSampler:
         for index, gpu in enumerate(self._gpus):
             for name, value in self._sample_gpu(gpu).items():
                 found[f"gpu{index}_{name}"] = value
-        return {PREFIX + name: float(value) for name, value in found.items()}
+        return {SYSTEM_PREFIX + name: float(value) for name, value in found.items()}
 
     def _sample_gpu(self, gpu: Any) -> dict[str, float]:
         nvml, found = self._nvml, {}

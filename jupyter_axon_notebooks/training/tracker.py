@@ -40,7 +40,7 @@ from .processes import LEASE
 from .recovery import UnrecordedCheckpoint, find_unrecorded, recover
 from .run_log import LogThread, RunLog
 from .spooled import SpooledRun, SpoolStore, recover_spools, run_fields, spool_folders
-from .store_connection import StoreConnection, TrackingUnavailable
+from .store_connection import BRIEF_TIMEOUT, StoreConnection, TrackingUnavailable
 
 if TYPE_CHECKING:
     from ..repository.retention import RunPruning
@@ -72,7 +72,8 @@ class Tracker(Protocol):
     Attributes
     ----------
     lock : threading.RLock
-        To be held during every call except :meth:`renew_lease`.
+        To be held during every call except :meth:`open_log`, :meth:`flush_logs` and
+        :meth:`renew_lease`.
     """
 
     lock: threading.RLock
@@ -109,7 +110,10 @@ class Tracker(Protocol):
         """Record the checkpoint that a run resumes, and its key, before it has data of its own."""
 
     def open_log(self, run: TrainingRun) -> RunLog:
-        """Begin a log of a run, whose rows are on disk at once and in the store soon after."""
+        """Begin a log of a run, whose rows are on disk at once and in the store soon after.
+
+        Called without :attr:`lock`, since a run is locked while values of it are logged.
+        """
 
     def flush_logs(self) -> None:
         """Wait a moment until the store has what was logged; called without :attr:`lock`."""
@@ -207,6 +211,7 @@ class LocalTracker:
         self._connection = StoreConnection(settings)
         self._notebook = CurrentNotebook(settings.user_id)
         self._logs: LogThread | None = None
+        self._logs_lock = threading.Lock()
         self._runs: dict[str, _StoredRun] = {}
         self._updates: dict[str, dict[str, Any]] = {}  # by run
         self._recovered_in: dict[str, str] = {}  # notebooks by run
@@ -309,8 +314,15 @@ class LocalTracker:
         for name in updates.__struct_fields__:
             if (value := getattr(updates, name)) is not None:
                 fields[name] = value
+
+        def store(opened: OpenStore) -> None:
+            if run.status is RunStatus.RUNNING:
+                self._store_run(opened, run)
+            elif opened.repository.runs.get(run.notebook_id, run.id) is not None:
+                self._store_updates(opened, run)  # it has ended, and stays so
+
         with suppress(TrackingUnavailable):  # it is changed with the next checkpoint
-            self._connection.attempt(lambda opened: self._store_run(opened, run))
+            self._connection.attempt(store)
 
     def _store_updates(self, opened: OpenStore, run: TrainingRun) -> None:
         if fields := self._updates.get(run.id):
@@ -334,11 +346,12 @@ class LocalTracker:
 
     def open_log(self, run: TrainingRun) -> RunLog:
         """Begin a log of a run."""
-        if self._logs is None:
-            self._logs = LogThread(SpoolStore(self._settings, self), warn)
         header = self._describe(run).to_json()
         folders = spool_folders(self._settings.data_folder)
-        return self._logs.open(folders, run, header, with_system=has_system_metrics())
+        with self._logs_lock:
+            if self._logs is None:
+                self._logs = LogThread(SpoolStore(self._settings, self), warn)
+            return self._logs.open(folders, run, header, with_system=has_system_metrics())
 
     def flush_logs(self) -> None:
         """Wait a moment until the store has what was logged."""
@@ -361,7 +374,8 @@ class LocalTracker:
 
     def record_run(self, opened: OpenStore, run: TrainingRun) -> None:
         """Record a run that the store lacks; called from the thread that stores what is logged."""
-        with self.lock:
+        # Calls of the training wait for the lock, so it is not held while the store is locked.
+        with self.lock, opened.store.limit_wait(BRIEF_TIMEOUT):
             self._runs.pop(run.id, None)
             if opened.repository.find_summary(run.notebook_id) is None:
                 self._notebook.record = None
@@ -371,7 +385,7 @@ class LocalTracker:
 
     def record_end(self, opened: OpenStore, run: TrainingRun) -> None:
         """Record how a run ended, unless the store has it; called from that thread, too."""
-        with self.lock:
+        with self.lock, opened.store.limit_wait(BRIEF_TIMEOUT):
             found = opened.repository.runs.get(run.notebook_id, run.id)
             is_open = found is not None and found.status in (RunStatus.RUNNING, RunStatus.STOPPED)
             if is_open and run.status not in (RunStatus.RUNNING, found and found.status):

@@ -73,14 +73,6 @@ def validate_position(value: Any, name: str, warn: Warn) -> int | None:
     return whole
 
 
-def as_float(value: float) -> float:
-    """Return a number as a float; integers that are too large become infinite."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
 def validate_key(key: Any) -> str | None:
     """Return the key of a run as a string; None stays None."""
     return _validate_name(key, "key", "names the training, such as 'fold 2'")

@@ -14,8 +14,8 @@ import numpy as np
 import pydantic
 import pytest
 
+from jupyter_axon_notebooks.repository.runs import MAX_CONFIG_SIZE
 from jupyter_axon_notebooks.training.run_config import (
-    MAX_CONFIG_SIZE,
     CodeCell,
     derive_config,
     normalize_config,
@@ -252,7 +252,8 @@ def test_values_that_look_like_secrets_are_not_derived(value):
 
 
 @pytest.mark.parametrize(
-    "name", ["dbpassword", "hftoken", "mysecret", "pw", "passcode", "myApikey"]
+    "name",
+    ["dbpassword", "hftoken", "mysecret", "pw", "passcode", "myApikey", "accesskey", "PRIVATEKEY"],
 )
 def test_names_with_a_word_for_a_secret_are_not_derived(name):
     assert derive(f"{name} = 'x'", name) == {}

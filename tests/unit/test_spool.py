@@ -106,6 +106,17 @@ def test_a_row_that_is_too_large_is_refused(writer):
     assert [row.step for row in rows] == [1]
 
 
+def test_long_rows_are_read_a_few_at_a_time(writer):
+    metrics = {f"{number:020}": 1.0 for number in range(100_000)}
+    for step in range(10):
+        writer.append(Row(step, 0.0, metrics))
+    with SpoolReader(writer.path) as reader:
+        rows, offset = reader.read(0, 100)
+        assert 1 < len(rows) < 10
+        rows += reader.read(offset, 100)[0]
+        assert [row.step for row in rows] == list(range(10))
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -131,6 +142,24 @@ def test_every_acknowledged_row_survives_a_kill(tmp_path):
     rows, _ = read_all(path)
     assert [row.step for row in rows] == list(range(len(rows)))
     assert len(rows) > acknowledged
+
+
+def test_a_row_whose_writing_was_interrupted_is_kept(writer, monkeypatch):
+    write = os.write
+
+    def write_and_interrupt(fd, data):
+        write(fd, data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            writer.append(Row(0, 0.0, {"loss": 1.0}))
+    with SpoolReader(writer.path) as reader:
+        rows, offset = reader.read(0, 10)
+        writer.append(Row(1, 0.0, {"loss": 2.0}))
+        rows += reader.read(offset, 10)[0]
+    assert [row.step for row in rows] == [0, 1]
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(writer):

@@ -297,6 +297,17 @@ def test_start_run_and_resume_are_about_one_run(axon, records, restart, order, k
     assert second.parent_checkpoint_id == oldest.id
 
 
+def test_a_resumed_run_can_be_given_an_empty_configuration(axon, restart, records):
+    model = {"w": np.zeros(1)}
+    axon.checkpoint(model, epoch=0)
+    restart(RunStatus.STOPPED)
+    assert axon.resume(model) is not None
+    run = axon.start_run({"lr": 0.1})
+    axon.start_run({})
+    assert run.config == {}
+    assert list_runs(records)[1].config == {}
+
+
 def test_a_search_has_a_run_for_each_configuration(axon, records, restart):
     for lr in (0.1, 0.01):
         with axon.start_run({"lr": lr}, name=f"lr {lr}", group="search", tags="a") as run:
@@ -357,6 +368,16 @@ def test_a_run_can_be_renamed_and_tagged(axon, records):
     [record] = list_runs(records)
     assert (record.display_name, record.tags, record.notes) == ("run 1", ["b"], None)
     assert record.group == "other"
+
+
+def test_a_run_that_ended_can_be_changed(axon, records):
+    with axon.start_run({"lr": 0.1}) as run:
+        run.log({"loss": 1.0})
+    run.update(notes="late")
+    run.config.update(lr=0.2)
+    [record] = list_runs(records)
+    assert (record.notes, record.config) == ("late", {"lr": 0.2})
+    assert record.status is RunStatus.COMPLETED
 
 
 def test_a_run_that_trains_is_changed_later_without_a_store(axon, unavailable_store, restart):
@@ -466,6 +487,29 @@ def test_threads_log_to_runs_of_their_own(axon, records, restart):
         assert values(records, run, "loss") == {step: lr * step for step in range(200)}
 
 
+def test_a_thread_logs_new_metrics_while_checkpoints_are_saved(axon, records):
+    run, ended = axon.start_run(), threading.Event()
+
+    def log():
+        number = 0
+        while not ended.is_set():
+            run.log({f"new/{number}": 1.0})
+            number += 1
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=log)
+    thread.start()
+    try:
+        for epoch in range(10):
+            run.log({f"{number}": float(epoch) for number in range(500)})
+            assert run.checkpoint(None, epoch=epoch).metrics["499"] == epoch
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
 def test_a_forked_process_logs_to_a_run_of_its_own(axon, records, restart):
     axon.log({"loss": 1.0})
     pid = os.fork()
@@ -484,10 +528,16 @@ def test_a_forked_process_logs_to_a_run_of_its_own(axon, records, restart):
     assert found == [{0: 2.0}, {0: 1.0, 1: 3.0}]
 
 
-def test_only_rank_0_logs(axon, monkeypatch, records):
+def test_only_rank_0_records(axon, monkeypatch, records):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     axon.log({"loss": 1.0})
+    with axon.start_run({"lr": 0.1}, name="wide") as run:
+        run.log({"loss": 1.0})
+        run.config.update(layers=2)
+        run.update(notes="why")
+        assert run.checkpoint({"w": [1.0]}, epoch=0) is None
+    assert (run.config["lr"], run.name, run.status) == (0.1, "wide", RunStatus.COMPLETED)
     assert records.list_all() == []
 
 

@@ -24,15 +24,16 @@ import pytest
 from support import disks, logged_rows
 from support.engines import eventually
 
+from jupyter_axon_notebooks import spool
 from jupyter_axon_notebooks.records import RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spools
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.stores import find_settings, open_store_at
-from jupyter_axon_notebooks.training import store_connection, system_metrics
+from jupyter_axon_notebooks.training import run_log, spooled, store_connection, system_metrics
 from jupyter_axon_notebooks.training.messages import AxonWarning
-from jupyter_axon_notebooks.training.session import end_session
+from jupyter_axon_notebooks.training.session import current_session, end_session
 from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folders
 
 
@@ -44,6 +45,15 @@ def list_runs(records):
 def stored(records, name="loss"):
     [run] = list_runs(records)
     return logged_rows.stored(records, run, name)
+
+
+def is_recording():
+    """Return whether another thread uses the tracker."""
+    lock = current_session().tracker.lock
+    is_free = lock.acquire(blocking=False)
+    if is_free:
+        lock.release()
+    return not is_free
 
 
 def is_stored(records):
@@ -96,12 +106,14 @@ class TestStore:
             yield connection.rollback
 
     def test_no_call_waits_for_a_locked_store(self, axon, locked, restart, records, monkeypatch):
-        monkeypatch.setattr(store_connection, "_BUSY_TIMEOUT", 1e6)  # whoever waits hangs
+        for module in (store_connection, spooled):
+            monkeypatch.setattr(module, "_BUSY_TIMEOUT", 1e6)  # whoever waits hangs
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for run in range(2):
                 for step in range(3):
                     axon.log({"loss": float(run)}, step=step)  # the second run begins here
+                eventually(is_recording)
         locked()
         restart()
         first, second = list_runs(records)
@@ -263,6 +275,17 @@ class TestRecovery:
             first.remove()
         with pytest.raises(FileNotFoundError):
             SpoolReader(writer.path)
+
+    def test_a_file_of_a_living_process_is_left_alone_where_files_have_no_locks(
+        self, axon, records, restart, monkeypatch
+    ):
+        axon.log({"loss": 1.0})
+        with monkeypatch.context() as patched:
+            patched.setattr(spool, "lock", lambda fd, *, wait: True)
+            assert recover() == []
+        axon.log({"loss": 2.0})
+        restart()
+        assert stored(records) == {0: 1.0, 1: 2.0}
 
     def test_a_file_without_a_header_is_never_seen(self, tmp_path, monkeypatch):
         monkeypatch.setattr(os, "write", lambda fd, data: os.kill(os.getpid(), 9))
@@ -455,6 +478,21 @@ def test_a_signal_handler_may_log_at_every_line_of_a_call(axon, records, restart
     assert stored(records, "signal") == dict(enumerate(logged))
 
 
+def test_a_run_that_ended_has_no_further_samples_of_the_load(axon, records, monkeypatch):
+    monkeypatch.setattr(run_log, "_SAMPLE_INTERVAL", 0.01)
+    ended = axon.start_run()
+    ended.finish()
+    ended.log({"loss": 1.0})
+    running = axon.start_run()
+    running.log({"loss": 1.0})
+
+    def samples(run):
+        return logged_rows.stored(records, run.record, "system/cpu_percent")
+
+    eventually(lambda: len(samples(running)) > 1)
+    assert samples(ended) == {}
+
+
 def _log_in_child(value):
     import jupyter_axon_notebooks as axon
 
@@ -610,6 +648,69 @@ def test_values_are_numbers_or_cost_a_warning(axon, records, restart, value, exp
     assert len(stored(records)) == 3
     if expected is not None:
         assert stored(records, "odd") == dict.fromkeys(range(3), expected)
+
+
+def test_a_run_can_end_while_a_thread_logs_to_it(axon, records, restart):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    logged = 0
+
+    def log(run, ended):
+        nonlocal logged
+        while not ended.is_set():
+            run.log({"loss": 1.0})
+            logged += 1
+
+    try:
+        for _ in range(5):
+            run, ended = axon.start_run(), threading.Event()
+            thread = threading.Thread(target=log, args=(run, ended))
+            thread.start()
+            for _ in range(10):
+                run.finish()
+            ended.set()
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    restart()
+    assert (
+        sum(len(logged_rows.stored(records, run, "loss")) for run in list_runs(records)) == logged
+    )
+
+
+class _SlowStore:
+    """A store whose rows take until an event is set."""
+
+    def __init__(self):
+        self.is_storing, self.may_end = threading.Event(), threading.Event()
+
+    def append(self, reader, run):
+        self.is_storing.set()
+        self.may_end.wait()
+        return reader.path.stat().st_size
+
+    def finish(self, spool, run, *, is_over):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_file_stays_locked_while_its_rows_are_being_stored(axon, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_log, "_EXIT_TIMEOUT", 0)
+    store = _SlowStore()
+    run = records.runs.start(axon.notebook().id)
+    thread = run_log.LogThread(store, warnings.warn)
+    log = thread.open([tmp_path / "spool"], run, {}, with_system=False)
+    log.append(Row(0, 0.0, {"loss": 1.0}))
+    store.is_storing.wait()
+    [path] = list_spools(tmp_path / "spool")
+    for _ in range(2):  # when the session ends, and when the process does
+        thread.finish()
+        with SpoolReader(path) as reader:
+            assert not reader.is_abandoned()
+    store.may_end.set()
+    eventually(lambda: list_spools(tmp_path / "spool") == [])
 
 
 class _Broken(dict):

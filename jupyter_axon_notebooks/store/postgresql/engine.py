@@ -278,7 +278,7 @@ def _milliseconds(seconds: float) -> int:
 
 def _connect_arguments(url: sa.URL, busy_timeout: float) -> dict[str, Any]:
     arguments = {
-        "connect_timeout": 10,
+        "connect_timeout": max(2, min(10, int(busy_timeout))),  # less than 2 means 2
         # Detect servers that disappeared, while waiting for an answer and while sending.
         "keepalives_idle": 30,
         "keepalives_interval": 5,
