@@ -104,6 +104,23 @@ class SpoolWriter:
         """The name by which the store remembers how much of this file it has."""
         return self.path.stem
 
+    @property
+    def is_open(self) -> bool:
+        """True until it is closed."""
+        return self._fd >= 0
+
+    def is_intact(self) -> bool:
+        """Return whether no other program removed the file or cut it off."""
+        found = os.fstat(self._fd)
+        return found.st_nlink > 0 and found.st_size >= self.size
+
+    def open_reader(self) -> SpoolReader:
+        """Return a reader, even of a file that was removed since; raises as :class:`SpoolReader`.
+
+        While it reads, no other such reader may, since both have one position.
+        """
+        return SpoolReader(self.path, os.dup(self._fd) if self.is_open else None)
+
     def append(self, row: Row) -> None:
         """Append a row, or leave the file as before.
 
@@ -175,6 +192,13 @@ def _frame(content: Any) -> bytes:
 class SpoolReader:
     """A spool file that is read while it may grow.
 
+    Parameters
+    ----------
+    path : Path
+        Its path.
+    descriptor : int, optional
+        The file, if it is open. It is closed with the reader.
+
     Raises
     ------
     OSError
@@ -183,9 +207,12 @@ class SpoolReader:
         If it has no header.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, descriptor: int | None = None) -> None:
         self.path = path
-        self._file = path.open("rb", buffering=0)
+        if descriptor is None:
+            self._file = path.open("rb", buffering=0)
+        else:
+            self._file = os.fdopen(descriptor, "rb", buffering=0)
         try:
             frames = list(self._frames(0, 1))
             if not frames:

@@ -296,7 +296,7 @@ class ActiveRun:
         self.has_repeated = False
         self.logged: dict[str, float] = {}
         self._latest: dict[str, float] = {}
-        self.log_lock = threading.Lock()
+        self.log_lock = threading.RLock()  # a signal handler may log, too
         self._log: RunLog | None = None
         self._logs: list[RunLog] = []  # until their rows are stored
         #: The metrics of checkpoints before the first logged value.

@@ -37,6 +37,8 @@ _EXIT_TIMEOUT: Final = 5.0
 _MAX_UNWRITTEN: Final = 100_000
 #: Rows that are written at once later, while a training may wait.
 _WRITTEN_AT_ONCE: Final = 1_000
+#: The largest number of logs whose files stay open while rows wait for the store.
+_MAX_OPEN: Final = 100
 #: Rows that are read at once.
 _READ_AT_ONCE: Final = 100_000
 #: The size of a spool file after which another one is begun, in bytes.
@@ -94,7 +96,9 @@ class RunLog:
         self._thread = thread
         self._folders = folders
         self._header = header
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._appended: deque[Row] = deque()  # rows that are being appended
+        self._is_appending = False
         self._unwritten: deque[Row] = deque(maxlen=_MAX_UNWRITTEN)
         self._writer: SpoolWriter | None = None
         self._synced = 0
@@ -102,30 +106,47 @@ class RunLog:
         self._removed: str | None = None  # the file that the store has not forgotten yet
         self._is_closed = False
         self._is_released = False
+        self._is_moving = False
         self._sample = 0
         with self._lock:
             self._open()
 
     def append(self, row: Row) -> None:
-        """Append a row; the user is warned if it cannot be written."""
+        """Append a row; the user is warned if it cannot be written.
+
+        A signal handler may interrupt this method and log. Its row is appended after the others.
+        """
         with self._lock:
-            if self._is_released and self._writer is None:  # the process ends
-                self._open()
-            if self._writer is None or self._unwritten:
-                self._unwritten.append(row)
-            else:
-                try:
-                    self._writer.append(row)
-                except OSError as error:
-                    self._unwritten.append(row)
-                    self._warn_of_disk(error)
-                except InvalidData as error:
-                    self._thread.warn_once("row", f"values are not logged: {error}")
-        self._thread.wake()
+            self._appended.append(row)
+            if self._is_appending:
+                return
+            self._is_appending = True
+            try:
+                while self._appended:
+                    self._append(self._appended.popleft())
+                self._thread.wake()
+            finally:
+                self._is_appending = False
+
+    def _append(self, row: Row) -> None:
+        if self._is_released and self._writer is None:  # the process ends
+            self._open()
+        if self._writer is None or not self._writer.is_open or self._unwritten:
+            self._unwritten.append(row)
+            return
+        try:
+            self._writer.append(row)
+        except OSError as error:
+            self._unwritten.append(row)
+            self._warn_of_disk(error)
+        except InvalidData as error:
+            self._thread.warn_once("row", f"values are not logged: {error}")
 
     def close(self) -> None:
         """End the log; its file is removed when the store has all rows."""
         self._is_closed = True
+        if self._thread.has_many_logs:
+            self._close_file()
         self._thread.wake()
 
     @property
@@ -141,14 +162,7 @@ class RunLog:
             writer, unwritten = self._writer, list(self._unwritten)
             if writer is None or self._stored == writer.size:
                 return unwritten
-            rows, offset = list[Row](), self._stored
-            with suppress(OSError), SpoolReader(writer.path) as reader:
-                while offset < writer.size:
-                    found, offset = reader.read(offset, _READ_AT_ONCE)
-                    if not found:
-                        break
-                    rows += found
-            return rows + unwritten
+            return _read_rows(writer, self._stored)[0] + unwritten
 
     def sample(self, metrics: Mapping[str, float]) -> None:
         """Append system metrics, which count their own steps, unless the run has ended."""
@@ -156,14 +170,35 @@ class RunLog:
             self.append(Row(self._sample, time.time(), metrics))
             self._sample += 1
 
+    def _close_file(self) -> None:
+        """Close the file before its rows are stored, unless the thread is moving them."""
+        with self._lock:
+            if self._writer is not None and self._writer.is_open and not self._is_moving:
+                with suppress(OSError):
+                    self._writer.sync()
+                self._writer.close()
+
     # In the thread
 
     def move(self, store: Store) -> bool:
         """Move rows to the store; return whether the log is closed and has no more rows."""
+        with self._lock:
+            self._is_moving = True
+        try:
+            return self._move(store)
+        finally:
+            self._is_moving = False
+
+    def _move(self, store: Store) -> bool:
+        writer = self._writer
+        if writer is not None and writer.is_open and not writer.is_intact():
+            self._replace(writer)
         while self._write_unwritten():
             pass
-        if self._writer is not None:
+        if self._writer is not None and self._writer.is_open:
             self._move_rows(self._writer, store)
+        elif self._writer is not None:
+            self._move_closed(self._writer, store)
         with self._lock:
             is_over = self._is_closed and self._writer is None and not self._unwritten
         if self._removed is not None:
@@ -180,6 +215,9 @@ class RunLog:
         if self._stored != size:
             with SpoolReader(writer.path) as reader:
                 self._stored = store.append(reader, self._run)
+            if self._stored < size:
+                self._replace(writer)
+                return
         with self._lock:  # never while the store is used
             is_done = writer.size == self._stored and not self._unwritten
             if not is_done or not (self._is_closed or size > _MAX_SPOOL):
@@ -188,6 +226,35 @@ class RunLog:
             self._writer, self._removed = None, writer.id
             if not self._is_closed:
                 self._open()
+
+    def _move_closed(self, writer: SpoolWriter, store: Store) -> None:
+        """Move the rows of a file that is closed, unless another process stores them."""
+        try:
+            reader = SpoolReader(writer.path)
+        except (FileNotFoundError, InvalidData):  # another process has stored it, or it is damaged
+            pass
+        else:
+            with reader:
+                if not reader.is_abandoned():
+                    return
+                store.append(reader, self._run)
+                reader.remove()  # while it is locked
+        with self._lock:
+            self._writer, self._removed = None, writer.id
+
+    def _replace(self, writer: SpoolWriter) -> None:
+        """Continue in another file, because another program removed or changed this one."""
+        with self._lock:
+            rows, end = _read_rows(writer, self._stored)
+            self._unwritten = deque([*rows, *self._unwritten], _MAX_UNWRITTEN)
+            is_complete = end == writer.size
+            writer.close(remove=True)
+            self._writer, self._removed = None, writer.id
+            self._open()
+        if not is_complete:
+            self._thread.warn_once(
+                "damage", f"logged values were lost, since another program changed {writer.path}"
+            )
 
     def _open(self) -> None:
         failure: OSError | None = None
@@ -213,6 +280,8 @@ class RunLog:
         with self._lock:
             if self._writer is None and self._unwritten:
                 self._open()
+            elif self._writer is not None and not self._writer.is_open:
+                return False
             for _ in range(min(len(self._unwritten), _WRITTEN_AT_ONCE)):
                 if self._writer is None:
                     return False
@@ -245,6 +314,18 @@ class RunLog:
         """Release the file in a forked process, whose parent writes it."""
         if self._writer is not None:
             self._writer.close_in_child()
+
+
+def _read_rows(writer: SpoolWriter, offset: int) -> tuple[list[Row], int]:
+    """Return the rows of a file from an offset on, and the offset after them."""
+    rows: list[Row] = []
+    with suppress(OSError, InvalidData), writer.open_reader() as reader:
+        while True:
+            found, offset = reader.read(offset, _READ_AT_ONCE)
+            if not found:
+                break
+            rows += found
+    return rows, offset
 
 
 class LogThread:
@@ -298,6 +379,11 @@ class LogThread:
             if hasattr(os, "register_at_fork"):
                 _close_at_fork(self)
         return log
+
+    @property
+    def has_many_logs(self) -> bool:
+        """True if the files of further logs should be closed at the end of their runs."""
+        return len(self._logs) > _MAX_OPEN
 
     def wake(self) -> None:
         """Have the thread look for rows."""

@@ -207,6 +207,8 @@ def recover_spools(
                 repository.series.forget_spool(notebook_id, header.run.id, reader.id)
         except StoreError:
             raise
+        except FileNotFoundError:  # another process has stored it meanwhile
+            continue
         except (AxonError, OSError) as error:
             yield path, str(error)
         else:

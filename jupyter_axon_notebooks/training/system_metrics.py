@@ -21,10 +21,13 @@ class SystemSampler:
     """
 
     def __init__(self) -> None:
-        self._process = psutil.Process()
+        self._process: psutil.Process | None = None
         self._nvml, self._gpus = _open_gpus()
-        psutil.cpu_percent()
-        self._process.cpu_percent()
+        with suppress(psutil.Error, OSError):
+            self._process = psutil.Process()
+            self._process.cpu_percent()
+        with suppress(psutil.Error, OSError):
+            psutil.cpu_percent()
 
     def sample(self) -> dict[str, float]:
         """Return the metrics by name; those that cannot be read are left out.
@@ -37,9 +40,10 @@ class SystemSampler:
             memory = psutil.virtual_memory()
             found["cpu_percent"] = psutil.cpu_percent()
             found["memory_percent"] = memory.percent
-        with suppress(psutil.Error, OSError):
-            found["process_cpu_percent"] = self._process.cpu_percent()
-            found["process_memory_gib"] = self._process.memory_info().rss / _GIB
+        if self._process is not None:
+            with suppress(psutil.Error, OSError):
+                found["process_cpu_percent"] = self._process.cpu_percent()
+                found["process_memory_gib"] = self._process.memory_info().rss / _GIB
         for index, gpu in enumerate(self._gpus):
             for name, value in self._sample_gpu(gpu).items():
                 found[f"gpu{index}_{name}"] = value

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spo
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.store.schema import SCHEMA_VERSION
 from jupyter_axon_notebooks.stores import find_settings, open_store_at
-from jupyter_axon_notebooks.training import run_log, spooled, store_connection
+from jupyter_axon_notebooks.training import run_log, spooled, store_connection, system_metrics
 from jupyter_axon_notebooks.training.messages import AxonWarning
 from jupyter_axon_notebooks.training.session import current_session, end_session
 from jupyter_axon_notebooks.training.spooled import recover_spools, spool_folders
@@ -352,6 +353,131 @@ def test_a_run_that_ended_takes_further_rows(axon, records, restart):
     assert first.status is RunStatus.COMPLETED
 
 
+class TestFiles:
+    """Other programs remove or change the file of a run that logs."""
+
+    @pytest.fixture
+    def spool(self, axon, records):
+        """The file of a run of which a value was stored."""
+        axon.log({"loss": 0.0})
+        eventually(lambda: is_stored(records))
+        [path] = list_spools(spool_folders(find_settings().data_folder)[0])
+        return path
+
+    @pytest.mark.parametrize("removed", ["file", "folder"])
+    def test_no_value_is_lost_when_it_is_removed(self, axon, spool, removed, restart, records):
+        axon.log({"loss": 1.0})
+        if removed == "file":
+            spool.unlink()
+        else:
+            shutil.rmtree(spool.parent)
+        axon.log({"loss": 2.0})
+        restart()
+        assert stored(records) == {0: 0.0, 1: 1.0, 2: 2.0}
+
+    @pytest.mark.parametrize("change", ["empty", "cut", "extend"])
+    def test_later_values_are_stored_when_it_is_changed(
+        self, axon, spool, change, restart, records
+    ):
+        def change_and_log():
+            with spool.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if change == "extend":
+                    file.write(b"damaged")
+                else:
+                    file.truncate(0 if change == "empty" else size - 1)
+            axon.log({"loss": 1.0})
+            eventually(lambda: not spool.exists())
+            axon.log({"loss": 2.0})
+            restart()
+
+        with pytest.warns(AxonWarning, match="logged values were lost"):
+            change_and_log()
+        assert stored(records)[2] == 2.0
+
+
+def test_many_runs_keep_few_files_open_without_a_store(axon, unavailable_store):
+    process = psutil.Process()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axon.log({"loss": 0.0})
+        before = process.num_fds()
+        for _ in range(150):
+            axon.start_run().log({"loss": 1.0})
+        assert process.num_fds() < before + 110
+        unavailable_store()
+        with open_store_at(find_settings()) as opened:
+            records = opened.repository
+            eventually(lambda: is_stored(records) and len(list_runs(records)) == 151)
+            end_session(RunStatus.COMPLETED)
+            folder = spool_folders(find_settings().data_folder)[0]
+            eventually(lambda: recover() is not None and list_spools(folder) == [])
+            runs = list_runs(records)
+            assert {run.status for run in runs} == {RunStatus.COMPLETED}
+            assert all(len(logged_rows.stored(records, run)) == 1 for run in runs)
+
+
+def test_values_are_logged_where_the_load_cannot_be_read(axon, records, restart, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("/proc/stat")
+
+    for name in ("cpu_percent", "virtual_memory"):
+        monkeypatch.setattr(system_metrics.psutil, name, refuse)
+    for step in range(3):
+        axon.log({"loss": 1.0}, step=step)
+    restart()
+    assert stored(records) == dict.fromkeys(range(3), 1.0)
+
+
+def test_a_file_that_another_process_has_stored_meanwhile_is_no_error(axon, records):
+    folder = spool_folders(find_settings().data_folder)[0]
+    for name in ("one", "two"):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.spool").touch()
+    settings = find_settings()
+    with open_store_at(settings) as opened:
+        found = recover_spools(
+            opened.repository, opened.origin, [folder], settings.store_url, settings.user_id
+        )
+        assert "not a spool file" in next(found)[1]
+        shutil.rmtree(folder)
+        assert list(found) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs a signal to send")
+def test_a_signal_handler_may_log_at_every_line_of_a_call(axon, records, restart):
+    logged, lines = [], iter(())
+
+    def handle(*_):
+        logged.append(float(len(logged)))
+        axon.log({"signal": logged[-1]}, step=len(logged) - 1)
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename.endswith(("run.py", "run_log.py", "spool.py")):
+            if event == "line" and next(lines, 1) == 0:
+                signal.raise_signal(signal.SIGUSR1)
+            return trace
+        return None
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    step, was_interrupted = 0, True
+    axon.log({"loss": 0.0}, step=0)
+    try:
+        while was_interrupted:
+            step, count, lines = step + 1, len(logged), iter(range(step, -1, -1))
+            sys.settrace(trace)
+            axon.log({"loss": float(step)}, step=step)
+            sys.settrace(None)
+            was_interrupted = len(logged) > count
+    finally:
+        sys.settrace(None)
+        signal.signal(signal.SIGUSR1, previous)
+    assert step > 20
+    restart()
+    assert stored(records) == {number: float(number) for number in range(step + 1)}
+    assert stored(records, "signal") == dict(enumerate(logged))
+
+
 def test_a_run_that_ended_has_no_further_samples_of_the_load(axon, records, monkeypatch):
     monkeypatch.setattr(run_log, "_SAMPLE_INTERVAL", 0.01)
     ended = axon.start_run()
@@ -585,21 +711,6 @@ def test_a_file_stays_locked_while_its_rows_are_being_stored(axon, records, tmp_
             assert not reader.is_abandoned()
     store.may_end.set()
     eventually(lambda: list_spools(tmp_path / "spool") == [])
-
-
-def test_values_are_logged_where_the_load_of_the_machine_cannot_be_read(
-    axon, records, restart, monkeypatch, capsys
-):
-    def cpu_percent():
-        raise PermissionError("/proc/stat")
-
-    monkeypatch.setattr(psutil, "cpu_percent", cpu_percent)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # printed instead, since the thread goes on
-        axon.log({"loss": 1.0})
-        eventually(lambda: "system metrics are not logged" in capsys.readouterr().out)
-    restart()
-    assert stored(records) == {0: 1.0}
 
 
 class _Broken(dict):
