@@ -25,6 +25,7 @@ from jupyter_axon_notebooks.records import (
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.repository.run_queries import run_key
 from jupyter_axon_notebooks.store import Document, Store, document, open_store
+from jupyter_axon_notebooks.store.metric_index import MetricIndex
 from jupyter_axon_notebooks.store.schema import CHECKPOINTS, CollectionTable
 
 #: The owner of the notebooks.
@@ -86,8 +87,8 @@ def _load_checkpoints(
 ) -> None:
     """Write the rows that the store would write, many at once."""
     table = CollectionTable(CHECKPOINTS, sa.MetaData())
-    index = table.metric_index
-    assert index is not None
+    index = table.index
+    assert isinstance(index, MetricIndex)
 
     def made(epoch: int) -> Document:
         checkpoint = NotebookCheckpoint(
