@@ -15,7 +15,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Any, Final, Literal, TypeGuard, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeGuard, TypeVar
 
 import msgspec
 
@@ -129,6 +129,9 @@ def format_time(moment: datetime) -> str:
 class Record(msgspec.Struct, kw_only=True):
     """The base class of records: conversion from and to JSON."""
 
+    #: The fields that are displayed; all if there are none.
+    _displayed: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
@@ -146,7 +149,8 @@ class Record(msgspec.Struct, kw_only=True):
 
         A record that ends a cell is displayed, and its cells and outputs would fill pages.
         """
-        fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        names = self._displayed or self.__struct_fields__
+        fields = ((name, getattr(self, name)) for name in names)
         texts = [
             f"{name}={_short(value)}"
             for name, value in fields
@@ -308,6 +312,8 @@ class NotebookHeader(Record, kw_only=True):
 
 class TrainingNotebook(NotebookHeader, kw_only=True):
     """A notebook record with its cells."""
+
+    _displayed: ClassVar[tuple[str, ...]] = ("name", "status", "cells", "path", "updated_at", "id")
 
     cells: list[NotebookCell]
 
