@@ -264,6 +264,8 @@ class ActiveRun:
         Called after each checkpoint.
     log_cell : str or None
         The cell in which values were logged last.
+    has_final_config : bool
+        Whether its configuration was given, or derived at its first point.
     has_repeated : bool
         Whether a metric was logged twice at a step.
     logged : dict
@@ -293,6 +295,7 @@ class ActiveRun:
         )
         self.log_position = LogPosition()
         self.log_cell: str | None = None
+        self.has_final_config = True
         self.has_repeated = False
         self.logged: dict[str, float] = {}
         self._latest: dict[str, float] = {}

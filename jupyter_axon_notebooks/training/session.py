@@ -177,7 +177,7 @@ class Session:
         with self.tracker.lock:
             last = self._registry.last(site)
             if last is not None and last.run is None:
-                return self._begin(site, last, self.tracker.notebook_id(), None, **fields)
+                return self._begin_early(site, last, self.tracker.notebook_id(), None, **fields)
             if last is not None and last.run is not None and last.run.is_unused:
                 self._set_fields(last.run, fields)
                 self._continue(site, last.run)
@@ -187,7 +187,7 @@ class Session:
             training = self._registry.begin(site, None)
             self._registry.count_training(site, training)
             self._recent.clear()
-            return self._begin(site, training, self.tracker.notebook_id(), None, **fields)
+            return self._begin_early(site, training, self.tracker.notebook_id(), None, **fields)
 
     def log(self, metrics: Any, *, step: Any, epoch: Any, run: ActiveRun | None = None) -> None:
         """Log values of a run, by default of the one that is trained here; never fails."""
@@ -209,6 +209,9 @@ class Session:
         if not values:
             return
         if run is not None:
+            if not run.has_final_config:
+                with self.tracker.lock, self.tracker.briefly():
+                    self._complete_config(run)
             execution = current_execution()
             with run.log_lock:
                 placed = run.log_position.place(values, step, epoch, execution)
@@ -246,7 +249,16 @@ class Session:
         }
         for name, value in given.items():
             setattr(run.record, name, value)
+        run.has_final_config = run.has_final_config or "config" in given
         self.tracker.update_run(run.record, UpdateRun(**given), is_training=True)
+
+    def _complete_config(self, run: ActiveRun) -> None:
+        """Derive the configuration of a run again at its first point."""
+        if not run.has_final_config:
+            run.has_final_config = True
+            config, source = _derive_config()
+            if config and config != run.record.config:
+                self._set_fields(run, {"config": config, "config_source": source})
 
     def _append(
         self,
@@ -396,6 +408,7 @@ class Session:
             else:
                 run.log_cell = site.cell
                 self._continue(site, run)
+                self._complete_config(run)
                 return run, site.execution
             self._print_once_advised(
                 f"A new run begins, because {reason} of {run.record.display_name}.",
@@ -476,6 +489,7 @@ class Session:
                         f"{run.record.display_name} has a checkpoint at this epoch and step, or a "
                         "later one; the new one is saved at the next step"
                     )
+            self._complete_config(run)
             adds_state = False
             if is_same_point and run.last is not None:
                 last = run.last
@@ -617,6 +631,19 @@ class Session:
         )
         self._continue(site, training.run)
         return training.run
+
+    def _begin_early(
+        self,
+        site: CallSite,
+        training: Training,
+        notebook_id: str | None,
+        parent: NotebookCheckpoint | None,
+        **fields: Unpack[GivenFields],
+    ) -> ActiveRun:
+        """Begin a run before its first point: hyperparameters may be assigned in between."""
+        run = self._begin(site, training, notebook_id, parent, **fields)
+        run.has_final_config = fields.get("config") is not None
+        return run
 
     def _continue(self, site: CallSite, run: ActiveRun) -> None:
         self._registry.note_run(site, run)
@@ -806,7 +833,7 @@ class Session:
         own_parent = parent if parent.notebook_id == notebook_id else None
         keep = None if own_parent is None else self._find_keep(own_parent)
         if training.run is None:
-            run = self._begin(site, training, notebook_id, own_parent, keep=keep)
+            run = self._begin_early(site, training, notebook_id, own_parent, keep=keep)
         else:
             run = training.run
             self._note_identity(training, own_parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from support.engines import eventually
 from support.kernel import Kernel
 from support.training_script import list_runs
@@ -86,6 +87,24 @@ def test_a_cell_that_is_executed_again_with_another_configuration_is_another_run
     assert "the configuration is not that of run 1" in output
     assert configs(records) == [{"lr": 0.1}, {"lr": 0.2}]
     assert [len(loss(records, run)) for run in list_runs(records)] == [4, 2]
+
+
+def test_a_configuration_is_derived_at_the_first_point(
+    start_kernel: StartKernel, records: NotebookRepository
+) -> None:
+    kernel = start_kernel()
+    kernel.execute(IMPORT)
+    for begin in ("axon.start_run(name='wide')", "axon.resume(weights, force=True)"):
+        for point in ("axon.log({'loss': lr})", "axon.checkpoint(weights, epoch=9)"):
+            cell = f"weights = {{'w': [0.0]}}\n{begin}\nlr = 0.1 + len({point!r})\n{point}"
+            kernel.execute(cell)
+            kernel.execute("axon.checkpoint(weights)\ndel lr")
+    kernel.execute("_ = axon.runs()")
+    found = [run.config for run in list_runs(records)]
+    assert len(found) == 4
+    for config, point in zip(found, (22, 33, 22, 33), strict=True):
+        assert config is not None
+        assert config["lr"] == pytest.approx(0.1 + point)
 
 
 def test_a_killed_training_shows_its_curve_and_goes_on_after_it(
