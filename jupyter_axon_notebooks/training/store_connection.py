@@ -30,6 +30,15 @@ class TrackingUnavailable(Exception):
     """The store did not record something; the user has been warned."""
 
 
+#: The process that imported this module. In processes forked from it, SQLite may wait for ever:
+#: another thread may have held one of its locks.
+_IMPORTED_IN: Final = os.getpid()
+
+
+def _is_forked() -> bool:
+    return os.getpid() != _IMPORTED_IN
+
+
 class StoreConnection:
     """A connection to the store, opened when it is first needed and again after it was lost.
 
@@ -108,7 +117,7 @@ class StoreConnection:
         """
         if self._failures and not at_once and time.monotonic() < self._retry_at:
             raise TrackingUnavailable
-        if self._is_brief and time.monotonic() < self._brief_retry_at:
+        if self._is_brief and (_is_forked() or time.monotonic() < self._brief_retry_at):
             raise TrackingUnavailable
         try:
             opened = self.open()
