@@ -13,6 +13,7 @@ from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.states import StateStorage
 from jupyter_axon_notebooks.store import open_store
 from jupyter_axon_notebooks.training import api, distributed
+from jupyter_axon_notebooks.training.discovery import location
 from jupyter_axon_notebooks.training.session import end_session
 
 
@@ -45,6 +46,7 @@ def axon(tmp_path: Path, notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     distributed.print_once.cache_clear()
     yield api
     end_session()
+    location.use(None)  # which `use` has set
 
 
 @pytest.fixture
