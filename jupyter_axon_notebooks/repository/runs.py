@@ -365,7 +365,8 @@ class RunRepository(RunQueries):
         with self._store.transaction():
             # Every transaction locks the notebook first, so that none deadlock.
             notebook = self._store.notebooks.get_for_update(notebook_id)
-            return self._set_status(notebook, notebook_id, id, status, lease_until)
+            run = self._set_status(notebook, notebook_id, id, status, lease_until)
+            return self._with_metrics([run])[0]
 
     def _set_status(
         self,
