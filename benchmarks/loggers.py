@@ -308,7 +308,7 @@ def main() -> None:
         log_endlessly(name, Path(folder))
     if what == "steps":
         with _quiet():
-            steps = LOGGERS[name].steps(Path(folder))  # type: ignore[attr-defined]
+            steps = LOGGERS[name].steps(Path(folder))  # type: ignore[attr-defined]  # classes, typed as factories
         print(json.dumps(steps))
     else:
         rows, seconds, work = numbers

@@ -82,7 +82,7 @@ class PrunePlan(NamedTuple):
 
 
 class RunPruning(NamedTuple):
-    """What was pruned of a run that is being trained.
+    """The result of pruning a run that is being trained.
 
     Attributes
     ----------

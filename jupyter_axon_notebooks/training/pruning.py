@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RunPruner:
-    """What prunes a run after each of its checkpoints.
+    """Prunes a run after each of its checkpoints.
 
     Only checkpoints that a further one may replace among the newest or the best are remembered, so
     that the time for pruning does not grow with the number of checkpoints.

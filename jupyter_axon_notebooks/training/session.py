@@ -256,6 +256,8 @@ class Session:
         """Derive the configuration of a run again at its first point."""
         if not run.has_final_config:
             run.has_final_config = True
+            if run.record.config_source is ConfigSource.GIVEN:  # by run.config.update()
+                return
             config, source = _derive_config()
             if config and config != run.record.config:
                 self._set_fields(run, {"config": config, "config_source": source})
@@ -410,7 +412,7 @@ class Session:
                 self._continue(site, run)
                 self._complete_config(run)
                 return run, site.execution
-            self._print_once_advised(
+            self._print_with_advice(
                 f"A new run begins, because {reason} of {run.record.display_name}.",
                 "To decide where runs begin, call start_run().",
             )
@@ -425,7 +427,7 @@ class Session:
         run.log_cell = site.cell
         return run, site.execution
 
-    def _print_once_advised(self, text: str, advice: str) -> None:
+    def _print_with_advice(self, text: str, advice: str) -> None:
         """Print a message; the advice follows it the first time only, since a loop repeats it."""
         print_message(text if advice in self._given_advice else f"{text} {advice}")
         self._given_advice.add(advice)
@@ -593,7 +595,7 @@ class Session:
     def _leave(self, site: CallSite, training: Training, run: ActiveRun, model: Any) -> None:
         """Stop using a run; end it unless its model may still be trained next to another one."""
         if site.execution == run.position.execution:
-            self._print_once_advised(
+            self._print_with_advice(
                 "A new run begins, because this checkpoint does not come after epoch "
                 f"{run.position.epoch}, step {run.position.step} of {run.record.display_name}.",
                 "To decide where runs begin, call resume(…, key=…) before each training.",

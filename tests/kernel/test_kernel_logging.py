@@ -107,6 +107,15 @@ def test_a_configuration_is_derived_at_the_first_point(
         assert config["lr"] == pytest.approx(0.1 + point)
 
 
+def test_values_that_were_given_before_the_first_point_stay(
+    start_kernel: StartKernel, records: NotebookRepository
+) -> None:
+    kernel = start_kernel()
+    kernel.execute(f"{IMPORT}\nrun = axon.start_run()\nrun.config.update(lr=0.5)")
+    kernel.execute("rate = 0.1\naxon.log({'loss': rate})\n_ = axon.runs()")
+    assert configs(records) == [{"lr": 0.5}]
+
+
 def test_a_killed_training_shows_its_curve_and_goes_on_after_it(
     start_kernel: StartKernel, records: NotebookRepository
 ) -> None:
