@@ -1,0 +1,360 @@
+/** Small charts of metrics, one per metric, with a common cursor and zoom. */
+
+import type { TranslationBundle } from '@jupyterlab/translation';
+import { Button } from '@jupyterlab/ui-components';
+import type { ISignal } from '@lumino/signaling';
+import * as React from 'react';
+
+import { extentOf, isDrawable, summarizeCurve } from '../pure/curve.ts';
+import { formatDuration } from '../pure/duration.ts';
+import { formatNumber } from '../pure/metrics.ts';
+import { smooth } from '../pure/smoothing.ts';
+import { useSignal } from '../widgets/context.tsx';
+import { colourIndex } from './colours.ts';
+import { ChartGroup } from './group.ts';
+import type { IDrawnCurve } from './plot.ts';
+import { Plot } from './plot.ts';
+
+const DEFAULT_HEIGHT = 150;
+const DEFAULT_MIN_WIDTH = 240;
+/** Number of runs beside the emphasised one whose values are shown at the cursor. */
+const MAX_VALUES = 8;
+
+/** The values of a metric of a run. Keep the arrays while they don't change: they are compared by identity. */
+export interface ICurve {
+  runId: string;
+  label: string;
+  /** Index of `--axon-run-N`; from 8 on, the colours repeat with dashes. */
+  colour: number;
+  /** Ascending. */
+  x: readonly number[];
+  /** Null for a gap. */
+  y: readonly (number | null)[];
+  /** Whether the run is emphasised. */
+  isFocused?: boolean;
+}
+
+export interface IMetricChart {
+  metric: string;
+  curves: readonly ICurve[];
+}
+
+export interface IChartAxis {
+  label: string;
+  /** Whether x is a number of seconds. */
+  kind: 'number' | 'duration';
+}
+
+export interface IMetricCharts {
+  charts: readonly IMetricChart[];
+  axis: IChartAxis;
+  /** Weight of earlier values, 0 to 0.99. */
+  smoothing: number;
+  log: boolean;
+  /** Height of a chart in pixels. */
+  height?: number;
+  /** Smallest width of a chart in pixels; the number of charts beside each other follows from it. */
+  minWidth?: number;
+  /** Called with the run whose curve is at the pointer. */
+  onHover?: (runId: string | undefined) => void;
+  trans: TranslationBundle;
+  themeChanged: ISignal<unknown, unknown> | undefined;
+}
+
+export function MetricCharts(props: IMetricCharts): React.ReactElement {
+  const { charts, axis, minWidth = DEFAULT_MIN_WIDTH, onHover } = props;
+  const [group] = React.useState(() => new ChartGroup());
+  const extent = React.useMemo(
+    () => extentOf(charts.flatMap(({ curves }) => curves)) ?? { min: 0, max: 1 },
+    [charts]
+  );
+  const focused = charts.flatMap(({ curves }) => curves).find(curve => curve.isFocused)?.runId;
+
+  React.useEffect(() => group.zoom(undefined), [group, axis.label]);
+  React.useEffect(() => group.setExtent(extent), [group, extent]);
+  React.useEffect(() => group.highlight(focused), [group, focused]);
+  React.useEffect(() => {
+    let current: string | undefined;
+    const report = (): void => {
+      const runId = group.cursor?.runId;
+      if (runId !== current) {
+        current = runId;
+        onHover?.(runId);
+      }
+    };
+    group.cursorChanged.connect(report);
+    return () => void group.cursorChanged.disconnect(report);
+  }, [group, onHover]);
+
+  const style = { '--axon-chart-width': `${minWidth}px` } as React.CSSProperties;
+  return (
+    <div className="axon-MetricCharts" style={style}>
+      {charts.map(chart => (
+        <MetricChart key={chart.metric} chart={chart} group={group} {...props} />
+      ))}
+    </div>
+  );
+}
+
+interface IMetricChartProps extends IMetricCharts {
+  chart: IMetricChart;
+  group: ChartGroup;
+}
+
+function MetricChart({
+  chart,
+  group,
+  axis,
+  smoothing,
+  log,
+  height = DEFAULT_HEIGHT,
+  trans,
+  themeChanged
+}: IMetricChartProps): React.ReactElement {
+  const theme = useSignal(themeChanged);
+  const contrast = useMedia('(forced-colors: active)');
+  const node = React.useRef<HTMLDivElement>(null);
+  const plot = React.useRef<Plot | undefined>(undefined);
+  const drawn = useDrawnCurves(chart.curves, smoothing);
+  const { metric } = chart;
+
+  React.useEffect(() => {
+    const parent = node.current;
+    if (parent === null) {
+      return;
+    }
+    const created = new Plot(parent, group, { kind: axis.kind, log, height });
+    plot.current = created;
+    const observer = new ResizeObserver(() => {
+      if (parent.clientWidth > 0) {
+        created.resize(parent.clientWidth);
+      }
+    });
+    observer.observe(parent);
+    return () => {
+      observer.disconnect();
+      created.dispose();
+      plot.current = undefined;
+    };
+  }, [group, axis.kind, log, height, theme, contrast]);
+
+  React.useEffect(() => {
+    plot.current?.draw(drawn);
+  }, [drawn, group, axis.kind, log, height, theme, contrast]);
+
+  return (
+    <section className="axon-MetricChart" aria-label={metric}>
+      <header className="axon-MetricChart-header">
+        <h4 title={metric}>{metric}</h4>
+        <Readout chart={chart} plot={plot} group={group} axis={axis} trans={trans} />
+        <ZoomButton group={group} trans={trans} />
+      </header>
+      <div
+        ref={node}
+        className="axon-MetricChart-plot"
+        style={{ height }}
+        role="img"
+        tabIndex={0}
+        aria-label={trans.__(
+          'Curves of %1 by %2, %3 runs. Arrow keys move along a curve and between curves, plus and minus zoom, 0 shows all.',
+          metric,
+          axis.label,
+          chart.curves.length
+        )}
+        onBlur={() => group.setCursor(undefined)}
+        onKeyDown={event => {
+          if (event.ctrlKey || event.metaKey || event.altKey) {
+            return; // a shortcut of the browser or JupyterLab
+          }
+          if (plot.current?.handleKey(event.key, event.shiftKey) === true) {
+            event.preventDefault();
+            event.stopPropagation();
+          }
+        }}
+      />
+      <Gaps chart={chart} log={log} trans={trans} />
+      <Numbers chart={chart} trans={trans} />
+    </section>
+  );
+}
+
+/** Return the curves to draw; those whose values have not changed are not smoothed again. */
+function useDrawnCurves(curves: readonly ICurve[], smoothing: number): readonly IDrawnCurve[] {
+  const [cache] = React.useState(() => new Map<number, WeakMap<object, ICurve['y']>>());
+  return React.useMemo(() => {
+    const values = cache.get(smoothing) ?? new WeakMap<object, ICurve['y']>();
+    cache.clear();
+    cache.set(smoothing, values);
+    return curves.map(({ runId, colour, x, y }) => {
+      if (smoothing === 0) {
+        return { runId, colour, x, y };
+      }
+      const smoothed = values.get(y) ?? smooth(y, smoothing);
+      values.set(y, smoothed);
+      return { runId, colour, x, y: smoothed, raw: y };
+    });
+  }, [cache, curves, smoothing]);
+}
+
+function ZoomButton({
+  group,
+  trans
+}: {
+  group: ChartGroup;
+  trans: TranslationBundle;
+}): React.ReactElement | null {
+  useSignal(group.rangeChanged);
+  return group.isZoomed ? (
+    <Button
+      small
+      className="axon-MetricChart-all"
+      title={trans.__('Show the whole range of all charts (or double-click a chart)')}
+      onClick={() => group.zoom(undefined)}
+    >
+      {trans.__('Show all')}
+    </Button>
+  ) : null;
+}
+
+interface IReadoutProps {
+  chart: IMetricChart;
+  plot: React.RefObject<Plot | undefined>;
+  group: ChartGroup;
+  axis: IChartAxis;
+  trans: TranslationBundle;
+}
+
+/** The position of the cursor and the values there: first that of the emphasised run, then the nearest ones. */
+function Readout({ chart, plot, group, axis, trans }: IReadoutProps): React.ReactElement {
+  useSignal(group.cursorChanged);
+  const { cursor, emphasised } = group;
+  const found = cursor === undefined ? [] : (plot.current?.valuesAt(cursor.x) ?? []);
+  const focused = found.find(({ curve }) => curve.runId === emphasised);
+  const distance = (value: number): number =>
+    focused === undefined ? value : Math.abs(value - focused.value);
+  const values = found.sort((a, b) => distance(a.value) - distance(b.value)).slice(0, MAX_VALUES);
+  const labels = new Map(chart.curves.map(({ runId, label }) => [runId, label]));
+  return (
+    <p
+      className="axon-MetricChart-readout"
+      role={cursor?.source === plot.current ? 'status' : undefined}
+    >
+      {cursor !== undefined && <span>{`${axis.label} ${formatPosition(axis, cursor.x)}`}</span>}
+      {values.map(({ curve, index, value }) => {
+        const { runId, colour, raw } = curve;
+        const exact = raw?.[index];
+        return (
+          <span
+            key={runId}
+            data-run={colourIndex(colour)}
+            className={runId === emphasised ? 'axon-mod-focused' : ''}
+          >
+            <span className="axon-Legend-colour" aria-hidden="true" />
+            {labels.get(runId)} {formatNumber(value)}
+            {isDrawable(exact, false) &&
+              runId === emphasised &&
+              ` (${trans.__('not smoothed: %1', formatNumber(exact))})`}
+          </span>
+        );
+      })}
+    </p>
+  );
+}
+
+function formatPosition(axis: IChartAxis, x: number): string {
+  return axis.kind === 'duration' ? formatDuration(x) : formatNumber(x);
+}
+
+/** Report values that cannot be drawn. */
+const Gaps = React.memo(function Gaps({
+  chart,
+  log,
+  trans
+}: {
+  chart: IMetricChart;
+  log: boolean;
+  trans: TranslationBundle;
+}): React.ReactElement | null {
+  let count = 0;
+  for (const { y } of chart.curves) {
+    for (const value of y) {
+      count += isDrawable(value, log) ? 0 : 1;
+    }
+  }
+  if (count === 0) {
+    return null;
+  }
+  return (
+    <p className="axon-MetricChart-gaps">
+      {trans._n(
+        '%1 point is not drawn: it is not finite, or not positive on a logarithmic scale.',
+        '%1 points are not drawn: they are not finite, or not positive on a logarithmic scale.',
+        count
+      )}
+    </p>
+  );
+});
+
+/** The curves in numbers, for users who cannot see them. */
+const Numbers = React.memo(function Numbers({
+  chart,
+  trans
+}: {
+  chart: IMetricChart;
+  trans: TranslationBundle;
+}): React.ReactElement {
+  return (
+    <div className="axon-Hidden">
+      <table>
+        <caption>{trans.__('Values of %1', chart.metric)}</caption>
+        <thead>
+          <tr>
+            <th scope="col">{trans.__('run')}</th>
+            <th scope="col">{trans.__('points')}</th>
+            <th scope="col">{trans.__('first')}</th>
+            <th scope="col">{trans.__('last')}</th>
+            <th scope="col">{trans.__('min')}</th>
+            <th scope="col">{trans.__('max')}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {chart.curves.map(curve => (
+            <NumbersRow key={curve.runId} label={curve.label} x={curve.x} y={curve.y} />
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+});
+
+const NumbersRow = React.memo(function NumbersRow({
+  label,
+  x,
+  y
+}: Pick<ICurve, 'label' | 'x' | 'y'>): React.ReactElement {
+  const { count = 0, first, last, min, max } = summarizeCurve({ x, y }) ?? {};
+  return (
+    <tr>
+      <th scope="row">{label}</th>
+      <td>{count}</td>
+      {[first, last, min, max].map((value, index) => (
+        <td key={index}>{value === undefined ? '' : formatNumber(value)}</td>
+      ))}
+    </tr>
+  );
+});
+
+/** Return whether a media query matches. */
+function useMedia(query: string): boolean {
+  const [media] = React.useState(() => matchMedia(query));
+  return React.useSyncExternalStore(
+    React.useCallback(
+      listener => {
+        media.addEventListener('change', listener);
+        return () => media.removeEventListener('change', listener);
+      },
+      [media]
+    ),
+    () => media.matches
+  );
+}
