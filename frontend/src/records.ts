@@ -124,6 +124,13 @@ export interface IRun {
 /** A metric in a column of values; non-finite numbers are strings. */
 export type MetricValue = number | 'NaN' | 'Infinity' | '-Infinity' | null;
 
+/** The logged values of one metric of a run as columns; times in seconds since the epoch. */
+export interface ILoggedSeries {
+  step: readonly number[];
+  value: readonly MetricValue[];
+  time: readonly number[];
+}
+
 /** The checkpoints of one run as columns. */
 export interface IRunSeries {
   /** Missing for checkpoints without a run. */

@@ -61,8 +61,17 @@ export interface IMetricCharts {
   themeChanged: ISignal<unknown, unknown> | undefined;
 }
 
-export function MetricCharts(props: IMetricCharts): React.ReactElement {
-  const { charts, axis, minWidth = DEFAULT_MIN_WIDTH, onHover } = props;
+export function MetricCharts({
+  charts,
+  axis,
+  smoothing,
+  log,
+  height = DEFAULT_HEIGHT,
+  minWidth = DEFAULT_MIN_WIDTH,
+  onHover,
+  trans,
+  themeChanged
+}: IMetricCharts): React.ReactElement {
   const [group] = React.useState(() => new ChartGroup());
   const extent = React.useMemo(
     () => extentOf(charts.flatMap(({ curves }) => curves)) ?? { min: 0, max: 1 },
@@ -90,24 +99,70 @@ export function MetricCharts(props: IMetricCharts): React.ReactElement {
   return (
     <div className="axon-MetricCharts" style={style}>
       {charts.map(chart => (
-        <MetricChart key={chart.metric} chart={chart} group={group} {...props} />
+        <MetricChart
+          key={chart.metric}
+          chart={chart}
+          group={group}
+          axisLabel={axis.label}
+          axisKind={axis.kind}
+          smoothing={smoothing}
+          log={log}
+          height={height}
+          trans={trans}
+          themeChanged={themeChanged}
+        />
       ))}
     </div>
   );
 }
 
-interface IMetricChartProps extends IMetricCharts {
+interface IMetricChartProps {
   chart: IMetricChart;
   group: ChartGroup;
+  axisLabel: string;
+  axisKind: IChartAxis['kind'];
+  smoothing: number;
+  log: boolean;
+  height: number;
+  trans: TranslationBundle;
+  themeChanged: ISignal<unknown, unknown> | undefined;
 }
 
-function MetricChart({
+/** A chart; rendered again only if its own curves have changed. */
+const MetricChart = React.memo(
+  MetricChartView,
+  (before, after) =>
+    hasSameCurves(before.chart, after.chart) &&
+    (Object.keys(after) as (keyof IMetricChartProps)[]).every(
+      key => key === 'chart' || before[key] === after[key]
+    )
+);
+
+function hasSameCurves(before: IMetricChart, after: IMetricChart): boolean {
+  return (
+    before.metric === after.metric &&
+    before.curves.length === after.curves.length &&
+    before.curves.every((curve, index) => {
+      const { x, y, label, colour, runId } = after.curves[index] ?? curve;
+      return (
+        curve.x === x &&
+        curve.y === y &&
+        curve.label === label &&
+        curve.colour === colour &&
+        curve.runId === runId
+      );
+    })
+  );
+}
+
+function MetricChartView({
   chart,
   group,
-  axis,
+  axisLabel,
+  axisKind,
   smoothing,
   log,
-  height = DEFAULT_HEIGHT,
+  height,
   trans,
   themeChanged
 }: IMetricChartProps): React.ReactElement {
@@ -123,7 +178,7 @@ function MetricChart({
     if (parent === null) {
       return;
     }
-    const created = new Plot(parent, group, { kind: axis.kind, log, height });
+    const created = new Plot(parent, group, { kind: axisKind, log, height });
     plot.current = created;
     const observer = new ResizeObserver(() => {
       if (parent.clientWidth > 0) {
@@ -136,17 +191,23 @@ function MetricChart({
       created.dispose();
       plot.current = undefined;
     };
-  }, [group, axis.kind, log, height, theme, contrast]);
+  }, [group, axisKind, log, height, theme, contrast]);
 
   React.useEffect(() => {
     plot.current?.draw(drawn);
-  }, [drawn, group, axis.kind, log, height, theme, contrast]);
+  }, [drawn, group, axisKind, log, height, theme, contrast]);
 
   return (
     <section className="axon-MetricChart" aria-label={metric}>
       <header className="axon-MetricChart-header">
         <h4 title={metric}>{metric}</h4>
-        <Readout chart={chart} plot={plot} group={group} axis={axis} trans={trans} />
+        <Readout
+          chart={chart}
+          plot={plot}
+          group={group}
+          axis={{ label: axisLabel, kind: axisKind }}
+          trans={trans}
+        />
         <ZoomButton group={group} trans={trans} />
       </header>
       <div
@@ -158,7 +219,7 @@ function MetricChart({
         aria-label={trans.__(
           'Curves of %1 by %2, %3 runs. Arrow keys move along a curve and between curves, plus and minus zoom, 0 shows all.',
           metric,
-          axis.label,
+          axisLabel,
           chart.curves.length
         )}
         onBlur={() => group.setCursor(undefined)}
