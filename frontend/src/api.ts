@@ -14,7 +14,10 @@ import type {
   INotebookSummary,
   IProvenance,
   IRun,
+  IRunChange,
+  IRunReproducibility,
   IRunSeries,
+  IRunTable,
   IVersion,
   IVersionSummary
 } from './records.ts';
@@ -31,11 +34,22 @@ const REVISION_HEADER = 'X-Axon-Revision';
 /** The server refused a request; `message` is its explanation. */
 export class ResponseError extends Error {
   readonly status: number;
+  /** For an invalid filter: where the error is, from 0. */
+  readonly position: number | undefined;
+  /** For an invalid filter: similar names. */
+  readonly suggestions: readonly string[];
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, details: IErrorDetails = {}) {
     super(message);
     this.status = status;
+    this.position = details.position;
+    this.suggestions = details.suggestions ?? [];
   }
+}
+
+interface IErrorDetails {
+  position?: number;
+  suggestions?: readonly string[];
 }
 
 /** The server runs without this extension. */
@@ -65,6 +79,13 @@ interface IResponse<T> {
 export interface IClientOptions {
   /** Whether requests are not counted as user activity, which would keep an idle server alive. */
   background?: boolean;
+}
+
+/** Which runs to list, and in which order; see the reference of filters. */
+export interface IRunQuery {
+  where?: string;
+  sort?: string;
+  limit?: number;
 }
 
 type Query = Record<string, string | number | boolean>;
@@ -192,6 +213,41 @@ export class AxonClient {
     return (await this.#get<{ changes: ICellChange[] }>(url, { from, to })).changes;
   }
 
+  /** Return runs of all notebooks, and how many match the filter in all. */
+  async runTable(
+    query: IRunQuery = {}
+  ): Promise<IRunTable & { total: number; isChanged: boolean }> {
+    const { body, total, isChanged } = await this.#getCached<IRunTable>('runs/table', { ...query });
+    return { ...body, total, isChanged };
+  }
+
+  /** Return the ids of the runs that match a filter. */
+  async runIds(where: string): Promise<readonly string[]> {
+    const query = { where, only_ids: true };
+    return (await this.#getCached<{ ids: string[] }>('runs/table', query)).body.ids;
+  }
+
+  updateRun(id: string, change: IRunChange): Promise<unknown> {
+    return this.#send('PUT', `runs/${encodeURIComponent(id)}`, change);
+  }
+
+  async deleteRun(id: string, withPinned: boolean): Promise<void> {
+    await this.#send('DELETE', `runs/${encodeURIComponent(id)}?with_pinned=${withPinned}`);
+  }
+
+  /** Compare the code of runs with that of one of them, and return why each may not be reproducible. */
+  async reproducibility(
+    ids: readonly string[],
+    base: string
+  ): Promise<readonly IRunReproducibility[]> {
+    const query = { ids: ids.join(','), base };
+    const { body } = await this.#getCached<{ runs: IRunReproducibility[] }>(
+      'runs/reproducibility',
+      query
+    );
+    return body.runs;
+  }
+
   #url(path: string, query: Query = {}): string {
     const entries = Object.entries(query).map(([name, value]) => [name, String(value)]);
     const search = entries.length === 0 ? '' : `?${new URLSearchParams(entries).toString()}`;
@@ -208,7 +264,7 @@ export class AxonClient {
     return { items: body, total };
   }
 
-  async #getCached<T>(path: string, query: Query): Promise<IResponse<T>> {
+  async #getCached<T>(path: string, query: Query): Promise<IResponse<T> & { isChanged: boolean }> {
     const url = this.#url(path, { ...query, ...this.#defaults });
     const cached = this.#cache.get(url);
     const headers: HeadersInit = cached === undefined ? {} : { 'If-None-Match': cached.etag };
@@ -216,7 +272,7 @@ export class AxonClient {
     const revision = response.headers.get(REVISION_HEADER);
     if (response.status === 304 && cached !== undefined) {
       this.#store(url, cached.etag, cached.response);
-      return { ...(cached.response as IResponse<T>), revision };
+      return { ...(cached.response as IResponse<T>), revision, isChanged: false };
     }
     const body = await this.#parse<T>(response);
     const total = Number(response.headers.get('X-Total-Count') ?? 0);
@@ -224,7 +280,7 @@ export class AxonClient {
     if (etag !== null) {
       this.#store(url, etag, { body, total, revision });
     }
-    return { body, total, revision };
+    return { body, total, revision, isChanged: true };
   }
 
   #store(url: string, etag: string, response: IResponse<unknown>): void {
@@ -264,7 +320,7 @@ export class AxonClient {
     if (response.ok || response.status === 304) {
       return response;
     }
-    const message = await readMessage(response);
+    const { message, ...details } = await readError(response);
     if (message === undefined && response.status === 404) {
       throw new ExtensionMissingError(
         404,
@@ -275,7 +331,8 @@ export class AxonClient {
     }
     throw new ResponseError(
       response.status,
-      message ?? `${response.status} ${response.statusText}`
+      message ?? `${response.status} ${response.statusText}`,
+      details
     );
   }
 }
@@ -288,12 +345,16 @@ function checkpointUrl(id: string, checkpoint: string): string {
   return `${notebookUrl(id)}/checkpoints/${encodeURIComponent(checkpoint)}`;
 }
 
-/** Return the extension's error message; undefined if the response is not from the extension. */
-async function readMessage(response: Response): Promise<string | undefined> {
+/** Read an error of the extension; without a message if the response is not from the extension. */
+async function readError(response: Response): Promise<IErrorDetails & { message?: string }> {
   try {
-    const { message } = (await response.json()) as { message?: unknown };
-    return typeof message === 'string' && message !== '' ? message : undefined;
+    const { message, position, suggestions } = (await response.json()) as Record<string, unknown>;
+    return {
+      ...(typeof message === 'string' && message !== '' ? { message } : {}),
+      ...(typeof position === 'number' ? { position } : {}),
+      ...(Array.isArray(suggestions) ? { suggestions: suggestions.map(String) } : {})
+    };
   } catch {
-    return undefined; // not JSON: from a proxy, or from a server without the extension
+    return {}; // not JSON: from a proxy, or from a server without the extension
   }
 }

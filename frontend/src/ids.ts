@@ -1,6 +1,7 @@
 /** Names by which JupyterLab and other extensions find parts of this one. */
 
 export const PLUGIN_ID = 'jupyter-axon-notebooks:panel';
+export const RUNS_PLUGIN_ID = 'jupyter-axon-notebooks:runs';
 export const PANEL_ID = 'axon-panel';
 export const TOOLBAR_ITEM = 'axon-status';
 export const TRANSLATION_DOMAIN = 'jupyter_axon_notebooks';
@@ -28,4 +29,21 @@ export const CommandIDs = {
   togglePin: 'axon:toggle-pin',
   editTags: 'axon:edit-tags',
   deleteCheckpoints: 'axon:delete-checkpoints'
+} as const;
+
+/** Commands of the Training Runs page. Those for runs take `ids`; the default is the selected runs that are visible. */
+export const RunCommandIDs = {
+  /** Takes `run` (the id of one to show) and `where` (a filter). */
+  open: 'axon:open-runs',
+  showDetails: 'axon:show-run',
+  openNotebook: 'axon:open-notebook-of-run',
+  openVersion: 'axon:open-run-version',
+  copyLink: 'axon:copy-run-link',
+  editTags: 'axon:edit-run-tags',
+  editNotes: 'axon:edit-run-notes',
+  archive: 'axon:archive-runs',
+  unarchive: 'axon:unarchive-runs',
+  delete: 'axon:delete-runs',
+  exportCsv: 'axon:export-runs',
+  refresh: 'axon:refresh-runs'
 } as const;

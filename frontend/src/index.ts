@@ -1,4 +1,4 @@
-/** The JupyterLab plugin. */
+/** The JupyterLab plugins. */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { ILayoutRestorer } from '@jupyterlab/application';
@@ -12,6 +12,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { AxonClient } from './api.ts';
 import { addCommands, PALETTE_COMMANDS } from './commands.ts';
 import { PANEL_ID, PLUGIN_ID, TOOLBAR_ITEM, TRANSLATION_DOMAIN } from './ids.ts';
+import { runsPlugin } from './page/plugin.ts';
 import { RecordModelRegistry } from './registry.ts';
 import { PanelSettings } from './settings.ts';
 import { ITrainingPanel } from './tokens.ts';
@@ -23,7 +24,7 @@ export type { ITrainingRecord } from './tokens.ts';
 export type { ICheckpointRow } from './pure/rows.ts';
 export type * from './records.ts';
 
-const plugin: JupyterFrontEndPlugin<ITrainingPanel> = {
+const panelPlugin: JupyterFrontEndPlugin<ITrainingPanel> = {
   id: PLUGIN_ID,
   description: 'Shows the training record of the current notebook beside it.',
   autoStart: true,
@@ -79,4 +80,4 @@ const plugin: JupyterFrontEndPlugin<ITrainingPanel> = {
   }
 };
 
-export default plugin;
+export default [panelPlugin, runsPlugin];

@@ -444,7 +444,8 @@ function isEqual(a: unknown, b: unknown): boolean {
   return JSONExt.deepEqual((a ?? null) as PartialJSONValue, (b ?? null) as PartialJSONValue);
 }
 
-function toProblem(error: unknown): Omit<IProblem, 'since'> {
+/** Return the problem that an error of a request means. */
+export function toProblem(error: unknown): Omit<IProblem, 'since'> {
   if (error instanceof ServerConnection.NetworkError) {
     return { kind: 'unreachable', message: error.message };
   }

@@ -185,3 +185,62 @@ export interface ICheckpointChange {
   tags?: string[];
   pinned?: boolean;
 }
+
+/** The values of a metric of a run; non-finite numbers are strings. */
+export interface IMetricSummary {
+  last?: MetricValue;
+  min?: MetricValue;
+  max?: MetricValue;
+}
+
+/** A run as the table of all runs lists it. */
+export interface IRunRow {
+  id: string;
+  notebook_id: string;
+  /** Missing for runs that an older version recorded. */
+  number?: number;
+  /** The name as it is displayed. */
+  name: string;
+  status: RunStatus;
+  started_at: string;
+  ended_at?: string;
+  group?: string;
+  notes?: string;
+  tags: readonly string[];
+  archived?: boolean;
+  parent_checkpoint_id?: string;
+  /** By dotted keys. */
+  config: Readonly<Record<string, unknown>>;
+  config_source?: 'given' | 'derived' | 'parameters';
+  metrics: Readonly<Record<string, IMetricSummary>>;
+  step_count?: number;
+  checkpoint_count: number;
+  pinned_count: number;
+  /** Bytes on disk. */
+  size: number;
+}
+
+export interface IRunTable {
+  runs: IRunRow[];
+  /** By id. */
+  notebooks: Record<string, { name: string; path?: string }>;
+}
+
+export interface IRunChange {
+  name?: string | null;
+  tags?: readonly string[];
+  notes?: string | null;
+  group?: string | null;
+  archived?: boolean;
+}
+
+/** Whether the last checkpoint of a run can be reproduced, and whether its code is that of another run. */
+export interface IRunReproducibility {
+  run_id: string;
+  checkpoint_id?: string;
+  /** Missing or null if it is unknown. */
+  code?: 'same' | 'different' | null;
+  /** The number of cells that differ. */
+  changed_cells?: number;
+  flags: (IFlag & { cell_number?: number })[];
+}

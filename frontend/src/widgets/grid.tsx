@@ -17,21 +17,8 @@ import { colourIndex } from './chart.ts';
 import type { Column } from './columns.tsx';
 import { createColumns, gridStyle } from './columns.tsx';
 import { usePanel } from './context.tsx';
+import { KEY_TARGETS, ROW_HEIGHT } from './gridkeys.ts';
 
-/** Height of a row and of the header in pixels, as in the style sheet. */
-const ROW_HEIGHT = 26;
-/** Number of rows by which Page Up and Page Down move. */
-const PAGE_ROWS = 10;
-
-/** The index of the row to which a key moves. */
-const KEY_TARGETS: Partial<Record<string, (index: number, last: number) => number>> = {
-  ArrowDown: index => index + 1,
-  ArrowUp: index => index - 1,
-  PageDown: index => index + PAGE_ROWS,
-  PageUp: index => index - PAGE_ROWS,
-  Home: () => 0,
-  End: (_index, last) => last
-};
 const KEY_COMMANDS: Partial<Record<string, string>> = {
   p: CommandIDs.togglePin,
   t: CommandIDs.editTags,

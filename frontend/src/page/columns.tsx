@@ -1,0 +1,336 @@
+/** The columns of the table of runs: titles, widths and cells. */
+
+import type { TranslationBundle } from '@jupyterlab/translation';
+import * as React from 'react';
+
+import { starIcon } from '../icons.ts';
+import { formatTime } from '../labels.ts';
+import { formatBytes, formatNumber } from '../pure/metrics.ts';
+import type { CellValue, FieldColumn, IAggregate, RunColumn } from '../pure/runs.ts';
+import {
+  configValue,
+  duration,
+  formatDuration,
+  metricValue,
+  resolveStatistic
+} from '../pure/runs.ts';
+import type { IRunReproducibility, IRunRow } from '../records.ts';
+import { TimeAgo } from '../widgets/context.tsx';
+import { StatusBadge } from '../widgets/status.tsx';
+import type { RunsModel } from './model.ts';
+
+/** Width of a character and of the padding of a cell in pixels. */
+const CHARACTER_WIDTH = 7.2;
+const PADDING = 18;
+const MIN_WIDTH = 52;
+const MAX_WIDTH = 220;
+/** Number of runs whose values determine the width of a column. */
+const SAMPLE = 100;
+const FIXED_WIDTHS: Partial<Record<FieldColumn, number>> = {
+  name: 180,
+  status: 100,
+  started_at: 100,
+  duration: 84,
+  checkpoints: 92,
+  size: 76,
+  step_count: 76,
+  code: 96,
+  reproducible: 104
+};
+const NUMBER_FIELDS: readonly FieldColumn[] = ['duration', 'checkpoints', 'size', 'step_count'];
+
+/** Return the title of a column. */
+export function columnTitle(column: RunColumn, trans: TranslationBundle): string {
+  switch (column.kind) {
+    case 'config':
+      return column.key;
+    case 'metric':
+      return column.metric;
+    case 'field':
+      return {
+        name: trans.__('name'),
+        status: trans.__('status'),
+        notebook: trans.__('notebook'),
+        started_at: trans.__('started'),
+        duration: trans.__('duration'),
+        group: trans.__('group'),
+        tags: trans.__('tags'),
+        notes: trans.__('notes'),
+        step_count: trans.__('steps'),
+        checkpoints: trans.__('checkpoints'),
+        size: trans.__('size'),
+        code: trans.__('code'),
+        reproducible: trans.__('reproducible')
+      }[column.field];
+  }
+}
+
+/** Return which value of a metric a column shows; undefined for other columns. */
+export function statisticLabel(
+  column: RunColumn,
+  model: RunsModel,
+  trans: TranslationBundle
+): string | undefined {
+  if (column.kind !== 'metric') {
+    return undefined;
+  }
+  const { metric, statistic } = column;
+  const value = resolveStatistic(metric, statistic, name => model.direction(name));
+  return { last: trans.__('last'), min: trans.__('min'), max: trans.__('max') }[value];
+}
+
+/** Return the value by which a run is sorted, grouped and exported; undefined if it has none. */
+export function columnValue(column: RunColumn, run: IRunRow, model: RunsModel): CellValue {
+  switch (column.kind) {
+    case 'config':
+      return configValue(run, column.key);
+    case 'metric': {
+      const { metric, statistic } = column;
+      return metricValue(
+        run,
+        metric,
+        resolveStatistic(metric, statistic, name => model.direction(name))
+      );
+    }
+    case 'field':
+      return fieldValue(column.field, run, model);
+  }
+}
+
+function fieldValue(field: FieldColumn, run: IRunRow, model: RunsModel): CellValue {
+  switch (field) {
+    case 'notebook':
+      return model.notebook(run.notebook_id)?.name;
+    case 'duration':
+      return duration(run);
+    case 'tags':
+      return run.tags.length === 0 ? undefined : run.tags.join(', ');
+    case 'checkpoints':
+      return run.checkpoint_count;
+    case 'code': {
+      const { code, changed_cells } = model.reproducibility(run.id) ?? {};
+      return code === 'different' ? changed_cells : code === 'same' ? 0 : undefined;
+    }
+    case 'reproducible': {
+      const { checkpoint_id, flags } = model.reproducibility(run.id) ?? {};
+      return checkpoint_id === undefined ? undefined : flags?.length;
+    }
+    default:
+      return run[field];
+  }
+}
+
+/** Return whether the values of a column are numbers, which are aligned at the right. */
+export function isNumeric(column: RunColumn, runs: readonly IRunRow[]): boolean {
+  switch (column.kind) {
+    case 'config':
+      return runs.every(run => {
+        const value = run.config[column.key];
+        return value === undefined || value === null || typeof value === 'number';
+      });
+    case 'metric':
+      return true;
+    case 'field':
+      return NUMBER_FIELDS.includes(column.field);
+  }
+}
+
+/** Return whether a column can be sorted; others are only loaded for the rows that are visible. */
+export function canSort(column: RunColumn): boolean {
+  return column.kind !== 'field' || (column.field !== 'code' && column.field !== 'reproducible');
+}
+
+/** Return the width of a column that fits its title and its values. */
+export function fittingWidth(
+  column: RunColumn,
+  title: string,
+  runs: readonly IRunRow[],
+  model: RunsModel
+): number {
+  const fixed = column.kind === 'field' ? FIXED_WIDTHS[column.field] : undefined;
+  if (fixed !== undefined) {
+    return fixed;
+  }
+  let length = title.length + (column.kind === 'metric' ? 6 : 2);
+  for (const run of runs.slice(0, SAMPLE)) {
+    length = Math.max(length, cellText(column, columnValue(column, run, model)).length);
+  }
+  return Math.min(MAX_WIDTH, Math.max(MIN_WIDTH, Math.ceil(length * CHARACTER_WIDTH) + PADDING));
+}
+
+/** Return a value as it is displayed. */
+export function cellText(column: RunColumn, value: CellValue): string {
+  if (value === undefined) {
+    return '';
+  }
+  if (typeof value === 'string') {
+    return value;
+  }
+  if (column.kind === 'field') {
+    switch (column.field) {
+      case 'duration':
+        return formatDuration(value);
+      case 'size':
+        return formatBytes(value);
+      default:
+        return String(value);
+    }
+  }
+  return formatNumber(value);
+}
+
+/** Return mean and spread of the values of a group in a column, as they are displayed. */
+export function aggregateText(column: RunColumn, { mean, deviation }: IAggregate): string {
+  const format = (value: number): string =>
+    column.kind === 'field' && column.field !== 'duration' && column.field !== 'size'
+      ? formatNumber(Number(value.toPrecision(3)))
+      : cellText(column, Number(value.toPrecision(4)));
+  return Number.isNaN(deviation)
+    ? format(mean)
+    : `${format(mean)} ± ${format(Number(deviation.toPrecision(2)))}`;
+}
+
+interface ICellProps {
+  column: RunColumn;
+  run: IRunRow;
+  model: RunsModel;
+  trans: TranslationBundle;
+  reproducibility: IRunReproducibility | undefined;
+  isBest: boolean;
+  onOpen: () => void;
+}
+
+/** The content of a cell. */
+export function RunCell(props: ICellProps): React.ReactElement | null {
+  const { column, run, model, trans } = props;
+  switch (column.kind === 'field' ? column.field : '') {
+    case 'name':
+      return <NameCell {...props} />;
+    case 'status':
+      return <StatusBadge status={run.status} trans={trans} />;
+    case 'started_at':
+      return <TimeAgo time={run.started_at} trans={trans} />;
+    case 'duration':
+      return <Duration run={run} />;
+    case 'tags':
+      return (
+        <>
+          {run.tags.map(tag => (
+            <span key={tag} className="axon-Tag">
+              {tag}
+            </span>
+          ))}
+        </>
+      );
+    case 'code':
+      return <CodeCell {...props} />;
+    case 'reproducible':
+      return <ReproducibleCell {...props} />;
+    default:
+      return <>{cellText(column, columnValue(column, run, model))}</>;
+  }
+}
+
+function NameCell({ run, trans, isBest, onOpen }: ICellProps): React.ReactElement {
+  const best = trans.__('Best run of its notebook');
+  return (
+    <>
+      <button type="button" tabIndex={-1} className="axon-Runs-name" onClick={onOpen}>
+        {run.name}
+      </button>
+      {isBest && (
+        <span role="img" aria-label={best} title={best}>
+          <starIcon.react tag="span" width="14px" />
+        </span>
+      )}
+      {run.archived === true && <em>{trans.__('archived')}</em>}
+    </>
+  );
+}
+
+/** Milliseconds between two updates of the duration of a run. */
+const TICK = 1000;
+
+function Duration({ run }: { run: IRunRow }): React.ReactElement {
+  const [now, setNow] = React.useState(Date.now);
+  React.useEffect(() => {
+    if (run.status !== 'running') {
+      return undefined;
+    }
+    const timer = setInterval(() => {
+      if (!document.hidden) {
+        setNow(Date.now());
+      }
+    }, TICK);
+    return () => clearInterval(timer);
+  }, [run.status]);
+  const seconds = duration(run, now);
+  return <>{seconds === undefined ? '' : formatDuration(seconds)}</>;
+}
+
+function CodeCell({ reproducibility, isBest, trans }: ICellProps): React.ReactElement | null {
+  if (reproducibility === undefined) {
+    return null;
+  }
+  const { code, changed_cells } = reproducibility;
+  if (isBest) {
+    return <span title={trans.__('The best run of the notebook')}>{trans.__('best run')}</span>;
+  }
+  switch (code) {
+    case 'same':
+      return (
+        <span title={trans.__('The code is that of the best run of the notebook')}>
+          {trans.__('same')}
+        </span>
+      );
+    case 'different':
+      return (
+        <span
+          className="axon-mod-differs"
+          title={trans.__('The code differs from that of the best run of the notebook')}
+        >
+          {changed_cells === undefined
+            ? trans.__('differs')
+            : trans._n('≠ %1 cell', '≠ %1 cells', changed_cells)}
+        </span>
+      );
+    default:
+      return <span title={trans.__('It is not known which code was executed')}>{'–'}</span>;
+  }
+}
+
+function ReproducibleCell({
+  reproducibility,
+  trans,
+  onOpen
+}: ICellProps): React.ReactElement | null {
+  if (reproducibility === undefined) {
+    return null;
+  }
+  const { checkpoint_id, flags } = reproducibility;
+  if (flags.length > 0) {
+    return (
+      <button
+        type="button"
+        tabIndex={-1}
+        className="axon-Runs-reasons"
+        title={flags.map(({ message }) => message).join('\n')}
+        onClick={onOpen}
+      >
+        {trans._n('⚠ %1 reason', '⚠ %1 reasons', flags.length)}
+      </button>
+    );
+  }
+  return checkpoint_id === undefined ? (
+    <span title={trans.__('The run has no checkpoint')}>{'–'}</span>
+  ) : (
+    <span title={trans.__('Nothing suggests that the result cannot be reproduced')}>
+      {trans.__('✓ yes')}
+    </span>
+  );
+}
+
+/** Return what a row is called by screen readers and dialogs. */
+export function runTooltip(run: IRunRow, trans: TranslationBundle): string {
+  return trans.__('%1, started %2', run.name, formatTime(run.started_at));
+}

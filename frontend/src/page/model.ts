@@ -1,0 +1,627 @@
+/** The runs of all notebooks, as the Training Runs page shows them. */
+
+import { JSONExt } from '@lumino/coreutils';
+import type { PartialJSONValue } from '@lumino/coreutils';
+import type { IDisposable } from '@lumino/disposable';
+import { DisposableDelegate } from '@lumino/disposable';
+import { Poll } from '@lumino/polling';
+import type { ISignal } from '@lumino/signaling';
+import { Signal } from '@lumino/signaling';
+
+import type { AxonClient } from '../api.ts';
+import { isNotFound, ResponseError } from '../api.ts';
+import type { IProblem } from '../model.ts';
+import { toProblem } from '../model.ts';
+import { direction } from '../pure/direction.ts';
+import { defaultMetric } from '../pure/metrics.ts';
+import type { IVocabulary } from '../pure/runs.ts';
+import { collectVocabulary, metricValue } from '../pure/runs.ts';
+import type { IRunChange, IRunReproducibility, IRunRow, IRunTable } from '../records.ts';
+import type { PanelSettings } from '../settings.ts';
+
+/** Longest time in milliseconds between two attempts to reach the server. */
+const MAX_BACKOFF = 20_000;
+/** Number of runs that are requested first, so that the page is not empty until all are loaded. */
+const FIRST_PAGE = 200;
+/** All runs are requested again after changes: at most so often (milliseconds), and for a small part of the time. */
+const MIN_RELOAD_INTERVAL = 5000;
+const RELOAD_SHARE = 0.02;
+/** Least time in milliseconds between two requests for the reproducibility of runs that is known but may be outdated. */
+const REPRODUCIBILITY_INTERVAL = 5000;
+/** The most runs of one request for reproducibility. */
+const MAX_REPRODUCIBILITY = 100;
+/** Number of requests at a time if the user changes many runs. */
+const CONCURRENCY = 4;
+/** A filter that names this field also selects archived runs. */
+const NAMES_ARCHIVED = /(?<![\w."'[])archived\b/;
+
+/** Why a filter cannot be used. */
+export interface IFilterError {
+  where: string;
+  message: string;
+  position: number | undefined;
+  suggestions: readonly string[];
+}
+
+export interface IRanking {
+  metric: string;
+  minimize: boolean;
+}
+
+interface IKnownReproducibility {
+  result: IRunReproducibility;
+  base: string;
+  /** The number of changes of the store that were known. */
+  changeCount: number;
+}
+
+/**
+ * All runs, a filter, and a selection.
+ *
+ * Everything is in memory, so that the table sorts and groups without requests. While it is watched, it polls the
+ * server: one conditional request for the runs that may have changed, and more only after a change. `changed` is
+ * emitted only if something has changed.
+ */
+export class RunsModel implements IDisposable {
+  /** The client for requests of the user. */
+  readonly client: AxonClient;
+  readonly #background: AxonClient;
+  readonly #settings: PanelSettings;
+  readonly #changed = new Signal<this, void>(this);
+  readonly #poll: Poll;
+  #watcherCount = 0;
+  #runs = new Map<string, IRunRow>();
+  #notebooks = new Map<string, { name: string; path?: string }>();
+  #isLoaded = false;
+  #isComplete = false;
+  #problem: IProblem | undefined;
+  #loading: Promise<void> | undefined;
+  /** Counts changes of the store that were seen. */
+  #changeCount = 0;
+  /** Counts changes by the user; a response to an earlier request may not reflect them. */
+  #editCount = 0;
+  #mustReload = false;
+  #nextReload = 0;
+  /** The filter of the requests for changes; the same as long as possible, for conditional requests. */
+  #recent = '';
+
+  #where = '';
+  #matching: ReadonlySet<string> | undefined;
+  #filterError: IFilterError | undefined;
+  #filterCount = 0;
+
+  #shown: readonly IRunRow[] | undefined;
+  #vocabulary: IVocabulary | undefined;
+  #selected = new Map<string, number>();
+  #chosenRanking: IRanking | undefined;
+  #bestRuns: ReadonlyMap<string, string> | undefined;
+  readonly #reproducibility = new Map<string, IKnownReproducibility>();
+  #visible: readonly string[] = [];
+  #reproducibilityTime = 0;
+  #isLoadingReproducibility = false;
+  #detailsId: string | undefined;
+
+  constructor(client: AxonClient, settings: PanelSettings) {
+    this.client = client.clone();
+    this.#background = client.clone({ background: true });
+    this.#settings = settings;
+    this.#poll = new Poll({
+      name: 'jupyter-axon-notebooks:runs',
+      factory: () => this.#load(),
+      standby: 'when-hidden',
+      auto: false
+    });
+    settings.changed.connect(this.#onSettingsChanged, this);
+    this.#onSettingsChanged();
+  }
+
+  get changed(): ISignal<this, void> {
+    return this.#changed;
+  }
+
+  get isDisposed(): boolean {
+    return this.#poll.isDisposed;
+  }
+
+  dispose(): void {
+    if (!this.isDisposed) {
+      this.#poll.dispose();
+      this.client.clearCache();
+      this.#background.clearCache();
+      Signal.clearData(this);
+    }
+  }
+
+  /** Whether the first runs are loaded. */
+  get isLoaded(): boolean {
+    return this.#isLoaded;
+  }
+
+  /** Whether all runs are loaded. */
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  get problem(): IProblem | undefined {
+    return this.#problem;
+  }
+
+  /** The number of all runs that are not archived. */
+  get total(): number {
+    let count = 0;
+    for (const run of this.#runs.values()) {
+      count += run.archived === true ? 0 : 1;
+    }
+    return count;
+  }
+
+  run(id: string): IRunRow | undefined {
+    return this.#runs.get(id);
+  }
+
+  notebook(id: string): { name: string; path?: string } | undefined {
+    return this.#notebooks.get(id);
+  }
+
+  /** The runs that the filter selects. */
+  get shown(): readonly IRunRow[] {
+    this.#shown ??= [...this.#runs.values()].filter(run =>
+      this.#matching === undefined ? run.archived !== true : this.#matching.has(run.id)
+    );
+    return this.#shown;
+  }
+
+  /** The configuration keys, metrics, tags and groups of all runs. */
+  get vocabulary(): IVocabulary {
+    this.#vocabulary ??= collectVocabulary([...this.#runs.values()]);
+    return this.#vocabulary;
+  }
+
+  /** The filter that was set last; `shown` is that of the last valid one. */
+  get where(): string {
+    return this.#where;
+  }
+
+  get filterError(): IFilterError | undefined {
+    return this.#filterError;
+  }
+
+  /** Set the filter; an empty text selects all runs that are not archived. */
+  async filter(where: string): Promise<void> {
+    this.#where = where.trim();
+    await this.#applyFilter(this.client);
+  }
+
+  /** The selected runs with the index of their colour. */
+  get selected(): ReadonlyMap<string, number> {
+    return this.#selected;
+  }
+
+  /** The selected runs that the filter does not hide. */
+  get visibleSelection(): readonly IRunRow[] {
+    return this.#selected.size === 0 ? [] : this.shown.filter(({ id }) => this.#selected.has(id));
+  }
+
+  /** Select these runs only. */
+  select(ids: Iterable<string>): void {
+    const wanted = new Set(ids);
+    const kept = [...this.#selected].filter(([id]) => wanted.has(id));
+    const used = new Set(kept.map(([, colour]) => colour));
+    this.#selected = new Map(kept);
+    let next = 0;
+    for (const id of wanted) {
+      if (!this.#selected.has(id)) {
+        while (used.has(next)) {
+          next += 1;
+        }
+        used.add(next);
+        this.#selected.set(id, next);
+      }
+    }
+    this.#changed.emit();
+  }
+
+  /** The run whose details are shown. */
+  get details(): IRunRow | undefined {
+    return this.#detailsId === undefined ? undefined : this.#runs.get(this.#detailsId);
+  }
+
+  showDetails(id: string | undefined): void {
+    if (id !== this.#detailsId) {
+      this.#detailsId = id;
+      this.#changed.emit();
+    }
+  }
+
+  /** The metric by which runs are compared. */
+  get ranking(): IRanking | undefined {
+    const { metrics } = this.vocabulary;
+    if (this.#chosenRanking !== undefined && metrics.includes(this.#chosenRanking.metric)) {
+      return this.#chosenRanking;
+    }
+    const metric = defaultMetric(metrics, this.#settings.preferredMetric);
+    return metric === undefined ? undefined : { metric, minimize: direction(metric) !== 'max' };
+  }
+
+  rankBy(ranking: IRanking): void {
+    this.#chosenRanking = ranking;
+    this.#bestRuns = undefined;
+    this.#changed.emit();
+  }
+
+  /** Return the direction of a metric, as the user chose it if they did. */
+  direction(metric: string): 'min' | 'max' | undefined {
+    const { ranking } = this;
+    return ranking?.metric === metric ? (ranking.minimize ? 'min' : 'max') : direction(metric);
+  }
+
+  /** The best run of each notebook. */
+  get bestRuns(): ReadonlyMap<string, string> {
+    this.#bestRuns ??= bestRuns(this.#runs.values(), this.ranking);
+    return this.#bestRuns;
+  }
+
+  /** Keep everything up to date until the returned object is disposed of. */
+  watch(): IDisposable {
+    this.#watcherCount += 1;
+    void this.#poll.start();
+    this.refresh();
+    return new DisposableDelegate(() => {
+      this.#watcherCount -= 1;
+      if (this.#watcherCount === 0 && !this.isDisposed) {
+        void this.#poll.stop();
+      }
+    });
+  }
+
+  /** Ask the server for changes now. */
+  refresh(): void {
+    this.#load().catch(() => undefined); // `problem` reports it
+  }
+
+  /** Load everything again. */
+  reload(): void {
+    this.#mustReload = true;
+    this.#nextReload = 0;
+    this.refresh();
+  }
+
+  /** Show the details of a run, which may be archived; returns whether it exists. */
+  async open(id: string): Promise<boolean> {
+    if (!this.#runs.has(id)) {
+      const where = `id == ${JSON.stringify(id)} and archived in [True, False]`;
+      this.#merge(await this.client.runTable({ where }));
+    }
+    this.showDetails(id);
+    return this.#runs.has(id);
+  }
+
+  /** Change each of these runs; `change` returns undefined for those that remain as they are. */
+  update(
+    runs: readonly IRunRow[],
+    change: (run: IRunRow) => IRunChange | undefined
+  ): Promise<void> {
+    return this.#changeEach(runs, async run => {
+      const changes = change(run);
+      if (changes !== undefined) {
+        await this.client.updateRun(run.id, changes);
+        const current = this.#runs.get(run.id);
+        if (current !== undefined) {
+          this.#runs.set(run.id, withChange(current, changes));
+        }
+      }
+    });
+  }
+
+  /** Delete runs with their checkpoints; those that are already deleted are no error. */
+  delete(runs: readonly IRunRow[], withPinned: boolean): Promise<void> {
+    return this.#changeEach(runs, async ({ id }) => {
+      try {
+        await this.client.deleteRun(id, withPinned);
+      } catch (error) {
+        if (!isNotFound(error)) {
+          throw error;
+        }
+      }
+      this.#runs.delete(id);
+    });
+  }
+
+  /** Return what is known of the reproducibility of a run; undefined until it is loaded. */
+  reproducibility(id: string): IRunReproducibility | undefined {
+    return this.#reproducibility.get(id)?.result;
+  }
+
+  /** Load the reproducibility of the runs that the table shows now, and keep it up to date. */
+  watchReproducibility(ids: readonly string[]): void {
+    this.#visible = ids;
+    this.#loadReproducibility().catch(() => undefined); // the columns remain empty
+  }
+
+  #onSettingsChanged(): void {
+    const interval = this.#settings.pollInterval;
+    this.#poll.frequency = { interval, backoff: 2, max: Math.max(MAX_BACKOFF, interval) };
+    if (this.#watcherCount > 0) {
+      void this.#poll.refresh(); // the next poll may be scheduled for much later
+    }
+    this.#onRunsChanged();
+  }
+
+  /** Load changes; one load at a time. */
+  #load(): Promise<void> {
+    this.#loading ??= this.#loadChanges().finally(() => {
+      this.#loading = undefined;
+    });
+    return this.#loading;
+  }
+
+  async #loadChanges(): Promise<void> {
+    try {
+      if (!this.#isComplete) {
+        await this.#loadFirst();
+        await this.#loadAll();
+      } else {
+        await this.#loadRecent();
+        if (this.#mustReload && Date.now() >= this.#nextReload) {
+          await this.#loadAll();
+        }
+      }
+      await this.#loadReproducibility();
+      this.#setProblem(undefined);
+    } catch (error) {
+      if (!this.isDisposed) {
+        this.#setProblem(toProblem(error));
+      }
+      throw error;
+    }
+  }
+
+  /** Load the newest runs, so that there is something to see soon. */
+  async #loadFirst(): Promise<void> {
+    if (!this.#isLoaded) {
+      const page = await this.#background.runTable({ sort: '-started_at', limit: FIRST_PAGE });
+      this.#isLoaded = true;
+      this.#merge(page);
+    }
+  }
+
+  async #loadAll(): Promise<void> {
+    const editCount = this.#editCount;
+    const start = Date.now();
+    const table = await this.#background.runTable();
+    if (editCount !== this.#editCount) {
+      return; // the next poll tries again
+    }
+    this.#mustReload = false;
+    this.#nextReload =
+      Date.now() + Math.max(MIN_RELOAD_INTERVAL, (Date.now() - start) / RELOAD_SHARE);
+    const isFirst = !this.#isComplete;
+    this.#isComplete = true;
+    this.#recent = recentFilter(table.runs);
+    const present = new Set(table.runs.map(({ id }) => id));
+    const gone = [...this.#runs.values()].filter(
+      run => !present.has(run.id) && run.archived !== true
+    );
+    for (const { id } of gone) {
+      this.#runs.delete(id);
+    }
+    if (gone.length > 0) {
+      this.#onRunsChanged();
+    }
+    this.#merge(table, isFirst || gone.length > 0);
+    if (this.#matching === undefined && this.#where !== '') {
+      await this.#applyFilter(this.#background);
+    }
+  }
+
+  /** Load the runs that are running and those that began or ended lately. */
+  async #loadRecent(): Promise<void> {
+    const editCount = this.#editCount;
+    const table = await this.#background.runTable({ where: this.#recent });
+    if (!table.isChanged || editCount !== this.#editCount) {
+      return;
+    }
+    this.#changeCount += 1;
+    this.#mustReload = true;
+    const present = new Set(table.runs.map(({ id }) => id));
+    if ([...this.#runs.values()].some(run => run.status === 'running' && !present.has(run.id))) {
+      this.#nextReload = 0; // it was deleted, or found dead
+    }
+    this.#merge(table);
+    if (this.#where !== '') {
+      await this.#applyFilter(this.#background);
+    }
+  }
+
+  async #applyFilter(client: AxonClient): Promise<void> {
+    const where = this.#where;
+    this.#filterCount += 1;
+    const count = this.#filterCount;
+    try {
+      const matching = where === '' ? undefined : await this.#findMatching(client, where);
+      if (count === this.#filterCount) {
+        this.#setMatching(matching, undefined);
+      }
+    } catch (error) {
+      if (!(error instanceof ResponseError) || error.status !== 400) {
+        throw error;
+      }
+      if (count === this.#filterCount) {
+        const { message, position, suggestions } = error;
+        this.#setMatching(this.#matching, { where, message, position, suggestions });
+      }
+    }
+  }
+
+  async #findMatching(client: AxonClient, where: string): Promise<ReadonlySet<string>> {
+    if (!NAMES_ARCHIVED.test(where)) {
+      return new Set(await client.runIds(where));
+    }
+    const table = await client.runTable({ where }); // the archived ones are not loaded yet
+    this.#merge(table);
+    return new Set(table.runs.map(({ id }) => id));
+  }
+
+  #setMatching(matching: ReadonlySet<string> | undefined, error: IFilterError | undefined): void {
+    const last = this.#matching;
+    const isSame =
+      matching === last ||
+      (matching !== undefined &&
+        matching.size === last?.size &&
+        [...matching].every(id => last.has(id)));
+    if (!isSame || !isEqual(error, this.#filterError)) {
+      this.#matching = matching;
+      this.#filterError = error;
+      this.#shown = isSame ? this.#shown : undefined;
+      this.#changed.emit();
+    }
+  }
+
+  /** Add runs, or replace those that have changed. */
+  #merge({ runs, notebooks }: IRunTable, mustEmit = false): void {
+    let isChanged = mustEmit;
+    for (const [id, notebook] of Object.entries(notebooks)) {
+      if (!isEqual(notebook, this.#notebooks.get(id))) {
+        this.#notebooks.set(id, notebook);
+        isChanged = true;
+      }
+    }
+    for (const run of runs) {
+      if (!isEqual(run, this.#runs.get(run.id))) {
+        this.#runs.set(run.id, run);
+        isChanged = true;
+      }
+    }
+    if (isChanged) {
+      this.#onRunsChanged();
+    }
+  }
+
+  #onRunsChanged(): void {
+    this.#shown = undefined;
+    this.#vocabulary = undefined;
+    this.#bestRuns = undefined;
+    if ([...this.#selected.keys()].some(id => !this.#runs.has(id))) {
+      this.#selected = new Map([...this.#selected].filter(([id]) => this.#runs.has(id)));
+    }
+    if (!this.isDisposed) {
+      this.#changed.emit();
+    }
+  }
+
+  /** Change runs concurrently. Rejects with an AggregateError if any failed, or with the error for a single run. */
+  async #changeEach(
+    runs: readonly IRunRow[],
+    change: (run: IRunRow) => Promise<void>
+  ): Promise<void> {
+    const queue = [...runs].reverse();
+    const errors: unknown[] = [];
+    const work = async (): Promise<void> => {
+      for (let run = queue.pop(); run !== undefined; run = queue.pop()) {
+        try {
+          await change(run);
+        } catch (error) {
+          errors.push(error);
+          if (!(error instanceof ResponseError)) {
+            queue.length = 0; // the server is unreachable
+          }
+        }
+        this.#editCount += 1;
+      }
+    };
+    await Promise.all(Array.from({ length: CONCURRENCY }, work));
+    this.#onRunsChanged();
+    this.reload();
+    if (errors.length > 0) {
+      throw runs.length === 1 ? errors[0] : new AggregateError(errors);
+    }
+  }
+
+  async #loadReproducibility(): Promise<void> {
+    if (this.#isLoadingReproducibility || this.#visible.length === 0) {
+      return;
+    }
+    const mayUpdate = Date.now() >= this.#reproducibilityTime + REPRODUCIBILITY_INTERVAL;
+    const byBase = new Map<string, string[]>();
+    for (const id of this.#visible) {
+      const run = this.#runs.get(id);
+      const known = this.#reproducibility.get(id);
+      const base = this.bestRuns.get(run?.notebook_id ?? '') ?? id;
+      const isOutdated = known?.base !== base || known.changeCount !== this.#changeCount;
+      if (run !== undefined && (known === undefined || (isOutdated && mayUpdate))) {
+        byBase.set(base, [...(byBase.get(base) ?? []), id]);
+      }
+    }
+    if (byBase.size === 0) {
+      return;
+    }
+    this.#reproducibilityTime = Date.now();
+    this.#isLoadingReproducibility = true;
+    const changeCount = this.#changeCount;
+    let isChanged = false;
+    try {
+      for (const [base, ids] of byBase) {
+        const requested = ids.slice(0, MAX_REPRODUCIBILITY);
+        const found = await this.#background.reproducibility(requested, base);
+        const results = new Map(found.map(result => [result.run_id, result]));
+        for (const id of requested) {
+          const result = results.get(id) ?? { run_id: id, flags: [] };
+          isChanged ||= !isEqual(this.#reproducibility.get(id)?.result, result);
+          this.#reproducibility.set(id, { result, base, changeCount });
+        }
+      }
+    } finally {
+      this.#isLoadingReproducibility = false;
+      if (isChanged && !this.isDisposed) {
+        this.#changed.emit();
+      }
+    }
+  }
+
+  #setProblem(problem: Omit<IProblem, 'since'> | undefined): void {
+    const last = this.#problem;
+    if (problem?.kind !== last?.kind || problem?.message !== last?.message) {
+      this.#problem = problem && { ...problem, since: last?.since ?? new Date() };
+      this.#changed.emit();
+    }
+  }
+}
+
+/** Return the filter of the runs that may change: those that are running, and those that begin or end from now on. */
+function recentFilter(runs: readonly IRunRow[]): string {
+  let newest = '1970';
+  for (const { started_at, ended_at = '' } of runs) {
+    newest = started_at > newest ? started_at : newest;
+    newest = ended_at > newest ? ended_at : newest;
+  }
+  return `status == "running" or started_at >= "${newest}" or ended_at >= "${newest}"`;
+}
+
+function bestRuns(runs: Iterable<IRunRow>, ranking: IRanking | undefined): Map<string, string> {
+  const best = new Map<string, { id: string; value: number }>();
+  if (ranking !== undefined) {
+    const { metric, minimize } = ranking;
+    for (const run of runs) {
+      const value = metricValue(run, metric, minimize ? 'min' : 'max');
+      const other = best.get(run.notebook_id)?.value;
+      const isBetter =
+        value !== undefined && (other === undefined || (minimize ? value < other : value > other));
+      if (isBetter && run.archived !== true) {
+        best.set(run.notebook_id, { id: run.id, value });
+      }
+    }
+  }
+  return new Map([...best].map(([notebook, { id }]) => [notebook, id]));
+}
+
+/** Return a run after a change by the user. */
+function withChange(run: IRunRow, change: IRunChange): IRunRow {
+  const entries = Object.entries({ ...run, ...change });
+  return Object.fromEntries(
+    entries.filter(([, value]) => value !== null && value !== '')
+  ) as unknown as IRunRow;
+}
+
+function isEqual(a: unknown, b: unknown): boolean {
+  return JSONExt.deepEqual((a ?? null) as PartialJSONValue, (b ?? null) as PartialJSONValue);
+}

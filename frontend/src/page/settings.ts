@@ -1,0 +1,61 @@
+/** The settings of the Training Runs page; see `schema/runs.json`. */
+
+import type { ISettingRegistry } from '@jupyterlab/settingregistry';
+import type { ISignal } from '@lumino/signaling';
+import { Signal } from '@lumino/signaling';
+
+import { RUNS_PLUGIN_ID } from '../ids.ts';
+
+export interface ITableSettings {
+  /** Empty for those that are chosen from the runs. */
+  readonly columns: readonly string[];
+  /** Pixels by column. */
+  readonly widths: Readonly<Record<string, number>>;
+  /** Columns, with `-` before those in descending order. */
+  readonly sort: readonly string[];
+  /** The column by which runs are grouped; empty for none. */
+  readonly group: string;
+}
+
+const DEFAULTS: ITableSettings = { columns: [], widths: {}, sort: ['-started_at'], group: '' };
+
+/** The settings of the table, which its controls change; the defaults if there is no setting registry. */
+export class RunsSettings {
+  readonly #changed = new Signal<this, void>(this);
+  #settings: ISettingRegistry.ISettings | undefined;
+  #table = DEFAULTS;
+
+  /** Load the settings and keep them up to date. */
+  async load(registry: ISettingRegistry | null): Promise<void> {
+    this.#settings = await registry?.load(RUNS_PLUGIN_ID);
+    this.#settings?.changed.connect(this.#read, this);
+    this.#read();
+  }
+
+  get changed(): ISignal<this, void> {
+    return this.#changed;
+  }
+
+  get table(): ITableSettings {
+    return this.#table;
+  }
+
+  /** Change settings at once, and store them. */
+  async update(change: Partial<ITableSettings>): Promise<void> {
+    this.#set({ ...this.#table, ...change });
+    for (const [name, value] of Object.entries(change)) {
+      await this.#settings?.set(name, value as string | string[] | Record<string, number>);
+    }
+  }
+
+  #read(): void {
+    this.#set({ ...DEFAULTS, ...(this.#settings?.composite as Partial<ITableSettings>) });
+  }
+
+  #set(table: ITableSettings): void {
+    if (JSON.stringify(table) !== JSON.stringify(this.#table)) {
+      this.#table = table;
+      this.#changed.emit();
+    }
+  }
+}

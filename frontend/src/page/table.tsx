@@ -1,0 +1,458 @@
+/** The table of runs. */
+
+import type { SortingState } from '@tanstack/react-table';
+import { getCoreRowModel, getSortedRowModel, useReactTable } from '@tanstack/react-table';
+import type { ColumnDef, Header } from '@tanstack/react-table';
+import { useVirtualizer } from '@tanstack/react-virtual';
+import * as React from 'react';
+
+import { RunCommandIDs } from '../ids.ts';
+import type { CellValue, RunColumn } from '../pure/runs.ts';
+import { automaticColumns, compareValues, toColumn } from '../pure/runs.ts';
+import type { IRunReproducibility, IRunRow } from '../records.ts';
+import { colourIndex } from '../widgets/chart.ts';
+import { KEY_TARGETS, ROW_HEIGHT } from '../widgets/gridkeys.ts';
+import {
+  canSort,
+  columnTitle,
+  columnValue,
+  fittingWidth,
+  isNumeric,
+  RunCell,
+  statisticLabel
+} from './columns.tsx';
+import type { IPageContext } from './context.ts';
+import { usePage } from './context.ts';
+
+const SELECT_WIDTH = 34;
+/** Milliseconds after the last scrolling until details of the visible rows are loaded. */
+const SETTLE_TIME = 150;
+
+/** Return the columns that the table shows. */
+export function shownColumns({ model, settings }: IPageContext): RunColumn[] {
+  const { columns } = settings.table;
+  const ids =
+    columns.length > 0
+      ? columns
+      : automaticColumns(model.shown, model.vocabulary, model.ranking?.metric);
+  return [...new Set(ids)].flatMap(id => toColumn(id) ?? []);
+}
+
+/** The order of rows as TanStack Table has it, from the setting. */
+function toSorting(sort: readonly string[]): SortingState {
+  return sort.map(text =>
+    text.startsWith('-') ? { id: text.slice(1), desc: true } : { id: text, desc: false }
+  );
+}
+
+/** Return the runs in the order of the table. */
+export function RunTable(): React.ReactElement {
+  const page = usePage();
+  const { model, settings, trans, commands } = page;
+  const { widths, sort } = settings.table;
+  const { shown } = model;
+  const scroller = React.useRef<HTMLDivElement>(null);
+  const idPrefix = React.useId();
+  const [activeId, setActiveId] = React.useState<string | undefined>(undefined);
+  const anchor = React.useRef<string | undefined>(undefined);
+
+  const columns = shownColumns(page);
+  const columnKey = JSON.stringify([columns.map(({ id }) => id), sort]);
+  const definitions = React.useMemo((): ColumnDef<IRunRow, CellValue>[] => {
+    const sorted = sort.map(text => text.replace(/^-/, ''));
+    const hidden = sorted.filter(id => columns.every(column => column.id !== id));
+    return [...columns, ...hidden.flatMap(id => toColumn(id) ?? [])].map(column => ({
+      id: column.id,
+      header: columnTitle(column, trans),
+      accessorFn: run => columnValue(column, run, model),
+      sortingFn: (a, b, id) => compareValues(a.getValue(id), b.getValue(id)),
+      sortUndefined: 'last',
+      sortDescFirst:
+        column.kind === 'metric'
+          ? model.direction(column.metric) !== 'min'
+          : column.id === 'started_at',
+      enableSorting: canSort(column),
+      size: fittingWidth(column, columnTitle(column, trans), model.shown, model),
+      minSize: 30,
+      maxSize: 2000
+    }));
+    // `columns` is represented by its key. Widths follow the first runs, not every change.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [columnKey, model.isComplete, model.ranking?.metric, model.ranking?.minimize, model, trans]);
+  const table = useReactTable({
+    data: shown as IRunRow[],
+    columns: definitions,
+    state: {
+      sorting: toSorting(sort),
+      columnSizing: widths,
+      columnOrder: columns.map(({ id }) => id),
+      columnVisibility: Object.fromEntries(
+        definitions.flatMap(({ id = '' }) =>
+          columns.some(column => column.id === id) ? [] : [[id, false]]
+        )
+      )
+    },
+    onSortingChange: update => {
+      const next = typeof update === 'function' ? update(toSorting(sort)) : update;
+      void settings.update({ sort: next.map(({ id, desc }) => (desc ? `-${id}` : id)) });
+    },
+    onColumnSizingChange: update => {
+      const next = typeof update === 'function' ? update({ ...widths }) : update;
+      void settings.update({ widths: next });
+    },
+    columnResizeMode: 'onEnd',
+    autoResetAll: false,
+    maxMultiSortColCount: 4,
+    getRowId: run => run.id,
+    getCoreRowModel: getCoreRowModel(),
+    getSortedRowModel: getSortedRowModel()
+  });
+  const rows = table.getRowModel().rows;
+  const headers = table.getFlatHeaders();
+  const sizes = headers.map(header => header.getSize());
+  const template = `${SELECT_WIDTH}px ${sizes.map(size => `${size}px`).join(' ')}`;
+  const width = sizes.reduce((sum, size) => sum + size, SELECT_WIDTH);
+  const numeric = React.useMemo(
+    () => new Set(columns.filter(column => isNumeric(column, shown)).map(({ id }) => id)),
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+    [columnKey, shown]
+  );
+  const virtualizer = useVirtualizer({
+    count: rows.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => ROW_HEIGHT,
+    scrollMargin: ROW_HEIGHT, // the header
+    scrollPaddingStart: ROW_HEIGHT,
+    overscan: 8
+  });
+  const items = virtualizer.getVirtualItems();
+  const activeIndex = rows.findIndex(row => row.id === activeId);
+
+  const needsReproducibility = columns.some(({ id }) => id === 'code' || id === 'reproducible');
+  const visible = needsReproducibility ? items.map(({ index }) => rows[index]?.id ?? '') : [];
+  const visibleKey = visible.join(' ');
+  React.useEffect(() => {
+    const timer = setTimeout(() => model.watchReproducibility(visible), SETTLE_TIME);
+    return () => clearTimeout(timer);
+    // `visible` is represented by its key.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [model, visibleKey]);
+
+  const toggle = (id: string): void => {
+    const selected = new Set(model.selected.keys());
+    if (!selected.delete(id)) {
+      selected.add(id);
+    }
+    anchor.current = id;
+    model.select(selected);
+  };
+  const extendTo = (index: number): void => {
+    const start = rows.findIndex(row => row.id === (anchor.current ?? activeId));
+    const from = start < 0 ? index : start;
+    const range = rows.slice(Math.min(from, index), Math.max(from, index) + 1);
+    model.select([...model.selected.keys(), ...range.map(row => row.id)]);
+  };
+  const activate = (index: number): void => {
+    const valid = Math.max(0, Math.min(rows.length - 1, index));
+    setActiveId(rows[valid]?.id);
+    virtualizer.scrollToIndex(valid);
+  };
+  const targetIds = (id: string): string[] =>
+    model.selected.has(id) ? model.visibleSelection.map(run => run.id) : [id];
+
+  const handleKey = ({ key, altKey, ctrlKey, metaKey, shiftKey }: React.KeyboardEvent): boolean => {
+    const isControl = ctrlKey || metaKey;
+    if (altKey || (isControl && key !== 'a') || (!isControl && key === 'a')) {
+      return false; // a shortcut of the browser or JupyterLab, or none
+    }
+    const target = KEY_TARGETS[key]?.(activeIndex, rows.length - 1);
+    const id = rows[activeIndex]?.id;
+    if (target !== undefined) {
+      if (shiftKey && key.startsWith('Arrow') && rows[target] !== undefined) {
+        anchor.current ??= activeId;
+        extendTo(target);
+      }
+      activate(target);
+    } else if (key === 'a') {
+      model.select(rows.map(row => row.id));
+    } else if (key === 'Escape' && model.selected.size > 0) {
+      model.select([]);
+    } else if (id !== undefined && key === ' ') {
+      toggle(id);
+    } else if (id !== undefined && key === 'Enter') {
+      model.showDetails(id);
+    } else if (id !== undefined && KEY_COMMANDS[key] !== undefined) {
+      void commands.execute(KEY_COMMANDS[key], { ids: targetIds(id) });
+    } else {
+      return false;
+    }
+    return true;
+  };
+
+  return (
+    <div
+      ref={scroller}
+      className="axon-Grid axon-Runs-grid"
+      role="grid"
+      tabIndex={0}
+      aria-label={trans.__(
+        'Training runs. Arrow keys move, Space selects, Enter shows details, T tags, N edits notes, Delete deletes.'
+      )}
+      aria-multiselectable="true"
+      aria-rowcount={rows.length + 1}
+      aria-colcount={headers.length + 1}
+      aria-activedescendant={activeIndex < 0 ? undefined : idPrefix + (activeId ?? '')}
+      onKeyDown={event => {
+        // Not for the buttons in the header.
+        if (event.target === scroller.current && handleKey(event)) {
+          event.preventDefault();
+          event.stopPropagation();
+        }
+      }}
+      onFocus={event => {
+        if (event.target === scroller.current && activeIndex < 0) {
+          activate(virtualizer.range?.startIndex ?? 0);
+        }
+      }}
+    >
+      <div
+        role="row"
+        aria-rowindex={1}
+        className="axon-Grid-head"
+        style={{ gridTemplateColumns: template, width }}
+      >
+        <SelectAll rows={rows.map(row => row.original)} />
+        {headers.map(header => (
+          <HeaderCell
+            key={header.id}
+            header={header}
+            isNumber={numeric.has(header.id)}
+            sortCount={sort.length}
+          />
+        ))}
+      </div>
+      <div className="axon-Grid-body" style={{ height: virtualizer.getTotalSize(), width }}>
+        {items.map(({ index, start }) => {
+          const row = rows[index];
+          if (row === undefined) {
+            return null;
+          }
+          const { id, original } = row;
+          return (
+            <RunRow
+              key={id}
+              elementId={idPrefix + id}
+              page={page}
+              run={original}
+              columns={columns}
+              columnKey={columnKey}
+              numeric={numeric}
+              template={template}
+              index={index}
+              top={start - ROW_HEIGHT}
+              colour={model.selected.get(id)}
+              isActive={id === activeId}
+              isDetailed={model.details?.id === id}
+              isBest={model.bestRuns.get(original.notebook_id) === id}
+              reproducibility={model.reproducibility(id)}
+              notebook={model.notebook(original.notebook_id)?.name}
+              onToggle={() => toggle(id)}
+              onOpen={() => model.showDetails(id)}
+              onClick={event => {
+                if (event.shiftKey) {
+                  extendTo(index);
+                } else if (event.ctrlKey || event.metaKey) {
+                  toggle(id);
+                }
+                setActiveId(id);
+              }}
+            />
+          );
+        })}
+      </div>
+    </div>
+  );
+}
+
+const KEY_COMMANDS: Partial<Record<string, string>> = {
+  t: RunCommandIDs.editTags,
+  n: RunCommandIDs.editNotes,
+  Delete: RunCommandIDs.delete,
+  Backspace: RunCommandIDs.delete
+};
+
+/** Selects all runs of the table, or none. */
+function SelectAll({ rows }: { rows: readonly IRunRow[] }): React.ReactElement {
+  const { model, trans } = usePage();
+  const count = model.visibleSelection.length;
+  const isAll = count > 0 && count === rows.length;
+  return (
+    <div role="columnheader">
+      <input
+        type="checkbox"
+        aria-label={trans.__('Select all runs')}
+        title={isAll ? trans.__('Select none') : trans.__('Select all runs')}
+        checked={isAll}
+        ref={element => {
+          if (element !== null) {
+            element.indeterminate = count > 0 && !isAll;
+          }
+        }}
+        onChange={() => model.select(isAll ? [] : rows.map(({ id }) => id))}
+      />
+    </div>
+  );
+}
+
+interface IHeaderCellProps {
+  header: Header<IRunRow, unknown>;
+  isNumber: boolean;
+  sortCount: number;
+}
+
+function HeaderCell({ header, isNumber, sortCount }: IHeaderCellProps): React.ReactElement {
+  const { model, trans } = usePage();
+  const { column } = header;
+  const run = toColumn(column.id);
+  const direction = column.getIsSorted();
+  const statistic = run === undefined ? undefined : statisticLabel(run, model, trans);
+  const title = String(column.columnDef.header);
+  const text = (
+    <>
+      <span>{title}</span>
+      {statistic !== undefined && <small>{statistic}</small>}
+      {direction !== false && (
+        <span aria-hidden="true">
+          {direction === 'desc' ? '▾' : '▴'}
+          {sortCount > 1 && column.getSortIndex() + 1}
+        </span>
+      )}
+    </>
+  );
+  return (
+    <div
+      role="columnheader"
+      className={isNumber ? 'axon-mod-number' : ''}
+      aria-sort={
+        direction === false ? undefined : direction === 'desc' ? 'descending' : 'ascending'
+      }
+    >
+      {column.getCanSort() ? (
+        <button
+          type="button"
+          title={trans.__('%1. Click sorts; Shift with a click sorts by several columns.', title)}
+          onClick={column.getToggleSortingHandler()}
+        >
+          {text}
+        </button>
+      ) : (
+        <span className="axon-Grid-title" title={title}>
+          {text}
+        </span>
+      )}
+      <span
+        className={`axon-Grid-resizer${column.getIsResizing() ? ' axon-mod-active' : ''}`}
+        aria-hidden="true"
+        onMouseDown={header.getResizeHandler()}
+        onTouchStart={header.getResizeHandler()}
+        onDoubleClick={() => column.resetSize()}
+      />
+    </div>
+  );
+}
+
+interface IRunRowProps {
+  elementId: string;
+  page: IPageContext;
+  run: IRunRow;
+  columns: readonly RunColumn[];
+  columnKey: string;
+  numeric: ReadonlySet<string>;
+  template: string;
+  index: number;
+  top: number;
+  /** Missing unless the run is selected. */
+  colour: number | undefined;
+  isActive: boolean;
+  isDetailed: boolean;
+  isBest: boolean;
+  reproducibility: IRunReproducibility | undefined;
+  notebook: string | undefined;
+  onToggle: () => void;
+  onOpen: () => void;
+  onClick: (event: React.MouseEvent) => void;
+}
+
+/** A row, which is rendered again only if what it shows has changed. */
+const RunRow = React.memo(
+  (props: IRunRowProps): React.ReactElement => {
+    const { page, run, columns, numeric, colour } = props;
+    const { model, trans } = page;
+    const isSelected = colour !== undefined;
+    const className = [
+      'axon-Grid-row',
+      ...(props.isActive ? ['axon-mod-active'] : []),
+      ...(props.isDetailed ? ['axon-mod-detailed'] : [])
+    ];
+    return (
+      <div
+        id={props.elementId}
+        role="row"
+        aria-rowindex={props.index + 2}
+        aria-selected={isSelected}
+        className={className.join(' ')}
+        data-run-id={run.id}
+        data-run={isSelected ? colourIndex(colour) : undefined}
+        style={{ gridTemplateColumns: props.template, top: props.top }}
+        onClick={props.onClick}
+        onDoubleClick={props.onOpen}
+      >
+        <div role="gridcell">
+          <input
+            type="checkbox"
+            tabIndex={-1}
+            checked={isSelected}
+            aria-label={trans.__('Select %1', run.name)}
+            onChange={props.onToggle}
+            onClick={event => event.stopPropagation()}
+          />
+        </div>
+        {columns.map(column => (
+          <div
+            key={column.id}
+            role="gridcell"
+            data-column={column.id}
+            className={numeric.has(column.id) ? 'axon-mod-number' : ''}
+          >
+            <RunCell
+              column={column}
+              run={run}
+              model={model}
+              trans={trans}
+              reproducibility={props.reproducibility}
+              isBest={props.isBest}
+              onOpen={props.onOpen}
+            />
+          </div>
+        ))}
+      </div>
+    );
+  },
+  (a, b) => MEMO_KEYS.every(key => a[key] === b[key])
+);
+RunRow.displayName = 'RunRow';
+
+const MEMO_KEYS = [
+  'run',
+  'columnKey',
+  'numeric',
+  'template',
+  'index',
+  'top',
+  'colour',
+  'isActive',
+  'isDetailed',
+  'isBest',
+  'reproducibility',
+  'notebook'
+] as const satisfies (keyof IRunRowProps)[];

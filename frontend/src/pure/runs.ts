@@ -1,0 +1,255 @@
+/** The columns of the table of runs: their values, order, aggregates and export. */
+
+import type { IRunRow } from '../records.ts';
+import { direction } from './direction.ts';
+import { formatNumber, toNumber } from './metrics.ts';
+
+/** Columns that every run has, by the name in filters if there is one. */
+export const FIELD_COLUMNS = [
+  'name',
+  'status',
+  'notebook',
+  'started_at',
+  'duration',
+  'group',
+  'tags',
+  'notes',
+  'step_count',
+  'checkpoints',
+  'size',
+  'code',
+  'reproducible'
+] as const;
+export type FieldColumn = (typeof FIELD_COLUMNS)[number];
+/** Which value of a metric; `best` is the least or the greatest by the direction of the metric. */
+export type Statistic = 'best' | 'last' | 'min' | 'max';
+
+export type RunColumn =
+  | { kind: 'field'; id: string; field: FieldColumn }
+  | { kind: 'config'; id: string; key: string }
+  | { kind: 'metric'; id: string; metric: string; statistic: Statistic };
+
+/** A value of a run in a column; undefined if the run has none. */
+export type CellValue = number | string | undefined;
+
+/** Number of columns of each kind that are shown at first. */
+const AUTO_CONFIG_COLUMNS = 6;
+const AUTO_METRIC_COLUMNS = 4;
+const CONFIG_PREFIX = 'config.';
+
+/** Return the column with an id; undefined if there is no such. */
+export function toColumn(id: string): RunColumn | undefined {
+  const field = FIELD_COLUMNS.find(name => name === id);
+  if (field !== undefined) {
+    return { kind: 'field', id, field };
+  }
+  if (id.startsWith(CONFIG_PREFIX) && id.length > CONFIG_PREFIX.length) {
+    return { kind: 'config', id, key: id.slice(CONFIG_PREFIX.length) };
+  }
+  const [, metric, statistic] = /^metrics\.(.+)\.(best|last|min|max)$/s.exec(id) ?? [];
+  return metric === undefined
+    ? undefined
+    : { kind: 'metric', id, metric, statistic: statistic as Statistic };
+}
+
+export function configColumnId(key: string): string {
+  return CONFIG_PREFIX + key;
+}
+
+export function metricColumnId(metric: string, statistic: Statistic = 'best'): string {
+  return `metrics.${metric}.${statistic}`;
+}
+
+/** Returns whether lower values of a metric are better; undefined if the direction is unknown. */
+export type Directions = (metric: string) => 'min' | 'max' | undefined;
+
+/** Return which value of a metric a column shows. */
+export function resolveStatistic(
+  metric: string,
+  statistic: Statistic,
+  directions: Directions = direction
+): 'last' | 'min' | 'max' {
+  return statistic === 'best' ? (directions(metric) ?? 'last') : statistic;
+}
+
+/** Return the value of a metric of a run; undefined if it is missing or not a number. */
+export function metricValue(
+  run: IRunRow,
+  metric: string,
+  statistic: 'last' | 'min' | 'max'
+): number | undefined {
+  const value = toNumber(run.metrics[metric]?.[statistic]);
+  return value === undefined || Number.isNaN(value) ? undefined : value;
+}
+
+/** Return a value of a configuration for sorting and display. */
+export function configValue(run: IRunRow, key: string): CellValue {
+  const value = run.config[key];
+  if (value === undefined || value === null) {
+    return undefined;
+  }
+  if (typeof value === 'number' || typeof value === 'string') {
+    return value;
+  }
+  return JSON.stringify(value);
+}
+
+/** Return the seconds that a run took, or has taken until now. */
+export function duration(run: IRunRow, now: number = Date.now()): number | undefined {
+  const end = run.ended_at === undefined ? now : Date.parse(run.ended_at);
+  return run.ended_at === undefined && run.status !== 'running'
+    ? undefined
+    : Math.max(0, (end - Date.parse(run.started_at)) / 1000);
+}
+
+/** Format a duration: `12 s`, `3 m 05 s`, `2 h 10 m`, `3 d 4 h`. */
+export function formatDuration(seconds: number): string {
+  const whole = Math.floor(seconds);
+  const [days, hours] = [Math.floor(whole / 86_400), Math.floor(whole / 3600) % 24];
+  const [minutes, rest] = [Math.floor(whole / 60) % 60, whole % 60];
+  const two = (number: number): string => String(number).padStart(2, '0');
+  if (whole < 60) {
+    return seconds < 10 ? `${Number(seconds.toFixed(1))} s` : `${rest} s`;
+  }
+  if (days > 0) {
+    return `${days} d ${hours} h`;
+  }
+  return hours > 0 ? `${hours} h ${two(minutes)} m` : `${minutes} m ${two(rest)} s`;
+}
+
+/** Compare two values: numbers before texts, and texts by their numbers (`run 2` before `run 10`). */
+export function compareValues(a: CellValue, b: CellValue): number {
+  if (typeof a === 'number' && typeof b === 'number') {
+    return a - b;
+  }
+  if (typeof a === 'string' && typeof b === 'string') {
+    return a === b ? 0 : collator.compare(a, b) || (a < b ? -1 : 1);
+  }
+  return typeof a === 'number' ? -1 : 1;
+}
+
+const collator = new Intl.Collator(undefined, { numeric: true });
+
+/** The configuration keys and metrics of runs. */
+export interface IVocabulary {
+  /** Keys that runs have in common before others. */
+  config: readonly string[];
+  /** The keys of which runs have different values. */
+  differing: ReadonlySet<string>;
+  /** The most frequent first. */
+  metrics: readonly string[];
+  tags: readonly string[];
+  groups: readonly string[];
+}
+
+export function collectVocabulary(runs: readonly IRunRow[]): IVocabulary {
+  const config = new Map<string, { count: number; first: unknown; differs: boolean }>();
+  const metrics = new Map<string, number>();
+  const tags = new Set<string>();
+  const groups = new Set<string>();
+  for (const run of runs) {
+    for (const key in run.config) {
+      const value = run.config[key];
+      const known = config.get(key);
+      if (known === undefined) {
+        config.set(key, { count: 1, first: value, differs: false });
+      } else {
+        known.count += 1;
+        known.differs ||= !isSameValue(known.first, value);
+      }
+    }
+    for (const name in run.metrics) {
+      metrics.set(name, (metrics.get(name) ?? 0) + 1);
+    }
+    for (const tag of run.tags) {
+      tags.add(tag);
+    }
+    if (run.group !== undefined) {
+      groups.add(run.group);
+    }
+  }
+  const keys = [...config].sort(([a, x], [b, y]) => y.count - x.count || a.localeCompare(b));
+  return {
+    config: keys.map(([key]) => key),
+    differing: new Set(
+      keys.filter(([, { count, differs }]) => differs || count < runs.length).map(([key]) => key)
+    ),
+    metrics: [...metrics]
+      .sort(([a, countA], [b, countB]) => countB - countA || a.localeCompare(b))
+      .map(([name]) => name),
+    tags: [...tags].sort((a, b) => a.localeCompare(b)),
+    groups: [...groups].sort((a, b) => a.localeCompare(b))
+  };
+}
+
+function isSameValue(a: unknown, b: unknown): boolean {
+  return a === b || (typeof a === 'object' && JSON.stringify(a) === JSON.stringify(b));
+}
+
+/** Return the columns that are shown unless the user has chosen others. */
+export function automaticColumns(
+  runs: readonly IRunRow[],
+  { differing, metrics }: IVocabulary,
+  preferred = ''
+): string[] {
+  const names = metrics.includes(preferred)
+    ? [preferred, ...metrics.filter(name => name !== preferred)]
+    : metrics;
+  const some = (has: (run: IRunRow) => boolean, ...ids: FieldColumn[]): FieldColumn[] =>
+    runs.some(has) ? ids : [];
+  const fields = (...ids: FieldColumn[]): FieldColumn[] => ids;
+  return [
+    ...fields('name', 'status', 'notebook', 'started_at', 'duration'),
+    ...names.slice(0, AUTO_METRIC_COLUMNS).map(name => metricColumnId(name)),
+    ...[...differing].slice(0, AUTO_CONFIG_COLUMNS).map(configColumnId),
+    ...fields('code', 'reproducible'),
+    ...some(run => run.group !== undefined, 'group'),
+    ...fields('tags'),
+    ...some(run => run.notes !== undefined, 'notes'),
+    ...fields('checkpoints', 'size')
+  ];
+}
+
+/** Mean, standard deviation (of the sample) and extremes of values. */
+export interface IAggregate {
+  count: number;
+  mean: number;
+  /** NaN for a single value. */
+  deviation: number;
+  min: number;
+  max: number;
+}
+
+/** Return the aggregate of the finite values; undefined if there is none. */
+export function aggregate(values: Iterable<CellValue>): IAggregate | undefined {
+  let [count, mean, squares, min, max] = [0, 0, 0, Infinity, -Infinity];
+  for (const value of values) {
+    if (typeof value === 'number' && Number.isFinite(value)) {
+      count += 1;
+      const delta = value - mean;
+      mean += delta / count;
+      squares += delta * (value - mean);
+      min = Math.min(min, value);
+      max = Math.max(max, value);
+    }
+  }
+  const deviation = Math.sqrt(squares / (count - 1));
+  return count === 0 ? undefined : { count, mean, deviation, min, max };
+}
+
+/** Format mean and spread: `0.52 ± 0.03`. */
+export function formatAggregate({ mean, deviation }: IAggregate): string {
+  return Number.isNaN(deviation)
+    ? formatNumber(mean)
+    : `${formatNumber(mean)} ± ${formatNumber(Number(deviation.toPrecision(2)))}`;
+}
+
+/** Return rows of values as CSV (RFC 4180). A text that a spreadsheet would run as a formula gets a quote before it. */
+export function toCsv(rows: readonly (readonly CellValue[])[]): string {
+  const field = (value: CellValue): string => {
+    const text = typeof value === 'string' && /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+    const plain = text === undefined ? '' : String(text);
+    return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
+  };
+  return rows.map(row => `${row.map(field).join(',')}\r\n`).join('');
+}
