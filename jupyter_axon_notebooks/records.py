@@ -510,6 +510,8 @@ class TrainingRun(Record, kw_only=True):
         The rules by which the run's own state files are pruned, such as ``last:2``.
     step_count, last_step : int, optional
         The number of steps for which values were logged, and the last of them.
+    archived : bool, optional
+        Whether the run is hidden from lists; None if it is not.
     metrics : dict of MetricSummary, optional
         By the name of the metric. They are not part of the stored document.
     """
@@ -536,6 +538,7 @@ class TrainingRun(Record, kw_only=True):
     keep: str | None = None
     step_count: int | None = None
     last_step: int | None = None
+    archived: bool | None = None
     metrics: dict[str, MetricSummary] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -563,6 +566,7 @@ class UpdateRun(Record, kw_only=True):
     notes: str | None = None
     group: str | None = None
     keep: str | None = None
+    archived: bool | None = None
 
 
 class NewNotebook(Record, kw_only=True):

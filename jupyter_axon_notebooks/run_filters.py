@@ -45,6 +45,7 @@ FIELDS: Final = (
     "key",
     "notes",
     "tags",
+    "archived",
     "started_at",
     "ended_at",
     "step_count",
@@ -404,7 +405,8 @@ class _Parser:
         operand = self._operand(node)  # first, for errors within it
         if isinstance(operand, Variable):
             text = ast.unparse(node)
-            raise self._error(node, "expected a comparison", [f"{text} == True", f"{text} != None"])
+            other = f"{text} == False" if operand.name == "archived" else f"{text} != None"
+            raise self._error(node, "expected a comparison", [f"{text} == True", other])
         raise self._error(node, "expected a comparison, such as config.lr < 0.01")
 
     def _comparison(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> Comparison:
@@ -444,6 +446,9 @@ class _Parser:
             if operator not in ("in", "not in") and not isinstance(value, tuple):
                 text = json.dumps(value)
                 raise self._error(node, "tags are a list", [f"{text} in tags"])
+        elif name == "archived":
+            if not all(isinstance(one, bool) for one in values):
+                raise self._error(node, "archived is True or False")
         elif name in _NUMBERS:
             if not all(isinstance(one, (int, float)) for one in values):
                 raise self._error(node, f"{name} is a number")

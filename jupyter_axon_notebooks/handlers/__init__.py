@@ -41,12 +41,16 @@ from .history import (
     list_versions,
 )
 from .notebooks import IndexHandler, NotebookHandler, NotebooksHandler, get_specification
-from .responses import polled
+from .responses import polled, polled_runs
 from .runs import (
+    ManySeriesQuery,
+    RunTableQuery,
     compare_runs,
     delete_run,
+    get_many_series,
     get_run,
     get_run_series,
+    get_run_table,
     list_run_columns,
     search_runs,
     update_run,
@@ -89,6 +93,14 @@ _ROUTES: list[tuple[str, type[RequestHandler]]] = [
     (rf"{_CHECKPOINT}/states/(model|optimizer)", StateHandler),
     (r"/axon/runs", endpoint(get=search_runs)),
     (r"/axon/runs/columns", endpoint(get=list_run_columns)),
+    (
+        r"/axon/runs/table",
+        endpoint(large=True, get=polled_runs(RunTableQuery, get_run_table)),
+    ),
+    (
+        r"/axon/runs/series",
+        endpoint(large=True, get=polled_runs(ManySeriesQuery, get_many_series)),
+    ),
     (r"/axon/runs/compare", endpoint(get=compare_runs)),
     (_RUN, endpoint(get=get_run, put=update_run, delete=delete_run)),
     (rf"{_RUN}/series", endpoint(get=get_run_series)),

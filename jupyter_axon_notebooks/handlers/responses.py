@@ -95,33 +95,53 @@ def polled(
 
     def build(context: RequestContext, notebook_id: str) -> Response:
         context.check_current(notebook_id)
-        tags = context.server.tags
-        key = digest(context.request.path, context.query(kind), context.user_id)
-        # Read before the data, so that a later commit changes it.
-        marker = context.repository.store.change_marker()
-        response = None
-        cached = tags.get(key, marker)
-        if cached is None or context.is_stale or not _has_tag(context, cached.tag):
-            # When a lease ends, the status of a run changes although nothing is written.
-            valid_until = context.repository.runs.next_lease_end(notebook_id)
-            response = work(context, notebook_id)
-            response = response._replace(body=encode(response.body))
-            if context.is_stale:
-                return response
-            tag = entity_tag(response.body, response.headers)
-            cached = CachedTag(marker, tag, valid_until)
-            tags.set(key, cached)
-        if response is None or _has_tag(context, cached.tag):
-            response = Response(status=HTTPStatus.NOT_MODIFIED)
-        headers = {
-            **response.headers,
-            "Cache-Control": "private, no-cache",
-            "ETag": cached.tag,
-            _REVISION_HEADER: cached.revision,
-        }
-        return response._replace(headers=headers)
+        return _respond_if_changed(context, kind, lambda: work(context, notebook_id), notebook_id)
 
     return build
+
+
+def polled_runs(
+    kind: type[Record], work: Callable[[RequestContext], Response]
+) -> Callable[[RequestContext], Response]:
+    """Do the same as :func:`polled` for responses about the runs of all notebooks of the user."""
+
+    def build(context: RequestContext) -> Response:
+        return _respond_if_changed(context, kind, lambda: work(context))
+
+    return build
+
+
+def _respond_if_changed(
+    context: RequestContext,
+    kind: type[Record],
+    work: Callable[[], Response],
+    notebook_id: str | None = None,
+) -> Response:
+    tags = context.server.tags
+    key = digest(context.request.path, context.query(kind), context.user_id)
+    # Read before the data, so that a later commit changes it.
+    marker = context.repository.store.change_marker()
+    response = None
+    cached = tags.get(key, marker)
+    if cached is None or context.is_stale or not _has_tag(context, cached.tag):
+        # When a lease ends, the status of a run changes although nothing is written.
+        valid_until = context.repository.runs.next_lease_end(notebook_id)
+        response = work()
+        response = response._replace(body=encode(response.body))
+        if context.is_stale:
+            return response
+        tag = entity_tag(response.body, response.headers)
+        cached = CachedTag(marker, tag, valid_until)
+        tags.set(key, cached)
+    if response is None or _has_tag(context, cached.tag):
+        response = Response(status=HTTPStatus.NOT_MODIFIED)
+    headers = {
+        **response.headers,
+        "Cache-Control": "private, no-cache",
+        "ETag": cached.tag,
+        _REVISION_HEADER: cached.revision,
+    }
+    return response._replace(headers=headers)
 
 
 def _has_tag(context: RequestContext, tag: str) -> bool:
@@ -164,7 +184,7 @@ def encode(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except (UnicodeEncodeError, OverflowError):  # surrogates, or an integer of over 64 bits
-        return json.dumps(_finite(value)).encode("ascii")
+        return json.dumps(_finite(msgspec.to_builtins(value))).encode("ascii")
 
 
 def _finite(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -15,14 +16,37 @@ from .context import RequestContext
 from .requests import Page
 from .responses import NO_CONTENT, Response
 
-#: The most runs that one request compares.
-_MAX_COMPARED = 20
+if TYPE_CHECKING:
+    from ..series import Series
+
+#: The most runs that one request compares, asks for by id, or reads series of.
+_MAX_COMPARED, _MAX_IDS, _MAX_SERIES = 20, 1_000, 100
 
 
 class _RunsQuery(Page):
     where: str = ""
     sort: str = "-started_at"
     notebook_id: str | None = None
+
+
+class RunTableQuery(Record):
+    """The arguments of the table of runs."""
+
+    where: str = ""
+    sort: str = "-started_at"
+    notebook_id: str | None = None
+    ids: str | None = None
+    only_ids: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+
+
+class ManySeriesQuery(Record):
+    """The arguments of the series of several runs."""
+
+    ids: str
+    key: list[str] = msgspec.field(default_factory=list)
+    points: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 500
 
 
 class _OneRunQuery(Record):
@@ -59,6 +83,40 @@ def search_runs(context: RequestContext) -> Response:
     return Response(documents, headers=headers)
 
 
+def get_run_table(context: RequestContext) -> Response:
+    """Return the runs that match a filter in a short form, or only their ids."""
+    query, runs = context.query(RunTableQuery), context.repository.runs
+    search = RunQuery(
+        where=query.where,
+        sort=query.sort,
+        limit=query.limit or None,
+        offset=query.offset,
+        user_id=None if context.is_admin else context.user_id,
+        notebook_id=query.notebook_id,
+        ids=None if query.ids is None else _split_ids(query.ids, _MAX_IDS),
+    )
+    if query.only_ids:
+        ids, total = runs.search_ids(search)
+        return Response({"ids": ids}, headers={"X-Total-Count": str(total)})
+    table = runs.read_table(search)
+    notebooks = {}
+    for id, notebook in table.notebooks.items():
+        document = {"name": notebook.name}
+        if notebook.path is not None:
+            document["path"] = notebook.path
+        context.set_contents_path(document, notebook.origin)
+        notebooks[id] = document
+    headers = {"X-Total-Count": str(table.total)}
+    return Response({"runs": table.runs, "notebooks": notebooks}, headers=headers)
+
+
+def _split_ids(text: str, most: int) -> list[str]:
+    ids = list(dict.fromkeys(id for id in text.split(",") if id))
+    if len(ids) > most:
+        raise InvalidData("ids", f"expected at most {most} ids, separated by commas")
+    return ids
+
+
 def list_run_columns(context: RequestContext) -> Response:
     """List the configuration keys and metrics that runs have."""
     runs, user_id = context.repository.runs, None if context.is_admin else context.user_id
@@ -77,7 +135,7 @@ def get_run(context: RequestContext, id: str) -> Response:
 
 
 def update_run(context: RequestContext, id: str) -> Response:
-    """Change name, configuration, tags, notes, group or rules of a run."""
+    """Change name, configuration, tags, notes, group or rules of a run, or archive it."""
     run = _find(context, id, by_id=True)
     updates = UpdateRun.from_json(context.parse_body())
     return Response(context.repository.runs.update(run.notebook_id, run.id, updates).to_json())
@@ -97,7 +155,24 @@ def get_run_series(context: RequestContext, id: str) -> Response:
     series = context.repository.series
     names = query.key or series.names(run.notebook_id, run.id)
     found = series.read_all(run.notebook_id, run.id, names, points=query.points)
-    columns = {
+    return Response({"run_id": run.id, "series": _columns(found)})
+
+
+def get_many_series(context: RequestContext) -> Response:
+    """Return series of several runs in columns, sampled to a number of points."""
+    query, repository = context.query(ManySeriesQuery), context.repository
+    search = RunQuery(
+        ids=_split_ids(query.ids, _MAX_SERIES),
+        user_id=None if context.is_admin else context.user_id,
+    )
+    runs = [found.run for found in repository.runs.search(search).runs]
+    found = repository.series.read_runs(runs, query.key, points=query.points)
+    series = {run.id: _columns(one) for run, one in zip(runs, found, strict=True)}
+    return Response({"series": series})
+
+
+def _columns(series: Mapping[str, Series]) -> dict[str, Any]:
+    return {
         name: {
             "step": one.steps.tolist(),
             "value": [
@@ -106,9 +181,8 @@ def get_run_series(context: RequestContext, id: str) -> Response:
             ],
             "time": one.times.tolist(),
         }
-        for name, one in found.items()
+        for name, one in series.items()
     }
-    return Response({"run_id": run.id, "series": columns})
 
 
 def compare_runs(context: RequestContext) -> Response:

@@ -27,6 +27,7 @@ from ..store.codec import column_text, plain_text
 from ..store.run_index import index_text
 from ..store.tables import decode_document
 from .damage import check_damage
+from .run_table import RunTable, read_table
 
 RUNNING: Final = RunStatus.RUNNING.value
 #: Runs that a message lists.
@@ -80,6 +81,11 @@ class RunQuery:
         first.
     user_id, notebook_id : str, optional
         Only runs of this user, or of this notebook.
+    ids : sequence of str, optional
+        Only runs with one of these ids.
+    with_archived : bool
+        Whether to return archived runs, too. They are also returned if ``where`` names
+        ``archived``, or if there are ``ids``.
     """
 
     where: str = ""
@@ -88,6 +94,8 @@ class RunQuery:
     offset: int = 0
     user_id: str | None = None
     notebook_id: str | None = None
+    ids: Sequence[str] | None = None
+    with_archived: bool = False
 
 
 class RunQueries:
@@ -202,21 +210,8 @@ class RunQueries:
         InvalidFilter
             If the filter or the order is not valid, or uses a name that no run has.
         """
-        index, moment = self._store.run_index, format_time(now())
-        order = parse_order(query.sort)
-        condition, used = None, [order.variable]
-        if query.where.strip():
-            parsed = parse_filter(query.where)
-            condition = index.condition(parsed, moment)
-            self._check(query, query.where, list(variables(parsed)), "where")
-        self._check(query, query.sort.strip().removeprefix("-").strip(), used, "sort")
         r = self._tables.runs.c
-        ids = self._select(query.user_id, query.notebook_id, r.id)
-        count = self._select(query.user_id, query.notebook_id, sa.func.count())
-        if condition is not None:
-            ids, count = ids.where(condition), count.where(condition)
-        ids = index.order(ids, order, moment).order_by(r.started_at.desc(), r.id)
-        ids = ids.limit(query.limit).offset(query.offset)
+        ids, count = self._match(query, r.id)
 
         def read(connection: sa.Connection) -> tuple[Sequence[Any], int]:
             # Documents are read afterwards: sorting them takes long.
@@ -240,6 +235,65 @@ class RunQueries:
             key = one.run.notebook_id, one.run.id
             one.checkpoint_count, one.size = sizes.get(key, (0, 0))
         return RunPage(runs=found, total=total)
+
+    def search_ids(self, query: RunQuery) -> tuple[builtins.list[str], int]:
+        """Return the ids of runs that match a query, and the number of all; raises InvalidFilter.
+
+        Damaged runs are not left out.
+        """
+        v = self._store.run_index.values.alias()
+        ids, count = self._match(query, v.c.text)
+        is_id = sa.and_(v.c.name == "id", v.c.item == -1, self._tables.belongs(v))
+        ids = ids.join(v, is_id)
+
+        def read(connection: sa.Connection) -> tuple[Sequence[str], int]:
+            found = connection.scalars(ids).all()
+            is_page = query.limit is not None or query.offset
+            total = connection.scalar(count) if is_page else len(found)
+            return found, int(total or 0)
+
+        found, total = self._store.read(read)
+        return [plain_text(id) for id in found], total
+
+    def read_table(self, query: RunQuery) -> RunTable:
+        """Return the runs that match a query in a short form, with their notebooks.
+
+        Damaged runs are left out. Raises InvalidFilter as :meth:`search` does.
+        """
+        moment = format_time(now())
+        rows, count = self._match(query, self._tables.runs.c.seq)
+
+        def read() -> RunTable:
+            with self._store.snapshot() as connection:
+                found = connection.scalars(rows).all()
+                runs, notebooks = read_table(connection, self._store.run_index, found, moment)
+                is_page = query.limit is not None or query.offset
+                total = connection.scalar(count) if is_page else len(found)
+            return RunTable(runs, notebooks, int(total or 0))
+
+        return self._store.retry(read, reads=True)
+
+    def _match(self, query: RunQuery, *columns: Any) -> tuple[sa.Select[Any], sa.Select[Any]]:
+        """Return the SQL for columns of the runs that match a query, and for their number."""
+        index, moment = self._store.run_index, format_time(now())
+        order = parse_order(query.sort)
+        conditions, names_archived = [], query.with_archived
+        if query.where.strip():
+            parsed = parse_filter(query.where)
+            used = list(variables(parsed))
+            self._check(query, query.where, used, "where")
+            conditions.append(index.condition(parsed, moment))
+            names_archived |= any(_is_archived(one) for one in used)
+        self._check(query, query.sort.strip().removeprefix("-").strip(), [order.variable], "sort")
+        if query.ids is not None:
+            conditions.append(index.has_id(query.ids))
+        elif not names_archived:
+            conditions.append(sa.not_(index.is_archived()))
+        r = self._tables.runs.c
+        found = self._select(query.user_id, query.notebook_id, *columns).where(*conditions)
+        count = self._select(query.user_id, query.notebook_id, sa.func.count()).where(*conditions)
+        found = index.order(found, order, moment).order_by(r.started_at.desc(), r.id)
+        return found.limit(query.limit).offset(query.offset), count
 
     def _read_rows(self, connection: sa.Connection, ids: Sequence[str]) -> Sequence[Any]:
         """Return the documents of runs with their notebooks, in the order of the ids."""
@@ -349,6 +403,10 @@ class RunQueries:
                 for notebook_id, run_id, count, size in connection.execute(statement):
                     found[plain_text(notebook_id), plain_text(run_id)] = count, int(size or 0)
         return found
+
+
+def _is_archived(variable: Variable) -> bool:
+    return variable.kind == "field" and variable.name == "archived"
 
 
 def _is_named(runs: Any, text: str) -> sa.ColumnElement[bool]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import sqlalchemy as sa
 from tinydb import where
+from tinydb.queries import QueryInstance
 
 from ..errors import Conflict, InvalidData, NotFound, RecordDamaged
 from ..metrics import finite_metrics
@@ -274,7 +275,9 @@ class RunRepository(RunQueries):
 
     @retried
     def update(self, notebook_id: str, id: str, updates: UpdateRun) -> TrainingRun:
-        """Change the name, configuration, tags, notes, group or rules of a run; return it.
+        """Change the name, configuration, tags, notes, group or rules of a run, or archive it.
+
+        Returns the changed run.
 
         Raises
         ------
@@ -294,7 +297,7 @@ class RunRepository(RunQueries):
             for name in updates.__struct_fields__:
                 value = getattr(updates, name)
                 if value is not None:
-                    setattr(run, name, None if value == "" else value)
+                    setattr(run, name, None if value == "" or value is False else value)
             check_run(run)
             run.tags = list(dict.fromkeys(run.tags))
             self._write(run)
@@ -417,14 +420,16 @@ class RunRepository(RunQueries):
                     self._write(run)
         return has_active
 
-    def _running(self, notebook_ids: Collection[str]) -> Iterator[TrainingRun]:
-        """Yield the runs of notebooks that are stored as ``running``, with their current status.
+    def _running(self, notebook_ids: Collection[str] | None) -> Iterator[TrainingRun]:
+        """Yield the runs that are stored as ``running``, with their current status.
+
+        With None, these are the runs of all notebooks.
 
         Damaged runs are left out. Reading such a run itself raises an error.
         """
-        stored_as_running = where("notebook_id").one_of(list(notebook_ids)) & (
-            where("status") == RUNNING
-        )
+        stored_as_running: QueryInstance = where("status") == RUNNING
+        if notebook_ids is not None:
+            stored_as_running &= where("notebook_id").one_of(list(notebook_ids))
         for stored in self._store.runs.iterate_json(stored_as_running):
             with suppress(RecordDamaged):
                 found = decode_document(stored)
@@ -440,12 +445,13 @@ class RunRepository(RunQueries):
             (active if run.status is RunStatus.RUNNING else expired).add(run.notebook_id)
         return expired - active
 
-    def next_lease_end(self, notebook_id: str) -> datetime | None:
-        """Return the earliest end of a lease among a notebook's active runs, or None.
+    def next_lease_end(self, notebook_id: str | None = None) -> datetime | None:
+        """Return the earliest end of a lease among the active runs, of all or of one notebook.
 
-        At that time the notebook's status may change although nothing is written.
+        At that time the status of a run may change although nothing is written.
         """
-        leases = [run.lease_until for run in self._running([notebook_id]) if is_active(run)]
+        running = self._running(None if notebook_id is None else [notebook_id])
+        leases = [run.lease_until for run in running if is_active(run)]
         return min((until for until in leases if until is not None), default=None)
 
     def finish_expired(self) -> int:

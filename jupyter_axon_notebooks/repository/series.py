@@ -234,15 +234,38 @@ class SeriesRepository:
             branch = self.branch(notebook_id, run_id)
             return {name: branch.read(name, points=points) for name in names}
 
+    def read_runs(
+        self, runs: Sequence[TrainingRun], names: Sequence[str], *, points: int
+    ) -> builtins.list[dict[str, Series]]:
+        """Return the values of metrics of several runs at one moment; see :meth:`Branch.read`.
+
+        Without names, these are all metrics of each run. Metrics without values are left out, and
+        a run that is no longer there has none.
+        """
+        found = []
+        with self._store.snapshot() as connection:
+            for run in runs:
+                key = run_key(run.notebook_id, run.id)
+                series = {}
+                if self._store.run_index.find_row(connection, key) is not None:
+                    branch = Branch(self._store, self._branch(run))
+                    series = {
+                        name: branch.read(name, points=points) for name in names or branch.names()
+                    }
+                found.append({name: one for name, one in series.items() if len(one)})
+        return found
+
     def branch(self, notebook_id: str, run_id: str) -> Branch:
         """Return a run with those that it was resumed from; raises NotFound."""
-        return Branch(self._store, self._branch(notebook_id, run_id))
-
-    def _branch(self, notebook_id: str, run_id: str) -> builtins.list[_BranchPart]:
-        """Return a run and its ancestors, each with the checkpoint up to which it counts."""
         run = self._runs.get(notebook_id, run_id)
         if run is None:
             raise NotFound("run", run_id)
+        return Branch(self._store, self._branch(run))
+
+    def _branch(self, first: TrainingRun) -> builtins.list[_BranchPart]:
+        """Return a run and its ancestors, each with the checkpoint up to which it counts."""
+        run: TrainingRun | None = first
+        notebook_id = first.notebook_id
         found: builtins.list[_BranchPart] = []
         end: _End | None = None
         with self._store.snapshot() as connection:

@@ -266,11 +266,11 @@ class RunIndex:
             )
             for row in connection.execute(query):
                 found[plain_text(row.id)][plain_text(row.name)] = MetricSummary(
-                    last=_json_value(row.last, math.nan),
+                    last=json_value(row.last, math.nan),
                     last_step=row.last_step,
-                    min=None if row.min is None else _json_value(row.min),
+                    min=None if row.min is None else json_value(row.min),
                     min_step=row.min_step,
-                    max=None if row.max is None else _json_value(row.max),
+                    max=None if row.max is None else json_value(row.max),
                     max_step=row.max_step,
                 )
         return found
@@ -299,6 +299,16 @@ class RunIndex:
                 return self._contains(right, left, now)
             case Comparison(operator=operator, left=left, right=right):
                 return self._compare(operator, left, right, now)
+
+    def is_archived(self) -> sa.ColumnElement[bool]:
+        """Return the condition that a run is archived."""
+        table = self.values.alias()
+        return self._in(table, table.c.name == "archived", table.c.item == _SCALAR)
+
+    def has_id(self, ids: Collection[str]) -> sa.ColumnElement[bool]:
+        """Return the condition that a run has one of some ids."""
+        table = self.values.alias()
+        return self._in(table, table.c.name == "id", table.c.text.in_([*map(index_text, ids)]))
 
     def order(self, query: sa.Select[Any], order: RunOrder, now: str) -> sa.Select[Any]:
         """Return a query of runs in an order; runs without the value come last."""
@@ -367,6 +377,8 @@ class RunIndex:
         if name == "ended_at":
             is_over = sa.and_(runs.status == "running", runs.lease_until <= now)
             return None, sa.case((is_over, runs.lease_until), else_=runs.ended_at)
+        if name == "archived":
+            return sa.func.coalesce(self._row(name, "number"), 0.0), None
         if name == "notebook_id":
             return None, runs.notebook_id
         if name in _COLUMNS:
@@ -534,7 +546,8 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _json_value(value: float | None, default: float = 0.0) -> MetricValue:
+def json_value(value: float | None, default: float = 0.0) -> MetricValue:
+    """Return a column of a summary as JSON has it; ``default`` for NULL."""
     value = default if value is None else value
     if math.isfinite(value):
         return value
@@ -572,6 +585,8 @@ def _values(document: Mapping[str, Any]) -> Iterator[tuple[str, int, Any]]:
     for field in _TEXT_FIELDS:
         if isinstance(value := document.get(field), str):
             yield field, _SCALAR, value
+    if document.get("archived") is True:
+        yield "archived", _SCALAR, True
     named = {"tags": document.get("tags") or []}
     flat = flatten_metrics(document.get("config"))
     named |= {f"config.{name}": value for name, value in flat.items()}

@@ -1,0 +1,188 @@
+"""The table of runs, the series of several, and archived runs, over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from support.factories import new_checkpoint, new_notebook
+from support.many_runs import fill_store
+from support.rest_client import Client, Reply
+
+from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
+from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.spool import Row
+from jupyter_axon_notebooks.store import open_store
+
+
+@pytest.fixture
+def repository(jp_serverapp: Any) -> Iterator[NotebookRepository]:
+    """The records, as a training process has them."""
+    url = jp_serverapp.web_app.settings["axon_services"].config.store_url
+    with closing(open_store(url)) as store:
+        yield NotebookRepository(store)
+
+
+@pytest.fixture
+def runs(axon: Client, repository: NotebookRepository) -> list[TrainingRun]:
+    """A run in each of two notebooks of the user, and one of another user."""
+    found = []
+    for number, user_id in enumerate(("ada", "ada", "bob")):
+        notebook = repository.create(new_notebook(name=f"n{number}", user_id=user_id))
+        config = {"lr": 10.0**-number, "model": {"width": 64}}
+        run = repository.runs.start(notebook.id, config=config, tags=["first"], notes="good")
+        rows = [Row(step, float(step), {"acc": step / 10 + number}) for step in range(5)]
+        repository.series.append(notebook.id, run.id, rows, spool=run.id, begin=0, end=5)
+        repository.runs.update_status(notebook.id, run.id, RunStatus.COMPLETED)
+        found.append(run)
+    return found
+
+
+async def ask(axon: Client, where: str = "", query: str = "") -> list[str]:
+    """Return the ids of the runs in the table."""
+    reply = await axon.get(f"/runs/table?where={quote(where)}&{query}")
+    assert reply.status == 200, reply.message
+    return [run["id"] for run in reply.json["runs"]]
+
+
+async def test_the_table_has_a_short_form_of_each_run(
+    axon: Client, repository: NotebookRepository, runs: list[TrainingRun]
+) -> None:
+    first, second, _ = runs
+    for epoch, pinned in enumerate((True, False)):
+        repository.create_checkpoint(
+            new_checkpoint(
+                first.notebook_id,
+                {"pinned": True},
+                run_id=first.id,
+                epoch=epoch,
+                pinned=pinned,
+                model_state_path="/states/m",
+                sizes={"model": 10},
+            )
+        )
+    reply = await axon.get("/runs/table?sort=started_at")
+    assert reply.headers["X-Total-Count"] == "2"
+    assert [run["id"] for run in reply.json["runs"]] == [first.id, second.id]
+    assert reply.json["notebooks"] == {
+        first.notebook_id: {"name": "n0"},
+        second.notebook_id: {"name": "n1"},
+    }
+    found = reply.json["runs"][0]
+    whole = (await axon.get(f"/runs/{first.id}")).json
+    assert found == {
+        **{
+            name: whole[name] for name in ("id", "notebook_id", "number", "status", "tags", "notes")
+        },
+        **{name: whole[name] for name in ("started_at", "ended_at", "metrics", "step_count")},
+        "name": "run 1",
+        "archived": False,
+        "config": {"lr": 1.0, "model.width": 64},
+        "checkpoint_count": 2,
+        "pinned_count": 1,
+        "size": 20,
+    }
+
+
+async def test_the_table_is_filtered_sorted_and_paged(
+    axon: Client, runs: list[TrainingRun]
+) -> None:
+    first, second, others = (run.id for run in runs)
+    assert await ask(axon) == [second, first]
+    assert await ask(axon, "config.lr < 0.5") == [second]
+    assert await ask(axon, query="sort=acc.max&limit=1") == [first]
+    reply = await axon.get("/runs/table?sort=acc.max&limit=1&offset=1&only_ids=true")
+    assert reply.json == {"ids": [second]}
+    assert reply.headers["X-Total-Count"] == "2"
+    assert await ask(axon, query=f"ids={first},{others},unknown") == [first]
+    assert await ask(axon, "config.lr < 0.5", f"ids={first}") == []
+    assert await ask(axon, query=f"notebook_id={runs[0].notebook_id}") == [first]
+    assert await ask(axon, query="ids=") == []
+    refused = await axon.get(f"/runs/table?where={quote('number == 1 and config.lrr < 1')}")
+    assert (refused.status, refused.json["position"]) == (400, 16)
+    assert "config.lr" in refused.json["suggestions"]
+    assert (
+        await axon.get(f"/runs/table?ids={'x,' * 10}{','.join(map(str, range(1001)))}")
+    ).status == 400
+
+
+async def test_archived_runs_are_left_out_unless_a_filter_names_them(
+    axon: Client, runs: list[TrainingRun]
+) -> None:
+    first, second, _ = (run.id for run in runs)
+    archived = await axon.put(f"/runs/{first}", {"archived": True})
+    assert archived.json["archived"] is True
+    assert await ask(axon) == [second]
+    assert (await axon.get("/runs/table?only_ids=true")).json == {"ids": [second]}
+    assert [found["run"]["id"] for found in (await axon.get("/runs")).json] == [second]
+    assert await ask(axon, "archived == True") == [first]
+    assert await ask(axon, "archived != True") == [second]
+    assert await ask(axon, "archived in (True, False)") == [second, first]
+    assert await ask(axon, "number == 1 or archived == True") == [second, first]
+    assert await ask(axon, query=f"ids={first}") == [first]
+    assert (await axon.get(f"/runs/{first}")).status == 200
+    back = await axon.put(f"/runs/{first}", {"archived": False})
+    assert "archived" not in back.json
+    assert await ask(axon) == [second, first]
+    refused = await axon.get(f"/runs/table?where={quote('archived')}")
+    assert refused.json["suggestions"] == ["archived == True", "archived == False"]
+    assert (await axon.get(f"/runs/table?where={quote('archived == 1')}")).status == 400
+
+
+async def poll(axon: Client, path: str, tag: str) -> Reply:
+    return await axon.get(path, headers={"If-None-Match": tag})
+
+
+@pytest.mark.parametrize("path", ["/runs/table", "/runs/table?only_ids=1", "/runs/series?ids="])
+async def test_nothing_is_sent_again_while_nothing_changes(
+    axon: Client, repository: NotebookRepository, runs: list[TrainingRun], path: str
+) -> None:
+    if path.endswith("="):
+        path += ",".join(run.id for run in runs)
+    reply = await axon.get(path)
+    tag = reply.headers["ETag"]
+    for _ in range(2):
+        again = await poll(axon, f"{path}{'&' if '?' in path else '?'}no_track_activity=1", tag)
+        assert (again.status, again.body) == (304, b"")
+    assert again.headers["X-Axon-Revision"] == reply.headers["X-Axon-Revision"]
+    run = repository.runs.start(runs[0].notebook_id, lease_until=now())
+    rows = [Row(9, 1.0, {"acc": 1.0})]
+    repository.series.append(run.notebook_id, runs[0].id, rows, spool="s", begin=0, end=1)
+    changed = await poll(axon, path, tag)
+    assert changed.status == 200
+    assert changed.headers["X-Axon-Revision"] != reply.headers["X-Axon-Revision"]
+
+
+async def test_series_of_several_runs_are_columns(
+    axon: Client, repository: NotebookRepository, runs: list[TrainingRun]
+) -> None:
+    first, second, others = runs
+    repository.create_checkpoint(
+        new_checkpoint(first.notebook_id, {"val": 0.5}, run_id=first.id, step=3)
+    )
+    ids = f"{second.id},{first.id},{others.id},unknown"
+    series = (await axon.get(f"/runs/series?ids={ids}&key=acc&key=val&key=unknown")).json["series"]
+    assert series.keys() == {first.id, second.id}
+    assert series[first.id].keys() == {"acc", "val"}
+    assert series[first.id]["acc"]["step"] == [0, 1, 2, 3, 4]
+    assert series[first.id]["val"]["value"] == [0.5]
+    assert series[second.id].keys() == {"acc"}
+    every = (await axon.get(f"/runs/series?ids={ids}&points=2")).json["series"]
+    assert every[first.id].keys() == {"acc", "val"}
+    assert every[second.id]["acc"]["value"] == [1.0, 1.4]
+    assert (await axon.get("/runs/series")).status == 400
+    assert (await axon.get(f"/runs/series?ids={','.join(map(str, range(101)))}")).status == 400
+
+
+async def test_the_table_has_ten_thousand_runs(axon: Client, jp_serverapp: Any) -> None:
+    url = jp_serverapp.web_app.settings["axon_services"].config.store_url
+    with closing(open_store(url)) as store:
+        fill_store(store, 10_000)
+    reply = await axon.raw("GET", "/axon/runs/table")
+    assert len(reply.json["runs"]) == 10_000
+    assert len(reply.json["notebooks"]) == 50
+    ids = (await axon.get("/runs/table?only_ids=true")).json["ids"]
+    assert ids == [run["id"] for run in reply.json["runs"]]
