@@ -10,6 +10,7 @@ import { formatDuration } from '../pure/duration.ts';
 import { formatNumber } from '../pure/metrics.ts';
 import { smooth } from '../pure/smoothing.ts';
 import { useSignal } from '../widgets/context.tsx';
+import { useMedia } from './canvas.tsx';
 import { colourIndex } from './colours.ts';
 import { ChartGroup } from './group.ts';
 import type { IDrawnCurve } from './plot.ts';
@@ -404,18 +405,3 @@ const NumbersRow = React.memo(function NumbersRow({
     </tr>
   );
 });
-
-/** Return whether a media query matches. */
-function useMedia(query: string): boolean {
-  const [media] = React.useState(() => matchMedia(query));
-  return React.useSyncExternalStore(
-    React.useCallback(
-      listener => {
-        media.addEventListener('change', listener);
-        return () => media.removeEventListener('change', listener);
-      },
-      [media]
-    ),
-    () => media.matches
-  );
-}

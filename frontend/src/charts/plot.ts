@@ -14,7 +14,9 @@ import {
   valueRange
 } from '../pure/curve.ts';
 import { DURATION_STEPS, formatDuration } from '../pure/duration.ts';
-import { formatNumber } from '../pure/metrics.ts';
+import { formatTick } from '../pure/metrics.ts';
+import { logTicks } from '../pure/scales.ts';
+import { prepareCanvas } from './canvas.tsx';
 import type { IPalette } from './colours.ts';
 import { colourIndex, dashesOf, readPalette } from './colours.ts';
 import type { ChartGroup } from './group.ts';
@@ -332,20 +334,9 @@ export class Plot {
     }
   }
 
-  /** Return the empty context of a canvas over the plot, in CSS pixels. */
   #prepare(canvas: HTMLCanvasElement): CanvasRenderingContext2D {
-    const { clientWidth: width, clientHeight: height } = this.#plot.over;
-    const ratio = devicePixelRatio;
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-    canvas.style.width = `${width}px`;
-    canvas.style.height = `${height}px`;
-    const context = canvas.getContext('2d');
-    if (context === null) {
-      throw new Error('The browser has no canvas.');
-    }
-    context.scale(ratio, ratio);
-    return context;
+    const { clientWidth, clientHeight } = this.#plot.over;
+    return prepareCanvas(canvas, clientWidth, clientHeight);
   }
 
   #plotOptions(): uPlot.Options {
@@ -387,6 +378,11 @@ export class Plot {
           size: (_plot, labels: string[] | null) =>
             14 + 6.2 * Math.max(3, ...(labels ?? []).map(label => label.length)),
           space: 28,
+          ...(log && {
+            splits: (plot, _axis, min, max) =>
+              logTicks(min, max, Math.max(2, Math.floor(plot.over.clientHeight / 24))),
+            filter: (_plot, splits) => splits
+          }),
           values: (_plot, ticks: (number | null)[]) =>
             ticks.map(tick => (tick === null ? '' : formatTick(tick)))
         }
@@ -421,10 +417,6 @@ function createCanvas(): HTMLCanvasElement {
   const canvas = document.createElement('canvas');
   canvas.className = 'axon-MetricChart-canvas';
   return canvas;
-}
-
-function formatTick(value: number): string {
-  return formatNumber(Number(value.toPrecision(6)));
 }
 
 // uPlot declares these enumerations only as types.
