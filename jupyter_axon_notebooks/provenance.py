@@ -106,6 +106,8 @@ class Flag(Record, kw_only=True):
         A sentence for display.
     cell_id : str, optional
         The cell in the notebook; None if it is no longer there.
+    cell_number : int, optional
+        The position of the cell among all cells of the notebook as it is now, from 1.
     executed, source : str, optional
         The executed source, and the source in the notebook.
     execution_counts : list of int
@@ -115,6 +117,7 @@ class Flag(Record, kw_only=True):
     kind: FlagKind
     message: str
     cell_id: str | None = None
+    cell_number: int | None = None
     executed: str | None = None
     source: str | None = None
     execution_counts: list[U32] = msgspec.field(default_factory=list)
@@ -162,6 +165,28 @@ class CheckpointProvenance(Record, kw_only=True):
     flags: list[Flag] = msgspec.field(default_factory=list)
     version: NotebookVersion | None = None
     resumed_from: ResumedFrom | None = None
+
+
+class RunReproducibility(Record, kw_only=True):
+    """Whether a run can be reproduced, and has the code of another one; by last checkpoints.
+
+    Attributes
+    ----------
+    checkpoint_id : str, optional
+        None if the run has no checkpoint.
+    is_recorded : bool
+        Whether the executed cells are known. Without them, there are no flags.
+    changed_cells : int, optional
+        The number of cells whose code differs; None if the code of one of the two is unknown.
+    flags : list of Flag
+        Without the sources of the cells.
+    """
+
+    run_id: str
+    checkpoint_id: str | None = None
+    is_recorded: bool = False
+    changed_cells: int | None = None
+    flags: list[Flag] = msgspec.field(default_factory=list)
 
 
 class Change(Record, kw_only=True):

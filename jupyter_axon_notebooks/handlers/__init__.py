@@ -44,10 +44,12 @@ from .notebooks import IndexHandler, NotebookHandler, NotebooksHandler, get_spec
 from .responses import polled, polled_runs
 from .runs import (
     ManySeriesQuery,
+    ReproducibilityQuery,
     RunTableQuery,
     compare_runs,
     delete_run,
     get_many_series,
+    get_reproducibility,
     get_run,
     get_run_series,
     get_run_table,
@@ -102,6 +104,10 @@ _ROUTES: list[tuple[str, type[RequestHandler]]] = [
         endpoint(large=True, get=polled_runs(ManySeriesQuery, get_many_series)),
     ),
     (r"/axon/runs/compare", endpoint(get=compare_runs)),
+    (
+        r"/axon/runs/reproducibility",
+        endpoint(get=polled_runs(ReproducibilityQuery, get_reproducibility)),
+    ),
     (_RUN, endpoint(get=get_run, put=update_run, delete=delete_run)),
     (rf"{_RUN}/series", endpoint(get=get_run_series)),
     (r"/axon(?:/.*)?", NotFoundHandler),

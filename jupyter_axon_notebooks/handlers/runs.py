@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import Conflict, InvalidData
 from ..metrics import encode_nonfinite
+from ..provenance import RunReproducibility
 from ..records import Record, TrainingRun, UpdateRun
 from ..repository.run_queries import RunQuery
 from .context import RequestContext
@@ -19,8 +20,8 @@ from .responses import NO_CONTENT, Response
 if TYPE_CHECKING:
     from ..series import Series
 
-#: The most runs that one request compares, asks for by id, or reads series of.
-_MAX_COMPARED, _MAX_IDS, _MAX_SERIES = 20, 1_000, 100
+#: The most runs that a request compares, asks for by id, or reads series or provenance of.
+_MAX_COMPARED, _MAX_IDS, _MAX_LISTED = 20, 1_000, 100
 
 
 class _RunsQuery(Page):
@@ -47,6 +48,13 @@ class ManySeriesQuery(Record):
     ids: str
     key: list[str] = msgspec.field(default_factory=list)
     points: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 500
+
+
+class ReproducibilityQuery(Record):
+    """The arguments of the reproducibility of several runs."""
+
+    ids: str
+    base: str | None = None
 
 
 class _OneRunQuery(Record):
@@ -162,13 +170,32 @@ def get_many_series(context: RequestContext) -> Response:
     """Return series of several runs in columns, sampled to a number of points."""
     query, repository = context.query(ManySeriesQuery), context.repository
     search = RunQuery(
-        ids=_split_ids(query.ids, _MAX_SERIES),
+        ids=_split_ids(query.ids, _MAX_LISTED),
         user_id=None if context.is_admin else context.user_id,
     )
     runs = [found.run for found in repository.runs.search(search).runs]
     found = repository.series.read_runs(runs, query.key, points=query.points)
     series = {run.id: _columns(one) for run, one in zip(runs, found, strict=True)}
     return Response({"series": series})
+
+
+def get_reproducibility(context: RequestContext) -> Response:
+    """Return whether runs can be reproduced, and whether their code is that of another run."""
+    query = context.query(ReproducibilityQuery)
+    ids, user_id = _split_ids(query.ids, _MAX_LISTED), None if context.is_admin else context.user_id
+    asked = ids if query.base is None else [*ids, query.base]
+    page = context.repository.runs.search(RunQuery(ids=asked, user_id=user_id))
+    runs = {found.run.id: found.run for found in page.runs}
+    base = None if query.base is None else runs.get(query.base)
+    listed = [runs[id] for id in ids if id in runs]
+    found = context.repository.provenance.summarize_runs(listed, base)
+    return Response({"runs": [_reproducibility(one) for one in found]})
+
+
+def _reproducibility(found: RunReproducibility) -> dict[str, Any]:
+    changed = found.changed_cells
+    code = None if changed is None else "different" if changed else "same"
+    return {"code": code, **found.to_json()}
 
 
 def _columns(series: Mapping[str, Series]) -> dict[str, Any]:

@@ -9,20 +9,23 @@ from datetime import datetime
 from pathlib import PureWindowsPath
 from typing import Any, Literal, Protocol
 
+import sqlalchemy as sa
 from tinydb import where
 from tinydb.queries import QueryInstance
 
-from ..errors import AxonError, Conflict, InvalidData, NotFound
+from ..errors import AxonError, Conflict, InvalidData, NotFound, RecordDamaged
 from ..metrics import merge_metrics
 from ..records import (
     NewCheckpoint,
     NotebookCheckpoint,
+    TrainingRun,
     UpdateCheckpoint,
     format_time,
     new_id,
     now_after,
 )
 from ..store import Store, document, retried
+from ..store.codec import column_text, plain_text
 from .damage import check_damage
 from .retention_rules import rank_checkpoints
 from .run_queries import is_active
@@ -214,6 +217,27 @@ class CheckpointRepository:
     ) -> NotebookCheckpoint | None:
         """Return the newest checkpoint of a notebook or a run, or None."""
         return next(iter(self.list(notebook_id, limit=1, run_id=run_id)), None)
+
+    def list_latest(self, runs: Sequence[TrainingRun]) -> dict[tuple[str, str], NotebookCheckpoint]:
+        """Return the newest checkpoint of each run that has one, by notebook and run.
+
+        Damaged checkpoints are left out.
+        """
+        c = self._store.run_index.checkpoints.c
+        newest = c.created_at.desc(), c.id.desc()
+        age = sa.func.row_number().over(partition_by=(c.notebook_id, c.run_id), order_by=newest)
+        keys = [(column_text(run.notebook_id), column_text(run.id)) for run in runs]
+        among = sa.tuple_(c.notebook_id, c.run_id).in_(keys)
+        aged = sa.select(c.id, age.label("age")).where(among).subquery()
+        query = sa.select(aged.c.id).where(aged.c.age == 1)
+        ids = self._store.read(lambda connection: connection.scalars(query).all())
+        found = self._store.checkpoints.get(doc_ids=[plain_text(id) for id in ids])
+        latest = {}
+        for stored in found:
+            with suppress(RecordDamaged):
+                one = self.read(stored)
+                latest[one.notebook_id, str(one.run_id)] = one
+        return latest
 
     def list_best(
         self,

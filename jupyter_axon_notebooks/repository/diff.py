@@ -99,6 +99,15 @@ def diff_checkpoints(
     )
 
 
+def count_changes(before: CheckpointProvenance, after: CheckpointProvenance) -> int | None:
+    """Return the number of cells whose code differs, or None if the code of one is unknown."""
+    if before.executed and after.executed:
+        return len(_diff_executed(before, after))
+    if before.version is None or after.version is None:
+        return None
+    return len(_diff_saved(before, after))
+
+
 def is_code_changed(before: CheckpointProvenance, after: CheckpointProvenance) -> bool:
     """Return whether a cell that was executed for both checkpoints has changed."""
     if not before.executed or not after.executed:

@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Final, Literal, NamedTuple
 
-from ..errors import InvalidData, NotFound
+from ..errors import InvalidData, NotFound, RecordDamaged
 from ..provenance import (
     CheckpointDiff,
     CheckpointProvenance,
@@ -22,6 +23,7 @@ from ..provenance import (
     Flag,
     Provenance,
     ResumedFrom,
+    RunReproducibility,
 )
 from ..records import (
     U32,
@@ -36,13 +38,37 @@ from ..store import Document, Store, document, retried
 from ..store.codec import encode
 from .checkpoints import CheckpointRepository
 from .damage import check_damage
-from .diff import diff_checkpoints, is_code_changed
+from .diff import count_changes, diff_checkpoints, is_code_changed
 from .flags import SavedCells, find_flags
 from .parts import DIGEST_LENGTH, content_id
 from .run_comparison import RunComparison, compare_runs
 from .runs import RunRepository
 from .script import export_script
 from .versions import VersionRepository
+
+#: Results that are cached, and cells with their sources.
+_MAX_CACHED: Final = 5_000
+_MAX_CODES: Final = 128
+
+
+class _CodeKey(NamedTuple):
+    """What the executed and the saved code of a checkpoint are derived from."""
+
+    notebook_id: str
+    provenance_id: str | None
+    version_id: str | None
+
+    @classmethod
+    def of(cls, checkpoint: NotebookCheckpoint) -> _CodeKey:
+        return cls(checkpoint.notebook_id, checkpoint.provenance_id, checkpoint.version_id)
+
+
+class _FlagsKey(NamedTuple):
+    """What the flags of a checkpoint are derived from."""
+
+    code: _CodeKey
+    current_id: str | None
+    saved_at: datetime | None
 
 
 class ProvenanceRepository:
@@ -59,6 +85,10 @@ class ProvenanceRepository:
         self._checkpoints = checkpoints
         self._runs = runs
         self._versions = versions
+        self._version = lru_cache(_MAX_CODES)(self._load_version)
+        self._code = lru_cache(_MAX_CODES)(self._load_code)
+        self._short_flags = lru_cache(_MAX_CACHED)(self._derive_flags)
+        self._changes = lru_cache(_MAX_CACHED)(self._count_changes)
 
     def add(
         self, notebook_id: str, executed: Sequence[ExecutedCell], environment: Environment
@@ -111,6 +141,71 @@ class ProvenanceRepository:
         ids = [None if checkpoint is None else checkpoint.id for checkpoint in latest]
         return compare_runs(runs, ids, self.diff)
 
+    @retried
+    def summarize_runs(
+        self, runs: Sequence[TrainingRun], base: TrainingRun | None = None
+    ) -> list[RunReproducibility]:
+        """Return whether the last checkpoints of runs can be reproduced.
+
+        Results are cached by what they are derived from, so that it is cheap to call this again.
+        What depends on damaged records is left out.
+
+        Parameters
+        ----------
+        base : TrainingRun, optional
+            The run with whose code that of the others is compared.
+        """
+        compared = [*runs] if base is None else [*runs, base]
+        with self._store.snapshot():
+            latest = self._checkpoints.list_latest(compared)
+            ids = sorted({run.notebook_id for run in compared})
+            records = {str(one.doc_id): one for one in self._store.notebooks.get(doc_ids=ids)}
+
+            def find(run: TrainingRun) -> NotebookCheckpoint | None:
+                return latest.get((run.notebook_id, run.id))
+
+            first = None if base is None else find(base)
+            found = []
+            for run in runs:
+                summary = RunReproducibility(run_id=run.id)
+                found.append(summary)
+                checkpoint, record = find(run), records.get(run.notebook_id)
+                if checkpoint is None or record is None:
+                    continue
+                summary.checkpoint_id, code = checkpoint.id, _CodeKey.of(checkpoint)
+                with suppress(RecordDamaged):
+                    summary.is_recorded = bool(self._code(code).executed)
+                    key = _FlagsKey(code, record.get("version_id"), _saved_at(record))
+                    summary.flags = self._short_flags(key)
+                    if first is not None:
+                        summary.changed_cells = self._changes(_CodeKey.of(first), code)
+        return found
+
+    def _load_code(self, key: _CodeKey) -> CheckpointProvenance:
+        """Return the executed cells and the version of a checkpoint."""
+        code = CheckpointProvenance(checkpoint_id="")
+        if key.version_id is not None:
+            code.version = self._version(key.notebook_id, key.version_id)
+        stored = self._find(key.notebook_id, key.provenance_id)
+        if stored is not None:
+            code.executed, code.environment = stored.executed, stored.environment
+        return code
+
+    def _load_version(self, notebook_id: str, version_id: str) -> NotebookVersion | None:
+        return self._versions.get(notebook_id, version_id, outputs=False)
+
+    def _derive_flags(self, key: _FlagsKey) -> list[Flag]:
+        """Return flags without the sources of the cells."""
+        found = self._flags(
+            self._code(key.code), key.code.notebook_id, key.current_id, key.saved_at
+        )
+        for flag in found:
+            flag.executed = flag.source = None
+        return found
+
+    def _count_changes(self, before: _CodeKey, after: _CodeKey) -> int | None:
+        return 0 if before == after else count_changes(self._code(before), self._code(after))
+
     def get_script(self, checkpoint_id: str) -> str | None:
         """Return the code executed before a checkpoint as a script, or None; raises NotFound."""
         executed = self.get(checkpoint_id).executed
@@ -131,15 +226,12 @@ class ProvenanceRepository:
         return checkpoint
 
     def _get(self, checkpoint: NotebookCheckpoint) -> CheckpointProvenance:
-        provenance = CheckpointProvenance(checkpoint_id=checkpoint.id)
-        if checkpoint.version_id is not None:
-            provenance.version = self._versions.get(
-                checkpoint.notebook_id, checkpoint.version_id, outputs=False
-            )
-        stored = self._find(checkpoint)
-        if stored is not None:
-            provenance.executed, provenance.environment = stored.executed, stored.environment
-            provenance.flags = self._flags(provenance, checkpoint.notebook_id)
+        provenance = self._load_code(_CodeKey.of(checkpoint))
+        provenance.checkpoint_id = checkpoint.id
+        record = self._store.notebooks.get(doc_id=checkpoint.notebook_id)
+        if record is not None:
+            current_id, saved_at = record.get("version_id"), _saved_at(record)
+            provenance.flags = self._flags(provenance, checkpoint.notebook_id, current_id, saved_at)
         return provenance
 
     def _resumed_from(self, checkpoint: NotebookCheckpoint) -> ResumedFrom | None:
@@ -155,36 +247,36 @@ class ProvenanceRepository:
             resumed.code_changed = is_code_changed(self._get(parent), self._get(last))
         return resumed
 
-    def _find(self, checkpoint: NotebookCheckpoint) -> Provenance | None:
-        if checkpoint.provenance_id is None:
+    def _find(self, notebook_id: str, provenance_id: str | None) -> Provenance | None:
+        if provenance_id is None:
             return None
-        found = self._store.provenance.get(doc_id=checkpoint.provenance_id)
-        if (
-            found is None
-            or found.get("kind") != "execution"
-            or found["notebook_id"] != checkpoint.notebook_id
-        ):
+        found = self._store.provenance.get(doc_id=provenance_id)
+        if found is None or found.get("kind") != "execution" or found["notebook_id"] != notebook_id:
             return None
         parts = self._store.provenance.get(doc_ids=sorted(provenance_ids(found)))
         documents = {str(one.doc_id): one for one in parts}
-        return assemble_provenance(checkpoint.provenance_id, found, documents)
+        return assemble_provenance(provenance_id, found, documents)
 
-    def _flags(self, provenance: CheckpointProvenance, notebook_id: str) -> list[Flag]:
-        record = self._store.notebooks.get(doc_id=notebook_id)
+    def _flags(
+        self,
+        provenance: CheckpointProvenance,
+        notebook_id: str,
+        current_id: str | None,
+        saved_at: datetime | None,
+    ) -> list[Flag]:
+        """Return the flags of a checkpoint; ``saved_at`` is when the current version was saved."""
         saved = provenance.version
-        if saved is None or record is None:
+        if saved is None or current_id is None or not provenance.executed:
             return []
-        current: NotebookVersion | None = saved
-        if record["version_id"] != saved.id:
-            current = self._versions.get(notebook_id, record["version_id"], outputs=False)
+        current = saved if current_id == saved.id else self._version(notebook_id, current_id)
         if current is None:
             return []
-        written_at = _saved_at(record) or current.created_at
+        written_at = saved_at or current.created_at
         # The file may have been saved long before its record was created.
-        saved_at = min(saved.created_at, written_at) if current is saved else saved.created_at
+        made_at = min(saved.created_at, written_at) if current is saved else saved.created_at
         return find_flags(
             provenance.executed,
-            SavedCells(saved.cells, saved_at),
+            SavedCells(saved.cells, made_at),
             SavedCells(current.cells, written_at),
         )
 

@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from support.factories import new_checkpoint, new_notebook
+from support.factories import code, new_checkpoint, new_notebook, new_save
 from support.many_runs import fill_store
 from support.rest_client import Client, Reply
 
+from jupyter_axon_notebooks.provenance import Environment, ExecutedCell
 from jupyter_axon_notebooks.records import RunStatus, TrainingRun, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.spool import Row
@@ -186,3 +187,51 @@ async def test_the_table_has_ten_thousand_runs(axon: Client, jp_serverapp: Any) 
     assert len(reply.json["notebooks"]) == 50
     ids = (await axon.get("/runs/table?only_ids=true")).json["ids"]
     assert ids == [run["id"] for run in reply.json["runs"]]
+
+
+def execute(*sources: str) -> list[ExecutedCell]:
+    return [
+        ExecutedCell(source=source, execution_count=number, cell_id=f"c{number}")
+        for number, source in enumerate(sources, 1)
+    ]
+
+
+async def test_runs_have_flags_and_the_number_of_cells_that_differ(
+    axon: Client, repository: NotebookRepository, runs: list[TrainingRun]
+) -> None:
+    cells = [code("c1", "x = 1"), code("c2", "fit(x)")]
+    notebook = repository.create(new_notebook(*cells, name="n"))
+    best, same, other, without = (repository.runs.start(notebook.id) for _ in range(4))
+    for run, executed in (
+        (best, execute("x = 1", "fit(x)")),
+        (same, execute("x = 1", "fit(x)\n")),
+        (other, execute("x = 2", "fit(x)")),
+    ):
+        id = repository.provenance.add(notebook.id, executed, Environment(python="3.11"))
+        for step in (0, 1):
+            new = new_checkpoint(notebook.id, run_id=run.id, step=step, provenance_id=id)
+            last = repository.create_checkpoint(new)
+    listed = [other, best, same, without, runs[0], runs[2]]
+    path = f"/runs/reproducibility?ids={','.join(run.id for run in listed)},unknown&base={best.id}"
+    reply = await axon.get(path)
+    found = {one["run_id"]: one for one in reply.json["runs"]}
+    assert list(found) == [run.id for run in listed[:-1]]
+    assert found[other.id]["checkpoint_id"] == last.id
+    assert (found[other.id]["code"], found[other.id]["changed_cells"]) == ("different", 1)
+    flag = found[other.id]["flags"][0]
+    assert (flag["kind"], flag["cell_id"]) == ("drifted", "c1")
+    assert "executed" not in flag
+    for run in (best, same):
+        assert (found[run.id]["code"], found[run.id]["changed_cells"]) == ("same", 0)
+        assert (found[run.id]["flags"], found[run.id]["is_recorded"]) == ([], True)
+    for run in (without, runs[0]):
+        assert found[run.id] == {
+            "run_id": run.id, "is_recorded": False, "code": None, "flags": []
+        }  # fmt: skip
+    again = await poll(axon, path, reply.headers["ETag"])
+    assert again.status == 304
+    repository.save(notebook.id, new_save(code("c1", "x = 2"), code("c2", "fit(x)")))
+    changed = await poll(axon, path, reply.headers["ETag"])
+    flags = {one["run_id"]: len(one["flags"]) for one in changed.json["runs"]}
+    assert (flags[best.id], flags[other.id]) == (1, 0)
+    assert (await axon.get(f"/runs/reproducibility?ids={best.id}")).json["runs"][0]["code"] is None
