@@ -4,6 +4,7 @@ import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 import type { TranslationBundle } from '@jupyterlab/translation';
 
+import type { SeriesOfRuns } from './pure/series.ts';
 import type {
   ICellChange,
   ICheckpoint,
@@ -15,6 +16,7 @@ import type {
   IProvenance,
   IRun,
   IRunChange,
+  IRunComparison,
   IRunReproducibility,
   IRunSeries,
   IRunTable,
@@ -88,7 +90,7 @@ export interface IRunQuery {
   limit?: number;
 }
 
-type Query = Record<string, string | number | boolean>;
+type Query = Record<string, string | number | boolean | readonly string[]>;
 
 /**
  * A client of the server.
@@ -189,6 +191,16 @@ export class AxonClient {
     return runs;
   }
 
+  /** Return the values of metrics of runs by run and metric; without runs that no longer exist. */
+  async series(
+    runs: readonly string[],
+    metrics: readonly string[],
+    points: number
+  ): Promise<SeriesOfRuns> {
+    const query = { ids: runs.join(','), key: metrics, points };
+    return (await this.#get<{ series: SeriesOfRuns }>('runs/series', query)).series;
+  }
+
   /** List versions, newest first. */
   versions(id: string, query: { limit: number; offset?: number }): Promise<IPage<IVersionSummary>> {
     return this.#list(`${notebookUrl(id)}/versions`, query);
@@ -248,8 +260,15 @@ export class AxonClient {
     return body.runs;
   }
 
+  /** Compare 2 to 20 runs with the first of them. */
+  async compareRuns(ids: readonly string[]): Promise<IRunComparison> {
+    return (await this.#getCached<IRunComparison>('runs/compare', { ids: ids.join(',') })).body;
+  }
+
   #url(path: string, query: Query = {}): string {
-    const entries = Object.entries(query).map(([name, value]) => [name, String(value)]);
+    const entries = Object.entries(query).flatMap(([name, value]) =>
+      (Array.isArray(value) ? value : [value]).map(item => [name, String(item)])
+    );
     const search = entries.length === 0 ? '' : `?${new URLSearchParams(entries).toString()}`;
     return URLExt.join(this.#settings.baseUrl, 'axon', path) + search;
   }

@@ -244,3 +244,10 @@ export interface IRunReproducibility {
   changed_cells?: number;
   flags: (IFlag & { cell_number?: number })[];
 }
+
+/** The differences between runs; the lists are in the order of the runs. */
+export interface IRunComparison {
+  runs: { id: string; notebook_id: string; name: string; checkpoint_id?: string }[];
+  /** From the first run to each of the others, by their last checkpoints; null if one of the two has none. */
+  changes: (ICheckpointDiff | null)[];
+}

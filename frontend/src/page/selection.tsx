@@ -5,7 +5,27 @@ import type { ISignal } from '@lumino/signaling';
 import * as React from 'react';
 
 import type { AxonClient } from '../api.ts';
-import type { IRunRow } from '../records.ts';
+import { MAX_COMPARED, RunComparison } from '../charts/comparison.tsx';
+import type { IChartSettings } from '../charts/controls.tsx';
+import { chartAxis, ChartControls } from '../charts/controls.tsx';
+import type { IMetricChart } from '../charts/metrics.tsx';
+import { MetricCharts } from '../charts/metrics.tsx';
+import { ParallelCoordinates } from '../charts/parallel.tsx';
+import { Scatter } from '../charts/scatter.tsx';
+import type { IPoints } from '../pure/curve.ts';
+import type { Direction } from '../pure/dimensions.ts';
+import { toPoints } from '../pure/series.ts';
+import type { ILoggedSeries, IRunRow } from '../records.ts';
+import { useSeries } from './series.ts';
+
+/** The most runs whose curves are drawn, and the most runs of the other charts. */
+const MAX_CURVES = 50;
+const MAX_RUNS = 10_000;
+/** Number of metrics that are drawn at first. */
+const METRICS = 4;
+const TABS = ['curves', 'parallel', 'scatter', 'compare'] as const;
+
+type Tab = (typeof TABS)[number];
 
 export interface ISelectionProps {
   /** The selected runs that the filter does not hide, in the order of the table. */
@@ -27,12 +47,260 @@ export interface ISelectionProps {
   onOpen: (id: string) => void;
 }
 
-export function Selection({ selected, trans }: ISelectionProps): React.ReactElement {
+export function Selection(props: ISelectionProps): React.ReactElement {
+  const { trans } = props;
+  const [tab, setTab] = React.useState<Tab>('curves');
+  const id = React.useId();
+  const selected = useStable(props.selected);
+  const directionOf = useDirections(selected, props.runs, props.direction);
+  const labels: Record<Tab, string> = {
+    curves: trans.__('Curves'),
+    parallel: trans.__('Parallel coordinates'),
+    scatter: trans.__('Scatter'),
+    compare: trans.__('Compare')
+  };
+  const onKeyDown = (event: React.KeyboardEvent): void => {
+    const offset = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (offset !== undefined) {
+      const next = TABS[(TABS.indexOf(tab) + offset + TABS.length) % TABS.length] ?? tab;
+      setTab(next);
+      document.getElementById(`${id}-${next}`)?.focus();
+      event.preventDefault();
+    }
+  };
+  const current = { ...props, selected, direction: directionOf };
   return (
-    <p className="axon-Hint">
-      {selected.length === 0
-        ? trans.__('Select runs to compare them.')
-        : trans._n('%1 run selected.', '%1 runs selected.', selected.length)}
-    </p>
+    <div className="axon-Selection">
+      <div className="axon-Selection-tabs">
+        <div role="tablist" aria-label={trans.__('Selected runs')} onKeyDown={onKeyDown}>
+          {TABS.map(name => (
+            <button
+              key={name}
+              id={`${id}-${name}`}
+              type="button"
+              role="tab"
+              aria-selected={name === tab}
+              aria-controls={`${id}-content`}
+              tabIndex={name === tab ? 0 : -1}
+              onClick={() => setTab(name)}
+            >
+              {labels[name]}
+            </button>
+          ))}
+        </div>
+        <span>{trans._n('%1 run selected', '%1 runs selected', selected.length)}</span>
+      </div>
+      <div
+        id={`${id}-content`}
+        className="axon-Selection-content"
+        role="tabpanel"
+        aria-labelledby={`${id}-${tab}`}
+        tabIndex={-1}
+      >
+        {tab === 'curves' && <Curves {...current} />}
+        {tab === 'parallel' && <RunsChart {...current} Chart={ParallelCoordinates} />}
+        {tab === 'scatter' && <RunsChart {...current} Chart={Scatter} />}
+        {tab === 'compare' && <Comparison {...current} />}
+      </div>
+    </div>
   );
+}
+
+function Curves({
+  selected,
+  colours,
+  metric,
+  client,
+  trans,
+  themeChanged
+}: ISelectionProps): React.ReactElement {
+  const runs = React.useMemo(() => selected.slice(0, MAX_CURVES), [selected]);
+  const metrics = React.useMemo(() => metricsOf(runs, metric), [runs, metric]);
+  const [chosen, setChosen] = React.useState<IChartSettings>({
+    metrics: [],
+    axis: 'step',
+    smoothing: 0,
+    log: false
+  });
+  // Metrics that none of these runs has are kept, for when others are selected.
+  const present = chosen.metrics.filter(name => metrics.includes(name));
+  const settings = {
+    ...chosen,
+    metrics: present.length > 0 ? present : metrics.slice(0, METRICS)
+  };
+  const { series, isLoaded, error } = useSeries(client, runs, settings.metrics);
+  const toCurve = useCurves();
+  const axis = settings.axis === 'time' ? 'time' : 'step';
+  const charts = settings.metrics.map((name): IMetricChart => ({
+    metric: name,
+    curves: runs.flatMap(run => {
+      const found = series[run.id]?.[name];
+      return found === undefined || found.step.length === 0
+        ? []
+        : {
+            runId: run.id,
+            label: run.name,
+            colour: colours.get(run.id) ?? 0,
+            ...toCurve(found, axis, Date.parse(run.started_at))
+          };
+    })
+  }));
+  if (metrics.length === 0) {
+    return <p className="axon-Hint">{trans.__('The selected runs have no metrics.')}</p>;
+  }
+  return (
+    <>
+      <ChartControls
+        settings={settings}
+        metrics={metrics}
+        axes={['step', 'time']}
+        onChange={setChosen}
+        trans={trans}
+      />
+      {selected.length > MAX_CURVES && (
+        <p className="axon-Hint">
+          {trans.__('Only the first %1 of the selected runs are drawn.', MAX_CURVES)}
+        </p>
+      )}
+      {error !== undefined && (
+        <p className="axon-Hint" role="alert">
+          {error}
+        </p>
+      )}
+      {isLoaded ? (
+        <MetricCharts
+          charts={charts}
+          axis={chartAxis(trans, axis)}
+          smoothing={settings.smoothing}
+          log={settings.log}
+          height={180}
+          minWidth={320}
+          trans={trans}
+          themeChanged={themeChanged}
+        />
+      ) : (
+        <p className="axon-Hint" role="status">
+          {trans.__('Loading curves…')}
+        </p>
+      )}
+    </>
+  );
+}
+
+/** A chart of the selected runs, or of all if only one is selected or the user wants it. */
+function RunsChart({
+  Chart,
+  ...props
+}: ISelectionProps & { Chart: typeof Scatter }): React.ReactElement {
+  const { selected, runs, colours, metric, direction, onSelect, trans, themeChanged } = props;
+  const [isAll, setAll] = React.useState(selected.length < 2);
+  const all = useStable(runs);
+  const shown = React.useMemo(
+    () => (isAll ? all : selected).slice(0, MAX_RUNS),
+    [isAll, all, selected]
+  );
+  return (
+    <>
+      <label className="axon-Selection-all">
+        <input type="checkbox" checked={isAll} onChange={event => setAll(event.target.checked)} />
+        {trans.__('all %1 runs of the table', runs.length)}
+      </label>
+      <Chart
+        runs={shown}
+        colours={colours}
+        metric={metric}
+        directionOf={direction}
+        onSelect={onSelect}
+        trans={trans}
+        themeChanged={themeChanged}
+      />
+    </>
+  );
+}
+
+function Comparison(props: ISelectionProps): React.ReactElement {
+  const { selected, colours, client, direction, onOpen, trans } = props;
+  const runs = React.useMemo(() => selected.slice(0, MAX_COMPARED), [selected]);
+  if (runs.length < 2) {
+    return <p className="axon-Hint">{trans.__('Select another run to compare this one with.')}</p>;
+  }
+  return (
+    <>
+      {selected.length > MAX_COMPARED && (
+        <p className="axon-Hint">
+          {trans.__('Only the first %1 of the selected runs are compared.', MAX_COMPARED)}
+        </p>
+      )}
+      <RunComparison
+        runs={runs}
+        colours={colours}
+        directionOf={direction}
+        client={client}
+        onOpen={onOpen}
+        trans={trans}
+      />
+    </>
+  );
+}
+
+/** Return the metrics of runs, that by which runs are compared first. */
+function metricsOf(runs: readonly IRunRow[], metric: string | undefined): string[] {
+  const counts = new Map<string, number>();
+  for (const run of runs) {
+    for (const name of Object.keys(run.metrics)) {
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+  }
+  const isSystem = (name: string): number => (name.startsWith('system/') ? 1 : 0);
+  return [...counts.keys()].sort(
+    (a, b) =>
+      Number(b === metric) - Number(a === metric) ||
+      isSystem(a) - isSystem(b) ||
+      (counts.get(b) ?? 0) - (counts.get(a) ?? 0)
+  );
+}
+
+/** Return a function that converts series to points, and returns the same ones for the same series. */
+function useCurves(): typeof toPoints {
+  const [known] = React.useState(
+    () => new WeakMap<ILoggedSeries, Partial<Record<'step' | 'time', IPoints>>>()
+  );
+  return React.useCallback(
+    (series, axis, startedAt) => {
+      const points = known.get(series) ?? {};
+      known.set(series, points);
+      points[axis] ??= toPoints(series, axis, startedAt);
+      return points[axis];
+    },
+    [known]
+  );
+}
+
+/** Return the same list as before while its items are the same. */
+function useStable<T>(items: readonly T[]): readonly T[] {
+  const [stable, setStable] = React.useState(items);
+  const isSame =
+    stable.length === items.length && stable.every((item, index) => item === items[index]);
+  if (!isSame) {
+    setStable(items);
+  }
+  return isSame ? stable : items;
+}
+
+/** Return the directions of metrics as a function that only changes with them. */
+function useDirections(
+  selected: readonly IRunRow[],
+  runs: readonly IRunRow[],
+  direction: Direction
+): Direction {
+  const metrics = React.useMemo(
+    () => [...new Set([...selected, ...runs].flatMap(run => Object.keys(run.metrics)))],
+    [selected, runs]
+  );
+  const key = metrics.map(metric => direction(metric) ?? '').join();
+  return React.useMemo(() => {
+    const directions = key.split(',');
+    const known = new Map(metrics.map((metric, index) => [metric, directions[index]]));
+    return metric => (known.get(metric) || undefined) as 'min' | 'max' | undefined;
+  }, [metrics, key]);
 }

@@ -118,7 +118,7 @@ function formatDifference(before: unknown, after: unknown): string {
   return `${change > 0 ? '+' : '−'}${formatNumber(Math.abs(change))}`;
 }
 
-function CellChange({
+export function CellChange({
   change,
   trans
 }: {
