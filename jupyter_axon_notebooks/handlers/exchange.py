@@ -20,6 +20,7 @@ from ..mapping import (
 from ..records import NewNotebook, NotebookVersion, Record, TrainingNotebook
 from .base import AxonHandler
 from .context import RequestContext
+from .history import find_version
 from .notebooks import notebook_response
 from .paths import is_hidden, validate_path
 from .requests import required_field
@@ -55,6 +56,7 @@ class _Import(Record):
 class _ExportQuery(Record):
     format: Literal["ipynb", "py"] = "ipynb"
     checkpoint: str | None = None
+    version: str | None = None
     download: bool = False
 
 
@@ -107,6 +109,8 @@ def export(context: RequestContext, notebook_id: str) -> Response:
     """Return the file's text in JSON, or with ``download=1`` the file."""
     context.check_current(notebook_id)
     query, repository = context.query(_ExportQuery), context.repository
+    if query.checkpoint is not None and query.version is not None:
+        raise InvalidData("version", "cannot be used together with the argument `checkpoint`")
     if query.checkpoint is not None:
         context.get_checkpoint(notebook_id, query.checkpoint)
     header = repository.find_summary(notebook_id)
@@ -124,6 +128,8 @@ def export(context: RequestContext, notebook_id: str) -> Response:
         exported: TrainingNotebook | NotebookVersion
         if query.checkpoint is not None:
             exported = repository.provenance.get_notebook(query.checkpoint)
+        elif query.version is not None:
+            exported = find_version(context, notebook_id, query.version)
         else:
             exported = context.get_notebook(notebook_id)
         text = notebook_text(export_notebook(exported.cells, exported.metadata))

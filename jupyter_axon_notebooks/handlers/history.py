@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import NotFound
-from ..records import Moment, Record, RunStatus
+from ..records import Moment, NotebookVersion, Record, RunStatus
 from .context import RequestContext
 from .requests import Page
 from .responses import Response, list_response
@@ -43,10 +43,15 @@ def list_versions(context: RequestContext, notebook_id: str) -> Response:
 def get_version(context: RequestContext, notebook_id: str, version_id: str) -> Response:
     """Return a version with its cells."""
     context.check_access(notebook_id)
+    return Response(find_version(context, notebook_id, version_id).to_json())
+
+
+def find_version(context: RequestContext, notebook_id: str, version_id: str) -> NotebookVersion:
+    """Return a version of a notebook; raises NotFound."""
     version = context.repository.versions.get(notebook_id, version_id)
     if version is None:
         raise NotFound("version", version_id)
-    return Response(version.to_json())
+    return version
 
 
 def diff_versions(context: RequestContext, notebook_id: str) -> Response:

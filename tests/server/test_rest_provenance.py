@@ -116,6 +116,13 @@ async def test_the_notebook_and_the_script_of_a_checkpoint_are_exported(
     )
 
 
+async def test_a_version_is_exported(axon: Client, records: NotebookRepository) -> None:
+    newest, oldest = (await axon.get("/notebooks/nb/versions")).json
+    for version, source in ((newest, "lr = 2"), (oldest, "lr = 1")):
+        exported = (await axon.get(f"/notebooks/nb/export?version={version['id']}")).json
+        assert source in exported["content"]
+
+
 async def test_the_script_of_a_checkpoint_needs_no_version_of_the_notebook(
     axon: Client, records: NotebookRepository
 ) -> None:
@@ -143,6 +150,12 @@ async def test_the_script_of_a_checkpoint_needs_no_version_of_the_notebook(
             "notebook hers belongs to another user",
         ),
         ("/notebooks/nb/export?format=py", 400, "format: py requires the argument `checkpoint`"),
+        ("/notebooks/nb/export?version=nowhere", 404, "version nowhere not found"),
+        (
+            "/notebooks/nb/export?version=v&checkpoint=one",
+            400,
+            "version: cannot be used together with the argument `checkpoint`",
+        ),
         ("/notebooks/nb/export?format=pdf", 400, "$.format: invalid enum value 'pdf'"),
     ],
 )
