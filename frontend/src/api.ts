@@ -148,8 +148,11 @@ export class AxonClient {
     return this.#send('PUT', notebookUrl(id), change);
   }
 
-  /** List checkpoints, newest first. */
-  checkpoints(id: string, query: { limit: number; offset?: number }): Promise<IPage<ICheckpoint>> {
+  /** List checkpoints, newest first; with `run_id`, those of one run. */
+  checkpoints(
+    id: string,
+    query: { limit: number; offset?: number; run_id?: string }
+  ): Promise<IPage<ICheckpoint>> {
     return this.#list(`${notebookUrl(id)}/checkpoints`, query);
   }
 
@@ -201,6 +204,10 @@ export class AxonClient {
     return (await this.#get<{ series: SeriesOfRuns }>('runs/series', query)).series;
   }
 
+  run(id: string): Promise<IRun> {
+    return this.#get(`runs/${encodeURIComponent(id)}`);
+  }
+
   /** List versions, newest first. */
   versions(id: string, query: { limit: number; offset?: number }): Promise<IPage<IVersionSummary>> {
     return this.#list(`${notebookUrl(id)}/versions`, query);
@@ -208,6 +215,12 @@ export class AxonClient {
 
   version(id: string, version: string): Promise<IVersion> {
     return this.#get(`${notebookUrl(id)}/versions/${encodeURIComponent(version)}`);
+  }
+
+  /** Return the notebook file of a version. */
+  async exportVersion(id: string, version: string): Promise<unknown> {
+    const url = `${notebookUrl(id)}/export`;
+    return JSON.parse((await this.#get<{ content: string }>(url, { version })).content);
   }
 
   provenance(id: string, checkpoint: string): Promise<IProvenance> {

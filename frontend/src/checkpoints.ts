@@ -197,16 +197,25 @@ export class CheckpointList {
     return isCurrent();
   }
 
-  /** Change tags or pins. */
-  update(rows: readonly ICheckpointRow[], change: ICheckpointChange): Promise<void> {
-    return this.#changeEach(rows, async (notebookId, id) =>
-      toRow(await this.#client.updateCheckpoint(notebookId, id, change))
+  /** Change tags or pins; `change` returns undefined for rows that stay as they are. */
+  update(
+    rows: readonly ICheckpointRow[],
+    change: (row: ICheckpointRow) => ICheckpointChange | undefined
+  ): Promise<void> {
+    const changes = new Map(
+      rows.flatMap(row => {
+        const changed = change(row);
+        return changed === undefined ? [] : [[row, changed] as const];
+      })
+    );
+    return this.#changeEach([...changes.keys()], async (notebookId, row) =>
+      toRow(await this.#client.updateCheckpoint(notebookId, row.id, changes.get(row) ?? {}))
     );
   }
 
   /** Delete checkpoints with their state files; those that are already deleted are no error. */
   delete(rows: readonly ICheckpointRow[]): Promise<void> {
-    return this.#changeEach(rows, async (notebookId, id) => {
+    return this.#changeEach(rows, async (notebookId, { id }) => {
       try {
         await this.#client.deleteCheckpoint(notebookId, id);
       } catch (error) {
@@ -226,17 +235,17 @@ export class CheckpointList {
    */
   async #changeEach(
     rows: readonly ICheckpointRow[],
-    change: (notebookId: string, id: string) => Promise<ICheckpointRow | undefined>
+    change: (notebookId: string, row: ICheckpointRow) => Promise<ICheckpointRow | undefined>
   ): Promise<void> {
     const notebookId = this.#notebookId;
-    const queue = rows.map(({ id }) => id).reverse();
+    const queue = [...rows].reverse();
     const errors: unknown[] = [];
     const work = async (): Promise<void> => {
-      for (let id = queue.pop(); id !== undefined; id = queue.pop()) {
+      for (let row = queue.pop(); row !== undefined; row = queue.pop()) {
         try {
-          const row = await change(notebookId, id);
+          const changed = await change(notebookId, row);
           if (notebookId === this.#notebookId) {
-            this.#replaceRow(id, row);
+            this.#replaceRow(row.id, changed);
             if (queue.length > 0 && queue.length % BATCH_SIZE === 0) {
               this.#setRows(this.#rowsById);
             }

@@ -7,7 +7,7 @@ export const TOOLBAR_ITEM = 'axon-status';
 export const TRANSLATION_DOMAIN = 'jupyter_axon_notebooks';
 
 /**
- * Commands, which act on the current notebook.
+ * Commands, which act on the current notebook unless they take the id of one as `notebook`.
  *
  * Commands for checkpoints take `ids`; the default is the selected checkpoints.
  */
@@ -17,6 +17,10 @@ export const CommandIDs = {
   record: 'axon:record',
   goToCell: 'axon:go-to-cell',
   openVersion: 'axon:open-version',
+  /** Takes `notebook` and `run`. */
+  openRunVersion: 'axon:open-run-version',
+  /** Takes `notebook`, `version` and the `time` of the version. */
+  restoreVersion: 'axon:restore-version',
   moreVersions: 'axon:more-versions',
   compareVersions: 'axon:compare-versions',
   compareCheckpoints: 'axon:compare-checkpoints',

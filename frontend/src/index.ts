@@ -10,7 +10,7 @@ import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { AxonClient } from './api.ts';
-import { addCommands, PALETTE_COMMANDS } from './commands.ts';
+import { addCommands, IS_PALETTE, PALETTE_COMMANDS } from './commands/index.ts';
 import { PANEL_ID, PLUGIN_ID, TOOLBAR_ITEM, TRANSLATION_DOMAIN } from './ids.ts';
 import { runsPlugin } from './page/plugin.ts';
 import { RecordModelRegistry } from './registry.ts';
@@ -59,9 +59,10 @@ const panelPlugin: JupyterFrontEndPlugin<ITrainingPanel> = {
     const registry = new RecordModelRegistry(client, settings, tracker, serviceManager.contents);
     const { mimeTypeService } = editorServices;
     const versionView = { contentFactory, mimeTypeService, rendermime, translator };
-    addCommands({ app, registry, trans, versionView });
+    addCommands({ app, registry, client, trans, versionView });
     for (const command of PALETTE_COMMANDS) {
-      palette?.addItem({ command, category: trans.__('Training') });
+      const args = { [IS_PALETTE]: true };
+      palette?.addItem({ command, args, category: trans.__('Training') });
     }
     toolbarRegistry?.addFactory<NotebookPanel>(
       'Notebook',

@@ -33,6 +33,23 @@ export function runLabel(
   return run?.name || trans.__('run %1', run?.number ?? runId.slice(0, ID_LENGTH));
 }
 
+/** Return the epochs of checkpoints of a run: `wide, epochs 3–5`. */
+export function checkpointsLabel(
+  trans: TranslationBundle,
+  run: string,
+  checkpoints: readonly { epoch: number; step: number }[]
+): string {
+  const epochs = checkpoints.map(({ epoch }) => epoch);
+  const [first, last] = [Math.min(...epochs), Math.max(...epochs)];
+  const [only] = checkpoints;
+  if (checkpoints.length === 1 && only !== undefined) {
+    return trans.__('%1, epoch %2, step %3', run, only.epoch, only.step);
+  }
+  return first === last
+    ? trans.__('%1, epoch %2', run, first)
+    : trans.__('%1, epochs %2–%3', run, first, last);
+}
+
 /** Return where a configuration comes from, unless the user gave it. */
 export function configSourceLabel(trans: TranslationBundle, run: IRun): string | undefined {
   switch (run.config_source) {

@@ -11,19 +11,30 @@ import { trainingIcon } from './icons.ts';
 /** Areas by preference. Notebook 7 has no room in `main`, and has `down` since 7.3. */
 const AREAS = ['main', 'down'] as const;
 
-let viewCount = 0;
+export interface IViewOptions {
+  trans: TranslationBundle;
+  /** Identifies the view. */
+  key: string;
+  title: string;
+  caption?: string | undefined;
+}
 
-/** Show a widget in a tab, below the document or, if the application has no area for it, in a dialog. */
+/**
+ * Show a widget in a tab, below the document or, if the application has no area for it, in a dialog.
+ *
+ * A view with the same key is replaced, as it may be outdated.
+ */
 export function showView(
   shell: JupyterFrontEnd.IShell,
   content: Widget,
-  trans: TranslationBundle,
-  title: string,
-  caption = title
+  { trans, key, title, caption = title }: IViewOptions
 ): void {
+  const id = `axon-view-${key}`;
+  for (const area of AREAS) {
+    [...shell.widgets(area)].find(widget => widget.id === id)?.dispose();
+  }
   const widget = new MainAreaWidget({ content });
-  viewCount += 1;
-  widget.id = `axon-view-${viewCount}`;
+  widget.id = id;
   widget.addClass('axon-View');
   widget.title.label = title;
   widget.title.caption = caption;

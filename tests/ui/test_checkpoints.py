@@ -72,7 +72,7 @@ def test_a_checkpoint_is_pinned_and_tagged(lab: LabPage, checkpoints: list[Any])
 def test_a_checkpoint_is_deleted_after_confirmation(lab: LabPage, checkpoints: list[Any]) -> None:
     deleted = checkpoints[0]
     lab.choose(deleted["id"], "Delete Checkpoint")
-    expect(lab.dialog).to_contain_text("permanently deleted")
+    expect(lab.dialog).to_contain_text("run 1, epoch 0, step 0")
     lab.dialog.get_by_role("button", name="Cancel").click()
     expect(lab.rows).to_have_count(3)
     lab.choose(deleted["id"], "Delete Checkpoint")

@@ -16,7 +16,8 @@ export function toNotebook(version: IVersion): INotebookContent {
     cells: version.cells.map(toCell),
     metadata: {
       ...(kernel === undefined ? {} : { kernelspec: { name: kernel, display_name: kernel } }),
-      ...(language === undefined ? {} : { language_info: { name: language } })
+      // Before their first run, some notebooks do not name it; without, nothing is highlighted.
+      language_info: { name: language ?? 'python' }
     },
     nbformat: 4,
     nbformat_minor: 5
@@ -67,4 +68,52 @@ function toOutput(output: ICellOutput): Record<string, unknown> {
 /** Remove the mark that makes JupyterLab run scripts. */
 function removeTrust(metadata: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(metadata).filter(([name]) => name !== 'trusted'));
+}
+
+/** Longest text of an output, and largest size of other data, that is displayed: in characters. */
+const MAX_TEXT = 200_000;
+const MAX_DATA = 20_000_000;
+
+/** Return outputs without what would block the page; `describe` returns the text that takes the place of some characters. */
+export function limitOutputs(
+  outputs: readonly ICellOutput[],
+  describe: (characters: number) => string
+): ICellOutput[] {
+  return outputs.map(output => {
+    const { text = '' } = output;
+    if (text.length > MAX_TEXT) {
+      const rest = describe(text.length - MAX_TEXT);
+      return { ...output, text: `${text.slice(0, MAX_TEXT)}\n${rest}\n` };
+    }
+    if (typeof output.data !== 'object' || output.data === null) {
+      return output;
+    }
+    const sizes = Object.entries(output.data).map(([mime, value]) => ({
+      mime,
+      value: value as unknown,
+      size: sizeOf(value)
+    }));
+    const small = sizes.filter(
+      ({ mime, size }) => size <= (mime.startsWith('text/') ? MAX_TEXT : MAX_DATA)
+    );
+    const data =
+      small.length > 0 || sizes.length === 0
+        ? Object.fromEntries(small.map(({ mime, value }) => [mime, value]))
+        : { 'text/plain': describe(Math.max(...sizes.map(({ size }) => size))) };
+    return { ...output, data };
+  });
+}
+
+function sizeOf(value: unknown): number {
+  return typeof value === 'string' ? value.length : JSON.stringify(value).length;
+}
+
+/** Return the file name of a copy of a notebook: `train-version-2026-11-30_0249.ipynb`. */
+export function copyName(name: string, time: Date, count: number): string {
+  const stem = name.replace(/\.ipynb$/, '');
+  const two = (number: number): string => String(number).padStart(2, '0');
+  const day = [time.getFullYear(), two(time.getMonth() + 1), two(time.getDate())].join('-');
+  const minute = two(time.getHours()) + two(time.getMinutes());
+  const suffix = count > 1 ? `-${count}` : '';
+  return `${stem}-version-${day}_${minute}${suffix}.ipynb`;
 }
