@@ -5,7 +5,7 @@ import * as React from 'react';
 
 import type { IAxis, IBrush, IDimension, IRunValues } from '../pure/dimensions.ts';
 import { brushed, dimensionsOf, toAxis } from '../pure/dimensions.ts';
-import { Canvas, useWidth } from './canvas.tsx';
+import { Canvas, useSize } from './canvas.tsx';
 import { Chooser } from './chooser.tsx';
 import type { IPalette } from './colours.ts';
 import { colourIndex, dashesOf, rampStep } from './colours.ts';
@@ -34,6 +34,7 @@ export function ParallelCoordinates({
   directionOf,
   onSelect,
   height = 320,
+  children,
   trans,
   themeChanged
 }: IRunsChartProps): React.ReactElement {
@@ -42,7 +43,7 @@ export function ParallelCoordinates({
   const [colourChoice, setColour] = React.useState<string | undefined>(undefined);
   const [brushes, setBrushes] = React.useState<ReadonlyMap<string, IBrush>>(new Map());
   const [hovered, setHovered] = React.useState<number | undefined>(undefined);
-  const [node, available] = useWidth<HTMLDivElement>();
+  const [node, { width: available }] = useSize<HTMLDivElement>();
 
   const shown = React.useMemo(
     () => shownDimensions(dimensions, chosen, metric),
@@ -125,6 +126,7 @@ export function ParallelCoordinates({
           onChange={setColour}
         />
         {colourAxis !== undefined && <ColourScale axis={colourAxis} trans={trans} />}
+        {children}
         {isBrushed && (
           <>
             <Button

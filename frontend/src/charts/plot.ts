@@ -352,7 +352,7 @@ export class Plot {
     return {
       width: this.#node.clientWidth || 300,
       height,
-      padding: [6, 10, 0, 0],
+      padding: [6, 20, 0, 0],
       legend: { show: false },
       cursor: {
         x: false,

@@ -1,6 +1,7 @@
 /** The values of one run, and a table of the values of runs for users who cannot see a chart. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
+import { HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import type { IAxis, IRunValues } from '../pure/dimensions.ts';
@@ -123,17 +124,11 @@ export function DimensionSelect<T extends string>({
   return (
     <label>
       {label}
-      <select
-        className="axon-Select"
+      <HTMLSelect
         value={value}
+        options={[...options]}
         onChange={event => onChange(event.target.value as T)}
-      >
-        {options.map(option => (
-          <option key={option.value} value={option.value}>
-            {option.label}
-          </option>
-        ))}
-      </select>
+      />
     </label>
   );
 }

@@ -6,7 +6,7 @@ import * as React from 'react';
 
 import type { Direction, IAxis, IRunValues } from '../pure/dimensions.ts';
 import { dimensionsOf, toAxis } from '../pure/dimensions.ts';
-import { Canvas, useWidth } from './canvas.tsx';
+import { Canvas, useSize } from './canvas.tsx';
 import type { IPalette } from './colours.ts';
 import { colourIndex, rampStep } from './colours.ts';
 import { ColourScale, DimensionSelect, RunReadout, ValuesTable } from './readout.tsx';
@@ -29,6 +29,8 @@ export interface IRunsChartProps {
   /** Called with the runs that the user selects. */
   onSelect: (runIds: readonly string[]) => void;
   height?: number;
+  /** Further controls. */
+  children?: React.ReactNode;
   trans: TranslationBundle;
   themeChanged: ISignal<unknown, unknown> | undefined;
 }
@@ -46,13 +48,14 @@ export function Scatter({
   directionOf,
   onSelect,
   height = 320,
+  children,
   trans,
   themeChanged
 }: IRunsChartProps): React.ReactElement {
   const dimensions = React.useMemo(() => dimensionsOf(runs), [runs]);
   const [choice, setChoice] = React.useState<Partial<Record<'x' | 'y' | 'colour', string>>>({});
   const [hovered, setHovered] = React.useState<number | undefined>(undefined);
-  const [node, width] = useWidth<HTMLDivElement>();
+  const [node, { width }] = useSize<HTMLDivElement>();
 
   const find = (id: string | undefined): (typeof dimensions)[number] | undefined =>
     dimensions.find(dimension => dimension.id === id);
@@ -106,6 +109,7 @@ export function Scatter({
           onChange={colour => setChoice({ ...choice, colour })}
         />
         {axes.colour !== undefined && <ColourScale axis={axes.colour} trans={trans} />}
+        {children}
       </div>
       <RunReadout runs={runs} axes={shown} index={hovered}>
         {missing > 0 &&

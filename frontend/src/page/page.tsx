@@ -32,6 +32,8 @@ export class RunsPage extends SplitPanel {
   readonly model: RunsModel;
   readonly #selection: PageWidget;
   #watch: IDisposable | undefined;
+  /** Whether the selection was shown before; then the user's sizes apply. */
+  #isDivided = false;
 
   constructor(options: IRunsPageOptions) {
     super({ orientation: 'vertical', spacing: 1 });
@@ -52,7 +54,6 @@ export class RunsPage extends SplitPanel {
     this.#selection.hide();
     this.addWidget(table);
     this.addWidget(this.#selection);
-    this.setRelativeSizes([1, 1]);
     this.model.changed.connect(this.#onModelChanged, this);
   }
 
@@ -96,7 +97,14 @@ export class RunsPage extends SplitPanel {
   }
 
   #onModelChanged(): void {
-    this.#selection.setHidden(this.model.visibleSelection.length === 0);
+    const isHidden = this.model.visibleSelection.length === 0;
+    if (isHidden !== this.#selection.isHidden) {
+      this.#selection.setHidden(isHidden);
+      if (!isHidden && !this.#isDivided) {
+        this.#isDivided = true;
+        this.setRelativeSizes([1, 1]); // a hidden widget has no size
+      }
+    }
   }
 }
 
@@ -147,6 +155,7 @@ function SelectionArea(): React.ReactElement {
       client={model.client}
       trans={trans}
       themeChanged={themeChanged}
+      notebookName={id => model.notebook(id)?.name}
       direction={metric => model.direction(metric)}
       onSelect={ids => model.select(ids)}
       onOpen={id => model.showDetails(id)}

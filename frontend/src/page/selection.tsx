@@ -5,6 +5,8 @@ import type { ISignal } from '@lumino/signaling';
 import * as React from 'react';
 
 import type { AxonClient } from '../api.ts';
+import { useSize } from '../charts/canvas.tsx';
+import { colourIndex } from '../charts/colours.ts';
 import { MAX_COMPARED, RunComparison } from '../charts/comparison.tsx';
 import type { IChartSettings } from '../charts/controls.tsx';
 import { chartAxis, ChartControls } from '../charts/controls.tsx';
@@ -23,6 +25,9 @@ const MAX_CURVES = 50;
 const MAX_RUNS = 10_000;
 /** Number of metrics that are drawn at first. */
 const METRICS = 4;
+/** Smallest height of a chart of runs in pixels, and the height of what is above it. */
+const MIN_HEIGHT = 200;
+const CONTROLS_HEIGHT = 56;
 const TABS = ['curves', 'parallel', 'scatter', 'compare'] as const;
 
 type Tab = (typeof TABS)[number];
@@ -39,6 +44,8 @@ export interface ISelectionProps {
   client: AxonClient;
   trans: TranslationBundle;
   themeChanged: ISignal<unknown, unknown> | undefined;
+  /** Returns the name of a notebook. */
+  notebookName: (id: string) => string | undefined;
   /** Returns whether lower or higher values of a metric are better; undefined if that is unknown. */
   direction: (metric: string) => 'min' | 'max' | undefined;
   /** Select these runs only. */
@@ -51,7 +58,13 @@ export function Selection(props: ISelectionProps): React.ReactElement {
   const { trans } = props;
   const [tab, setTab] = React.useState<Tab>('curves');
   const id = React.useId();
-  const selected = useStable(props.selected);
+  const given = useStable(props.selected);
+  const { notebookName } = props;
+  const names = distinctNames(given, notebookName).join('\n');
+  const selected = React.useMemo(() => {
+    const list = names.split('\n');
+    return given.map((run, index) => ({ ...run, name: list[index] ?? run.name }));
+  }, [given, names]);
   const directionOf = useDirections(selected, props.runs, props.direction);
   const labels: Record<Tab, string> = {
     curves: trans.__('Curves'),
@@ -129,6 +142,7 @@ function Curves({
     metrics: present.length > 0 ? present : metrics.slice(0, METRICS)
   };
   const { series, isLoaded, error } = useSeries(client, runs, settings.metrics);
+  const [focused, setFocused] = React.useState<string | undefined>(undefined);
   const toCurve = useCurves();
   const axis = settings.axis === 'time' ? 'time' : 'step';
   const charts = settings.metrics.map((name): IMetricChart => ({
@@ -141,6 +155,7 @@ function Curves({
             runId: run.id,
             label: run.name,
             colour: colours.get(run.id) ?? 0,
+            isFocused: run.id === focused,
             ...toCurve(found, axis, Date.parse(run.started_at))
           };
     })
@@ -167,6 +182,19 @@ function Curves({
           {error}
         </p>
       )}
+      <ul className="axon-RunLegend" aria-label={trans.__('Runs')}>
+        {runs.map(({ id, name }) => (
+          <li
+            key={id}
+            data-run={colourIndex(colours.get(id) ?? 0)}
+            onPointerEnter={() => setFocused(id)}
+            onPointerLeave={() => setFocused(undefined)}
+          >
+            <span className="axon-Legend-colour" aria-hidden="true" />
+            {name}
+          </li>
+        ))}
+      </ul>
       {isLoaded ? (
         <MetricCharts
           charts={charts}
@@ -194,27 +222,30 @@ function RunsChart({
 }: ISelectionProps & { Chart: typeof Scatter }): React.ReactElement {
   const { selected, runs, colours, metric, direction, onSelect, trans, themeChanged } = props;
   const [isAll, setAll] = React.useState(selected.length < 2);
+  const [node, { height }] = useSize<HTMLDivElement>();
   const all = useStable(runs);
   const shown = React.useMemo(
     () => (isAll ? all : selected).slice(0, MAX_RUNS),
     [isAll, all, selected]
   );
   return (
-    <>
-      <label className="axon-Selection-all">
-        <input type="checkbox" checked={isAll} onChange={event => setAll(event.target.checked)} />
-        {trans.__('all %1 runs of the table', runs.length)}
-      </label>
+    <div ref={node} className="axon-Selection-chart">
       <Chart
         runs={shown}
         colours={colours}
         metric={metric}
         directionOf={direction}
         onSelect={onSelect}
+        height={Math.max(MIN_HEIGHT, height - CONTROLS_HEIGHT)}
         trans={trans}
         themeChanged={themeChanged}
-      />
-    </>
+      >
+        <label>
+          <input type="checkbox" checked={isAll} onChange={event => setAll(event.target.checked)} />
+          {trans.__('all %1 runs of the table', runs.length)}
+        </label>
+      </Chart>
+    </div>
   );
 }
 
@@ -241,6 +272,21 @@ function Comparison(props: ISelectionProps): React.ReactElement {
       />
     </>
   );
+}
+
+/** Return the names of runs, with those of their notebooks where several have the same name. */
+function distinctNames(
+  runs: readonly IRunRow[],
+  notebookName: (id: string) => string | undefined
+): string[] {
+  const counts = new Map<string, number>();
+  for (const { name } of runs) {
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return runs.map(({ name, notebook_id }) => {
+    const notebook = (counts.get(name) ?? 0) > 1 ? notebookName(notebook_id) : undefined;
+    return (notebook === undefined ? name : `${notebook} · ${name}`).replaceAll('\n', ' ');
+  });
 }
 
 /** Return the metrics of runs, that by which runs are compared first. */

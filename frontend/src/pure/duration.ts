@@ -15,9 +15,10 @@ const UNITS: readonly [string, number][] = [
 /** Format a number of seconds by its two largest units: `1 h 20 min`, `45 s`, `0.2 s`. */
 export function formatDuration(seconds: number): string {
   const sign = seconds < 0 ? '−' : '';
-  const size = Math.abs(seconds);
+  const exact = Math.abs(seconds);
+  const size = exact < 10 ? Number(exact.toPrecision(2)) : Math.round(exact);
   if (size < 60) {
-    return `${sign}${size < 10 ? Number(size.toPrecision(2)) : Math.round(size)} s`;
+    return `${sign}${size} s`;
   }
   const index = UNITS.findIndex(([, length]) => size >= length);
   const [unit, length] = UNITS[index] ?? ['s', 1];

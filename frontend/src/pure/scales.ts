@@ -109,7 +109,7 @@ function numberScale(numbers: readonly number[]): IScale {
   };
 }
 
-/** Return the values themselves if they are few and far enough apart. */
+/** Return the values themselves if they are few, short and far enough apart. */
 function distinctTicks(
   numbers: readonly number[],
   count: number,
@@ -118,7 +118,7 @@ function distinctTicks(
   const distinct = new Set<number>();
   for (const number of numbers) {
     distinct.add(number);
-    if (distinct.size > count) {
+    if (distinct.size > count || number !== Number(number.toPrecision(3))) {
       return undefined;
     }
   }
