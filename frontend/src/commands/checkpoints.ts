@@ -1,6 +1,6 @@
 /** The commands for checkpoints, which act on the selected ones or on those that the argument `ids` names. */
 
-import { Clipboard, Dialog, Notification, showDialog } from '@jupyterlab/apputils';
+import { Clipboard, Dialog, showDialog } from '@jupyterlab/apputils';
 import { NotebookActions } from '@jupyterlab/notebook';
 import {
   copyIcon,
@@ -9,7 +9,7 @@ import {
   editIcon,
   notebookIcon
 } from '@jupyterlab/ui-components';
-import { Menu } from '@lumino/widgets';
+import { Menu, Widget } from '@lumino/widgets';
 
 import { compareIcon, pinIcon, trainingIcon } from '../icons.ts';
 import { CommandIDs } from '../ids.ts';
@@ -148,9 +148,9 @@ export function addCheckpointCommands(context: CommandContext): void {
         return;
       }
       const sources = cellSources();
-      app.shell.activateById(panel.id);
       NotebookActions.insertBelow(panel.content);
       panel.content.activeCell?.model.sharedModel.setSource(withImport(line, sources));
+      app.shell.activateById(panel.id);
       await NotebookActions.focusActiveCell(panel.content);
     },
     whyNot: whyNoState('model')
@@ -285,9 +285,12 @@ async function confirmDeletion(
 ): Promise<readonly ICheckpointRow[]> {
   const { trans } = context;
   const pinned = rows.filter(({ detail }) => detail?.pinned === true);
+  const body = new Widget();
+  body.addClass('axon-Lines');
+  body.node.textContent = describeDeletion(context, model, rows).join('\n');
   const { button, isChecked } = await showDialog({
     title: trans._n('Delete the checkpoint?', 'Delete %1 checkpoints?', rows.length),
-    body: describeDeletion(context, model, rows).join('\n'),
+    body,
     checkbox:
       pinned.length === 0
         ? null
@@ -310,7 +313,7 @@ async function confirmDeletion(
     return [];
   }
   if (isChecked !== true && pinned.length === rows.length) {
-    Notification.info(
+    context.showInfo(
       trans.__('Nothing was deleted: pinned checkpoints are deleted only if the box is ticked.')
     );
   }

@@ -13,7 +13,7 @@ import type { RecordModelRegistry } from '../registry.ts';
 import { showView } from '../views.ts';
 import type { IVersionViewOptions } from '../widgets/version.tsx';
 
-/** Milliseconds for which an error message is shown. */
+/** Milliseconds for which a notification is shown. */
 const NOTIFICATION_TIME = 8000;
 
 /** The argument by which JupyterLab's commands recognize the palette. */
@@ -113,6 +113,10 @@ export class CommandContext {
 
   showError(error: unknown): void {
     Notification.error(errorMessage(this.trans, error), { autoClose: NOTIFICATION_TIME });
+  }
+
+  showInfo(message: string): void {
+    Notification.info(message, { autoClose: NOTIFICATION_TIME });
   }
 
   /** Show a widget; it takes the place of one that has the same key. */

@@ -1,6 +1,5 @@
 /** The commands for versions of notebooks. */
 
-import { Notification } from '@jupyterlab/apputils';
 import { PathExt } from '@jupyterlab/coreutils';
 import type { Contents } from '@jupyterlab/services';
 import { ServerConnection } from '@jupyterlab/services';
@@ -200,11 +199,12 @@ async function findVersion(
 
 /** Save a version as a new notebook beside the present one, and open it. */
 async function restoreVersion(
-  { app, client, trans }: CommandContext,
+  context: CommandContext,
   notebookId: string,
   versionId: string,
   time: Date
 ): Promise<void> {
+  const { app, client, trans } = context;
   const { contents } = app.serviceManager;
   const [content, { notebook }] = await Promise.all([
     client.exportVersion(notebookId, versionId),
@@ -212,7 +212,7 @@ async function restoreVersion(
   ]);
   const path = await findUnusedPath(contents, notebook.path ?? `${notebook.name}.ipynb`, time);
   await contents.save(path, { type: 'notebook', format: 'json', content });
-  Notification.success(trans.__('The version was saved as %1.', path));
+  context.showInfo(trans.__('The version was saved as %1.', path));
   await app.commands.execute('docmanager:open', { path });
 }
 
