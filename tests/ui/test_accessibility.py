@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
+from support.accessibility import THEMES, find_violations, use_theme
 from support.page import LabPage
-
-AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
-THEMES = ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"]
-
-#: Serious violations in an element, including the contrast of texts. The filter is a component of
-#: JupyterLab, whose hidden button has no name.
-_FIND_VIOLATIONS = """async selector => {
-  const context = { include: [[selector]], exclude: [['.jp-FilterBox']] };
-  const { violations } = await axe.run(context, { resultTypes: ['violations'] });
-  return violations
-    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-    .flatMap(({ id, nodes }) =>
-      nodes.map(({ target, failureSummary }) => `${id}: ${target} ${failureSummary}`));
-}"""
 
 
 @pytest.fixture
@@ -45,18 +31,6 @@ def full_panel(lab: LabPage, path: str) -> Iterator[LabPage]:
     expect(lab.panel.locator(".axon-Reproducibility")).to_be_visible()
     yield lab
     lab.execute("apputils:change-theme", theme=THEMES[0])
-
-
-def use_theme(lab: LabPage, theme: str) -> None:
-    lab.execute("apputils:change-theme", theme=theme)
-    expect(lab.page.locator("body")).to_have_attribute("data-jp-theme-name", theme)
-
-
-def find_violations(lab: LabPage, selector: str) -> list[str]:
-    if not lab.page.evaluate("'axe' in window"):
-        lab.page.add_script_tag(path=AXE)
-    found: list[str] = lab.page.evaluate(_FIND_VIOLATIONS, selector)
-    return found
 
 
 @pytest.mark.parametrize("theme", THEMES)

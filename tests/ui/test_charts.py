@@ -1,0 +1,284 @@
+"""The charts and the comparison of the runs that are selected in the Training Runs page."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+from support.accessibility import THEMES, find_violations, use_theme
+from support.page import LabPage, wait_for
+
+#: The pixels of the curves of a chart.
+_PIXELS = "node => node.querySelector('.axon-MetricChart-canvas').toDataURL()"
+
+
+class Selection:
+    """The area of the selected runs, of the runs of one notebook."""
+
+    def __init__(self, lab: LabPage, notebook_id: str, runs: list[str]) -> None:
+        self.lab = lab
+        self.notebook_id = notebook_id
+        self.runs = runs
+        self.area = lab.page.locator(".axon-Selection")
+
+    def open_tab(self, name: str) -> Locator:
+        self.area.get_by_role("tab", name=name).click()
+        return self.area.get_by_role("tabpanel", name=name)
+
+    def chart(self, metric: str) -> Locator:
+        return self.area.get_by_role("region", name=metric, exact=True)
+
+    def plot(self, metric: str) -> Locator:
+        return self.chart(metric).get_by_role("img", name=re.compile(f"^Curves of {metric} "))
+
+    def numbers(self, metric: str, run: str) -> Locator:
+        """The cells of the table of a chart: points, first, last, min and max."""
+        table = self.chart(metric).get_by_role("table", name=f"Values of {metric}")
+        return table.get_by_role("row", name=run).get_by_role("cell")
+
+    def readout(self, metric: str) -> Locator:
+        return self.chart(metric).locator(".axon-MetricChart-readout")
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.lab.page.keyboard.press(key)
+
+    def add_checkpoints(self, run: int, *checkpoints: tuple[int, dict[str, Any]]) -> None:
+        self.lab.server.add_checkpoints(
+            self.notebook_id,
+            [
+                {"run_id": self.runs[run], "epoch": step, "step": step, "metrics": metrics}
+                for step, metrics in checkpoints
+            ],
+        )
+
+
+def select(lab: LabPage, notebook_id: str, *runs: dict[str, Any]) -> Selection:
+    """Start runs, show those of the notebook in the page and select all."""
+    return Selection(lab, notebook_id, lab.server.start_runs(notebook_id, *runs))
+
+
+def show(selection: Selection) -> Selection:
+    lab = selection.lab
+    lab.start("axon:open-runs", where=f'notebook_id == "{selection.notebook_id}"')
+    rows = lab.page.locator(".axon-Runs .axon-Grid-row")
+    expect(rows).to_have_count(len(selection.runs))
+    for index in range(len(selection.runs)):
+        rows.nth(index).get_by_role("checkbox").check()
+    expect(selection.area).to_contain_text(f"{len(selection.runs)} runs selected")
+    return selection
+
+
+@pytest.fixture
+def selection(lab: LabPage, path: str) -> Selection:
+    """Two runs of ten steps: `narrow` with a gap in its loss, and `wide`, which is better."""
+    notebook_id = lab.server.create_record(path, "lr = 0.1")
+    configs = [{"lr": 0.1, "seed": 1}, {"lr": 0.01, "seed": 1, "depth": 2}]
+    names = ["narrow", "wide"]
+    selection = select(
+        lab,
+        notebook_id,
+        *({"name": name, "config": c} for name, c in zip(names, configs, strict=True)),
+    )
+    for run, scale in enumerate((1.0, 0.5)):
+        losses = [scale / (step + 1) for step in range(10)]
+        if run == 0:
+            losses[5] = math.nan
+        selection.add_checkpoints(
+            run,
+            *(
+                (step * 10, {"loss": loss, "accuracy": step / 10})
+                for step, loss in enumerate(losses)
+            ),
+        )
+    show(selection)
+    expect(selection.chart("loss").locator("canvas").first).to_be_visible()
+    expect(selection.numbers("loss", "narrow")).to_have_count(5)
+    return selection
+
+
+def test_several_metrics_have_a_chart_each_with_a_table_of_numbers(selection: Selection) -> None:
+    expect(selection.numbers("loss", "narrow")).to_have_text(["9", "1", "0.1", "0.1", "1"])
+    expect(selection.numbers("loss", "wide")).to_have_text(["10", "0.5", "0.05", "0.05", "0.5"])
+    expect(selection.numbers("accuracy", "wide")).to_have_text(["10", "0", "0.9", "0", "0.9"])
+    expect(selection.chart("loss")).to_contain_text("1 point is not drawn")
+
+
+def test_metrics_are_chosen(selection: Selection) -> None:
+    selection.area.get_by_role("button", name="Metrics").click()
+    selection.area.get_by_role("checkbox", name="accuracy").uncheck()
+    expect(selection.chart("accuracy")).to_have_count(0)
+    selection.press("Escape")
+    expect(selection.area.get_by_role("dialog", name="Metrics")).to_be_hidden()
+    expect(selection.chart("loss")).to_be_visible()
+
+
+def test_values_at_the_cursor_are_shown_beside_all_plots(selection: Selection) -> None:
+    over = selection.chart("loss").locator(".u-over")
+    over.hover(position={"x": 1, "y": 100})
+    expect(selection.readout("loss")).to_have_text(re.compile("^step 0.*narrow 1"))
+    expect(selection.readout("accuracy")).to_have_text(re.compile("^step 0"))
+    readout, plot = selection.readout("loss").bounding_box(), over.bounding_box()
+    assert readout is not None
+    assert plot is not None
+    assert readout["y"] + readout["height"] <= plot["y"]
+
+
+def test_keys_move_along_a_curve_and_to_the_other_one(selection: Selection) -> None:
+    selection.plot("loss").focus()
+    selection.press("ArrowRight", "ArrowRight")
+    status = selection.chart("loss").get_by_role("status")
+    expect(status).to_contain_text("step 10")
+    first = status.locator(".axon-mod-focused").inner_text()
+    selection.press("ArrowUp" if "wide" in first else "ArrowDown")
+    expect(status.locator(".axon-mod-focused")).not_to_have_text(first)
+    selection.press("End")
+    expect(status).to_contain_text("step 90")
+
+
+def test_all_charts_zoom_together(selection: Selection) -> None:
+    selection.plot("loss").focus()
+    selection.press("+")
+    buttons = selection.area.get_by_role("button", name="Show all")
+    expect(buttons).to_have_count(2)
+    selection.press("Escape")
+    expect(buttons).to_have_count(0)
+
+
+def test_a_range_that_is_dragged_remains_while_runs_train(selection: Selection) -> None:
+    over = selection.chart("accuracy").locator(".u-over")
+    box = over.bounding_box()
+    assert box is not None
+    mouse = selection.lab.page.mouse
+    mouse.move(box["x"] + 40, box["y"] + 40)
+    mouse.down()
+    mouse.move(box["x"] + 120, box["y"] + 50, steps=4)
+    mouse.up()
+    buttons = selection.area.get_by_role("button", name="Show all")
+    expect(buttons).to_have_count(2)
+    selection.add_checkpoints(1, (100, {"loss": 0.04, "accuracy": 1.0}))
+    expect(selection.numbers("loss", "wide").first).to_have_text("11")
+    expect(buttons).to_have_count(2)
+    over.dblclick(position={"x": 10, "y": 20})
+    expect(buttons).to_have_count(0)
+
+
+def test_a_curve_that_has_grown_looks_like_one_that_is_opened_then(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    selection = select(lab, notebook_id, {"name": "long"}, {"name": "short"})
+    selection.add_checkpoints(0, (0, {"loss": 1.0}))
+    selection.add_checkpoints(1, (0, {"loss": 0.9}))
+    show(selection)
+    expect(selection.numbers("loss", "long").first).to_have_text("1")
+    selection.add_checkpoints(0, *((step, {"loss": 1 / (step + 1)}) for step in range(1, 400)))
+    expect(selection.numbers("loss", "long").first).to_have_text("400")
+    grown = selection.chart("loss").evaluate(_PIXELS)
+    selection.open_tab("Scatter")
+    selection.open_tab("Curves")
+    expect(selection.numbers("loss", "long").first).to_have_text("400")
+    wait_for(lambda: selection.chart("loss").evaluate(_PIXELS), grown)
+
+
+def test_a_smoothed_value_is_shown_with_the_value_itself(selection: Selection) -> None:
+    selection.area.get_by_role("slider", name="smoothing").fill("0.9")
+    selection.plot("loss").focus()
+    selection.press("End")
+    expect(selection.readout("loss").locator(".axon-mod-focused")).to_have_text(
+        re.compile(r"not smoothed: 0\.(1|05)\)")
+    )
+
+
+def test_values_that_are_not_positive_are_reported_on_a_logarithmic_scale(
+    selection: Selection,
+) -> None:
+    selection.area.get_by_role("checkbox", name="log").check()
+    expect(selection.chart("accuracy")).to_contain_text("2 points are not drawn")
+
+
+def test_the_axis_is_the_step_or_the_time(selection: Selection) -> None:
+    expect(selection.plot("loss")).to_have_accessible_name(re.compile("by step, 2 runs"))
+    selection.area.get_by_role("combobox", name="Over").select_option("time")
+    expect(selection.plot("loss")).to_have_accessible_name(re.compile("by time, 2 runs"))
+
+
+def test_a_range_of_an_axis_selects_runs(selection: Selection) -> None:
+    panel = selection.open_tab("Parallel coordinates")
+    panel.get_by_role("slider", name="lr: lower end of the range").fill("0.5")
+    expect(panel.get_by_role("status")).to_have_text("1 run is in the ranges.")
+    panel.get_by_role("button", name="Select 1 run", exact=True).click()
+    expect(selection.area).to_contain_text("1 run selected")
+
+
+def test_runs_are_read_and_selected_by_keyboard_in_both_charts(selection: Selection) -> None:
+    panel = selection.open_tab("Parallel coordinates")
+    panel.get_by_role("group", name="Parallel coordinates of 2 runs").focus()
+    selection.press("ArrowDown")
+    status = panel.get_by_role("status")
+    expect(status).to_contain_text("depth")
+    top = status.inner_text()
+    selection.press("ArrowDown")
+    expect(status).not_to_have_text(top)
+
+    panel = selection.open_tab("Scatter")
+    panel.get_by_role("img", name=re.compile("^loss by lr")).focus()
+    selection.press("ArrowRight")
+    expect(panel.get_by_role("status")).to_have_text(re.compile(r"^wide\s*lr 0.01\s*loss 0.05"))
+    selection.press("Enter")
+    expect(selection.area).to_contain_text("1 run selected")
+
+
+def test_charts_of_runs_have_a_table(selection: Selection) -> None:
+    panel = selection.open_tab("Scatter")
+    table = panel.get_by_role("table", name="loss by lr")
+    expect(table.get_by_role("row", name="wide").get_by_role("cell")).to_have_text(["0.01", "0.05"])
+    panel.get_by_role("combobox", name="y").select_option("accuracy")
+    expect(panel.get_by_role("table", name="accuracy by lr")).to_be_attached()
+
+
+def test_runs_are_compared_with_one_of_them(selection: Selection) -> None:
+    panel = selection.open_tab("Compare")
+    panel.get_by_role("combobox", name="Compare with").select_option("narrow")
+    loss = panel.get_by_role("table", name="Metrics").get_by_role("row", name="loss")
+    better = loss.get_by_role("cell", name=re.compile("^0.05"))
+    expect(better.get_by_role("img", name="best")).to_be_visible()
+    expect(better.get_by_role("img", name="better")).to_be_visible()
+    expect(better).to_contain_text("−0.05")
+    differing = panel.get_by_role("table", name="Configuration that differs")
+    expect(differing.get_by_role("rowheader")).to_have_text(["lr", "depth"])
+    panel.get_by_text("1 equal value").click()
+    equal = panel.get_by_role("table", name="Equal configuration")
+    expect(equal.get_by_role("row", name="seed")).to_contain_text("1")
+
+    panel.get_by_role("combobox", name="Compare with").select_option("wide")
+    worse = loss.get_by_role("cell", name=re.compile("^0.1"))
+    expect(worse.get_by_role("img", name="worse")).to_be_visible()
+    for title in ("Executed code", "Environment", "Reproducibility"):
+        expect(panel.get_by_role("heading", name=title)).to_be_visible()
+
+
+def test_tabs_are_changed_by_arrow_keys(selection: Selection) -> None:
+    selection.area.get_by_role("tab", name="Curves").focus()
+    for name in ("Parallel coordinates", "Scatter", "Compare", "Curves"):
+        selection.press("ArrowRight")
+        tab = selection.area.get_by_role("tab", name=name)
+        expect(tab).to_be_focused()
+        expect(tab).to_have_attribute("aria-selected", "true")
+
+
+@pytest.fixture
+def themed(selection: Selection) -> Iterator[Selection]:
+    yield selection
+    selection.lab.execute("apputils:change-theme", theme=THEMES[0])
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_there_are_no_serious_violations(theme: str, themed: Selection) -> None:
+    use_theme(themed.lab, theme)
+    for name in ("Curves", "Parallel coordinates", "Scatter", "Compare"):
+        panel = themed.open_tab(name)
+        expect(panel.get_by_text("Loading")).to_have_count(0)
+        assert find_violations(themed.lab, ".axon-Selection") == []
