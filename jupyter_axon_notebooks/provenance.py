@@ -93,6 +93,7 @@ class FlagKind(str, enum.Enum):
     EDITED = "edited"
     OUT_OF_ORDER = "out_of_order"
     RERUN = "rerun"
+    UNSEEDED = "unseeded"
     DELETED = "deleted"
     NOT_RUN = "not_run"
 

@@ -10,8 +10,19 @@ The *training cell* is the cell that made the checkpoint: the last one that was 
 not been saved yet, its position is unknown and all cells count as above it. The *last execution* of
 a cell is its last one before the checkpoint.
 
+Some executions do not count, because they cannot have an effect on the training, as far as
+:mod:`.effects` can tell:
+
+- Executions before a *complete pass*: the last executions of the cells above the training cell,
+  each once and in the order of the notebook, and then the training cell. Cells that only import
+  and define may have run earlier. An earlier execution still counts if it may have changed a name
+  that the pass uses before assigning it.
+- Executions of cells below the training cell, unless they write a name that the training, or a cell
+  above that ran later, uses before assigning it.
+- Code that is no longer in the notebook, unless it may have changed such a name.
+
 ``drifted``
-    The source of an executed cell has changed since its last execution.
+    The source of an executed cell has changed since its last execution, but is not ``edited``.
 ``edited``
     A cell above the training cell was executed, and later saved with a source that was not
     executed.
@@ -25,6 +36,9 @@ a cell is its last one before the checkpoint.
     not flagged if it had the same source each time and only imports, defines functions and classes,
     or sets up the notebook, as ``%matplotlib`` and ``!pip install`` do. ``!python make_data.py``,
     ``%run`` and ``%cd`` may have other effects.
+``unseeded``
+    A complete pass draws random numbers before it sets a seed, so that they depend on executions
+    before it.
 ``deleted``
     An executed cell is no longer in the notebook.
 ``not_run``
@@ -36,12 +50,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..alignment import longest_increasing
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .cell_matching import code_sources, match_cells, normalize_source
+from .effects import GENERATORS, EffectReader
 from .magics import (
     MAX_PARSED,
     command_statement,
@@ -51,6 +66,8 @@ from .magics import (
     read_cell,
     setup_statement,
 )
+
+_RESTART: Final = "Restart the kernel and run all cells."
 
 
 class SavedCells(NamedTuple):
@@ -80,6 +97,7 @@ def find_flags(
         *finder.edited(),
         *finder.out_of_order(),
         *finder.rerun(),
+        *finder.unseeded(),
         *finder.deleted(),
         *finder.not_run(),
     ]
@@ -95,11 +113,26 @@ class _FlagFinder:
         self._saved_at, self._current_at = saved.at, current.at
         self._source_saved = {cell.id: cell.source for cell in saved.cells}
         self._source_current = {cell.id: cell.source for cell in current.cells}
+        self._numbers = {cell.id: number for number, cell in enumerate(current.cells, 1)}
+        self._executed = executed
+        self._matches = match_cells(executed, self._saved, self._current)
+        self._training = self._matches[-1]
+        cells = list(self._saved)
+        self._is_saved = self._training in self._saved
+        self._above = cells[: cells.index(str(self._training))] if self._is_saved else cells
+        #: Those that do more than import and define.
+        self._working = [
+            cell_id
+            for cell_id in self._above
+            if not _is_comment(self._saved[cell_id]) and not _only_defines(self._saved[cell_id])
+        ]
+        #: The random generators that a complete pass continues.
+        self._unseeded: set[str] = set()
         self._executions: dict[str, list[ExecutedCell]] = {}
         self._unmatched: dict[str, ExecutedCell] = {}
-        matches = match_cells(executed, self._saved, self._current)
         positions: dict[str, list[int]] = {}
-        for position, (cell, cell_id) in enumerate(zip(executed, matches, strict=True)):
+        for position in self._find_counted():
+            cell, cell_id = executed[position], self._matches[position]
             if cell_id is None:
                 self._unmatched[cell.cell_id or normalize_source(cell.source)] = cell
             else:
@@ -112,20 +145,80 @@ class _FlagFinder:
             for position in positions[cell_id][0 if _is_idempotent(runs) else -1 :]
         }
         self._execution_order = [counted[position] for position in sorted(counted)]
-        self._training = matches[-1]
-        cells = list(self._saved)
-        self._is_saved = self._training in self._saved
-        self._above = cells[: cells.index(str(self._training))] if self._is_saved else cells
+
+    def _find_counted(self) -> list[int]:
+        """Return the positions of the executions that count."""
+        last, start = len(self._executed) - 1, self._find_pass()
+        below = (
+            self._saved.keys() - set(self._above) - {self._training} if self._is_saved else set()
+        )
+        doubtful = {
+            position
+            for position, cell_id in enumerate(self._matches[:last])
+            if position < start or cell_id is None or cell_id in below
+        }
+        if not doubtful or not self._is_saved:
+            return [*range(last + 1)]
+        kept = {
+            cell.source
+            for cell, cell_id in zip(self._executed, self._matches, strict=True)
+            if cell_id is not None and cell_id not in below
+        }
+        reader = EffectReader((cell.source for cell in self._executed), kept)
+        needed: set[str] = set()
+        definitions = set(self._above) - set(self._working)
+        found, seen = [], dict[str | None, str]()
+        for position in range(last, -1, -1):
+            cell, cell_id = self._executed[position], self._matches[position]
+            effects = reader.read(cell.source)
+            # Cells that only import and define may have run before the pass.
+            source = normalize_source(cell.source)
+            is_definition = cell_id in definitions and seen.setdefault(cell_id, source) == source
+            is_earlier = position < start and not is_definition
+            if is_earlier or cell_id is None or cell_id in below:
+                if effects is None:
+                    touched = set() if cell_id in below else {""}
+                else:
+                    touched = needed & (effects.writes if cell_id in below else effects.changes)
+                if position < start:
+                    self._unseeded |= touched & GENERATORS.keys()
+                    touched -= GENERATORS.keys()
+                if not touched:
+                    continue
+            found.append(position)
+            if effects is not None:
+                needed = needed - effects.assigns | effects.uses
+        return sorted(found)
+
+    def _find_pass(self) -> int:
+        """Return the position at which the last complete pass begins; 0 if there is none."""
+        expected = list(self._working)
+        others = {*expected, self._training}
+        position = len(self._matches) - 1
+        while expected and position > 0:
+            position -= 1
+            if self._matches[position] == expected[-1]:
+                expected.pop()
+            elif self._matches[position] in others:
+                return 0
+        return 0 if expected else position
 
     def drifted(self) -> Iterator[Flag]:
         """Yield flags for cells that have changed since they ran."""
+        edited = {flag.cell_id for flag in self.edited()}
         for cell_id, source in self._current.items():
-            if cell_id not in self._executions:
+            if cell_id not in self._executions or cell_id in edited:
                 continue
             last = self._executions[cell_id][-1]
             if normalize_source(last.source) != source and not _ran_after(last, self._current_at):
-                message = f"This cell has changed since it ran{_when(last)} for the checkpoint."
-                yield _flag(FlagKind.DRIFTED, message, cell_id, last, self._source_current[cell_id])
+                yield self._flag(
+                    FlagKind.DRIFTED,
+                    "{} has changed since it ran for the checkpoint. Open the version that ran, or "
+                    "train again.",
+                    cell_id,
+                    [last],
+                    self._source_current[cell_id],
+                )
 
     def edited(self) -> Iterator[Flag]:
         """Yield flags for cells that were edited and not run."""
@@ -139,8 +232,14 @@ class _FlagFinder:
             # what was saved later.
             is_saved_later = self._current.get(cell_id) == normalize_source(last.source)
             if not is_saved_later and not _ran_after(last, self._saved_at):
-                message = f"This cell was edited after it ran{_when(last)} and not run again."
-                yield _flag(FlagKind.EDITED, message, cell_id, last, self._source_saved[cell_id])
+                yield self._flag(
+                    FlagKind.EDITED,
+                    "{} was edited after it ran, and not run again before the training. Run it, "
+                    "and train again.",
+                    cell_id,
+                    [last],
+                    self._source_saved[cell_id],
+                )
 
     def out_of_order(self) -> Iterator[Flag]:
         """Yield flags for cells that ran in another order than they have in the notebook."""
@@ -151,22 +250,35 @@ class _FlagFinder:
         increasing = longest_increasing([positions[cell_id] for cell_id in ran_above])
         in_order = {ran_above[index] for index in increasing}
         for cell_id in sorted(set(ran) - in_order - {self._training}, key=positions.__getitem__):
-            last = self._executions[cell_id][-1]
-            message = f"This cell did not run in the order of the notebook{_when(last)}."
-            yield _flag(FlagKind.OUT_OF_ORDER, message, cell_id, last)
+            message = "{} did not run in the order of the notebook. " + _RESTART
+            if cell_id not in above:
+                message = (
+                    "{} is below the training, and changed what the training uses. Move it above "
+                    "the training, or restart the kernel and run the cells up to the training."
+                )
+            yield self._flag(
+                FlagKind.OUT_OF_ORDER, message, cell_id, self._executions[cell_id][-1:]
+            )
 
     def rerun(self) -> Iterator[Flag]:
         """Yield flags for cells that ran more than once."""
         for cell_id, runs in self._executions.items():
-            if len(runs) < 2 or _is_idempotent(runs):
-                continue
-            message = (
-                f"This cell ran {len(runs)} times{_when(*runs)}; "
-                "effects of earlier runs may remain."
+            if len(runs) >= 2 and not _is_idempotent(runs):
+                message = "{} ran again, and effects of the earlier run may remain. " + _RESTART
+                yield self._flag(FlagKind.RERUN, message, cell_id, runs)
+
+    def unseeded(self) -> Iterator[Flag]:
+        """Yield a flag if random numbers depend on executions before the last pass."""
+        if self._unseeded:
+            generators = [one for one in GENERATORS if one in self._unseeded]
+            names = " and ".join(generators)
+            seeds = " and ".join(f"`{GENERATORS[generator]}`" for generator in generators)
+            yield Flag(
+                kind=FlagKind.UNSEEDED,
+                message=f"{names} numbers continue those of earlier executions in this kernel. Set "
+                f"the seed before they are used, with {seeds}, or restart the kernel and run all "
+                "cells.",
             )
-            flag = _flag(FlagKind.RERUN, message, cell_id, runs[-1])
-            flag.execution_counts = _counts(runs)
-            yield flag
 
     def deleted(self) -> Iterator[Flag]:
         """Yield flags for code that is no longer in the notebook."""
@@ -178,46 +290,49 @@ class _FlagFinder:
         deleted += [(None, cell) for cell in self._unmatched.values()]
         for cell_id, last in deleted:
             if not _ran_after(last, self._current_at) and normalize_source(last.source):
-                message = f"Code that ran{_when(last)} is no longer in the notebook."
-                yield _flag(FlagKind.DELETED, message, cell_id, last)
+                message = "{} is no longer in the notebook. Put it back, or r" + _RESTART[1:]
+                yield self._flag(FlagKind.DELETED, message, cell_id, [last])
 
     def not_run(self) -> Iterator[Flag]:
         """Yield flags for cells above the training cell that had not run."""
         for cell_id in self._above if self._is_saved else ():
             if cell_id not in self._executions and not _is_comment(self._saved[cell_id]):
-                yield Flag(
-                    kind=FlagKind.NOT_RUN,
-                    message="This cell above the training cell was not run.",
-                    cell_id=cell_id,
-                    source=self._source_saved[cell_id],
+                yield self._flag(
+                    FlagKind.NOT_RUN,
+                    "{} is above the training and was not run. Run it and train again, or move it "
+                    "below the training.",
+                    cell_id,
+                    [],
+                    self._source_saved[cell_id],
                 )
 
-
-def _flag(
-    kind: FlagKind, message: str, cell_id: str | None, run: ExecutedCell, source: str | None = None
-) -> Flag:
-    return Flag(
-        kind=kind,
-        message=message,
-        cell_id=cell_id,
-        executed=run.source,
-        source=source,
-        execution_counts=_counts([run]),
-    )
+    def _flag(
+        self,
+        kind: FlagKind,
+        message: str,
+        cell_id: str | None,
+        runs: Sequence[ExecutedCell],
+        source: str | None = None,
+    ) -> Flag:
+        """Return a flag; the message has braces for the name of the cell."""
+        counts = [run.execution_count for run in runs if run.execution_count is not None]
+        number = self._numbers.get(cell_id or "")
+        name = "Code that ran" if number is None else f"Cell {number}"
+        prompts = f" ({', '.join(f'In [{count}]' for count in counts)})" if counts else ""
+        return Flag(
+            kind=kind,
+            message=message.format(name + prompts),
+            cell_id=cell_id,
+            cell_number=number,
+            executed=runs[-1].source if runs else None,
+            source=source,
+            execution_counts=counts,
+        )
 
 
 def _ran_after(cell: ExecutedCell, moment: datetime | None) -> bool:
     """Return whether a cell ran after a save, which may therefore lack its source."""
     return moment is not None and cell.executed_at is not None and cell.executed_at > moment
-
-
-def _when(*runs: ExecutedCell) -> str:
-    prompts = ", ".join(f"In [{count}]" for count in _counts(runs))
-    return f" ({prompts})" if prompts else ""
-
-
-def _counts(runs: Sequence[ExecutedCell]) -> list[int]:
-    return [run.execution_count for run in runs if run.execution_count is not None]
 
 
 _DEFINING = (

@@ -17,7 +17,8 @@ from types import CodeType
 from typing import Any, Final, Literal, NamedTuple
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(text.split())
 
 
@@ -69,7 +70,7 @@ _SHOWING: Final = frozenset(
     {"HTML", "SVG", "css", "html", "javascript", "js", "latex", "markdown", "svg"}
 )
 #: Line magics that set up the notebook or display something, without an effect on computations.
-_HARMLESS: Final = _words(
+_HARMLESS: Final = words(
     """
     aimport alias_magic autoreload autosave cat colors config doctest_mode hist history less
     load_ext ls lsmagic magic man matplotlib more page pdb pdef pdoc pfile pinfo pinfo2 pip
@@ -78,7 +79,7 @@ _HARMLESS: Final = _words(
     """
 )
 #: Programs that only install or display something.
-_PROGRAMS: Final = _words(
+_PROGRAMS: Final = words(
     """
     apt apt-get cat cd date df dir du echo false file free grep groups head hostname id ls
     lsb_release lscpu lsmod md5sum nproc nvcc nvidia-smi pip pip3 printenv ps pwd rocm-smi

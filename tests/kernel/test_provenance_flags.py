@@ -134,6 +134,8 @@ def test_a_second_pass_from_top_to_bottom_is_in_order(notebook: Notebook) -> Non
     notebook.save()
     twice = ("imports", "data", "define", "model", "train") * 2
     notebook.run(*twice)
+    assert notebook.flags() == []
+    notebook.run("train")
     assert [(kind, cell) for kind, cell, _ in notebook.flags()] == [
         ("rerun", "data"),
         ("rerun", "model"),
@@ -149,8 +151,10 @@ def test_a_cell_that_changes_after_the_checkpoint_has_drifted(notebook: Notebook
     [flag] = notebook.full_flags(checkpoint)
     assert flag.to_json() == {
         "kind": "drifted",
-        "message": "This cell has changed since it ran (In [3]) for the checkpoint.",
+        "message": "Cell 4 (In [3]) has changed since it ran for the checkpoint. Open the version "
+        "that ran, or train again.",
         "cell_id": "data",
+        "cell_number": 4,
         "executed": "data = [1, 2, 3]",
         "source": "data = []",
         "execution_counts": [3],
@@ -167,14 +171,20 @@ def test_a_cell_that_was_edited_but_not_run_is_flagged(notebook: Notebook) -> No
     notebook.run("train")
     flags = notebook.flags()
     if notebook.sends_ids:
-        assert flags == [("drifted", "data", [2]), ("edited", "data", [2])]
+        assert flags == [("edited", "data", [2])]
     else:
         assert flags == [("deleted", None, [2]), ("not_run", "data", [])]
 
 
-def test_a_cell_below_that_ran_earlier_is_out_of_order(notebook: Notebook) -> None:
+def test_a_cell_below_that_ran_earlier_counts_if_it_changed_what_the_training_uses(
+    notebook: Notebook,
+) -> None:
     notebook.run("imports", "data", "model", "plot", "train")
-    assert notebook.flags() == [("out_of_order", "plot", [4])]
+    assert notebook.flags() == []
+    notebook.edit("plot", "weights[0] = 7.0")
+    notebook.save()
+    notebook.run("imports", "data", "model", "plot", "train")
+    assert notebook.flags() == [("out_of_order", "plot", [9])]
 
 
 def test_cells_above_that_ran_in_reverse_are_out_of_order(notebook: Notebook) -> None:
@@ -195,13 +205,17 @@ def test_a_training_cell_that_ran_twice_is_flagged(notebook: Notebook) -> None:
     assert notebook.flags() == [("rerun", "train", [4, 5])]
 
 
-def test_a_cell_that_ran_with_another_source_is_flagged(notebook: Notebook) -> None:
+def test_a_cell_that_ran_with_another_source_is_flagged_if_it_is_used(notebook: Notebook) -> None:
     notebook.edit("data", "data = [7]; extra = 1")
     notebook.run("imports", "data")
     notebook.edit("data", "data = [1, 2, 3]")
     notebook.run("data", "model", "train")
     notebook.save()
-    expected = ("rerun", "data", [2, 3]) if notebook.sends_ids else ("deleted", None, [2])
+    assert notebook.flags() == []
+    notebook.edit("train", "weights[0] += extra\n" + notebook.cells["train"].source)
+    notebook.save()
+    notebook.run("data", "model", "train")
+    expected = ("rerun", "data", [2, 6]) if notebook.sends_ids else ("deleted", None, [2])
     assert notebook.flags() == [expected]
 
 
@@ -259,3 +273,33 @@ def test_the_ids_of_vs_code_are_ignored(notebook: Notebook) -> None:
         ("out_of_order", "data", [4]),
         ("rerun", "data", [2, 4]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("seed", "draw", "is_clean"),
+    [
+        ("random.seed(1)", "random.random()", True),
+        ("np.random.seed(1)", "np.random.rand()", True),
+        ("fix(1)", "random.random() + np.random.rand()", True),
+        ("rng = np.random.default_rng(1)", "rng.normal()", True),
+        ("pass", "np.random.rand()", False),
+        ("random.seed(1)", "random.random() + np.random.rand()", False),
+    ],
+)
+def test_running_all_again_has_the_same_result_or_a_flag(
+    notebook: Notebook, seed: str, draw: str, is_clean: bool
+) -> None:
+    notebook.edit(
+        "note",
+        "import random\nimport numpy as np\n"
+        "def fix(seed):\n    random.seed(seed)\n    np.random.seed(seed)",
+    )
+    notebook.edit("model", f"{seed}\nweights = [0.0]")
+    notebook.edit("train", f"weights[0] += {draw}\n{notebook.cells['train'].source}")
+    notebook.save()
+    notebook.run(*IN_ORDER, "plot")
+    first, flags = notebook.kernel.evaluate("weights"), notebook.flags()
+    assert flags == []
+    notebook.run(*IN_ORDER)
+    assert (notebook.kernel.evaluate("weights") == first) is is_clean
+    assert [kind for kind, _, _ in notebook.flags()] == ([] if is_clean else ["unseeded"])

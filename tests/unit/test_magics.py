@@ -156,11 +156,14 @@ def test_a_very_long_cell_is_exported_without_parsing() -> None:
 
 
 def find_kinds(source: str) -> set[FlagKind]:
-    """Return the flags of a checkpoint whose notebook ran ``source`` twice before."""
-    notebook = [NotebookCell(id="a", source=source), NotebookCell(id="b", source="train()")]
-    runs = [ExecutedCell(source=source, cell_id="a", execution_count=count) for count in (1, 2)]
-    training = ExecutedCell(source="train()", cell_id="b", execution_count=3)
-    flags = find_flags([*runs, training], SavedCells(notebook), SavedCells(notebook))
+    """Return the flags of a checkpoint whose notebook ran ``source`` twice in its only pass."""
+    sources = {"first": "n = 1", "a": source, "b": "train()"}
+    notebook = [NotebookCell(id=id, source=source) for id, source in sources.items()]
+    ran = [
+        ExecutedCell(source=sources[id], cell_id=id, execution_count=count)
+        for count, id in enumerate(("first", "a", "a", "b"), 1)
+    ]
+    flags = find_flags(ran, SavedCells(notebook), SavedCells(notebook))
     return {flag.kind for flag in flags}
 
 
