@@ -115,6 +115,8 @@ export function flagLabel(trans: TranslationBundle, kind: IFlag['kind'], cells: 
         'were executed more than once; leftover variables may affect the result.',
         cells
       );
+    case 'unseeded':
+      return trans.__('Random numbers continue those of earlier executions in the same kernel.');
     case 'deleted':
       return trans._n(
         'A cell that was executed for it is no longer in the notebook.',

@@ -161,7 +161,7 @@ export interface ICheckpointDiff {
 
 /** A reason why a checkpoint may not be reproducible. */
 export interface IFlag {
-  kind: 'drifted' | 'edited' | 'out_of_order' | 'rerun' | 'deleted' | 'not_run';
+  kind: 'drifted' | 'edited' | 'out_of_order' | 'rerun' | 'unseeded' | 'deleted' | 'not_run';
   message: string;
   cell_id?: string;
 }
