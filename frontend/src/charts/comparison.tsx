@@ -9,9 +9,8 @@ import type { IComparedRow, Verdict } from '../pure/comparison.ts';
 import { alignChanges, compareConfigs, compareMetrics, verdict } from '../pure/comparison.ts';
 import type { Direction } from '../pure/dimensions.ts';
 import { valueText } from '../pure/dimensions.ts';
-import { formatNumber } from '../pure/metrics.ts';
 import type { ICheckpointDiff, IRunComparison, IRunReproducibility, IRunRow } from '../records.ts';
-import { CellChange } from '../widgets/diff.tsx';
+import { CellChange, Difference } from '../widgets/diff.tsx';
 import { colourIndex } from './colours.ts';
 
 /** The most runs that the server compares. */
@@ -245,36 +244,6 @@ function MetricCell({ value, base, verdict, isBest, trans }: IMetricCellProps): 
       )}
       <Difference before={base} after={value} verdict={verdict} trans={trans} />
     </td>
-  );
-}
-
-/** How much a number differs from another one, marked as better or worse by sign and colour. */
-export function Difference({
-  before,
-  after,
-  verdict,
-  trans
-}: {
-  before: unknown;
-  after: unknown;
-  verdict: Verdict | undefined;
-  trans: TranslationBundle;
-}): React.ReactElement | null {
-  if (typeof before !== 'number' || typeof after !== 'number' || before === after) {
-    return null;
-  }
-  const change = after - before;
-  const text = `${change > 0 ? '+' : '−'}${formatNumber(Number(Math.abs(change).toPrecision(6)))}`;
-  const label = { better: trans.__('better'), worse: trans.__('worse') };
-  return (
-    <span className="axon-Difference" data-verdict={verdict}>
-      {` ${text}`}
-      {verdict !== undefined && (
-        <span role="img" aria-label={label[verdict]} title={label[verdict]}>
-          {verdict === 'better' ? ' ▲' : ' ▼'}
-        </span>
-      )}
-    </span>
   );
 }
 

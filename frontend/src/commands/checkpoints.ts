@@ -15,6 +15,7 @@ import { compareIcon, pinIcon, trainingIcon } from '../icons.ts';
 import { CommandIDs } from '../ids.ts';
 import { checkpointsLabel, runLabel } from '../labels.ts';
 import type { RecordModel } from '../model.ts';
+import { direction } from '../pure/direction.ts';
 import { formatBytes } from '../pure/metrics.ts';
 import { hasState, restoreLine, withImport } from '../pure/python.ts';
 import type { ICheckpointRow } from '../pure/rows.ts';
@@ -125,7 +126,15 @@ export function addCheckpointCommands(context: CommandContext): void {
           changes: sources,
           isExecuted: executed,
           metrics,
-          environment: environment && [...environment.values, ...environment.packages]
+          environment: environment && [...environment.values, ...environment.packages],
+          directionOf: metric => {
+            const { ranking } = model.checkpoints;
+            return ranking?.metric === metric
+              ? ranking.minimize
+                ? 'min'
+                : 'max'
+              : direction(metric);
+          }
         },
         trans
       );

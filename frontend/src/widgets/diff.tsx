@@ -5,6 +5,9 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import type { Widget } from '@lumino/widgets';
 import * as React from 'react';
 
+import type { Verdict } from '../pure/comparison.ts';
+import { verdict } from '../pure/comparison.ts';
+import type { Direction } from '../pure/dimensions.ts';
 import { formatNumber, toNumber } from '../pure/metrics.ts';
 import { diffLines } from '../pure/textdiff.ts';
 import type { ICellChange, IValueChange } from '../records.ts';
@@ -22,6 +25,8 @@ export interface IDiff {
   /** Missing for versions. */
   metrics?: readonly IValueChange[];
   environment?: readonly IValueChange[] | undefined;
+  /** Which values of metrics are better; derived from their names by default. */
+  directionOf?: Direction;
 }
 
 export function createDiffView(diff: IDiff, trans: TranslationBundle): Widget {
@@ -35,7 +40,9 @@ function Diff({ diff, trans }: { diff: IDiff; trans: TranslationBundle }): React
   return (
     <div className="axon-Diff-content" tabIndex={0}>
       <h2>{trans.__('From %1 to %2', before, after)}</h2>
-      {metrics !== undefined && <Values title={trans.__('Metrics')} values={metrics} diff={diff} />}
+      {metrics !== undefined && (
+        <Values title={trans.__('Metrics')} values={metrics} diff={diff} trans={trans} isMetric />
+      )}
       <section aria-label={trans.__('Code')}>
         <h3>{diff.isExecuted === true ? trans.__('Executed code') : trans.__('Saved code')}</h3>
         {changes.length === 0 && <p>{trans.__('No code changes.')}</p>}
@@ -48,6 +55,7 @@ function Diff({ diff, trans }: { diff: IDiff; trans: TranslationBundle }): React
           title={trans.__('Environment')}
           values={environment}
           diff={diff}
+          trans={trans}
           emptyText={trans.__('No differences.')}
         />
       )}
@@ -61,9 +69,19 @@ interface IValuesProps {
   emptyText?: string;
   values: readonly IValueChange[];
   diff: IDiff;
+  /** Whether one value may be better than another. */
+  isMetric?: boolean;
+  trans: TranslationBundle;
 }
 
-function Values({ title, values, diff, emptyText }: IValuesProps): React.ReactElement {
+function Values({
+  title,
+  values,
+  diff,
+  emptyText,
+  isMetric = false,
+  trans
+}: IValuesProps): React.ReactElement {
   if (values.length === 0) {
     return (
       <section aria-label={title}>
@@ -90,7 +108,14 @@ function Values({ title, values, diff, emptyText }: IValuesProps): React.ReactEl
               <th scope="row">{name}</th>
               <td>{formatValue(before)}</td>
               <td>{formatValue(after)}</td>
-              <td>{formatDifference(before, after)}</td>
+              <td>
+                <Difference
+                  before={before}
+                  after={after}
+                  verdict={isMetric ? verdict(name, before, after, diff.directionOf) : undefined}
+                  trans={trans}
+                />
+              </td>
             </tr>
           ))}
         </tbody>
@@ -110,12 +135,34 @@ function formatValue(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-function formatDifference(before: unknown, after: unknown): string {
+/** How much a number differs from another one, marked as better or worse by sign and colour. */
+export function Difference({
+  before,
+  after,
+  verdict,
+  trans
+}: {
+  before: unknown;
+  after: unknown;
+  verdict: Verdict | undefined;
+  trans: TranslationBundle;
+}): React.ReactElement | null {
   if (typeof before !== 'number' || typeof after !== 'number' || before === after) {
-    return '';
+    return null;
   }
   const change = after - before;
-  return `${change > 0 ? '+' : '−'}${formatNumber(Math.abs(change))}`;
+  const text = `${change > 0 ? '+' : '−'}${formatNumber(Number(Math.abs(change).toPrecision(6)))}`;
+  const label = { better: trans.__('better'), worse: trans.__('worse') };
+  return (
+    <span className="axon-Difference" data-verdict={verdict}>
+      {` ${text}`}
+      {verdict !== undefined && (
+        <span role="img" aria-label={label[verdict]} title={label[verdict]}>
+          {verdict === 'better' ? ' ▲' : ' ▼'}
+        </span>
+      )}
+    </span>
+  );
 }
 
 export function CellChange({
