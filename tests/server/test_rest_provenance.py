@@ -59,8 +59,10 @@ async def test_a_checkpoint_has_provenance(axon: Client, records: NotebookReposi
         "flags": [
             {
                 "kind": "drifted",
-                "message": "This cell has changed since it ran (In [1]) for the checkpoint.",
+                "message": "Cell 1 (In [1]) has changed since it ran for the checkpoint. Open the "
+                "version that ran, or train again.",
                 "cell_id": "a",
+                "cell_number": 1,
                 "executed": "lr = 1",
                 "source": "lr = 2",
                 "execution_counts": [1],
