@@ -86,6 +86,8 @@ export interface IClientOptions {
 /** Which runs to list, and in which order; see the reference of filters. */
 export interface IRunQuery {
   where?: string;
+  /** Separated by commas. */
+  ids?: string;
   sort?: string;
   limit?: number;
 }

@@ -41,13 +41,14 @@ export const RunCommandIDs = {
   open: 'axon:open-runs',
   showDetails: 'axon:show-run',
   openNotebook: 'axon:open-notebook-of-run',
-  openVersion: 'axon:open-run-version',
   copyLink: 'axon:copy-run-link',
+  copyId: 'axon:copy-run-id',
   editTags: 'axon:edit-run-tags',
   editNotes: 'axon:edit-run-notes',
   archive: 'axon:archive-runs',
   unarchive: 'axon:unarchive-runs',
   delete: 'axon:delete-runs',
-  exportCsv: 'axon:export-runs',
+  exportCsv: 'axon:save-runs-as-csv',
+  menu: 'axon:run-menu',
   refresh: 'axon:refresh-runs'
 } as const;

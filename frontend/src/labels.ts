@@ -2,6 +2,7 @@
 
 import type { TranslationBundle } from '@jupyterlab/translation';
 
+import type { IProblem } from './model.ts';
 import { NO_RUN } from './pure/rows.ts';
 import type { CellStatus, IFlag, IRun, NotebookStatus } from './records.ts';
 
@@ -51,7 +52,10 @@ export function checkpointsLabel(
 }
 
 /** Return where a configuration comes from, unless the user gave it. */
-export function configSourceLabel(trans: TranslationBundle, run: IRun): string | undefined {
+export function configSourceLabel(
+  trans: TranslationBundle,
+  run: Pick<IRun, 'config_source'>
+): string | undefined {
   switch (run.config_source) {
     case 'derived':
       return trans.__('derived from code');
@@ -129,5 +133,20 @@ export function flagLabel(trans: TranslationBundle, kind: IFlag['kind'], cells: 
         'above the training cell, were not executed.',
         cells
       );
+  }
+}
+
+/** Return what a problem with the server means for what is shown. */
+export function problemText(trans: TranslationBundle, problem: IProblem): string {
+  switch (problem.kind) {
+    case 'unreachable':
+      return trans.__(
+        'The server cannot be reached since %1. Showing the last known data; reconnecting…',
+        problem.since.toLocaleTimeString()
+      );
+    case 'extension missing':
+      return problem.message;
+    case 'response':
+      return trans.__('The server could not answer: %1', problem.message);
   }
 }

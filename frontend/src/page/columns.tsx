@@ -4,17 +4,18 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { starIcon } from '../icons.ts';
-import { formatTime } from '../labels.ts';
+import { statusLabel } from '../labels.ts';
 import { formatBytes, formatNumber } from '../pure/metrics.ts';
-import type { CellValue, FieldColumn, IAggregate, RunColumn } from '../pure/runs.ts';
+import type { CellValue, FieldColumn, IAggregate, IRunGroup, RunColumn } from '../pure/runs.ts';
 import {
+  aggregate,
   configValue,
   duration,
   formatDuration,
   metricValue,
   resolveStatistic
 } from '../pure/runs.ts';
-import type { IRunReproducibility, IRunRow } from '../records.ts';
+import type { IRunReproducibility, IRunRow, RunStatus } from '../records.ts';
 import { TimeAgo } from '../widgets/context.tsx';
 import { StatusBadge } from '../widgets/status.tsx';
 import type { RunsModel } from './model.ts';
@@ -24,17 +25,21 @@ const CHARACTER_WIDTH = 7.2;
 const PADDING = 18;
 const MIN_WIDTH = 52;
 const MAX_WIDTH = 220;
+/** Width of a metric of groups: mean, spread and best. */
+const AGGREGATE_WIDTH = 190;
 /** Number of runs whose values determine the width of a column. */
 const SAMPLE = 100;
 const FIXED_WIDTHS: Partial<Record<FieldColumn, number>> = {
-  name: 180,
-  status: 100,
-  started_at: 100,
+  name: 150,
+  status: 98,
+  started_at: 88,
   duration: 84,
+  tags: 130,
+  notes: 180,
   checkpoints: 92,
   size: 76,
   step_count: 76,
-  code: 96,
+  code: 82,
   reproducible: 104
 };
 const NUMBER_FIELDS: readonly FieldColumn[] = ['duration', 'checkpoints', 'size', 'step_count'];
@@ -145,11 +150,15 @@ export function fittingWidth(
   column: RunColumn,
   title: string,
   runs: readonly IRunRow[],
-  model: RunsModel
+  model: RunsModel,
+  isGrouped: boolean
 ): number {
   const fixed = column.kind === 'field' ? FIXED_WIDTHS[column.field] : undefined;
   if (fixed !== undefined) {
     return fixed;
+  }
+  if (isGrouped && column.kind === 'metric') {
+    return AGGREGATE_WIDTH;
   }
   let length = title.length + (column.kind === 'metric' ? 6 : 2);
   for (const run of runs.slice(0, SAMPLE)) {
@@ -179,15 +188,76 @@ export function cellText(column: RunColumn, value: CellValue): string {
   return formatNumber(value);
 }
 
-/** Return mean and spread of the values of a group in a column, as they are displayed. */
-export function aggregateText(column: RunColumn, { mean, deviation }: IAggregate): string {
-  const format = (value: number): string =>
-    column.kind === 'field' && column.field !== 'duration' && column.field !== 'size'
-      ? formatNumber(Number(value.toPrecision(3)))
-      : cellText(column, Number(value.toPrecision(4)));
-  return Number.isNaN(deviation)
-    ? format(mean)
-    : `${format(mean)} ± ${format(Number(deviation.toPrecision(2)))}`;
+/** Return what a group of runs has in common. */
+export function groupLabel(
+  column: RunColumn,
+  { value }: IRunGroup<IRunRow>,
+  trans: TranslationBundle
+): string {
+  if (value === undefined) {
+    return trans.__('none');
+  }
+  return column.kind === 'field' && column.field === 'status'
+    ? statusLabel(trans, value as RunStatus)
+    : cellText(column, value);
+}
+
+/** What a group of runs has in a column: mean, spread and best of numbers, and a text that all have. */
+export function GroupCell({
+  column,
+  runs,
+  model,
+  trans
+}: {
+  column: RunColumn;
+  runs: readonly IRunRow[];
+  model: RunsModel;
+  trans: TranslationBundle;
+}): React.ReactElement | null {
+  if (!canSort(column)) {
+    return null;
+  }
+  const values = runs.map(run => columnValue(column, run, model));
+  const distinct = new Set(values);
+  const numbers = isNumeric(column, runs) ? aggregate(values) : undefined;
+  if (numbers !== undefined && (column.kind === 'metric' || distinct.size > 1)) {
+    const { mean, deviation, count } = numbers;
+    const best = column.kind === 'metric' ? bestOf(column.metric, numbers, model) : undefined;
+    const title = trans._n(
+      'Mean ± standard deviation of %1 run',
+      'Mean ± standard deviation of %1 runs',
+      count
+    );
+    return (
+      <span title={title}>
+        {aggregateText(column, mean)}
+        {count > 1 && ` ± ${aggregateText(column, deviation)}`}
+        {best !== undefined && <small>{trans.__('best %1', formatNumber(best))}</small>}
+      </span>
+    );
+  }
+  if (column.kind === 'field' && column.field === 'started_at') {
+    return null;
+  }
+  const [only] = distinct;
+  return distinct.size === 1 ? (
+    <>
+      {column.kind === 'field' && column.field === 'status'
+        ? statusLabel(trans, only as RunStatus)
+        : cellText(column, only)}
+    </>
+  ) : (
+    <small>{trans.__('%1 values', distinct.size)}</small>
+  );
+}
+
+function bestOf(metric: string, { min, max }: IAggregate, model: RunsModel): number | undefined {
+  const direction = model.direction(metric);
+  return direction === undefined ? undefined : { min, max }[direction];
+}
+
+function aggregateText(column: RunColumn, value: number): string {
+  return cellText(column, Number(value.toPrecision(3)));
 }
 
 interface ICellProps {
@@ -328,9 +398,4 @@ function ReproducibleCell({
       {trans.__('✓ yes')}
     </span>
   );
-}
-
-/** Return what a row is called by screen readers and dialogs. */
-export function runTooltip(run: IRunRow, trans: TranslationBundle): string {
-  return trans.__('%1, started %2', run.name, formatTime(run.started_at));
 }

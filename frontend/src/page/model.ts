@@ -91,6 +91,8 @@ export class RunsModel implements IDisposable {
   #filterCount = 0;
 
   #shown: readonly IRunRow[] | undefined;
+  #order: readonly IRunRow[] = [];
+  #visibleSelection: readonly IRunRow[] | undefined;
   #vocabulary: IVocabulary | undefined;
   #selected = new Map<string, number>();
   #chosenRanking: IRanking | undefined;
@@ -163,6 +165,10 @@ export class RunsModel implements IDisposable {
     return this.#notebooks.get(id);
   }
 
+  get notebookNames(): readonly string[] {
+    return [...new Set([...this.#notebooks.values()].map(({ name }) => name))].sort();
+  }
+
   /** The runs that the filter selects. */
   get shown(): readonly IRunRow[] {
     this.#shown ??= [...this.#runs.values()].filter(run =>
@@ -197,9 +203,31 @@ export class RunsModel implements IDisposable {
     return this.#selected;
   }
 
-  /** The selected runs that the filter does not hide. */
+  /** The selected runs that the filter does not hide, in the order of the table. */
   get visibleSelection(): readonly IRunRow[] {
-    return this.#selected.size === 0 ? [] : this.shown.filter(({ id }) => this.#selected.has(id));
+    if (this.#visibleSelection === undefined) {
+      const order = this.#order.length === this.shown.length ? this.#order : this.shown;
+      this.#visibleSelection =
+        this.#selected.size === 0
+          ? []
+          : order.flatMap(({ id }) => (this.#selected.has(id) ? (this.#runs.get(id) ?? []) : []));
+    }
+    return this.#visibleSelection;
+  }
+
+  /** The runs that the filter selects, in the order of the table. */
+  get ordered(): readonly IRunRow[] {
+    return this.#order;
+  }
+
+  /** Set the order in which the table shows the runs. */
+  setOrder(runs: readonly IRunRow[]): void {
+    const last = this.visibleSelection;
+    this.#order = runs;
+    this.#visibleSelection = undefined;
+    if (this.visibleSelection.some(({ id }, index) => last[index]?.id !== id)) {
+      this.#changed.emit();
+    }
   }
 
   /** Select these runs only. */
@@ -218,6 +246,7 @@ export class RunsModel implements IDisposable {
         this.#selected.set(id, next);
       }
     }
+    this.#visibleSelection = undefined;
     this.#changed.emit();
   }
 
@@ -229,6 +258,7 @@ export class RunsModel implements IDisposable {
   showDetails(id: string | undefined): void {
     if (id !== this.#detailsId) {
       this.#detailsId = id;
+      this.#updateReproducibility();
       this.#changed.emit();
     }
   }
@@ -243,8 +273,8 @@ export class RunsModel implements IDisposable {
     return metric === undefined ? undefined : { metric, minimize: direction(metric) !== 'max' };
   }
 
-  rankBy(ranking: IRanking): void {
-    this.#chosenRanking = ranking;
+  rankBy(metric: string, minimize = direction(metric) !== 'max'): void {
+    this.#chosenRanking = { metric, minimize };
     this.#bestRuns = undefined;
     this.#changed.emit();
   }
@@ -289,8 +319,7 @@ export class RunsModel implements IDisposable {
   /** Show the details of a run, which may be archived; returns whether it exists. */
   async open(id: string): Promise<boolean> {
     if (!this.#runs.has(id)) {
-      const where = `id == ${JSON.stringify(id)} and archived in [True, False]`;
-      this.#merge(await this.client.runTable({ where }));
+      this.#merge(await this.client.runTable({ ids: id })); // also if it is archived
     }
     this.showDetails(id);
     return this.#runs.has(id);
@@ -332,9 +361,13 @@ export class RunsModel implements IDisposable {
     return this.#reproducibility.get(id)?.result;
   }
 
-  /** Load the reproducibility of the runs that the table shows now, and keep it up to date. */
+  /** Load the reproducibility of the runs that the table shows now, and of the details; keep it up to date. */
   watchReproducibility(ids: readonly string[]): void {
     this.#visible = ids;
+    this.#updateReproducibility();
+  }
+
+  #updateReproducibility(): void {
     this.#loadReproducibility().catch(() => undefined); // the columns remain empty
   }
 
@@ -473,6 +506,7 @@ export class RunsModel implements IDisposable {
       this.#matching = matching;
       this.#filterError = error;
       this.#shown = isSame ? this.#shown : undefined;
+      this.#visibleSelection = undefined;
       this.#changed.emit();
     }
   }
@@ -499,6 +533,7 @@ export class RunsModel implements IDisposable {
 
   #onRunsChanged(): void {
     this.#shown = undefined;
+    this.#visibleSelection = undefined;
     this.#vocabulary = undefined;
     this.#bestRuns = undefined;
     if ([...this.#selected.keys()].some(id => !this.#runs.has(id))) {
@@ -538,12 +573,16 @@ export class RunsModel implements IDisposable {
   }
 
   async #loadReproducibility(): Promise<void> {
-    if (this.#isLoadingReproducibility || this.#visible.length === 0) {
+    const wanted = new Set(this.#visible);
+    if (this.#detailsId !== undefined) {
+      wanted.add(this.#detailsId);
+    }
+    if (this.#isLoadingReproducibility || wanted.size === 0) {
       return;
     }
     const mayUpdate = Date.now() >= this.#reproducibilityTime + REPRODUCIBILITY_INTERVAL;
     const byBase = new Map<string, string[]>();
-    for (const id of this.#visible) {
+    for (const id of wanted) {
       const run = this.#runs.get(id);
       const known = this.#reproducibility.get(id);
       const base = this.bestRuns.get(run?.notebook_id ?? '') ?? id;

@@ -6,17 +6,25 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 import type { IDisposable } from '@lumino/disposable';
 import type { Message } from '@lumino/messaging';
+import type { Widget } from '@lumino/widgets';
 import { SplitPanel } from '@lumino/widgets';
 import * as React from 'react';
 
 import type { AxonClient } from '../api.ts';
+import { toCsv } from '../pure/runs.ts';
 import type { PanelSettings } from '../settings.ts';
+import { columnLabel } from './chooser.tsx';
+import { columnValue } from './columns.tsx';
 import type { IPageContext } from './context.ts';
 import { PageContext, usePage } from './context.ts';
+import { RunDetails } from './details.tsx';
 import { RunsModel } from './model.ts';
 import { Selection } from './selection.tsx';
 import type { RunsSettings } from './settings.ts';
-import { RunTable } from './table.tsx';
+import { RunTable, shownColumns } from './table.tsx';
+import { RunsToolbar } from './toolbar.tsx';
+
+export { addRunCommands, RUN_PALETTE_COMMANDS } from './commands.ts';
 
 export interface IRunsPageOptions {
   client: AxonClient;
@@ -27,19 +35,25 @@ export interface IRunsPageOptions {
   themeManager: IThemeManager | null;
 }
 
-/** The table of all runs above what is shown of the selected ones. It polls only while it is visible. */
+/**
+ * The table of all runs, below it what is shown of the selected ones, and the details of one run at the right.
+ *
+ * It polls the server only while it is visible.
+ */
 export class RunsPage extends SplitPanel {
   readonly model: RunsModel;
+  readonly #context: IPageContext;
+  readonly #left: SplitPanel;
   readonly #selection: PageWidget;
+  readonly #details: PageWidget;
+  #detailsId: string | undefined;
   #watch: IDisposable | undefined;
-  /** Whether the selection was shown before; then the user's sizes apply. */
-  #isDivided = false;
 
   constructor(options: IRunsPageOptions) {
-    super({ orientation: 'vertical', spacing: 1 });
+    super({ orientation: 'horizontal', spacing: 1 });
     const { client, panelSettings, settings, commands, trans, themeManager } = options;
     this.model = new RunsModel(client, panelSettings);
-    const context: IPageContext = {
+    this.#context = {
       model: this.model,
       settings,
       trans,
@@ -47,32 +61,43 @@ export class RunsPage extends SplitPanel {
       themeChanged: themeManager?.themeChanged
     };
     this.addClass('axon-Runs');
-    const table = new PageWidget(TableArea, context);
-    table.addClass('axon-Runs-table');
-    this.#selection = new PageWidget(SelectionArea, context);
-    this.#selection.addClass('axon-Runs-selection');
+    const table = this.#create(TableArea, 'axon-Runs-table');
+    this.#selection = this.#create(SelectionArea, 'axon-Runs-selection');
+    this.#details = this.#create(RunDetails, 'axon-Runs-details');
     this.#selection.hide();
-    this.addWidget(table);
-    this.addWidget(this.#selection);
+    this.#details.hide();
+    this.#left = new SplitPanel({ orientation: 'vertical', spacing: 1 });
+    this.#left.addWidget(table);
+    this.#left.addWidget(this.#selection);
+    this.addWidget(this.#left);
+    this.addWidget(this.#details);
     this.model.changed.connect(this.#onModelChanged, this);
   }
 
   override dispose(): void {
-    this.#watch?.dispose();
+    this.#unwatch();
     this.model.dispose();
     super.dispose();
   }
 
+  /** Return the visible columns of the runs that the filter selects as CSV, in the order of the table. */
+  csv(): string {
+    const { model, trans } = this.#context;
+    const columns = shownColumns(this.#context);
+    return toCsv([
+      columns.map(column => columnLabel(column, trans)),
+      ...model.ordered.map(run => columns.map(column => columnValue(column, run, model)))
+    ]);
+  }
+
   protected override onAfterShow(message: Message): void {
     super.onAfterShow(message);
-    this.#watch ??= this.model.watch();
+    this.#watchIfVisible();
   }
 
   protected override onAfterAttach(message: Message): void {
     super.onAfterAttach(message);
-    if (this.isVisible) {
-      this.#watch ??= this.model.watch();
-    }
+    this.#watchIfVisible();
   }
 
   protected override onAfterHide(message: Message): void {
@@ -88,7 +113,19 @@ export class RunsPage extends SplitPanel {
   /** Focus the table. */
   protected override onActivateRequest(message: Message): void {
     super.onActivateRequest(message);
-    this.node.querySelector<HTMLElement>('[role="grid"]')?.focus();
+    this.#focusTable();
+  }
+
+  #create(component: React.ComponentType, name: string): PageWidget {
+    const widget = new PageWidget(component, this.#context);
+    widget.addClass(name);
+    return widget;
+  }
+
+  #watchIfVisible(): void {
+    if (this.isVisible) {
+      this.#watch ??= this.model.watch();
+    }
   }
 
   #unwatch(): void {
@@ -96,15 +133,35 @@ export class RunsPage extends SplitPanel {
     this.#watch = undefined;
   }
 
+  #focusTable(): void {
+    this.node.querySelector<HTMLElement>('.axon-Runs-grid')?.focus();
+  }
+
   #onModelChanged(): void {
-    const isHidden = this.model.visibleSelection.length === 0;
-    if (isHidden !== this.#selection.isHidden) {
-      this.#selection.setHidden(isHidden);
-      if (!isHidden && !this.#isDivided) {
-        this.#isDivided = true;
-        this.setRelativeSizes([1, 1]); // a hidden widget has no size
+    const { visibleSelection, details } = this.model;
+    show(this.#left, this.#selection, visibleSelection.length > 0, [1, 1.2]);
+    show(this, this.#details, details !== undefined, [2.6, 1]);
+    if (details?.id !== this.#detailsId) {
+      const hadFocus = this.#details.node.contains(document.activeElement);
+      this.#detailsId = details?.id;
+      if (details === undefined && hadFocus) {
+        this.#focusTable();
       }
     }
+  }
+}
+
+/** Show or hide the second widget of a panel; at first with these sizes, later with those that the user gave it. */
+function show(panel: SplitPanel, widget: Widget, isShown: boolean, sizes: number[]): void {
+  if (isShown && widget.isHidden) {
+    const isFirst = !widget.hasClass('axon-mod-shown');
+    widget.addClass('axon-mod-shown');
+    widget.show();
+    if (isFirst) {
+      panel.setRelativeSizes(sizes);
+    }
+  } else if (!isShown) {
+    widget.hide();
   }
 }
 
@@ -133,19 +190,25 @@ function TableArea(): React.ReactElement {
   const { model, trans } = usePage();
   return (
     <div className="axon-Runs-area">
-      {model.isLoaded ? (
+      <RunsToolbar />
+      {!model.isLoaded ? null : model.shown.length > 0 ? (
         <RunTable />
       ) : (
-        <p className="axon-Hint" role="status">
-          {trans.__('Loading runs…')}
+        <p className="axon-Hint">
+          {model.where === ''
+            ? trans.__('No runs yet. Runs are recorded when a notebook trains.')
+            : trans.__('No run matches this filter.')}
         </p>
       )}
     </div>
   );
 }
 
-function SelectionArea(): React.ReactElement {
+function SelectionArea(): React.ReactElement | null {
   const { model, trans, themeChanged } = usePage();
+  if (model.visibleSelection.length === 0) {
+    return null;
+  }
   return (
     <Selection
       selected={model.visibleSelection}

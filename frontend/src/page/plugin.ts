@@ -75,9 +75,25 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
       }
     };
     let ready: Promise<MainAreaWidget<RunsPage>> | undefined;
+    let page: RunsPage | undefined;
 
     const createPage = async (): Promise<MainAreaWidget<RunsPage>> => {
-      const [{ RunsPage }] = await Promise.all([import('./page.tsx'), loadSettings()]);
+      const [{ RunsPage, addRunCommands, RUN_PALETTE_COMMANDS }] = await Promise.all([
+        import('./page.tsx'),
+        loadSettings()
+      ]);
+      if (!commands.hasCommand(RunCommandIDs.refresh)) {
+        addRunCommands({
+          commands,
+          trans,
+          model: () => page?.model,
+          csv: () => page?.csv() ?? '',
+          runUrl
+        });
+        for (const command of RUN_PALETTE_COMMANDS) {
+          palette?.addItem({ command, category: trans.__('Training Runs') });
+        }
+      }
       const client = new AxonClient(serviceManager.serverSettings, trans);
       const content = new RunsPage({
         client,
@@ -87,6 +103,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
         trans,
         themeManager
       });
+      page = content;
       const widget = new MainAreaWidget({ content });
       widget.id = PAGE_ID;
       widget.addClass('axon-RunsPage');
@@ -97,6 +114,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
       widget.toolbar.hide();
       widget.disposed.connect(() => {
         ready = undefined;
+        page = undefined;
       });
       return widget;
     };

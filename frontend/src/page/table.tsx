@@ -3,12 +3,13 @@
 import type { SortingState } from '@tanstack/react-table';
 import { getCoreRowModel, getSortedRowModel, useReactTable } from '@tanstack/react-table';
 import type { ColumnDef, Header } from '@tanstack/react-table';
+import { caretDownIcon, caretRightIcon } from '@jupyterlab/ui-components';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import * as React from 'react';
 
 import { RunCommandIDs } from '../ids.ts';
-import type { CellValue, RunColumn } from '../pure/runs.ts';
-import { automaticColumns, compareValues, toColumn } from '../pure/runs.ts';
+import type { CellValue, IRunGroup, RunColumn } from '../pure/runs.ts';
+import { automaticColumns, compareValues, groupItems, toColumn } from '../pure/runs.ts';
 import type { IRunReproducibility, IRunRow } from '../records.ts';
 import { colourIndex } from '../widgets/chart.ts';
 import { KEY_TARGETS, ROW_HEIGHT } from '../widgets/gridkeys.ts';
@@ -17,6 +18,8 @@ import {
   columnTitle,
   columnValue,
   fittingWidth,
+  GroupCell,
+  groupLabel,
   isNumeric,
   RunCell,
   statisticLabel
@@ -45,19 +48,24 @@ function toSorting(sort: readonly string[]): SortingState {
   );
 }
 
-/** Return the runs in the order of the table. */
+/** A line of the table. */
+type Item =
+  | { kind: 'group'; id: string; group: IRunGroup<IRunRow>; isOpen: boolean }
+  | { kind: 'run'; id: string; run: IRunRow };
+
 export function RunTable(): React.ReactElement {
   const page = usePage();
   const { model, settings, trans, commands } = page;
-  const { widths, sort } = settings.table;
+  const { widths, sort, group: grouping } = settings.table;
   const { shown } = model;
   const scroller = React.useRef<HTMLDivElement>(null);
   const idPrefix = React.useId();
   const [activeId, setActiveId] = React.useState<string | undefined>(undefined);
   const anchor = React.useRef<string | undefined>(undefined);
+  const [open, setOpen] = React.useState<ReadonlySet<string>>(new Set());
 
   const columns = shownColumns(page);
-  const columnKey = JSON.stringify([columns.map(({ id }) => id), sort]);
+  const columnKey = JSON.stringify([columns.map(({ id }) => id), sort, grouping]);
   const definitions = React.useMemo((): ColumnDef<IRunRow, CellValue>[] => {
     const sorted = sort.map(text => text.replace(/^-/, ''));
     const hidden = sorted.filter(id => columns.every(column => column.id !== id));
@@ -72,7 +80,7 @@ export function RunTable(): React.ReactElement {
           ? model.direction(column.metric) !== 'min'
           : column.id === 'started_at',
       enableSorting: canSort(column),
-      size: fittingWidth(column, columnTitle(column, trans), model.shown, model),
+      size: fittingWidth(column, columnTitle(column, trans), model.shown, model, grouping !== ''),
       minSize: 30,
       maxSize: 2000
     }));
@@ -107,7 +115,30 @@ export function RunTable(): React.ReactElement {
     getCoreRowModel: getCoreRowModel(),
     getSortedRowModel: getSortedRowModel()
   });
-  const rows = table.getRowModel().rows;
+  const { rows: sorted } = table.getRowModel();
+  const groupColumn = toColumn(grouping);
+  const rows = React.useMemo((): readonly Item[] => {
+    const runs = sorted.map(row => row.original);
+    if (groupColumn === undefined) {
+      return runs.map(run => ({ kind: 'run', id: run.id, run }));
+    }
+    const valuesOf = (run: IRunRow): readonly CellValue[] =>
+      groupColumn.id === 'tags' ? run.tags : [columnValue(groupColumn, run, model)];
+    return groupItems(runs, valuesOf).flatMap((group): Item[] => {
+      const isOpen = open.has(group.key);
+      return [
+        { kind: 'group', id: group.key, group, isOpen },
+        ...group.items.flatMap((run): Item[] =>
+          // A run may be in several groups.
+          isOpen ? [{ kind: 'run', id: `${run.id} ${group.key}`, run }] : []
+        )
+      ];
+    });
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [sorted, grouping, open, model]);
+  React.useEffect(() => {
+    model.setOrder(sorted.map(row => row.original));
+  }, [model, sorted]);
   const headers = table.getFlatHeaders();
   const sizes = headers.map(header => header.getSize());
   const template = `${SELECT_WIDTH}px ${sizes.map(size => `${size}px`).join(' ')}`;
@@ -129,7 +160,12 @@ export function RunTable(): React.ReactElement {
   const activeIndex = rows.findIndex(row => row.id === activeId);
 
   const needsReproducibility = columns.some(({ id }) => id === 'code' || id === 'reproducible');
-  const visible = needsReproducibility ? items.map(({ index }) => rows[index]?.id ?? '') : [];
+  const visible = needsReproducibility
+    ? items.flatMap(({ index }) => {
+        const item = rows[index];
+        return item?.kind === 'run' ? [item.run.id] : [];
+      })
+    : [];
   const visibleKey = visible.join(' ');
   React.useEffect(() => {
     const timer = setTimeout(() => model.watchReproducibility(visible), SETTLE_TIME);
@@ -138,27 +174,54 @@ export function RunTable(): React.ReactElement {
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [model, visibleKey]);
 
-  const toggle = (id: string): void => {
+  const runsOf = (item: Item | undefined): readonly IRunRow[] =>
+    item === undefined ? [] : item.kind === 'group' ? item.group.items : [item.run];
+  const toggle = (item: Item): void => {
+    const ids = runsOf(item).map(({ id }) => id);
     const selected = new Set(model.selected.keys());
-    if (!selected.delete(id)) {
-      selected.add(id);
+    const isSelected = ids.every(id => selected.has(id));
+    for (const id of ids) {
+      if (isSelected) {
+        selected.delete(id);
+      } else {
+        selected.add(id);
+      }
     }
-    anchor.current = id;
+    anchor.current = item.id;
     model.select(selected);
+  };
+  const toggleOpen = (id: string, isOpen: boolean): void => {
+    const changed = new Set(open);
+    if (isOpen) {
+      changed.add(id);
+    } else {
+      changed.delete(id);
+    }
+    setOpen(changed);
   };
   const extendTo = (index: number): void => {
     const start = rows.findIndex(row => row.id === (anchor.current ?? activeId));
     const from = start < 0 ? index : start;
     const range = rows.slice(Math.min(from, index), Math.max(from, index) + 1);
-    model.select([...model.selected.keys(), ...range.map(row => row.id)]);
+    model.select([...model.selected.keys(), ...range.flatMap(runsOf).map(({ id }) => id)]);
   };
   const activate = (index: number): void => {
     const valid = Math.max(0, Math.min(rows.length - 1, index));
     setActiveId(rows[valid]?.id);
     virtualizer.scrollToIndex(valid);
   };
-  const targetIds = (id: string): string[] =>
-    model.selected.has(id) ? model.visibleSelection.map(run => run.id) : [id];
+  /** Return the selected runs if the given one is among them, else the given one. */
+  const targetIds = (item: Item): string[] => {
+    const ids = runsOf(item).map(({ id }) => id);
+    return ids.length === 1 && model.selected.has(ids[0] ?? '')
+      ? model.visibleSelection.map(run => run.id)
+      : ids;
+  };
+  const openMenu = (item: Item, x: number, y: number): void => {
+    setActiveId(item.id);
+    void commands.execute(RunCommandIDs.menu, { ids: targetIds(item), x, y });
+  };
+  const openDetails = (run: IRunRow): void => model.showDetails(run.id);
 
   const handleKey = ({ key, altKey, ctrlKey, metaKey, shiftKey }: React.KeyboardEvent): boolean => {
     const isControl = ctrlKey || metaKey;
@@ -166,7 +229,8 @@ export function RunTable(): React.ReactElement {
       return false; // a shortcut of the browser or JupyterLab, or none
     }
     const target = KEY_TARGETS[key]?.(activeIndex, rows.length - 1);
-    const id = rows[activeIndex]?.id;
+    const item = rows[activeIndex];
+    const command = KEY_COMMANDS[key];
     if (target !== undefined) {
       if (shiftKey && key.startsWith('Arrow') && rows[target] !== undefined) {
         anchor.current ??= activeId;
@@ -174,15 +238,23 @@ export function RunTable(): React.ReactElement {
       }
       activate(target);
     } else if (key === 'a') {
-      model.select(rows.map(row => row.id));
+      model.select(sorted.map(row => row.id));
     } else if (key === 'Escape' && model.selected.size > 0) {
       model.select([]);
-    } else if (id !== undefined && key === ' ') {
-      toggle(id);
-    } else if (id !== undefined && key === 'Enter') {
-      model.showDetails(id);
-    } else if (id !== undefined && KEY_COMMANDS[key] !== undefined) {
-      void commands.execute(KEY_COMMANDS[key], { ids: targetIds(id) });
+    } else if (item === undefined) {
+      return false;
+    } else if (key === ' ') {
+      toggle(item);
+    } else if (item.kind === 'group' && ['ArrowRight', 'ArrowLeft', 'Enter'].includes(key)) {
+      toggleOpen(item.id, key === 'ArrowRight' || (key === 'Enter' && !item.isOpen));
+    } else if (item.kind === 'run' && key === 'Enter') {
+      openDetails(item.run);
+    } else if (key === 'ContextMenu' || (key === 'F10' && shiftKey)) {
+      const element = document.getElementById(idPrefix + item.id);
+      const { left = 0, bottom = 0 } = element?.getBoundingClientRect() ?? {};
+      openMenu(item, left, bottom);
+    } else if (command !== undefined) {
+      void commands.execute(command, { ids: targetIds(item) });
     } else {
       return false;
     }
@@ -193,10 +265,10 @@ export function RunTable(): React.ReactElement {
     <div
       ref={scroller}
       className="axon-Grid axon-Runs-grid"
-      role="grid"
+      role={groupColumn === undefined ? 'grid' : 'treegrid'}
       tabIndex={0}
       aria-label={trans.__(
-        'Training runs. Arrow keys move, Space selects, Enter shows details, T tags, N edits notes, Delete deletes.'
+        'Training runs. Arrow keys move, Space selects, Enter shows details or opens a group, T tags, N edits notes, Delete deletes.'
       )}
       aria-multiselectable="true"
       aria-rowcount={rows.length + 1}
@@ -221,7 +293,7 @@ export function RunTable(): React.ReactElement {
         className="axon-Grid-head"
         style={{ gridTemplateColumns: template, width }}
       >
-        <SelectAll rows={rows.map(row => row.original)} />
+        <SelectAll runs={sorted} />
         {headers.map(header => (
           <HeaderCell
             key={header.id}
@@ -237,35 +309,55 @@ export function RunTable(): React.ReactElement {
           if (row === undefined) {
             return null;
           }
-          const { id, original } = row;
+          const common = {
+            elementId: idPrefix + row.id,
+            page,
+            columns,
+            columnKey,
+            numeric,
+            template,
+            index,
+            top: start - ROW_HEIGHT,
+            isActive: row.id === activeId,
+            onToggle: () => toggle(row),
+            onMenu: (x: number, y: number) => openMenu(row, x, y),
+            onClick: (event: React.MouseEvent) => {
+              if (event.shiftKey) {
+                extendTo(index);
+              } else if (event.ctrlKey || event.metaKey) {
+                toggle(row);
+              } else {
+                anchor.current = row.id;
+              }
+              setActiveId(row.id);
+            }
+          };
+          if (row.kind === 'group') {
+            return (
+              <GroupRow
+                key={row.id}
+                {...common}
+                group={row.group}
+                label={groupColumn === undefined ? '' : groupLabel(groupColumn, row.group, trans)}
+                isOpen={row.isOpen}
+                selectedCount={row.group.items.filter(run => model.selected.has(run.id)).length}
+                onOpen={() => toggleOpen(row.id, !row.isOpen)}
+              />
+            );
+          }
+          const { run } = row;
           return (
             <RunRow
-              key={id}
-              elementId={idPrefix + id}
-              page={page}
-              run={original}
-              columns={columns}
-              columnKey={columnKey}
-              numeric={numeric}
-              template={template}
-              index={index}
-              top={start - ROW_HEIGHT}
-              colour={model.selected.get(id)}
-              isActive={id === activeId}
-              isDetailed={model.details?.id === id}
-              isBest={model.bestRuns.get(original.notebook_id) === id}
-              reproducibility={model.reproducibility(id)}
-              notebook={model.notebook(original.notebook_id)?.name}
-              onToggle={() => toggle(id)}
-              onOpen={() => model.showDetails(id)}
-              onClick={event => {
-                if (event.shiftKey) {
-                  extendTo(index);
-                } else if (event.ctrlKey || event.metaKey) {
-                  toggle(id);
-                }
-                setActiveId(id);
-              }}
+              key={row.id}
+              {...common}
+              run={run}
+              level={groupColumn === undefined ? undefined : 2}
+              colour={model.selected.get(run.id)}
+              isDetailed={model.details?.id === run.id}
+              isBest={model.bestRuns.get(run.notebook_id) === run.id}
+              reproducibility={model.reproducibility(run.id)}
+              notebook={model.notebook(run.notebook_id)?.name}
+              onOpen={() => openDetails(run)}
             />
           );
         })}
@@ -282,10 +374,10 @@ const KEY_COMMANDS: Partial<Record<string, string>> = {
 };
 
 /** Selects all runs of the table, or none. */
-function SelectAll({ rows }: { rows: readonly IRunRow[] }): React.ReactElement {
+function SelectAll({ runs }: { runs: readonly { id: string }[] }): React.ReactElement {
   const { model, trans } = usePage();
   const count = model.visibleSelection.length;
-  const isAll = count > 0 && count === rows.length;
+  const isAll = count > 0 && count === runs.length;
   return (
     <div role="columnheader">
       <input
@@ -298,7 +390,7 @@ function SelectAll({ rows }: { rows: readonly IRunRow[] }): React.ReactElement {
             element.indeterminate = count > 0 && !isAll;
           }
         }}
-        onChange={() => model.select(isAll ? [] : rows.map(({ id }) => id))}
+        onChange={() => model.select(isAll ? [] : runs.map(({ id }) => id))}
       />
     </div>
   );
@@ -361,26 +453,32 @@ function HeaderCell({ header, isNumber, sortCount }: IHeaderCellProps): React.Re
   );
 }
 
-interface IRunRowProps {
+interface IRowProps {
   elementId: string;
   page: IPageContext;
-  run: IRunRow;
   columns: readonly RunColumn[];
   columnKey: string;
   numeric: ReadonlySet<string>;
   template: string;
   index: number;
   top: number;
+  isActive: boolean;
+  onToggle: () => void;
+  onOpen: () => void;
+  onMenu: (x: number, y: number) => void;
+  onClick: (event: React.MouseEvent) => void;
+}
+
+interface IRunRowProps extends IRowProps {
+  run: IRunRow;
+  /** Missing unless the runs are grouped. */
+  level: number | undefined;
   /** Missing unless the run is selected. */
   colour: number | undefined;
-  isActive: boolean;
   isDetailed: boolean;
   isBest: boolean;
   reproducibility: IRunReproducibility | undefined;
   notebook: string | undefined;
-  onToggle: () => void;
-  onOpen: () => void;
-  onClick: (event: React.MouseEvent) => void;
 }
 
 /** A row, which is rendered again only if what it shows has changed. */
@@ -399,6 +497,7 @@ const RunRow = React.memo(
         id={props.elementId}
         role="row"
         aria-rowindex={props.index + 2}
+        aria-level={props.level}
         aria-selected={isSelected}
         className={className.join(' ')}
         data-run-id={run.id}
@@ -406,6 +505,7 @@ const RunRow = React.memo(
         style={{ gridTemplateColumns: props.template, top: props.top }}
         onClick={props.onClick}
         onDoubleClick={props.onOpen}
+        onContextMenu={event => showMenu(event, props.onMenu)}
       >
         <div role="gridcell">
           <input
@@ -447,6 +547,7 @@ const MEMO_KEYS = [
   'columnKey',
   'numeric',
   'template',
+  'level',
   'index',
   'top',
   'colour',
@@ -456,3 +557,72 @@ const MEMO_KEYS = [
   'reproducibility',
   'notebook'
 ] as const satisfies (keyof IRunRowProps)[];
+
+function showMenu(event: React.MouseEvent, onMenu: (x: number, y: number) => void): void {
+  event.preventDefault();
+  event.stopPropagation();
+  onMenu(event.clientX, event.clientY);
+}
+
+interface IGroupRowProps extends IRowProps {
+  group: IRunGroup<IRunRow>;
+  label: string;
+  isOpen: boolean;
+  selectedCount: number;
+}
+
+/** A row that sums up a group of runs. */
+function GroupRow(props: IGroupRowProps): React.ReactElement {
+  const { page, group, label, isOpen, columns, numeric, selectedCount } = props;
+  const { model, trans } = page;
+  const isSelected = selectedCount === group.items.length;
+  const Caret = isOpen ? caretDownIcon : caretRightIcon;
+  return (
+    <div
+      id={props.elementId}
+      role="row"
+      aria-level={1}
+      aria-expanded={isOpen}
+      aria-rowindex={props.index + 2}
+      aria-selected={isSelected}
+      className={`axon-Grid-row axon-Runs-group${props.isActive ? ' axon-mod-active' : ''}`}
+      style={{ gridTemplateColumns: props.template, top: props.top }}
+      onClick={props.onClick}
+      onDoubleClick={props.onOpen}
+      onContextMenu={event => showMenu(event, props.onMenu)}
+    >
+      <div role="gridcell">
+        <input
+          type="checkbox"
+          tabIndex={-1}
+          checked={isSelected}
+          ref={element => {
+            if (element !== null) {
+              element.indeterminate = selectedCount > 0 && !isSelected;
+            }
+          }}
+          aria-label={trans.__('Select all of %1', label)}
+          onChange={props.onToggle}
+          onClick={event => event.stopPropagation()}
+        />
+      </div>
+      {columns.map((column, index) => (
+        <div
+          key={column.id}
+          role="gridcell"
+          data-column={column.id}
+          className={numeric.has(column.id) ? 'axon-mod-number' : ''}
+        >
+          {index === 0 ? (
+            <button type="button" tabIndex={-1} className="axon-Runs-name" onClick={props.onOpen}>
+              <Caret.react tag="span" width="14px" />
+              {label} <small>{group.items.length}</small>
+            </button>
+          ) : (
+            <GroupCell column={column} runs={group.items} model={model} trans={trans} />
+          )}
+        </div>
+      ))}
+    </div>
+  );
+}

@@ -2,7 +2,7 @@
 
 import type { IRunRow } from '../records.ts';
 import { direction } from './direction.ts';
-import { formatNumber, toNumber } from './metrics.ts';
+import { toNumber } from './metrics.ts';
 
 /** Columns that every run has, by the name in filters if there is one. */
 export const FIELD_COLUMNS = [
@@ -34,7 +34,7 @@ export type CellValue = number | string | undefined;
 
 /** Number of columns of each kind that are shown at first. */
 const AUTO_CONFIG_COLUMNS = 6;
-const AUTO_METRIC_COLUMNS = 4;
+const AUTO_METRIC_COLUMNS = 3;
 const CONFIG_PREFIX = 'config.';
 
 /** Return the column with an id; undefined if there is no such. */
@@ -199,14 +199,53 @@ export function automaticColumns(
     runs.some(has) ? ids : [];
   const fields = (...ids: FieldColumn[]): FieldColumn[] => ids;
   return [
-    ...fields('name', 'status', 'notebook', 'started_at', 'duration'),
+    ...fields('name', 'status', 'notebook', 'started_at'),
     ...names.slice(0, AUTO_METRIC_COLUMNS).map(name => metricColumnId(name)),
-    ...[...differing].slice(0, AUTO_CONFIG_COLUMNS).map(configColumnId),
     ...fields('code', 'reproducible'),
+    ...[...differing].slice(0, AUTO_CONFIG_COLUMNS).map(configColumnId),
+    ...fields('duration'),
     ...some(run => run.group !== undefined, 'group'),
     ...fields('tags'),
     ...some(run => run.notes !== undefined, 'notes'),
     ...fields('checkpoints', 'size')
+  ];
+}
+
+/** Runs with the same value of a column. */
+export interface IRunGroup<T> {
+  /** Distinguishes the group from others. */
+  key: string;
+  /** Missing for the runs without a value. */
+  value: CellValue;
+  items: T[];
+}
+
+/**
+ * Put items with the same value together, in the order of their first items; those without a value come last.
+ *
+ * An item with several values, such as tags, is in several groups.
+ */
+export function groupItems<T>(
+  items: readonly T[],
+  valuesOf: (item: T) => readonly CellValue[]
+): IRunGroup<T>[] {
+  const groups = new Map<string, IRunGroup<T>>();
+  for (const item of items) {
+    const values = valuesOf(item);
+    for (const value of values.length === 0 ? [undefined] : values) {
+      const key = `${typeof value} ${value ?? ''}`;
+      const group = groups.get(key);
+      if (group === undefined) {
+        groups.set(key, { key, value, items: [item] });
+      } else {
+        group.items.push(item);
+      }
+    }
+  }
+  const all = [...groups.values()];
+  return [
+    ...all.filter(({ value }) => value !== undefined),
+    ...all.filter(({ value }) => value === undefined)
   ];
 }
 
@@ -235,13 +274,6 @@ export function aggregate(values: Iterable<CellValue>): IAggregate | undefined {
   }
   const deviation = Math.sqrt(squares / (count - 1));
   return count === 0 ? undefined : { count, mean, deviation, min, max };
-}
-
-/** Format mean and spread: `0.52 ± 0.03`. */
-export function formatAggregate({ mean, deviation }: IAggregate): string {
-  return Number.isNaN(deviation)
-    ? formatNumber(mean)
-    : `${formatNumber(mean)} ± ${formatNumber(Number(deviation.toPrecision(2)))}`;
 }
 
 /** Return rows of values as CSV (RFC 4180). A text that a spreadsheet would run as a formula gets a quote before it. */

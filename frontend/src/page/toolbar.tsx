@@ -1,0 +1,108 @@
+/** The controls above the table: filter, columns, groups, and what can be done with the selected runs. */
+
+import { Button, closeIcon, downloadIcon, refreshIcon } from '@jupyterlab/ui-components';
+import * as React from 'react';
+
+import { RunCommandIDs } from '../ids.ts';
+import { problemText } from '../labels.ts';
+import { BestSelect, ColumnChooser, GroupSelect } from './chooser.tsx';
+import { usePage } from './context.ts';
+import { FilterInput } from './filter.tsx';
+
+export function RunsToolbar(): React.ReactElement {
+  const { commands, trans, model } = usePage();
+  const iconButton = (
+    command: string,
+    label: string,
+    icon: typeof refreshIcon
+  ): React.ReactElement => (
+    <Button
+      minimal
+      small
+      title={label}
+      aria-label={label}
+      onClick={() => void commands.execute(command)}
+    >
+      <icon.react tag="span" width="16px" />
+    </Button>
+  );
+  return (
+    <div className="axon-Runs-toolbar">
+      <div role="status">
+        {model.problem !== undefined && (
+          <p className="axon-Notice">{problemText(trans, model.problem)}</p>
+        )}
+      </div>
+      <div className="axon-Runs-controls">
+        <FilterInput />
+        <ColumnChooser />
+        {iconButton(RunCommandIDs.exportCsv, trans.__('Save as CSV'), downloadIcon)}
+        {iconButton(RunCommandIDs.refresh, trans.__('Refresh'), refreshIcon)}
+      </div>
+      <div className="axon-Runs-controls">
+        <Count />
+        <SelectionButtons />
+        <GroupSelect />
+        <BestSelect />
+      </div>
+    </div>
+  );
+}
+
+function Count(): React.ReactElement {
+  const { model, trans } = usePage();
+  const { shown, total, isComplete } = model;
+  return (
+    <span className="axon-Runs-count" role="status">
+      {!isComplete
+        ? trans.__('Loading runs…')
+        : model.where === '' || shown.length === total
+          ? trans._n('%2 run', '%2 runs', shown.length, shown.length.toLocaleString())
+          : trans.__('%1 of %2 runs', shown.length.toLocaleString(), total.toLocaleString())}
+    </span>
+  );
+}
+
+function SelectionButtons(): React.ReactElement | null {
+  const { model, commands, trans } = usePage();
+  const { selected, visibleSelection } = model;
+  const hidden = selected.size - visibleSelection.length;
+  if (selected.size === 0) {
+    return null;
+  }
+  const clear = trans.__('Select none');
+  const button = (command: string, label: string): React.ReactElement => (
+    <Button
+      minimal
+      small
+      disabled={!commands.isEnabled(command)}
+      title={commands.caption(command)}
+      onClick={() => void commands.execute(command)}
+    >
+      {label}
+    </Button>
+  );
+  return (
+    <div className="axon-Runs-selected" role="toolbar" aria-label={trans.__('Selected runs')}>
+      <span role="status">
+        {trans.__('%1 selected', visibleSelection.length.toLocaleString())}
+        {hidden > 0 && (
+          <small>{` ${trans._n(
+            '(%1 more hidden by the filter is not affected)',
+            '(%1 more hidden by the filter are not affected)',
+            hidden
+          )}`}</small>
+        )}
+      </span>
+      {button(RunCommandIDs.editTags, trans.__('Tag…'))}
+      {button(RunCommandIDs.editNotes, trans.__('Notes…'))}
+      {button(RunCommandIDs.archive, trans.__('Archive'))}
+      {commands.isVisible(RunCommandIDs.unarchive) &&
+        button(RunCommandIDs.unarchive, trans.__('Unarchive'))}
+      {button(RunCommandIDs.delete, trans.__('Delete…'))}
+      <Button minimal small title={clear} aria-label={clear} onClick={() => model.select([])}>
+        <closeIcon.react tag="span" width="14px" />
+      </Button>
+    </div>
+  );
+}
