@@ -1,8 +1,9 @@
 /** A button that opens a list of choices. */
 
-import { Button, caretDownEmptyIcon } from '@jupyterlab/ui-components';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
+
+import { PopoverButton } from '../widgets/popover.tsx';
 
 /** Number of choices from which on there is a search field. */
 const MIN_SEARCHED = 8;
@@ -27,73 +28,24 @@ export function Chooser({
   onChange,
   trans
 }: IChooserProps): React.ReactElement {
-  const id = React.useId();
-  const popover = React.useRef<HTMLDivElement>(null);
   const [query, setQuery] = React.useState('');
-  const [isOpen, setOpen] = React.useState(false);
-
-  React.useEffect(() => {
-    const node = popover.current;
-    const onToggle = (event: Event): void => {
-      setOpen((event as ToggleEvent).newState === 'open');
-      node?.querySelector('input')?.focus();
-    };
-    node?.addEventListener('toggle', onToggle);
-    return () => node?.removeEventListener('toggle', onToggle);
-  }, []);
-
-  const open = (button: HTMLElement): void => {
-    const node = popover.current;
-    if (node === null) {
-      return;
-    }
-    const { left, bottom } = button.getBoundingClientRect();
-    node.style.left = `${left}px`;
-    node.style.top = `${bottom + 2}px`;
-    node.style.maxHeight = `${Math.max(120, innerHeight - bottom - 12)}px`;
-    setQuery('');
-    node.togglePopover();
-    // Inside of the window.
-    node.style.left = `${Math.max(4, Math.min(left, innerWidth - node.offsetWidth - 8))}px`;
-  };
   const isChosen = new Set(chosen);
   const found = options.filter(option => option.toLowerCase().includes(query.toLowerCase()));
   return (
-    <span className="axon-Chooser">
-      <Button
-        minimal
-        small
-        className="axon-Chooser-button"
-        title={label}
-        aria-label={text === label ? label : `${label}: ${text}`}
-        aria-haspopup="dialog"
-        aria-expanded={isOpen}
-        aria-controls={id}
-        onClick={event => open(event.currentTarget)}
-      >
-        <span className="axon-Chooser-text">{text}</span>
-        <caretDownEmptyIcon.react tag="span" />
-      </Button>
-      <div
-        ref={popover}
-        id={id}
-        className="axon-Chooser-popover"
-        role="dialog"
-        aria-label={label}
-        {...{ popover: 'auto' }}
-      >
-        {isOpen && options.length >= MIN_SEARCHED && (
-          <input
-            type="search"
-            className="axon-Chooser-search"
-            aria-label={trans.__('Search')}
-            placeholder={trans.__('Search')}
-            value={query}
-            onChange={event => setQuery(event.target.value)}
-          />
-        )}
-        {isOpen &&
-          found.map(option => (
+    <PopoverButton label={label} text={text} onOpen={() => setQuery('')}>
+      {() => (
+        <>
+          {options.length >= MIN_SEARCHED && (
+            <input
+              type="search"
+              className="axon-Chooser-search"
+              aria-label={trans.__('Search')}
+              placeholder={trans.__('Search')}
+              value={query}
+              onChange={event => setQuery(event.target.value)}
+            />
+          )}
+          {found.map(option => (
             <label key={option} title={option}>
               <input
                 type="checkbox"
@@ -108,8 +60,9 @@ export function Chooser({
               <span>{option}</span>
             </label>
           ))}
-        {isOpen && found.length === 0 && <p>{trans.__('Nothing found.')}</p>}
-      </div>
-    </span>
+          {found.length === 0 && <p>{trans.__('Nothing found.')}</p>}
+        </>
+      )}
+    </PopoverButton>
   );
 }

@@ -1,12 +1,6 @@
 /** The choice of columns, and of the column by which runs are grouped. */
 
-import {
-  Button,
-  caretDownIcon,
-  HTMLSelect,
-  moveDownIcon,
-  moveUpIcon
-} from '@jupyterlab/ui-components';
+import { Button, HTMLSelect, moveDownIcon, moveUpIcon } from '@jupyterlab/ui-components';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
@@ -14,6 +8,7 @@ import type { IVocabulary, RunColumn, Statistic } from '../pure/runs.ts';
 import { configColumnId, FIELD_COLUMNS, metricColumnId, toColumn } from '../pure/runs.ts';
 import { columnTitle } from './columns.tsx';
 import { usePage } from './context.ts';
+import { PopoverButton } from '../widgets/popover.tsx';
 import { shownColumns } from './table.tsx';
 
 /** The most columns that are listed at a time, beside those that are shown. */
@@ -23,53 +18,15 @@ const STATISTICS: readonly Statistic[] = ['best', 'last', 'min', 'max'];
 /** A button that opens the choice of columns below it. */
 export function ColumnChooser(): React.ReactElement {
   const { trans } = usePage();
-  const [isOpen, setOpen] = React.useState(false);
-  const root = React.useRef<HTMLDivElement>(null);
-  const id = React.useId();
-  const close = (): void => {
-    setOpen(false);
-    root.current?.querySelector<HTMLElement>('.axon-Columns-button')?.focus();
-  };
+  const label = trans.__('Columns');
   return (
-    <div
-      ref={root}
-      className="axon-Columns"
-      onKeyDown={event => {
-        if (isOpen && event.key === 'Escape') {
-          event.stopPropagation();
-          close();
-        }
-      }}
-      onBlur={event => {
-        if (event.relatedTarget !== null && root.current?.contains(event.relatedTarget) !== true) {
-          setOpen(false);
-        }
-      }}
-    >
-      <Button
-        minimal
-        small
-        className="axon-Columns-button"
-        aria-expanded={isOpen}
-        aria-controls={id}
-        aria-haspopup="dialog"
-        title={trans.__('Choose columns and their order')}
-        onClick={() => setOpen(!isOpen)}
-      >
-        {trans.__('Columns')}
-        <caretDownIcon.react tag="span" width="14px" />
-      </Button>
-      {isOpen && (
-        <>
-          <div className="axon-Columns-backdrop" onClick={close} />
-          <ColumnList id={id} />
-        </>
-      )}
-    </div>
+    <PopoverButton label={label} text={label} className="axon-Columns">
+      {() => <ColumnList />}
+    </PopoverButton>
   );
 }
 
-function ColumnList({ id }: { id: string }): React.ReactElement {
+function ColumnList(): React.ReactElement {
   const page = usePage();
   const { model, settings, trans } = page;
   const [query, setQuery] = React.useState('');
@@ -93,17 +50,16 @@ function ColumnList({ id }: { id: string }): React.ReactElement {
       (words.length > 0 || column.kind !== 'metric' || column.statistic === 'best')
   );
   return (
-    <div id={id} role="dialog" aria-label={trans.__('Columns')} className="axon-Columns-list">
+    <>
       <input
         type="text"
         className="jp-mod-styled"
-        autoFocus
         placeholder={trans.__('Search columns')}
         aria-label={trans.__('Search columns')}
         value={query}
         onChange={event => setQuery(event.target.value)}
       />
-      <div className="axon-Columns-columns">
+      <div className="axon-Columns-lists">
         <ul aria-label={trans.__('Shown')}>
           {shown.map((column, index) =>
             matches(column) ? (
@@ -166,7 +122,7 @@ function ColumnList({ id }: { id: string }): React.ReactElement {
       >
         {trans.__('Automatic')}
       </Button>
-    </div>
+    </>
   );
 }
 

@@ -30,8 +30,8 @@ const AGGREGATE_WIDTH = 190;
 /** Number of runs whose values determine the width of a column. */
 const SAMPLE = 100;
 const FIXED_WIDTHS: Partial<Record<FieldColumn, number>> = {
-  name: 150,
-  status: 98,
+  name: 144,
+  status: 110,
   started_at: 88,
   duration: 84,
   tags: 130,

@@ -6,6 +6,7 @@ import * as React from 'react';
 import type { ICompletion, IFilterNames, OptionKind } from '../pure/where.ts';
 import { applySuggestion, complete, errorRange, errorReason } from '../pure/where.ts';
 import type { RunStatus } from '../records.ts';
+import { placeBelow } from '../widgets/popover.tsx';
 import { usePage } from './context.ts';
 import type { RunsModel } from './model.ts';
 
@@ -20,6 +21,7 @@ export function FilterInput(): React.ReactElement {
   const { model, trans } = usePage();
   const input = React.useRef<HTMLInputElement>(null);
   const mirror = React.useRef<HTMLDivElement>(null);
+  const list = React.useRef<HTMLUListElement>(null);
   const id = React.useId();
   const [text, setText] = React.useState(model.where);
   const [completion, setCompletion] = React.useState(NO_OPTIONS);
@@ -113,6 +115,12 @@ export function FilterInput(): React.ReactElement {
   const at = error?.position === undefined ? undefined : error.position + indent;
   const [from, to] = at === undefined ? [0, 0] : errorRange(text, at);
   const isOpen = completion.options.length > 0;
+  React.useLayoutEffect(() => {
+    list.current?.togglePopover(isOpen);
+    if (isOpen && list.current !== null && input.current !== null) {
+      placeBelow(list.current, input.current);
+    }
+  }, [isOpen]);
   return (
     <div className="axon-Where">
       <div className="axon-Where-box" data-invalid={error !== undefined}>
@@ -163,11 +171,12 @@ export function FilterInput(): React.ReactElement {
         )}
       </div>
       <ul
+        ref={list}
         id={`${id}list`}
         role="listbox"
         aria-label={trans.__('Completions')}
         className="axon-Where-options"
-        hidden={!isOpen}
+        {...{ popover: 'manual' }}
       >
         {completion.options.map((option, index) => (
           <li
