@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "bundle": ("archives", "bundle"),
     "checkpoints": ("checkpoints", "checkpoints"),
     "compare": ("runs", "compare"),
+    "delete-run": ("runs", "delete_run"),
     "diff": ("provenance", "diff"),
     "doctor": ("doctor", "doctor"),
     "dump": ("archives", "dump"),

@@ -1,4 +1,4 @@
-"""The commands about runs of all notebooks: runs, compare, edit-run, export-runs."""
+"""The commands about runs of all notebooks: runs, compare, edit-run, delete-run, export-runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 
 from ..metrics import format_number
 from ..printable import shorten
-from ..records import ConfigSource, TrainingRun, UpdateRun
+from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
 from ..repository import NotebookRepository
 from ..repository.run_comparison import differing_keys
 from ..repository.run_queries import FoundRun, RunQuery, flat_config
@@ -52,6 +52,7 @@ _notebook = click.option(
 
 
 _all_users = click.option("--all-users", is_flag=True, help="Include the runs of all users.")
+_archived = click.option("--archived", is_flag=True, help="Include archived runs.")
 
 
 @click.command()
@@ -59,6 +60,7 @@ _all_users = click.option("--all-users", is_flag=True, help="Include the runs of
 @click.argument("where", default="")
 @_notebook
 @_all_users
+@_archived
 @click.option(
     "--sort", metavar="NAME", default="-started_at", help="Sort by this; -NAME descending."
 )
@@ -71,6 +73,7 @@ def runs(
     where: str,
     notebook: str | None,
     all_users: bool,
+    archived: bool,
     sort: str,
     columns: str | None,
     limit: int,
@@ -80,7 +83,8 @@ def runs(
     """List the runs of all notebooks that match WHERE, the newest first.
 
     WHERE is a filter such as 'config.lr < 0.01 and val_acc.max > 0.9 and status == "completed" and
-    "baseline" in tags'. A column is a field, a metric such as val_acc.max, or config.KEY.
+    "baseline" in tags'. A column is a field, a metric such as val_acc.max, or config.KEY. Archived
+    runs are left out, unless WHERE names `archived`.
     """
     owner = _set_user(session, all_users)
     with session.read() as repository:
@@ -90,7 +94,9 @@ def runs(
                 f"{where} is no filter; `jupyter axon runs --notebook {where}` lists its runs"
             )
         try:
-            query = RunQuery(where, sort, limit, user_id=owner, notebook_id=id)
+            query = RunQuery(
+                where, sort, limit, user_id=owner, notebook_id=id, with_archived=archived
+            )
             page = repository.runs.search(query)
             if columns is None:
                 chosen = _choose_columns(page.runs, sort)
@@ -315,6 +321,7 @@ def _unique_names(repository: NotebookRepository, runs: Sequence[TrainingRun]) -
 @click.option("--group", help="Its new group; empty to remove it.")
 @click.option("--tag", "tags", multiple=True, help="Add a tag; may be repeated.")
 @click.option("--untag", "removed", multiple=True, help="Remove a tag; may be repeated.")
+@click.option("--archive/--unarchive", "archived", default=None, help="Hide it from lists, or not.")
 @click.option(
     "--config",
     "pairs",
@@ -331,22 +338,24 @@ def edit_run(
     group: str | None,
     tags: tuple[str, ...],
     removed: tuple[str, ...],
+    archived: bool | None,
     pairs: tuple[str, ...],
 ) -> None:
-    """Change the name, notes, group, tags or configuration of a run.
+    """Change the name, notes, group, tags or configuration of a run, or archive it.
 
     WHICH is its name, its number, its id, the beginning of its id, or NOTEBOOK#NUMBER.
     """
-    if (name, notes, group) == (None, None, None) and not (tags or removed or pairs):
+    if (name, notes, group, archived) == (None,) * 4 and not (tags or removed or pairs):
         raise click.UsageError(
-            "nothing to change: add --name, --notes, --group, --tag, --untag or --config"
+            "nothing to change: add --name, --notes, --group, --tag, --untag, --archive, "
+            "--unarchive or --config"
         )
     owner = _set_user(session, all_users)
     with session.open(for_writing=True) as opened:
         repository = opened.repository
         run = find_run(repository, which, owner=owner)
         kept = [tag for tag in dict.fromkeys([*run.tags, *tags]) if tag and tag not in removed]
-        updates = UpdateRun(name=name, notes=notes, group=group, tags=kept)
+        updates = UpdateRun(name=name, notes=notes, group=group, tags=kept, archived=archived)
         if pairs:
             updates.config = run.config or {}
             for pair in pairs:
@@ -373,11 +382,75 @@ def _set_value(config: dict[str, Any], pair: str) -> None:
 
 @click.command()
 @with_session
+@click.argument("which", nargs=-1, required=True)
+@_all_users
+@click.option("--with-pinned", is_flag=True, help="Also delete runs with pinned checkpoints.")
+@click.option("--yes", is_flag=True, help="Delete the runs. Without it, they are only listed.")
+@options.as_json
+def delete_run(
+    session: Session,
+    which: tuple[str, ...],
+    all_users: bool,
+    with_pinned: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Delete runs with their series, their checkpoints and the state files of these.
+
+    Without --yes, they are only listed. WHICH are names, numbers, ids, beginnings of ids, or
+    NOTEBOOK#NUMBER. Runs that are running, and those with pinned checkpoints unless --with-pinned
+    is given, are not deleted.
+    """
+    owner = _set_user(session, all_users)
+    with session.with_states() as (repository, _):
+        found = {run.id: run for run in (find_run(repository, one, owner=owner) for one in which)}
+        listed = repository.runs.read_table(RunQuery(ids=[*found], user_id=owner)).runs
+        refused = {
+            run.id: "is running; stop it first"
+            if run.status is RunStatus.RUNNING
+            else f"has {plural(run.pinned_count, 'pinned checkpoint')}; --with-pinned deletes it"
+            for run in listed
+            if run.status is RunStatus.RUNNING or (run.pinned_count and not with_pinned)
+        }
+        deleted = [run for run in listed if run.id not in refused]
+        if yes:
+            for run in deleted:
+                repository.checkpoints.delete_run(run.notebook_id, run.id, with_pinned=with_pinned)
+    if as_json:
+        sizes = [{"id": run.id, "bytes": run.size} for run in deleted]
+        write_json({"deleted": yes, "runs": sizes, "left_alone": [*refused]})
+    elif deleted:
+        rows = [
+            {
+                "name": run.name,
+                "number": run.number,
+                "status": run.status.value,
+                "checkpoints": run.checkpoint_count,
+                "pinned": run.pinned_count,
+                "size": format_size(run.size),
+                "id": run.id,
+            }
+            for run in deleted
+        ]
+        write(table(rows))
+    for run in listed:
+        if run.id in refused:
+            note(f"Not deleted: {run.name} ({run.id[:8]}) {refused[run.id]}.")
+    size = format_size(sum(run.size for run in deleted))
+    runs = f"{plural(len(deleted), 'run')} with {size} of state files"
+    note(f"Deleted {runs}." if yes else f"Would delete {runs}. Add --yes to delete them.")
+    if refused:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@with_session
 @click.argument("where", default="")
 @click.option("--to", "target", type=click.Choice(list(EXPORTS)), required=True, help="The format.")
 @click.option("-o", "--output", "destination", required=True, help="A folder, or MLflow's URI.")
 @_notebook
 @_all_users
+@_archived
 def export(
     session: Session,
     where: str,
@@ -385,6 +458,7 @@ def export(
     destination: str,
     notebook: str | None,
     all_users: bool,
+    archived: bool,
 ) -> None:
     """Export runs with their configuration and series to CSV files or to another tracker.
 
@@ -395,7 +469,9 @@ def export(
     with session.read() as repository:
         id = None if notebook is None else find_notebook_id(repository, notebook)
         try:
-            query = RunQuery(where, "started_at", user_id=owner, notebook_id=id)
+            query = RunQuery(
+                where, "started_at", user_id=owner, notebook_id=id, with_archived=archived
+            )
             page = repository.runs.search(query)
         except InvalidFilter as error:
             raise click.UsageError(error.reason) from error

@@ -187,7 +187,8 @@ def runs(
     Parameters
     ----------
     where : str
-        A filter such as ``config.lr < 0.01 and val_acc.max > 0.9 and "baseline" in tags``.
+        A filter such as ``config.lr < 0.01 and val_acc.max > 0.9 and "baseline" in tags``. Archived
+        runs are left out, unless it names ``archived``.
     sort : str
         A field, metric or configuration key; ``-`` before it sorts in descending order.
     limit : int, optional

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import click
 import pytest
-from support.factories import new_notebook
+from support.factories import new_checkpoint, new_notebook
 
 from jupyter_axon_notebooks.records import ConfigSource, RunStatus, UpdateRun
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.repository.run_queries import RunQuery
 from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import open_store
 
@@ -282,3 +283,40 @@ def test_the_best_checkpoint_by_a_metric_that_was_only_logged_is_explained(axon:
     result = axon("best", "val_acc")
     assert result.exit_code == 3
     assert "`jupyter axon runs --sort val_acc` ranks them" in result.stderr
+
+
+def test_archived_runs_are_not_listed(axon: Axon, runs: list[str]) -> None:
+    assert axon("edit-run", runs[0], "--archive").exit_code == 0
+
+    def listed(*options: str) -> set[str]:
+        return {one["run"]["id"] for one in json.loads(axon("runs", "--json", *options).stdout)}
+
+    assert listed() == {*runs[1:]}
+    assert listed("--archived") == {*runs}
+    assert listed("archived == True") == {runs[0]}
+    assert axon("edit-run", runs[0], "--unarchive").exit_code == 0
+    assert listed() == {*runs}
+
+
+def test_runs_are_listed_before_they_are_deleted(
+    axon: Axon, repository: NotebookRepository, runs: list[str]
+) -> None:
+    run = repository.runs.find(runs[0])
+    repository.create_checkpoint(new_checkpoint(run.notebook_id, run_id=run.id, pinned=True))
+    repository.runs.update_status(run.notebook_id, runs[1], RunStatus.RUNNING)
+    shown = axon("delete-run", "search#1", "search#2", "wide#1")
+    assert shown.exit_code == 1
+    assert "run 1 (" + runs[0][:8] + ") has 1 pinned checkpoint; --with-pinned" in shown.stderr
+    assert f"run 2 ({runs[1][:8]}) is running; stop it first" in shown.stderr
+    assert "Would delete 1 run" in shown.stderr
+    assert runs[2] in shown.stdout
+    result = json.loads(axon("delete-run", "--yes", "--json", *runs).stdout)
+    assert result == {
+        "deleted": True,
+        "runs": [{"id": runs[2], "bytes": 0}],
+        "left_alone": [runs[1], runs[0]],
+    }
+    pinned = axon("delete-run", "--yes", "--with-pinned", runs[0])
+    assert (pinned.exit_code, "Deleted 1 run" in pinned.stderr) == (0, True)
+    assert {one.run.id for one in repository.runs.search(RunQuery()).runs} == {runs[1]}
+    assert axon("delete-run", runs[0]).exit_code == 3
