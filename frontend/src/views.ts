@@ -2,9 +2,10 @@
 
 import type { JupyterFrontEnd } from '@jupyterlab/application';
 import { Dialog, MainAreaWidget, showDialog } from '@jupyterlab/apputils';
+import { PageConfig } from '@jupyterlab/coreutils';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import type { Widget } from '@lumino/widgets';
-import { SplitPanel } from '@lumino/widgets';
+import { SplitPanel, TabPanel } from '@lumino/widgets';
 
 import { trainingIcon } from './icons.ts';
 
@@ -30,8 +31,14 @@ export function showView(
   { trans, key, title, caption = title }: IViewOptions
 ): void {
   const id = `axon-view-${key}`;
-  for (const area of AREAS) {
-    [...shell.widgets(area)].find(widget => widget.id === id)?.dispose();
+  const tabs = treeTabs(shell);
+  for (const widget of [
+    ...AREAS.flatMap(area => [...shell.widgets(area)]),
+    ...(tabs?.widgets ?? [])
+  ]) {
+    if (widget.id === id) {
+      widget.dispose();
+    }
   }
   const widget = new MainAreaWidget({ content });
   widget.id = id;
@@ -41,6 +48,12 @@ export function showView(
   widget.title.icon = trainingIcon;
   widget.title.closable = true;
   widget.toolbar.hide();
+  if (tabs !== undefined) {
+    tabs.addWidget(widget);
+    tabs.currentWidget = widget;
+    widget.activate();
+    return;
+  }
   const area = AREAS.find(area => {
     shell.add(widget, area);
     return widget.isAttached;
@@ -54,6 +67,19 @@ export function showView(
   }
   const buttons = [Dialog.okButton({ label: trans.__('Close') })];
   void showDialog({ title: caption, body: widget, buttons, hasClose: true });
+}
+
+/** The tabs of the start page of Notebook 7; undefined elsewhere. */
+export function treeTabs(shell: JupyterFrontEnd.IShell): TabPanel | undefined {
+  if (PageConfig.getOption('notebookPage') !== 'tree') {
+    return undefined;
+  }
+  for (const widget of shell.widgets('main')) {
+    if (widget instanceof TabPanel) {
+      return widget;
+    }
+  }
+  return undefined;
 }
 
 /** Give a widget below the document half of the height; initially it has none. */

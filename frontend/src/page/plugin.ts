@@ -12,12 +12,12 @@ import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
-import { TabPanel } from '@lumino/widgets';
 
 import { AxonClient } from '../api.ts';
 import { trainingIcon } from '../icons.ts';
 import { RunCommandIDs, RUNS_PLUGIN_ID, TRANSLATION_DOMAIN } from '../ids.ts';
 import { PanelSettings } from '../settings.ts';
+import { treeTabs } from '../views.ts';
 import type { RunsPage } from './page.tsx';
 import { RunsSettings } from './settings.ts';
 
@@ -184,19 +184,6 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
     }
   }
 };
-
-/** The tabs of the start page of Notebook 7; undefined elsewhere. */
-function treeTabs(shell: JupyterFrontEnd.IShell): TabPanel | undefined {
-  if (PageConfig.getOption('notebookPage') !== 'tree') {
-    return undefined;
-  }
-  for (const widget of shell.widgets('main')) {
-    if (widget instanceof TabPanel) {
-      return widget;
-    }
-  }
-  return undefined;
-}
 
 /** Return whether this browser tab can show the page: a document of Notebook 7 has no room for it. */
 function hasPlace(shell: JupyterFrontEnd.IShell): boolean {
