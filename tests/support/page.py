@@ -75,7 +75,7 @@ class LabPage:
 
     def load(self, path: str | None = None, app: str = "lab") -> None:
         """Load the application, optionally with a notebook, and wait until it is ready."""
-        url = "lab"
+        url = "lab" if app == "lab" else "tree"
         if path is not None:
             url = f"{'lab/tree' if app == 'lab' else 'notebooks'}/{quote(path)}"
         self.page.goto(f"{self.server.url}/{url}?token={self.server.token}&reset")

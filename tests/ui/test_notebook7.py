@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -37,4 +38,23 @@ def test_the_panel_opens_beside_the_notebook_and_follows_its_saves(
     lab.section("Versions").click()
     panel.get_by_role("button", name="Open the version").first.click()
     expect(lab.page.locator(".axon-Version .jp-CodeCell")).to_be_in_viewport()
+    with lab.page.expect_popup() as popup:
+        lab.page.get_by_role("button", name="Restore this version as a copy").click()
+    expect(popup.value).to_have_url(re.compile("/notebooks/train-version-"))
+    popup.value.close()
+    lab.page.close()
+
+
+def test_the_version_of_a_run_is_opened_in_a_tab_of_the_start_page(
+    notebook7: LabServer, context: BrowserContext
+) -> None:
+    notebook_id = notebook7.create_record("run.ipynb", "lr = 0.1")
+    (run,) = notebook7.start_runs(notebook_id, {"name": "wide"})
+    notebook7.add_checkpoint(notebook_id, 3, 30, run_id=run)
+    lab = LabPage(context.new_page(), notebook7)
+    lab.load(app="notebook")
+    lab.start("axon:open-run-version", notebook=notebook_id, run=run)
+    view = lab.page.locator(".axon-Version")
+    expect(view).to_contain_text("Code of wide, epoch 3, step 30.")
+    expect(view.locator(".jp-CodeCell")).to_be_in_viewport()
     lab.page.close()
