@@ -11,7 +11,7 @@ import type { Direction } from '../pure/dimensions.ts';
 import { valueText } from '../pure/dimensions.ts';
 import type { ICheckpointDiff, IRunComparison, IRunReproducibility, IRunRow } from '../records.ts';
 import { CellChange, Difference } from '../widgets/diff.tsx';
-import { colourIndex } from './colours.ts';
+import { Swatch } from './swatch.tsx';
 
 /** The most runs that the server compares. */
 export const MAX_COMPARED = 20;
@@ -181,8 +181,8 @@ function ComparedTable({
           <tr>
             <td />
             {runs.map((run, index) => (
-              <th key={run.id} scope="col" data-run={colourIndex(colours.get(run.id) ?? 0)}>
-                <span className="axon-Legend-colour" aria-hidden="true" />
+              <th key={run.id} scope="col">
+                <Swatch colour={colours.get(run.id) ?? 0} />
                 <button
                   type="button"
                   className="axon-Comparison-run"
@@ -248,23 +248,24 @@ function MetricCell({ value, base, verdict, isBest, trans }: IMetricCellProps): 
 }
 
 interface IChangesProps {
+  /** The first is that with which the others are compared. */
   runs: readonly IRunRow[];
   changes: readonly (ICheckpointDiff | null)[];
   trans: TranslationBundle;
 }
 
 function Code({ runs, changes, trans }: IChangesProps): React.ReactElement {
+  const isBaseUnknown = runs[0]?.checkpoint_count === 0;
   return (
     <section aria-label={trans.__('Code')}>
       <h3>{trans.__('Executed code')}</h3>
-      {changes.map((change, index) => {
+      {isBaseUnknown && (
+        <p>{trans.__('The code of %1 is unknown, since it has no checkpoint.', runs[0]?.name)}</p>
+      )}
+      {(isBaseUnknown ? [] : changes).map((change, index) => {
         const name = runs[index + 1]?.name ?? '';
         if (change === null) {
-          return (
-            <p key={name}>
-              {trans.__('%1: the code is unknown, since a run has no checkpoint.', name)}
-            </p>
-          );
+          return <p key={name}>{trans.__('%1: unknown, since it has no checkpoint.', name)}</p>;
         }
         const { sources, executed } = change;
         return sources.length === 0 ? (

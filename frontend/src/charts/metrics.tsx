@@ -11,10 +11,10 @@ import { formatNumber } from '../pure/metrics.ts';
 import { smooth } from '../pure/smoothing.ts';
 import { useSignal } from '../widgets/context.tsx';
 import { useMedia } from './canvas.tsx';
-import { colourIndex } from './colours.ts';
 import { ChartGroup } from './group.ts';
 import type { IDrawnCurve } from './plot.ts';
 import { Plot } from './plot.ts';
+import { Swatch } from './swatch.tsx';
 
 const DEFAULT_HEIGHT = 150;
 const DEFAULT_MIN_WIDTH = 240;
@@ -306,12 +306,8 @@ function Readout({ chart, plot, group, axis, trans }: IReadoutProps): React.Reac
         const { runId, colour, raw } = curve;
         const exact = raw?.[index];
         return (
-          <span
-            key={runId}
-            data-run={colourIndex(colour)}
-            className={runId === emphasised ? 'axon-mod-focused' : ''}
-          >
-            <span className="axon-Legend-colour" aria-hidden="true" />
+          <span key={runId} className={runId === emphasised ? 'axon-mod-focused' : ''}>
+            <Swatch colour={colour} />
             {labels.get(runId)} {formatNumber(value)}
             {isDrawable(exact, false) &&
               runId === emphasised &&

@@ -200,6 +200,7 @@ export function ParallelCoordinates({
                 axis={axis}
                 left={axisLeft(index, axes.length, width)}
                 height={height}
+                missing={trans.__('none')}
                 brush={brushes.get(axis.id)}
                 onBrush={brush => setBrush(axis.id, brush)}
                 onClick={() => {
@@ -253,6 +254,8 @@ interface IParallelAxisProps {
   axis: IAxis;
   left: number;
   height: number;
+  /** The label of the place of runs without a value. */
+  missing: string;
   brush: IBrush | undefined;
   onBrush: (brush: IBrush | undefined) => void;
   onClick: () => void;
@@ -262,6 +265,7 @@ function ParallelAxis({
   axis,
   left,
   height,
+  missing,
   brush,
   onBrush,
   onClick
@@ -288,6 +292,17 @@ function ParallelAxis({
           </text>
         </g>
       ))}
+      {axis.values.some(value => axis.scale.position(value) === undefined) && (
+        <text
+          className="axon-RunsChart-label"
+          x={-7}
+          y={missingTop(height)}
+          dy="0.32em"
+          textAnchor="end"
+        >
+          {missing}
+        </text>
+      )}
       {brush !== undefined && (
         <rect
           className="axon-RunsChart-brush"
@@ -379,6 +394,11 @@ function toTop(position: number, height: number): number {
   return bottom - position * (bottom - top);
 }
 
+/** Return where runs without a value are, below the axes. */
+function missingTop(height: number): number {
+  return height - MARGIN.bottom / 2;
+}
+
 function axisLeft(index: number, count: number, width: number): number {
   return count === 1
     ? width / 2
@@ -390,7 +410,7 @@ type Line = readonly { left: number; top: number }[];
 
 function placeLines(axes: readonly IAxis[], width: number, height: number): Line[] {
   const lefts = axes.map((_, index) => axisLeft(index, axes.length, width));
-  const missing = height - MARGIN.bottom / 2;
+  const missing = missingTop(height);
   return (axes[0]?.values ?? []).map((_, run) =>
     axes.map(({ scale, values }, index) => {
       const position = scale.position(values[run]);

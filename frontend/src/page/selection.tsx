@@ -6,7 +6,6 @@ import * as React from 'react';
 
 import type { AxonClient } from '../api.ts';
 import { useSize } from '../charts/canvas.tsx';
-import { colourIndex } from '../charts/colours.ts';
 import { MAX_COMPARED, RunComparison } from '../charts/comparison.tsx';
 import type { IChartSettings } from '../charts/controls.tsx';
 import { chartAxis, ChartControls } from '../charts/controls.tsx';
@@ -14,6 +13,7 @@ import type { IMetricChart } from '../charts/metrics.tsx';
 import { MetricCharts } from '../charts/metrics.tsx';
 import { ParallelCoordinates } from '../charts/parallel.tsx';
 import { Scatter } from '../charts/scatter.tsx';
+import { Swatch } from '../charts/swatch.tsx';
 import type { IPoints } from '../pure/curve.ts';
 import type { Direction } from '../pure/dimensions.ts';
 import { toPoints } from '../pure/series.ts';
@@ -186,11 +186,10 @@ function Curves({
         {runs.map(({ id, name }) => (
           <li
             key={id}
-            data-run={colourIndex(colours.get(id) ?? 0)}
             onPointerEnter={() => setFocused(id)}
             onPointerLeave={() => setFocused(undefined)}
           >
-            <span className="axon-Legend-colour" aria-hidden="true" />
+            <Swatch colour={colours.get(id) ?? 0} />
             {name}
           </li>
         ))}
