@@ -333,9 +333,10 @@ runs = st.fixed_dictionaries(
             st.sampled_from("xyz"), st.one_of(values, st.lists(values, max_size=2)), max_size=3
         ),
         "loss": st.one_of(st.none(), st.sampled_from([0.5, 1.0, 2.0])),
+        "archived": st.booleans(),
     }
 )
-_FIELDS = ("name", "number", "tags", "group", "notebook", "path")
+_FIELDS = ("name", "number", "tags", "archived", "group", "notebook", "path")
 variables = st.one_of(
     st.sampled_from([Variable("field", name) for name in _FIELDS]),
     st.sampled_from([Variable("config", name) for name in "xyzw"]),
@@ -381,15 +382,17 @@ def test_a_filter_means_the_same_in_sql_and_in_python(repository, drawn, tried):
     notebook = repository.create(new_notebook(name="a", path="ab"))
     expected = {}
     for fields in drawn:
-        loss = fields.pop("loss")
+        loss, archived = fields.pop("loss"), fields.pop("archived")
         run = repository.runs.start(notebook.id, **fields)
         if loss is not None:
             log(repository, run, loss=loss)
+        repository.runs.update(notebook.id, run.id, UpdateRun(archived=archived))
         expected[run.id] = {
             **fields,
             "name": run.display_name,
             "number": run.number,
             "loss": loss,
+            "archived": archived,
             "notebook": notebook.name,
             "path": notebook.path,
         }
