@@ -12,6 +12,9 @@ import { trainingIcon } from './icons.ts';
 /** Areas by preference. Notebook 7 has no room in `main`, and has `down` since 7.3. */
 const AREAS = ['main', 'down'] as const;
 
+/** The open views by their keys. */
+const views = new Map<string, Widget>();
+
 export interface IViewOptions {
   trans: TranslationBundle;
   /** Identifies the view. */
@@ -30,18 +33,12 @@ export function showView(
   content: Widget,
   { trans, key, title, caption = title }: IViewOptions
 ): void {
-  const id = `axon-view-${key}`;
   const tabs = treeTabs(shell);
-  for (const widget of [
-    ...AREAS.flatMap(area => [...shell.widgets(area)]),
-    ...(tabs?.widgets ?? [])
-  ]) {
-    if (widget.id === id) {
-      widget.dispose();
-    }
-  }
+  views.get(key)?.dispose();
   const widget = new MainAreaWidget({ content });
-  widget.id = id;
+  widget.id = `axon-view-${key}`;
+  views.set(key, widget);
+  widget.disposed.connect(() => views.delete(key));
   widget.addClass('axon-View');
   widget.title.label = title;
   widget.title.caption = caption;
