@@ -5,10 +5,14 @@ import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from './api.ts';
 import { isNotFound, PAGE_SIZE, ResponseError } from './api.ts';
+import { allMetrics } from './pure/curves.ts';
+import type { IFilterError, IParsedFilter } from './pure/filter.ts';
+import { parseFilter } from './pure/filter.ts';
 import { defaultMetric, isMinimized } from './pure/metrics.ts';
 import type { ICheckpointRow } from './pure/rows.ts';
 import { metricNames, runOrder, toRow, toRows } from './pure/rows.ts';
 import type { ICheckpoint, ICheckpointChange, IRun } from './records.ts';
+import type { IPreferredRanking } from './settings.ts';
 
 /** Number of the newest checkpoints that are checked for changed tags and pins with every change of the store. */
 const RECENT = 50;
@@ -35,11 +39,13 @@ export interface IRanking {
 export class CheckpointList {
   readonly #client: AxonClient;
   readonly #changed = new Signal<this, void>(this);
-  #preferredMetric: string;
+  readonly #revealed = new Signal<this, string>(this);
+  #preferred: IPreferredRanking = { metric: '' };
   #notebookId = '';
   #rowsById = new Map<string, ICheckpointRow>();
   #rows: readonly ICheckpointRow[] = [];
   #metrics: readonly string[] = [];
+  #allMetrics: readonly string[] = [];
   #runOrder: readonly string[] = [];
   #runs: ReadonlyMap<string, IRun> = new Map();
   #chosenRanking: IRanking | undefined;
@@ -50,6 +56,12 @@ export class CheckpointList {
   #revision = 0;
   /** Counts the changes by the user. */
   #editCount = 0;
+  #filter = '';
+  #matches: IParsedFilter['matches'];
+  #filterError: IFilterError | undefined;
+  #visibleRows: readonly ICheckpointRow[] = [];
+  /** Selected checkpoints, whether the filter hides them or not. */
+  #allSelected: ReadonlySet<string> = new Set();
   #selected: ReadonlySet<string> = new Set();
   #isComplete = false;
   #pollCount = 0;
@@ -57,13 +69,17 @@ export class CheckpointList {
   #uncheckedPages = 0;
   #nextPage = 0;
 
-  constructor(client: AxonClient, preferredMetric: string) {
+  constructor(client: AxonClient) {
     this.#client = client;
-    this.#preferredMetric = preferredMetric;
   }
 
   get changed(): ISignal<this, void> {
     return this.#changed;
+  }
+
+  /** Emitted with the id of a checkpoint that the user wants to see in the table. */
+  get revealed(): ISignal<this, string> {
+    return this.#revealed;
   }
 
   /** Whether the checkpoints are loaded; there may be none. */
@@ -76,11 +92,17 @@ export class CheckpointList {
     return this.#rows;
   }
 
+  /** The metrics of checkpoints. */
   get metrics(): readonly string[] {
     return this.#metrics;
   }
 
-  /** The ids of runs by the time of their first checkpoint. */
+  /** The metrics of checkpoints and those that were only logged. */
+  get allMetrics(): readonly string[] {
+    return this.#allMetrics;
+  }
+
+  /** The ids of runs by their start. */
   get runOrder(): readonly string[] {
     return this.#runOrder;
   }
@@ -94,8 +116,18 @@ export class CheckpointList {
     if (this.#chosenRanking !== undefined) {
       return this.#chosenRanking;
     }
-    const metric = defaultMetric(this.#metrics, this.#preferredMetric);
-    return metric === undefined ? undefined : { metric, minimize: isMinimized(metric) };
+    const preferred = this.#preferred.metric;
+    const metric = this.#allMetrics.includes(preferred)
+      ? preferred
+      : (defaultMetric(this.#metrics) ?? defaultMetric(this.#allMetrics));
+    return metric === undefined ? undefined : this.rankingOf(metric);
+  }
+
+  /** Return the ranking by a metric in its usual or preferred direction. */
+  rankingOf(metric: string): IRanking {
+    const { metric: preferred, minimize } = this.#preferred;
+    const isPreferred = metric === preferred && minimize !== undefined;
+    return { metric, minimize: isPreferred ? minimize : isMinimized(metric) };
   }
 
   /** Choose another ranking. */
@@ -104,9 +136,10 @@ export class CheckpointList {
     this.#onRankingChanged();
   }
 
-  set preferredMetric(metric: string) {
-    if (metric !== this.#preferredMetric) {
-      this.#preferredMetric = metric;
+  /** The ranking to use unless the user chooses another one. */
+  set preferred(preferred: IPreferredRanking) {
+    if (!isSame(preferred, this.#preferred)) {
+      this.#preferred = preferred;
       this.#onRankingChanged();
     }
   }
@@ -126,14 +159,61 @@ export class CheckpointList {
     return newest;
   }
 
+  /** The filter of the table, which decides which rows are visible; see `parseFilter`. */
+  get filter(): string {
+    return this.#filter;
+  }
+
+  /** Show only what matches a filter. */
+  filterBy(filter: string): void {
+    if (filter !== this.#filter) {
+      this.#filter = filter;
+      this.#applyFilter();
+      this.#changed.emit();
+    }
+  }
+
+  /** Why the filter is invalid; meanwhile, the last valid one decides. */
+  get filterError(): IFilterError | undefined {
+    return this.#filterError;
+  }
+
+  /** The rows that match the filter. */
+  get visibleRows(): readonly ICheckpointRow[] {
+    return this.#visibleRows;
+  }
+
+  /** The selected checkpoints that are visible: commands apply to nothing that a filter hides. */
   get selected(): ReadonlySet<string> {
     return this.#selected;
   }
 
-  /** Select these checkpoints only. */
+  /** The number of checkpoints that are selected, but hidden by the filter. */
+  get hiddenSelectedCount(): number {
+    return this.#allSelected.size - this.#selected.size;
+  }
+
+  /** Select these of the visible checkpoints; those that the filter hides remain selected. */
   select(ids: Iterable<string>): void {
-    this.#selected = new Set(ids);
+    const hidden = [...this.#allSelected].filter(id => !this.#selected.has(id));
+    this.#allSelected = new Set([...hidden, ...ids]);
+    this.#applyFilter();
     this.#changed.emit();
+  }
+
+  /** Select none, not even a hidden one. */
+  clearSelection(): void {
+    this.#allSelected = new Set();
+    this.#selected = new Set();
+    this.#changed.emit();
+  }
+
+  /** Show a checkpoint in the table, whatever the filter. */
+  reveal(id: string): void {
+    if (!this.#visibleRows.some(row => row.id === id)) {
+      this.filterBy('');
+    }
+    this.#revealed.emit(id);
   }
 
   row(id: string): ICheckpointRow | undefined {
@@ -164,7 +244,8 @@ export class CheckpointList {
     this.#chosenRanking = undefined;
     this.#best = undefined;
     this.#bestKey = '';
-    this.#selected = new Set();
+    this.#allSelected = new Set();
+    this.#filter = '';
     this.#isComplete = false;
     this.#uncheckedPages = 0;
     this.#setRows(new Map());
@@ -365,6 +446,7 @@ export class CheckpointList {
     const runs = await ignoreRefusal(this.#client.runs(id));
     if (runs !== undefined && id === this.#notebookId && !isSame(runs, [...this.#runs.values()])) {
       this.#runs = new Map(runs.map(run => [run.id, run]));
+      this.#derive();
       this.#changed.emit();
     }
   }
@@ -410,13 +492,41 @@ export class CheckpointList {
   #setRows(rows: Map<string, ICheckpointRow>): void {
     this.#rowsById = rows;
     this.#rows = [...rows.values()];
-    this.#metrics = metricNames(this.#rows);
-    this.#runOrder = runOrder(this.#rows);
-    if ([...this.#selected].some(id => !rows.has(id))) {
-      this.#selected = new Set([...this.#selected].filter(id => rows.has(id)));
-    }
+    this.#metrics = keepEqual(this.#metrics, metricNames(this.#rows));
+    this.#derive();
     this.#changed.emit();
   }
+
+  /** Determine what depends on both rows and runs. */
+  #derive(): void {
+    this.#runOrder = keepEqual(this.#runOrder, runOrder(this.#rows, this.#runs));
+    const metrics = allMetrics(this.#metrics, this.#runs.values());
+    this.#allMetrics = keepEqual(this.#allMetrics, metrics);
+    this.#applyFilter();
+  }
+
+  /** Determine which rows and which of the selected ones are visible. */
+  #applyFilter(): void {
+    const tags = new Set(this.#rows.flatMap(({ detail }) => detail?.tags ?? []));
+    const names = { metrics: this.#metrics, tags: [...tags], runs: this.#runs };
+    const { matches, error } = parseFilter(this.#filter, names);
+    this.#filterError = error;
+    if (error === undefined) {
+      this.#matches = matches;
+    }
+    const filter = this.#matches;
+    this.#visibleRows = filter === undefined ? this.#rows : this.#rows.filter(filter);
+    const existing = [...this.#allSelected].flatMap(id => this.#rowsById.get(id) ?? []);
+    const visible = filter === undefined ? existing : existing.filter(filter);
+    this.#allSelected = new Set(existing.map(({ id }) => id));
+    this.#selected = new Set(visible.map(({ id }) => id));
+  }
+}
+
+/** Return the old list if the new one is equal, so that nothing that depends on it is computed again. */
+function keepEqual(before: readonly string[], after: readonly string[]): readonly string[] {
+  const isEqual = before.length === after.length && before.every((item, i) => item === after[i]);
+  return isEqual ? before : after;
 }
 
 function isSame(a: unknown, b: unknown): boolean {

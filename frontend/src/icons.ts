@@ -40,3 +40,15 @@ export const compareIcon = icon(
   `<g class="jp-icon3" style="fill: none" stroke="#616161" stroke-width="2" stroke-linejoin="round">
     <path d="M9.5 4.5H4v15h5.5M14.5 4.5H20v15h-5.5M12 2v20"/></g>`
 );
+
+/** A state that needs attention, and one that does not. */
+export const warningIcon = icon(
+  'warning',
+  `<path class="jp-icon-warn0" fill="#f57c00" fill-rule="evenodd"
+    d="M12 3l10 18H2zm-1 6.5v6h2v-6zm0 7.5v2h2v-2z"/>`
+);
+export const checkIcon = icon(
+  'check',
+  `<path class="jp-icon3" style="fill: none" stroke="#616161" stroke-width="2.5" stroke-linecap="round"
+    stroke-linejoin="round" d="M5 12.5l4.5 4.5L19 7.5"/>`
+);

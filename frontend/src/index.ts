@@ -77,6 +77,12 @@ const panelPlugin: JupyterFrontEndPlugin<ITrainingPanel> = {
     const panel = new TrainingPanel({ registry, settings, commands, translator, themeManager });
     restorer?.add(panel, PANEL_ID);
     shell.add(panel, 'right', { rank: 700, type: 'Training' });
+    if (settings.openAtStart) {
+      void app.restored.then(() => {
+        shell.activateById(PANEL_ID);
+        shell.currentWidget?.activate(); // the focus stays in the document
+      });
+    }
     return registry;
   }
 };

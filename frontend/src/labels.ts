@@ -3,6 +3,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 
 import type { IProblem } from './model.ts';
+import type { IFilterError } from './pure/filter.ts';
 import { NO_RUN } from './pure/rows.ts';
 import type { CellStatus, IFlag, IRun, NotebookStatus } from './records.ts';
 
@@ -100,39 +101,34 @@ function language(): string | undefined {
   return document.documentElement.lang || undefined;
 }
 
-/** Return what a flag reports about a number of cells, which are named before it. */
-export function flagLabel(trans: TranslationBundle, kind: IFlag['kind'], cells: number): string {
+/** Return what a flag that was derived from saved code reports about a cell, which is named before it. */
+export function flagLabel(trans: TranslationBundle, kind: IFlag['kind']): string {
+  return kind === 'deleted'
+    ? trans.__('A cell that the checkpoint was saved with is no longer in the notebook.')
+    : trans.__('has changed since this checkpoint was saved.');
+}
+
+/** Return why a filter of checkpoints is invalid, and what to write instead. */
+export function filterErrorLabel(trans: TranslationBundle, { kind, text }: IFilterError): string {
   switch (kind) {
-    case 'drifted':
-      return trans._n(
-        'has changed since this checkpoint was saved.',
-        'have changed since this checkpoint was saved.',
-        cells
-      );
-    case 'edited':
-      return trans._n('was edited and not run again.', 'were edited and not run again.', cells);
-    case 'out_of_order':
-      return trans._n('was run out of order.', 'were run out of order.', cells);
-    case 'rerun':
-      return trans._n(
-        'was executed more than once; leftover variables may affect the result.',
-        'were executed more than once; leftover variables may affect the result.',
-        cells
-      );
-    case 'unseeded':
-      return trans.__('Random numbers continue those of earlier executions in the same kernel.');
-    case 'deleted':
-      return trans._n(
-        'A cell that was executed for it is no longer in the notebook.',
-        '%1 cells that were executed for it are no longer in the notebook.',
-        cells
-      );
-    case 'not_run':
-      return trans._n(
-        'above the training cell, was not executed.',
-        'above the training cell, were not executed.',
-        cells
-      );
+    case 'unknown name':
+      return trans.__('No checkpoint has a metric or column “%1”.', text);
+    case 'unknown run':
+      return trans.__('This notebook has no run “%1”.', text);
+    case 'no operator':
+      return trans.__('Compare “%1” with a value: %1<0.3 or %1:2.', text);
+    case 'no value':
+      return trans.__('Write a value after “%1”.', text);
+    case 'no name':
+      return trans.__('Write a name before “%1”.', text);
+    case 'no number':
+      return trans.__('“%1” is not a number.', text);
+    case 'no order':
+      return trans.__('“%1” has no order: use : or !=.', text);
+    case 'unclosed quote':
+      return trans.__('The quotation mark is not closed.');
+    case 'unsupported word':
+      return trans.__('“%1” is not supported: all words of a filter must match.', text);
   }
 }
 

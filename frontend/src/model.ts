@@ -11,6 +11,7 @@ import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from './api.ts';
 import { ExtensionMissingError, isNotFound, ResponseError } from './api.ts';
+import type { IChartSettings } from './charts/controls.tsx';
 import { CheckpointList } from './checkpoints.ts';
 import type { ICheckpointRow } from './pure/rows.ts';
 import type {
@@ -21,6 +22,7 @@ import type {
   INotebookSummary,
   IVersionSummary
 } from './records.ts';
+import { SeriesModel } from './series.ts';
 import type { PanelSettings } from './settings.ts';
 import type { ITrainingRecord } from './tokens.ts';
 
@@ -40,6 +42,15 @@ export interface IProblem {
 export interface IReproducibility {
   checkpointId: string;
   flags: IFlag[];
+  /** Whether it is known what was executed; without that, no flags say little. */
+  isKnown: boolean;
+}
+
+/** The notebook of which another one is a copy; without a name if it is deleted or belongs to somebody else. */
+export interface IOrigin {
+  id: string;
+  name?: string;
+  path?: string | undefined;
 }
 
 /**
@@ -52,10 +63,13 @@ export class RecordModel implements ITrainingRecord, IDisposable {
   /** The client for requests of the user. */
   readonly client: AxonClient;
   readonly checkpoints: CheckpointList;
+  /** The logged values of the runs that are drawn. */
+  readonly series: SeriesModel;
   readonly #background: AxonClient;
   readonly #settings: PanelSettings;
   readonly #changed = new Signal<this, void>(this);
   readonly #poll: Poll;
+  #chartSettings: Partial<IChartSettings> = {};
   #path: string;
   #watcherCount = 0;
   #isLoaded = false;
@@ -69,6 +83,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
   #versionsKey = '';
   #reproducibility: IReproducibility | undefined;
   #reproducibilityKey = '';
+  #origin: IOrigin | undefined;
   #problem: IProblem | undefined;
   #lastUpdate: Promise<void> = Promise.resolve();
   /** Counts updates by the user; a response to an earlier request may not reflect them. */
@@ -82,8 +97,10 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     this.#background = client.clone({ background: true });
     this.#settings = settings;
     this.#path = path;
-    this.checkpoints = new CheckpointList(this.#background, settings.preferredMetric);
+    this.checkpoints = new CheckpointList(this.#background);
     this.checkpoints.changed.connect(this.#onCheckpointsChanged, this);
+    this.series = new SeriesModel(this.#background);
+    this.series.changed.connect(() => this.#emitIf(true));
     this.#poll = new Poll({
       name: 'jupyter-axon-notebooks:record',
       factory: () => this.#load(),
@@ -140,6 +157,20 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     return this.#reproducibility;
   }
 
+  /** The notebook of which this one is a copy. */
+  get origin(): IOrigin | undefined {
+    return this.#origin;
+  }
+
+  /** What the user has chosen for the charts. */
+  get chartSettings(): Partial<IChartSettings> {
+    return this.#chartSettings;
+  }
+
+  rememberCharts(settings: Partial<IChartSettings>): void {
+    this.#chartSettings = settings;
+  }
+
   get problem(): IProblem | undefined {
     return this.#problem;
   }
@@ -148,6 +179,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     if (!this.isDisposed) {
       this.#poll.dispose();
       this.checkpoints.dispose();
+      this.series.dispose();
       this.client.clearCache();
       this.#background.clearCache();
       Signal.clearData(this);
@@ -235,7 +267,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     if (this.#watcherCount > 0) {
       void this.#poll.refresh(); // the next poll may be scheduled for much later
     }
-    this.checkpoints.preferredMetric = this.#settings.preferredMetric;
+    this.checkpoints.preferred = this.#settings.preferred;
   }
 
   /** Load changes; one load at a time. */
@@ -306,6 +338,8 @@ export class RecordModel implements ITrainingRecord, IDisposable {
       this.#versionsKey = '';
       this.#reproducibility = undefined;
       this.#reproducibilityKey = '';
+      this.#origin = undefined;
+      this.series.clear();
       this.checkpoints.clear();
     }
     if (isChanged) {
@@ -319,9 +353,10 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     const isChanged = revision === null || revision !== this.#revision;
     const [isComplete] = await Promise.all([
       this.checkpoints.refresh(record.id, isChanged),
-      this.#loadVersions(record)
+      this.#loadVersions(record),
+      this.#loadOrigin(record)
     ]);
-    await this.#loadReproducibility();
+    await Promise.all([this.#loadReproducibility(), this.series.refresh(this.checkpoints.runs)]);
     if (record.id === this.#record?.id) {
       this.#revision = isComplete ? revision : null;
     }
@@ -345,6 +380,27 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     this.#versions = [...new Map(versions.map(version => [version.id, version])).values()];
     this.#versionCount = count;
     this.#emitIf(true);
+  }
+
+  async #loadOrigin({ id, metadata }: INotebookRecord): Promise<void> {
+    const { axon } = metadata.extra as { axon?: { copied_from?: unknown } };
+    const from = axon?.copied_from;
+    if (typeof from !== 'string' || from === this.#origin?.id) {
+      return;
+    }
+    let origin: IOrigin = { id: from };
+    try {
+      const { name, path } = (await this.#background.notebook(from)).notebook;
+      origin = { id: from, name, path };
+    } catch (error) {
+      if (!isNotFound(error)) {
+        throw error;
+      }
+    }
+    if (id === this.#record?.id) {
+      this.#origin = origin;
+      this.#emitIf(true);
+    }
   }
 
   #onCheckpointsChanged(): void {
@@ -373,10 +429,11 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     this.#reproducibilityKey = key;
     try {
       const { executed, flags } = await this.#background.provenance(id, checkpoint.id);
-      const isKnown = executed.length > 0 || saved === current;
-      const currentFlags = isKnown ? flags : await this.#compareVersions(id, saved, current);
+      const isKnown = executed.length > 0;
+      const currentFlags =
+        isKnown || saved === current ? flags : await this.#compareVersions(id, saved, current);
       if (key === this.#reproducibilityKey) {
-        this.#reproducibility = { checkpointId: checkpoint.id, flags: currentFlags };
+        this.#reproducibility = { checkpointId: checkpoint.id, flags: currentFlags, isKnown };
         this.#emitIf(true);
       }
     } catch (error) {

@@ -119,6 +119,11 @@ export interface IRun {
   number?: number;
   config?: Record<string, unknown>;
   config_source?: 'given' | 'derived' | 'parameters';
+  /** The number of steps for which values were logged. */
+  step_count?: number;
+  last_step?: number;
+  /** Of logged values and of checkpoints. */
+  metrics?: Record<string, IMetricSummary>;
 }
 
 /** A metric in a column of values; non-finite numbers are strings. */
@@ -189,8 +194,11 @@ export interface ICheckpointChange {
 /** The values of a metric of a run; non-finite numbers are strings. */
 export interface IMetricSummary {
   last?: MetricValue;
+  last_step?: number;
   min?: MetricValue;
+  min_step?: number;
   max?: MetricValue;
+  max_step?: number;
 }
 
 /** A run as the table of all runs lists it. */

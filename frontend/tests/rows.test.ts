@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import type { ICheckpointRow } from '../src/pure/rows.ts';
-import { filterRows, metricNames, newestFirst, runOrder, toRows } from '../src/pure/rows.ts';
+import { metricNames, newestFirst, runOrder, toRows } from '../src/pure/rows.ts';
 import type { ICheckpoint, IRun } from '../src/records.ts';
 
 let count = 0;
@@ -17,10 +17,6 @@ function createRow(
   const detail = { tags: [], pinned: false, ...fields } as unknown as ICheckpoint;
   const runId = fields.run_id ?? '';
   return { id: `id-${count}`, runId, epoch, step: epoch * 10, createdAt, metrics, detail };
-}
-
-function createRuns(runs: Record<string, Partial<IRun>>): Map<string, IRun> {
-  return new Map(Object.entries(runs) as [string, IRun][]);
 }
 
 test('columns become rows, and names of non-finite numbers become numbers', () => {
@@ -46,49 +42,18 @@ test('rows are sorted by time, the newest first', () => {
   );
 });
 
-test('a filter matches tags, pins, positions and comparisons; all words must match', () => {
-  const rows = [
-    createRow(1, { val_loss: 0.5 }, { tags: ['Paper'], pinned: true, run_id: '1' }),
-    createRow(2, { val_loss: 0.2 }, { run_id: '2' }),
-    createRow(3, {})
-  ];
-  const epochs = (query: string): number[] =>
-    filterRows(rows, query, createRuns({})).map(({ epoch }) => epoch);
-  assert.deepEqual(epochs(''), [1, 2, 3]);
-  assert.deepEqual(epochs('paper'), [1]);
-  assert.deepEqual(epochs('pinned'), [1]);
-  assert.deepEqual(epochs('epoch:3'), [3]);
-  assert.deepEqual(epochs('val_loss<0.3'), [2]);
-  assert.deepEqual(epochs('val_loss<=0.5 pinned'), [1]);
-  assert.deepEqual(epochs('val_loss < 0.3'), [2]);
-  assert.deepEqual(epochs('epoch: 3'), [3]);
-  assert.deepEqual(epochs('epoch>=2'), [2, 3]);
-  assert.deepEqual(epochs('nothing'), []);
-});
-
-test('a filter by a run does not match runs whose number begins alike, nor rows without a run', () => {
-  const numbers = Array.from({ length: 12 }, (_, i) => i + 2);
-  const runs = createRuns(
-    Object.fromEntries(numbers.map(number => [`r${number}`, { number, name: `Wide${number}` }]))
-  );
-  const rows = ['', ...runs.keys()].map(run_id => createRow(0, {}, { run_id }));
-  const runIds = (query: string): string[] =>
-    filterRows(rows, query, runs).map(({ runId }) => runId);
-  assert.deepEqual(runIds('run:2'), ['r2']);
-  assert.deepEqual(runIds('run:12'), ['r12']);
-  assert.deepEqual(runIds('run:wide3'), ['r3']);
-  assert.deepEqual(runIds('run:1'), []);
-  assert.deepEqual(runIds('run:undefined'), []);
-  assert.deepEqual(runIds('run'), []);
-});
-
-test('runs are ordered by their first checkpoints', () => {
+test('runs are ordered by their starts, or else by their first checkpoints', () => {
   const rows = [
     createRow(0, {}, { run_id: 'b' }),
     createRow(0, {}, { run_id: 'a' }),
     createRow(1, {}, { run_id: 'b' })
-  ];
-  assert.deepEqual(runOrder(rows.reverse()), ['b', 'a']);
+  ].reverse();
+  assert.deepEqual(runOrder(rows), ['b', 'a']);
+  const runs = [
+    { id: 'a', started_at: '2025-12-31T00:00:00.000000Z' },
+    { id: 'c', started_at: '2026-02-01T00:00:00.000000Z' }
+  ] as IRun[];
+  assert.deepEqual(runOrder(rows, new Map(runs.map(run => [run.id, run]))), ['a', 'b', 'c']);
 });
 
 test('the most frequent metrics are listed first', () => {

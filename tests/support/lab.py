@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import nbformat
 
 from jupyter_axon_notebooks.records import NewCheckpoint
 from jupyter_axon_notebooks.repository import NotebookRepository
+from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import open_store
 
 #: Seconds after which something counts as never happening.
@@ -97,6 +98,21 @@ class LabServer:
         with closing(open_store(f"sqlite:///{self.data}/axon_notebooks/axon.db")) as store:
             repository = NotebookRepository(store)
             return [repository.runs.start(notebook_id, **fields).id for fields in runs]
+
+    def log(
+        self,
+        notebook_id: str,
+        run_id: str,
+        metrics: Sequence[Mapping[str, float]],
+        first_step: int = 0,
+    ) -> None:
+        """Store logged values of a run, a step each, not through the server."""
+        now = time.time()
+        rows = [Row(first_step + i, now + i, values) for i, values in enumerate(metrics)]
+        with closing(open_store(f"sqlite:///{self.data}/axon_notebooks/axon.db")) as store:
+            begin, end = first_step, first_step + len(rows)
+            series = NotebookRepository(store).series
+            series.append(notebook_id, run_id, rows, spool=run_id, begin=begin, end=end)
 
     def list_checkpoints(self, notebook_id: str, query: str = "") -> list[Any]:
         """List checkpoints, newest first."""

@@ -46,9 +46,9 @@ _RESET = """async () => {
   }
   const panel = [...shell.widgets('right')].find(({ id }) => id === 'axon-panel');
   panel.content.widgets.forEach((widget, i) => {
-    panel.content[i < 3 ? 'expand' : 'collapse'](i);
+    panel.content[i < 2 ? 'expand' : 'collapse'](i);
   });
-  panel.content.setRelativeSizes([2, 3, 3]);
+  panel.content.setRelativeSizes([1, 1]);
   shell.collapseRight();
   for (const { id, kernel } of [...serviceManager.sessions.running()]) {
     if (kernel?.id !== window.sharedKernel) {
@@ -172,7 +172,19 @@ class LabPage:
         return text
 
     def filter(self, query: str) -> None:
-        self.panel.locator("jp-search input").fill(query)
+        self.panel.get_by_label("Filter of checkpoints").fill(query)
+
+    def cell(self, checkpoint_id: str, column: str) -> Locator:
+        """Return a cell of the table of checkpoints."""
+        titles = self.panel.locator(".axon-Grid-head [role=columnheader]").all_inner_texts()
+        index = [title.strip("\n▾▴ ") for title in titles].index(column)
+        return self.row(checkpoint_id).get_by_role("gridcell").nth(index)
+
+    def expand_reproducibility(self) -> Locator:
+        """Show the reasons why a checkpoint may not be reproducible."""
+        details = self.panel.locator("details.axon-Reproducibility")
+        details.locator("summary").click()
+        return details
 
     def save(self) -> None:
         self.execute("docmanager:save")

@@ -26,9 +26,9 @@ def full_panel(lab: LabPage, path: str) -> Iterator[LabPage]:
         )
     lab.server.create_record(path, "lr = 0.01", "train(lr)")
     lab.show(path, checkpoints=3)
-    for title in ("Cells", "Versions"):
+    for title in ("Record", "Cells", "Versions"):
         lab.section(title).click()
-    expect(lab.panel.locator(".axon-Reproducibility")).to_be_visible()
+    lab.expand_reproducibility()
     yield lab
     lab.execute("apputils:change-theme", theme=THEMES[0])
 

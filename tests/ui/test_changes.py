@@ -24,6 +24,7 @@ def ids(lab: LabPage, notebook: str) -> list[str]:
 
 
 def add_tags(lab: LabPage, *tags: str) -> None:
+    lab.section("Record").click()
     field = lab.panel.get_by_label("Tags", exact=True)
     for tag in tags:
         field.fill(tag)

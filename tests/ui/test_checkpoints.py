@@ -38,6 +38,11 @@ def epochs(lab: LabPage) -> list[int]:
     return [int(text) for text in cells.all_inner_texts()]
 
 
+def titles(lab: LabPage) -> list[str]:
+    """Return the titles of the columns, from the left."""
+    return lab.panel.locator(".axon-Grid-head [role=columnheader] button").all_inner_texts()
+
+
 def test_rows_are_sorted_by_a_column(lab: LabPage, checkpoints: list[Any]) -> None:
     wait_for(lambda: epochs(lab), [2, 1, 0])
     header = lab.panel.get_by_role("columnheader", name="val_loss")
@@ -51,9 +56,80 @@ def test_the_best_is_marked_for_a_metric_and_a_direction(
     lab: LabPage, checkpoints: list[Any]
 ) -> None:
     expect(lab.row(checkpoints[1]["id"]).get_by_role("img", name="Best")).to_be_visible()
-    lab.panel.get_by_role("button", name="Lower val_loss is better").first.click()
+    lab.header.get_by_role("button", name="Lower val_loss is better").click()
     expect(lab.row(checkpoints[0]["id"]).get_by_role("img", name="Best")).to_be_visible()
-    expect(lab.panel.get_by_role("img", name="Best")).to_have_count(1)
+    expect(lab.grid.get_by_role("img", name="Best")).to_have_count(1)
+
+
+def test_columns_fit_their_contents_and_repetitions_are_left_out(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    for epoch in range(3):
+        metrics = {"val_loss": 1 / (1 + epoch), "accuracy": 1.0, "again": 1.0}
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, metrics=metrics)
+    lab.show(path, checkpoints=3)
+    # The step is the epoch, `again` is `accuracy`, and there are neither runs, tags nor sizes.
+    shown = ["pin", "epoch", "val_loss", "accuracy", "created"]
+    wait_for(lambda: titles(lab), [title for title in shown if title != "created"])
+    assert lab.grid.evaluate("grid => grid.scrollWidth <= grid.clientWidth")
+    lab.server.add_checkpoint(notebook_id, 3, 300, metrics={"val_loss": 0.1}, tags=["first"])
+    wait_for(lambda: "step" in titles(lab), True)
+
+
+def test_columns_are_chosen_for_all_notebooks(
+    lab: LabPage, checkpoints: list[Any], path: str
+) -> None:
+    """The column of the ranking metric is always shown."""
+    assert titles(lab)[:3] == ["pin", "epoch", "step"]
+    lab.panel.get_by_role("button", name="Columns").click()
+    for column, is_shown in (("step", False), ("created", True), ("size", True)):
+        lab.page.get_by_role("checkbox", name=column, exact=True).set_checked(is_shown)
+    wait_for(lambda: titles(lab), ["pin", "epoch", "val_loss", "size", "created"])
+    lab.page.keyboard.press("Escape")
+    other = f"other_{path}"
+    lab.server.add_checkpoint(lab.server.create_record(other), 0, 0, metrics={"loss": 1.0})
+    lab.open(other)
+    expect(lab.rows).to_have_count(1)
+    wait_for(lambda: titles(lab), ["pin", "epoch", "loss", "size", "created"])
+    lab.panel.get_by_role("button", name="Columns").click()
+    lab.page.get_by_role("button", name="As many as fit").click()
+    lab.page.keyboard.press("Escape")
+    wait_for(lambda: "size" in titles(lab), False)
+
+
+def test_a_filter_says_what_is_wrong_and_suggests_another(
+    lab: LabPage, checkpoints: list[Any]
+) -> None:
+    """The last valid filter remains in effect."""
+    lab.filter("val_loss<0.5")
+    expect(lab.rows).to_have_count(1)
+    lab.filter("val_los<0.7")
+    expect(lab.panel).to_contain_text("No checkpoint has a metric or column “val_los”")
+    expect(lab.panel.get_by_label("Filter of checkpoints")).to_have_attribute("aria-invalid", "true")
+    expect(lab.rows).to_have_count(1)
+    lab.panel.locator(".axon-Table-error").get_by_role("button", name="val_loss").click()
+    expect(lab.panel.get_by_label("Filter of checkpoints")).to_have_value("val_loss<0.7")
+    expect(lab.rows).to_have_count(2)
+    lab.filter("val_loss<")
+    expect(lab.panel).to_contain_text("Write a value after “val_loss<”")
+    lab.filter("")
+    expect(lab.rows).to_have_count(3)
+
+
+def test_commands_apply_to_visible_checkpoints_only(lab: LabPage, checkpoints: list[Any]) -> None:
+    lab.grid.focus()
+    lab.page.keyboard.press("Control+a")
+    toolbar = lab.panel.get_by_role("toolbar", name="Selected checkpoints")
+    expect(toolbar).to_contain_text("3 selected")
+    lab.filter("epoch>=1")
+    expect(toolbar).to_contain_text("2 selected (1 more hidden)")
+    lab.execute("axon:toggle-pin")
+    expect(lab.grid.get_by_role("button", name="Unpin")).to_have_count(2)
+    stored = lab.server.list_checkpoints(checkpoints[0]["notebook_id"])
+    assert [one["pinned"] for one in stored] == [True, True, False]
+    lab.filter("")
+    expect(toolbar).to_contain_text("3 selected")
+    toolbar.get_by_role("button", name="Select none").click()
+    expect(toolbar).to_have_count(0)
 
 
 def test_a_checkpoint_is_pinned_and_tagged(lab: LabPage, checkpoints: list[Any]) -> None:
@@ -96,6 +172,7 @@ def test_a_state_file_is_downloaded(lab: LabPage, path: str) -> None:
     encoded = base64.b64encode(state).decode()
     checkpoint = lab.server.add_checkpoint(notebook_id, 0, 1, model_state_base64=encoded)
     lab.show(path)
+    expect(lab.header).to_contain_text("7.0 kB")
     expect(lab.row(checkpoint["id"])).to_contain_text("7.0 kB")
     with lab.page.expect_download() as download:
         lab.choose(checkpoint["id"], "Download the Model")

@@ -48,6 +48,7 @@ def test_a_refused_change_is_reported_and_the_field_keeps_its_value(
             route.continue_()
 
     lab.page.route("**/axon/notebooks/*", refuse_updates)
+    lab.section("Record").click()
     field = lab.panel.get_by_label("Model", exact=True)
     field.fill("resnet-18")
     field.press("Enter")

@@ -26,7 +26,8 @@ def test_the_toolbar_button_shows_the_status_and_opens_the_panel(lab: LabPage, p
     panel = lab.open_panel()
     expect(lab.header).to_contain_text(path.removesuffix(".ipynb"))
     expect(lab.header).to_contain_text("Stopped")
-    expect(lab.header).to_contain_text(re.compile("synced .* · 1 cell"))
+    expect(lab.header).to_contain_text(re.compile("synced "))
+    lab.section("Record").click()
     expect(panel.locator(".axon-Record")).to_contain_text("ada")
 
 
@@ -57,6 +58,7 @@ def test_the_view_menu_and_the_palette_toggle_the_panel(lab: LabPage, path: str)
 def test_fields_and_tags_are_edited(lab: LabPage, path: str) -> None:
     notebook_id = lab.server.create_record(path)
     panel = lab.show(path)
+    lab.section("Record").click()
     for label, value, key in (
         ("Model", "resnet-18", "Enter"),
         ("Dataset", "cifar-10", "Tab"),
@@ -103,6 +105,20 @@ def test_a_renamed_notebook_keeps_its_record(lab: LabPage, notebook: str, path: 
     expect(lab.rows).to_have_count(1)
     lab.server.add_checkpoint(notebook, 1, 2, metrics={"loss": 0.4})
     expect(lab.rows).to_have_count(2)
+
+
+def test_a_copy_says_of_which_notebook_it_is_one(lab: LabPage, notebook: str, path: str) -> None:
+    copy = f"copy_of_{path}"
+    lab.save()  # writes the id of the record into the file
+    content = (lab.server.root / path).read_text()
+    (lab.server.root / copy).write_text(content)
+    lab.server.sync(copy)
+    lab.open(copy)
+    origin = lab.header.get_by_role("button", name=path.removesuffix(".ipynb"), exact=True)
+    expect(lab.header).to_contain_text("Copied from")
+    origin.click()
+    expect(lab.header.locator("h2")).to_have_text(path.removesuffix(".ipynb"))
+    expect(lab.header).not_to_contain_text("Copied from")
 
 
 def test_the_panel_follows_the_current_notebook(lab: LabPage, notebook: str, path: str) -> None:

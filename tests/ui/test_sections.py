@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 from support.page import LabPage
 
@@ -16,7 +17,7 @@ _GET_HEIGHTS = """async () => {
   return Object.fromEntries(sections.map(node => [node.dataset.section, node.clientHeight]));
 }"""
 #: The smallest useful height of each section in pixels.
-MIN_HEIGHTS = {"record": 50, "curves": 150, "checkpoints": 150, "cells": 60, "versions": 60}
+MIN_HEIGHTS = {"curves": 150, "checkpoints": 200, "record": 50, "cells": 60, "versions": 60}
 
 
 def heights(page: Page) -> dict[str, int]:
@@ -31,10 +32,30 @@ def show_notice(lab: LabPage, path: str) -> None:
     expect(lab.panel.locator(".axon-Reproducibility")).to_be_visible()
 
 
+@pytest.mark.parametrize("viewport", [(1280, 720), (1920, 1080)])
+def test_six_checkpoints_are_visible_beside_the_notebook_with_a_notice(
+    lab: LabPage, path: str, viewport: tuple[int, int]
+) -> None:
+    """With the file browser and the status bar, as JupyterLab opens at first."""
+    notebook_id = lab.server.create_record(path, "x = 1")
+    for epoch in range(12):
+        metrics = {"val_loss": 1 / (1 + epoch), "accuracy": epoch / 12}
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, metrics=metrics)
+    width, height = viewport
+    lab.page.set_viewport_size({"width": width, "height": height})
+    lab.show(path)
+    show_notice(lab, path)
+    sixth = lab.panel.locator('.axon-Grid-row[aria-rowindex="7"]')
+    expect(sixth).to_be_in_viewport(ratio=1)
+    assert lab.grid.evaluate("grid => grid.scrollTop") == 0
+    expect(lab.panel.locator(".axon-MetricChart canvas").nth(1)).to_be_in_viewport(ratio=0.9)
+    expect(lab.panel.get_by_role("table", name="Runs").get_by_role("row").first).to_be_in_viewport()
+
+
 def test_all_sections_are_usable_in_a_small_window(lab: LabPage, notebook: str, path: str) -> None:
     lab.page.set_viewport_size({"width": 1024, "height": 600})
     show_notice(lab, path)
-    for title in ("Cells", "Versions"):
+    for title in ("Record", "Cells", "Versions"):
         lab.section(title).click()
     found = heights(lab.page)
     assert {name: height for name, height in found.items() if height < MIN_HEIGHTS[name]} == {}
@@ -46,24 +67,45 @@ def test_all_sections_are_usable_in_a_small_window(lab: LabPage, notebook: str, 
 
 def test_sections_are_opened_closed_and_hidden_by_a_setting(lab: LabPage, notebook: str) -> None:
     titles = lab.panel.locator(".lm-AccordionPanel-title")
-    names = ["Record", "Curves", "Checkpoints", "Cells", "Versions"]
+    names = ["Curves", "Checkpoints", "Record", "Cells", "Versions"]
     expect(titles).to_have_text(names)
-    lab.change_setting("sections", {"record": "hidden", "curves": "closed", "cells": "open"})
-    expect(titles).to_have_text(names[1:])
+    lab.change_setting("sections", {"checkpoints": "hidden", "curves": "closed", "cells": "open"})
+    expect(titles).to_have_text(["Curves", "Record", "Cells", "Versions"])
     expect(lab.panel.locator(".axon-Cells")).to_be_visible()
     expect(lab.panel.locator(".axon-Curves")).to_be_hidden()
-    lab.change_setting("sections", {})
+    lab.change_setting("sections", {"record": "open"})
     expect(titles).to_have_text(names)
     expect(lab.panel.get_by_label("Model", exact=True)).to_be_visible()
-    expect(lab.panel.locator(".axon-Curves canvas")).to_be_visible()
+    expect(lab.panel.locator(".axon-Curves canvas").first).to_be_visible()
+    lab.change_setting("sections", {})
 
 
-def test_the_preferred_metric_is_a_setting(lab: LabPage, path: str) -> None:
+def test_the_preferred_metric_and_its_direction_are_settings(lab: LabPage, path: str) -> None:
     notebook_id = lab.server.create_record(path)
-    lab.server.add_checkpoint(notebook_id, 0, 0, metrics={"accuracy": 0.5, "loss": 1.0})
-    metric = lab.show(path).locator(".axon-Curves").get_by_label("Metric")
+    for epoch in range(2):
+        metrics = {"accuracy": epoch / 2, "loss": 1 - epoch / 2}
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, metrics=metrics)
+    lab.show(path, checkpoints=2)
+    metric = lab.header.get_by_label("Metric")
+    best = lab.header.locator(".axon-Header-best")
     expect(metric).to_have_value("loss")
+    expect(best).to_contain_text("0.5")
     lab.change_setting("preferredMetric", "accuracy")
     expect(metric).to_have_value("accuracy")
+    expect(best).to_contain_text("no run, epoch 1")
+    lab.change_setting("preferredDirection", "lower")
+    expect(best).to_contain_text("no run, epoch 0")
+    lab.change_setting("preferredDirection", "by name")
     lab.change_setting("preferredMetric", "")
     expect(metric).to_have_value("loss")
+
+
+def test_the_panel_opens_at_start_by_a_setting(lab: LabPage, notebook: str, path: str) -> None:
+    lab.change_setting("openAtStart", True)
+    other = LabPage(lab.page.context.new_page(), lab.server)
+    other.load(path)
+    expect(other.rows).to_have_count(1)
+    # The focus is in the notebook.
+    expect(other.page.locator(".jp-NotebookPanel :focus, .jp-NotebookPanel:focus")).to_have_count(1)
+    other.page.close()
+    lab.change_setting("openAtStart", False)

@@ -113,6 +113,8 @@ def test_changed_code_is_reported_for_the_newest_checkpoint(lab: LabPage, path: 
         ".setSource('train(lr / 2)')"
     )
     lab.save()
+    expect(reproducibility(lab)).to_contain_text("May not be reproducible: 1 reason")
+    lab.expand_reproducibility()
     expect(reproducibility(lab)).to_contain_text("has changed since")
     reproducibility(lab).get_by_role("button", name="Cell 2").click()
     wait_for(lab.active_cell, "train(lr / 2)")

@@ -18,6 +18,8 @@ export interface IChooserProps {
   /** Called with the chosen options in their order. */
   onChange: (chosen: string[]) => void;
   trans: TranslationBundle;
+  /** Shown below the options. */
+  children?: React.ReactNode;
 }
 
 export function Chooser({
@@ -26,7 +28,8 @@ export function Chooser({
   options,
   chosen,
   onChange,
-  trans
+  trans,
+  children
 }: IChooserProps): React.ReactElement {
   const [query, setQuery] = React.useState('');
   const isChosen = new Set(chosen);
@@ -61,6 +64,7 @@ export function Chooser({
             </label>
           ))}
           {found.length === 0 && <p>{trans.__('Nothing found.')}</p>}
+          {children}
         </>
       )}
     </PopoverButton>

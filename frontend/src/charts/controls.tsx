@@ -45,7 +45,11 @@ export function ChartControls({
     <div className="axon-ChartControls" role="group" aria-label={trans.__('Charts')}>
       <Chooser
         label={trans.__('Metrics')}
-        text={chosen.length === 0 ? trans.__('Metrics') : chosen.join(', ')}
+        text={
+          chosen.length === 1 && chosen[0] !== undefined
+            ? chosen[0]
+            : trans.__('%1 metrics', chosen.length)
+        }
         options={metrics}
         chosen={chosen}
         onChange={chosen => change({ metrics: chosen })}
@@ -58,7 +62,7 @@ export function ChartControls({
         onChange={event => change({ axis: event.target.value as ChartAxis })}
       />
       <label title={trans.__('Weight of earlier values in the moving average')}>
-        {trans.__('smoothing')}
+        <span className="axon-ChartControls-label">{trans.__('smoothing')}</span>
         <input
           type="range"
           min={0}

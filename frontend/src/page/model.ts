@@ -269,8 +269,13 @@ export class RunsModel implements IDisposable {
     if (this.#chosenRanking !== undefined && metrics.includes(this.#chosenRanking.metric)) {
       return this.#chosenRanking;
     }
-    const metric = defaultMetric(metrics, this.#settings.preferredMetric);
-    return metric === undefined ? undefined : { metric, minimize: direction(metric) !== 'max' };
+    const preferred = this.#settings.preferred;
+    const metric = defaultMetric(metrics, preferred.metric);
+    if (metric === undefined) {
+      return undefined;
+    }
+    const minimize = metric === preferred.metric ? preferred.minimize : undefined;
+    return { metric, minimize: minimize ?? direction(metric) !== 'max' };
   }
 
   rankBy(metric: string, minimize = direction(metric) !== 'max'): void {

@@ -11,7 +11,7 @@ import { RunCommandIDs } from '../ids.ts';
 import type { CellValue, IRunGroup, RunColumn } from '../pure/runs.ts';
 import { automaticColumns, compareValues, groupItems, toColumn } from '../pure/runs.ts';
 import type { IRunReproducibility, IRunRow } from '../records.ts';
-import { colourIndex } from '../widgets/chart.ts';
+import { colourIndex } from '../charts/colours.ts';
 import { KEY_TARGETS, ROW_HEIGHT } from '../widgets/gridkeys.ts';
 import {
   canSort,

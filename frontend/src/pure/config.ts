@@ -28,7 +28,8 @@ function addTexts(config: object, prefix: string, texts: string[]): void {
   }
 }
 
-function formatValue(value: unknown): string {
+/** Format a value of a configuration. */
+export function formatValue(value: unknown): string {
   if (typeof value === 'number') {
     return formatNumber(value);
   }

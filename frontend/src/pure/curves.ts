@@ -1,113 +1,11 @@
-/** The curves of a metric, one per run, on a common axis. */
+/** The runs whose curves are drawn, and the points of their curves. */
 
+import type { ILoggedSeries, IRun } from '../records.ts';
+import type { IPoints } from './curve.ts';
 import type { ICheckpointRow } from './rows.ts';
+import { toPoints } from './series.ts';
 
-export type Axis = 'epoch' | 'step';
-
-export interface ICurves {
-  /** Ascending; epochs or steps. */
-  x: number[];
-  /** By run; undefined for no point (the curve continues), null for a value that cannot be drawn (a gap). */
-  y: Map<string, (number | null | undefined)[]>;
-  /** By run; without the checkpoint from which it was resumed. */
-  summaries: Map<string, ICurveSummary>;
-  /** Number of values that cannot be drawn: not finite, or not positive on a logarithmic scale. */
-  skipped: number;
-}
-
-/** A curve in numbers, for users who cannot see it. */
-export interface ICurveSummary {
-  points: number;
-  /** May be a value that cannot be drawn, unlike the others. */
-  last: number;
-  min: number;
-  max: number;
-}
-
-export interface ICurvesOptions {
-  metric: string;
-  axis: Axis;
-  log: boolean;
-  /** The checkpoints from which runs were resumed: there their curves begin. */
-  parents: ReadonlyMap<string, ICheckpointRow>;
-}
-
-interface IPoint {
-  row: ICheckpointRow;
-  value: number;
-}
-
-/** Return the curves of a metric. Of several checkpoints of a run at one x, the last in (epoch, step) counts. */
-export function toCurves(rows: readonly ICheckpointRow[], options: ICurvesOptions): ICurves {
-  const { metric, axis, log } = options;
-  const canBeDrawn = (value: number): boolean => Number.isFinite(value) && !(log && value <= 0);
-  let skipped = 0;
-  const runs = new Map<string, Map<number, IPoint>>();
-  for (const row of rows) {
-    const value = row.metrics[metric];
-    if (value === undefined) {
-      continue;
-    }
-    if (!canBeDrawn(value)) {
-      skipped += 1;
-    }
-    let points = runs.get(row.runId);
-    if (points === undefined) {
-      points = new Map();
-      runs.set(row.runId, points);
-    }
-    const existing = points.get(row[axis]);
-    if (existing === undefined || isLater(row, existing.row)) {
-      points.set(row[axis], { row, value });
-    }
-  }
-  const summaries = new Map([...runs].map(([id, points]) => [id, summarize(points, canBeDrawn)]));
-  for (const [id, row] of options.parents) {
-    const points = runs.get(id);
-    const value = row.metrics[metric];
-    if (points?.has(row[axis]) === false && value !== undefined && canBeDrawn(value)) {
-      points.set(row[axis], { row, value });
-    }
-  }
-  const x = [...new Set([...runs.values()].flatMap(points => [...points.keys()]))].sort(
-    (a, b) => a - b
-  );
-  const indices = new Map(x.map((at, index) => [at, index]));
-  const y = new Map<string, (number | null | undefined)[]>();
-  for (const [id, points] of runs) {
-    const values = new Array<number | null | undefined>(x.length).fill(undefined);
-    for (const [at, { value }] of points) {
-      values[indices.get(at) ?? -1] = canBeDrawn(value) ? value : null;
-    }
-    y.set(id, values);
-  }
-  return { x, y, summaries, skipped };
-}
-
-function isLater(a: ICheckpointRow, b: ICheckpointRow): boolean {
-  const ahead = a.epoch - b.epoch || a.step - b.step;
-  return ahead === 0 ? a.createdAt >= b.createdAt : ahead > 0;
-}
-
-function summarize(
-  points: ReadonlyMap<number, IPoint>,
-  canBeDrawn: (value: number) => boolean
-): ICurveSummary {
-  const summary = { points: 0, last: NaN, min: NaN, max: NaN };
-  let end = -Infinity;
-  for (const [at, { value }] of points) {
-    if (at > end) {
-      end = at;
-      summary.last = value;
-    }
-    if (canBeDrawn(value)) {
-      summary.points += 1;
-      summary.min = summary.min <= value ? summary.min : value;
-      summary.max = summary.max >= value ? summary.max : value;
-    }
-  }
-  return summary;
-}
+export type Axis = 'step' | 'epoch' | 'time';
 
 /** Number of the newest runs that are drawn by default, and of running ones besides. */
 export const MAX_RUNS = 30;
@@ -116,8 +14,163 @@ export const MAX_RUNS = 30;
 export function runsToDraw(
   order: readonly string[],
   isRunning: (runId: string) => boolean,
-  best?: string
+  best?: string,
+  count = MAX_RUNS
 ): ReadonlySet<string> {
-  const chosen = new Set([...order.slice(-MAX_RUNS), ...order.filter(isRunning).slice(-MAX_RUNS)]);
+  const running = order.filter(isRunning).slice(-MAX_RUNS);
+  const chosen = new Set([...order.slice(-count), ...running]);
   return new Set(order.filter(run => chosen.has(run) || run === best));
+}
+
+/** The prefix of the names of metrics of the system. */
+const SYSTEM = 'system/';
+/** Metrics that are no result of a training. */
+const SECONDARY = /^(?:epoch|step|lr|learning_rate|lr[-_/].*)$/i;
+
+/**
+ * Return all metrics: those of checkpoints in their order, then those that were only logged, then those of the system.
+ */
+export function allMetrics(ofCheckpoints: readonly string[], runs: Iterable<IRun>): string[] {
+  const logged = new Set<string>();
+  for (const { metrics } of runs) {
+    for (const name in metrics) {
+      logged.add(name);
+    }
+  }
+  const others = [...logged].filter(name => !ofCheckpoints.includes(name)).sort();
+  const isSystem = (name: string): boolean => name.startsWith(SYSTEM);
+  return [...ofCheckpoints, ...others.filter(name => !isSystem(name)), ...others.filter(isSystem)];
+}
+
+/** Return the metrics to draw unless the user has chosen some: the ranking one first. */
+export function metricsToDraw(
+  metrics: readonly string[],
+  ranking: string | undefined,
+  count: number
+): string[] {
+  const others = metrics.filter(
+    name => name !== ranking && !name.startsWith(SYSTEM) && !SECONDARY.test(name)
+  );
+  return [...(ranking === undefined ? [] : [ranking]), ...others].slice(0, count);
+}
+
+export type RowsByRun = ReadonlyMap<string, readonly ICheckpointRow[]>;
+
+/**
+ * Group checkpoints by their runs, in the order of steps; a resumed run begins with the checkpoint that it was resumed
+ * from.
+ *
+ * Groups that have not changed are the same objects as `before`.
+ */
+export function groupByRun(
+  rows: readonly ICheckpointRow[],
+  parents: ReadonlyMap<string, ICheckpointRow>,
+  before: RowsByRun = new Map()
+): RowsByRun {
+  const groups = new Map<string, ICheckpointRow[]>();
+  for (const row of rows) {
+    const group = groups.get(row.runId);
+    if (group === undefined) {
+      groups.set(row.runId, [row]);
+    } else {
+      group.push(row);
+    }
+  }
+  for (const [runId, parent] of parents) {
+    groups.get(runId)?.push(parent);
+  }
+  return new Map(
+    [...groups].map(([runId, group]) => {
+      group.sort(
+        (a, b) => a.step - b.step || a.epoch - b.epoch || (a.createdAt < b.createdAt ? -1 : 1)
+      );
+      const old = before.get(runId);
+      const isSame = old?.length === group.length && old.every((row, i) => row === group[i]);
+      return [runId, isSame ? old : group];
+    })
+  );
+}
+
+/** Where a run has values of a metric: logged ones, else those of its checkpoints. */
+export interface ICurveSource {
+  logged: ILoggedSeries | undefined;
+  rows: readonly ICheckpointRow[];
+  /** The start of the run in milliseconds; the first of its checkpoints if it is unknown. */
+  startedAt: number | undefined;
+}
+
+/** Return the points of a curve. Of several checkpoints at one x, the last in (epoch, step) counts. */
+export function pointsOf(metric: string, axis: Axis, source: ICurveSource): IPoints {
+  const { logged, rows } = source;
+  const start = source.startedAt ?? Date.parse(rows[0]?.createdAt ?? '');
+  if (logged !== undefined) {
+    return axis === 'epoch'
+      ? toEpochs(toPoints(logged, 'step', start), rows)
+      : toPoints(logged, axis, start);
+  }
+  const points = new Map<number, number | null>();
+  for (const row of rows) {
+    const value = row.metrics[metric];
+    if (value !== undefined) {
+      const x = axis === 'time' ? (Date.parse(row.createdAt) - start) / 1000 : row[axis];
+      points.set(x, Number.isFinite(value) ? value : null);
+    }
+  }
+  const sorted = [...points].sort(([a], [b]) => a - b);
+  return { x: sorted.map(([x]) => x), y: sorted.map(([, y]) => y) };
+}
+
+/** Replace steps by epochs: between two checkpoints, epochs grow evenly with steps. */
+function toEpochs({ x, y }: IPoints, rows: readonly ICheckpointRow[]): IPoints {
+  const known = new Map(rows.map(({ step, epoch }) => [step, epoch]));
+  const steps = [...known.keys()]; // ascending, as the rows are
+  let next = 0;
+  const epochs = x.map(step => {
+    while (next < steps.length - 1 && (steps[next] ?? 0) < step) {
+      next += 1;
+    }
+    const right = steps[Math.max(1, next)] ?? steps[0] ?? 1;
+    const left = steps.length > 1 ? (steps[Math.max(1, next) - 1] ?? 0) : 0;
+    const [a = 0, b = 0] = [known.get(left), known.get(right)];
+    return right === left ? b : a + ((b - a) * (step - left)) / (right - left);
+  });
+  return { x: epochs, y };
+}
+
+/** The curves of runs; those whose source has not changed are the same objects as before. */
+export class CurveCache {
+  #groups: RowsByRun = new Map();
+  #entries = new Map<string, { source: ICurveSource; points: IPoints }>();
+  #used = new Map<string, { source: ICurveSource; points: IPoints }>();
+
+  /** Group checkpoints by their runs; see `groupByRun`. */
+  group(rows: readonly ICheckpointRow[], parents: ReadonlyMap<string, ICheckpointRow>): RowsByRun {
+    this.#groups = groupByRun(rows, parents, this.#groups);
+    return this.#groups;
+  }
+
+  get(runId: string, metric: string, axis: Axis, source: ICurveSource): IPoints {
+    const key = `${axis} ${runId} ${metric}`;
+    let entry = this.#used.get(key) ?? this.#entries.get(key);
+    if (
+      entry?.source.logged !== source.logged ||
+      entry?.source.rows !== source.rows ||
+      entry.source.startedAt !== source.startedAt
+    ) {
+      entry = { source, points: pointsOf(metric, axis, source) };
+    }
+    this.#used.set(key, entry);
+    return entry.points;
+  }
+
+  /** Forget what was not used since the last call. */
+  prune(): void {
+    this.#entries = this.#used;
+    this.#used = new Map();
+  }
+}
+
+/** Return the filter of the runs of a notebook. */
+export function whereNotebook(id: string): string {
+  return `notebook_id == ${JSON.stringify(id)}`;
 }

@@ -5,6 +5,9 @@ import type { Message } from '@lumino/messaging';
 import type { Widget } from '@lumino/widgets';
 import { AccordionPanel } from '@lumino/widgets';
 
+/** Height of a title in pixels, less than elsewhere in JupyterLab, for the sake of what is below it. */
+const TITLE_HEIGHT = 25;
+
 /**
  * An accordion whose open sections share the height in fixed proportions.
  *
@@ -79,10 +82,10 @@ function total(numbers: readonly number[]): number {
   return numbers.reduce((sum, number) => sum + number, 0);
 }
 
-/** Return the options of other side panels; JupyterLab 4.2 has no other way to get them. */
+/** Return the renderer of other side panels; JupyterLab 4.2 has no other way to get it. */
 function sidePanelOptions(): AccordionPanel.IOptions {
   const { content } = new SidePanel();
   return content instanceof AccordionPanel
-    ? { renderer: content.renderer, titleSpace: content.titleSpace }
+    ? { renderer: content.renderer, titleSpace: TITLE_HEIGHT }
     : {};
 }

@@ -8,6 +8,7 @@ import * as React from 'react';
 
 import { formatTime, formatTimeAgo } from '../labels.ts';
 import type { RecordModel } from '../model.ts';
+import type { PanelSettings } from '../settings.ts';
 
 /** Milliseconds between two updates of relative times. */
 const TICK = 10_000;
@@ -16,6 +17,7 @@ export interface IPanelContext {
   model: RecordModel;
   trans: TranslationBundle;
   commands: CommandRegistry;
+  settings: PanelSettings;
   themeChanged: ISignal<unknown, unknown> | undefined;
 }
 
@@ -41,14 +43,18 @@ export function useSignal(signal: ISignal<unknown, unknown> | undefined): number
   return count;
 }
 
-/** Return how long ago a time was; the component is rendered again when that text has changed. */
-export function useTimeAgo(trans: TranslationBundle, time: string): string {
+/** Return a text that depends on the time; the component is rendered again when the text has changed. */
+export function useTimedText(read: () => string): string {
+  const latest = React.useRef(read);
   const [, setText] = React.useState('');
   React.useEffect(() => {
-    const timer = setInterval(() => setText(formatTimeAgo(trans, time)), TICK);
+    latest.current = read;
+  });
+  React.useEffect(() => {
+    const timer = setInterval(() => setText(latest.current()), TICK);
     return () => clearInterval(timer);
-  }, [trans, time]);
-  return formatTimeAgo(trans, time);
+  }, []);
+  return read();
 }
 
 /** How long ago a time was, with the time itself as its tooltip. */
@@ -59,7 +65,7 @@ export function TimeAgo({
   time: string;
   trans: TranslationBundle;
 }): React.ReactElement {
-  return <span title={formatTime(time)}>{useTimeAgo(trans, time)}</span>;
+  return <span title={formatTime(time)}>{useTimedText(() => formatTimeAgo(trans, time))}</span>;
 }
 
 /** A widget that renders a component for the current notebook. */

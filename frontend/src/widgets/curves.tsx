@@ -1,87 +1,122 @@
-/** The section with the curves of a metric, one per run. */
+/** The section with the curves of metrics, and the runs to which they belong. */
 
-import type { TranslationBundle } from '@jupyterlab/translation';
-import { Button, HTMLSelect } from '@jupyterlab/ui-components';
+import { Button } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
-import { configSourceLabel, runLabel } from '../labels.ts';
-import { configText } from '../pure/config.ts';
-import type { Axis, ICurves } from '../pure/curves.ts';
-import { runsToDraw, toCurves } from '../pure/curves.ts';
-import { formatNumber } from '../pure/metrics.ts';
-import type { IRun } from '../records.ts';
-import type { ICursor } from './chart.ts';
-import { Chart, colourIndex } from './chart.ts';
-import { usePanel, useSignal } from './context.tsx';
-import { RankingSelect } from './ranking.tsx';
+import type { IChartSettings } from '../charts/controls.tsx';
+import { chartAxis, ChartControls } from '../charts/controls.tsx';
+import type { ICurve } from '../charts/metrics.tsx';
+import { MetricCharts } from '../charts/metrics.tsx';
+import { RunCommandIDs } from '../ids.ts';
+import { runLabel } from '../labels.ts';
+import type { Axis } from '../pure/curves.ts';
+import { CurveCache, MAX_RUNS, metricsToDraw, runsToDraw, whereNotebook } from '../pure/curves.ts';
+import { usePanel } from './context.tsx';
+import { useMeasure } from './measure.ts';
+import { RunTable } from './runs.tsx';
 
-/** Smallest height of a chart in pixels. */
-const MIN_HEIGHT = 130;
+/** Smallest and largest number of metrics that are drawn at first: as many as fit beside each other. */
+const MIN_METRICS = 2;
+const MAX_METRICS = 4;
+/** Number of runs that are drawn besides when the user asks for more. */
+const MORE_RUNS = 100;
+/** Smallest size of a chart, largest height, and the step between heights in pixels. */
+const CHART_WIDTH = 140;
+const MIN_CHART_HEIGHT = 100;
+const MAX_CHART_HEIGHT = 180;
+const HEIGHT_STEP = 20;
+/** Height of the controls, of the title of a chart and of a row of the legend in pixels. */
+const CONTROLS_HEIGHT = 34;
+const TITLE_HEIGHT = 22;
+const RUN_HEIGHT = 20;
+/** Number of rows of the legend for which there is room below the charts. */
+const VISIBLE_RUNS = 6;
 
 export function Curves(): React.ReactElement | null {
   const { model, trans } = usePanel();
-  const { checkpoints } = model;
-  const [axis, setAxis] = React.useState<Axis>('epoch');
-  const [log, setLog] = React.useState(false);
-  const [hidden, setHidden] = React.useState<ReadonlySet<string>>(new Set());
-  const [cursor, setCursor] = React.useState<ICursor | undefined>(undefined);
-  const [isExpanded, setExpanded] = React.useState(false);
-  const { rows, runs, runOrder } = checkpoints;
-  const bestRun = checkpoints.row(checkpoints.best ?? '')?.runId;
-  const metric = checkpoints.ranking?.metric;
-  const defaultRuns = React.useMemo(
-    () => runsToDraw(runOrder, run => runs.get(run)?.status === 'running', bestRun),
-    [runOrder, runs, bestRun]
-  );
-  const listed = React.useMemo(
-    () => (isExpanded ? new Set(runOrder) : defaultRuns),
-    [isExpanded, runOrder, defaultRuns]
-  );
-  const curves = React.useMemo(
-    () =>
-      metric === undefined
-        ? undefined
-        : toCurves(
-            rows.filter(row => listed.has(row.runId) && !hidden.has(row.runId)),
-            { metric, axis, log, parents: checkpoints.parents() }
-          ),
-    // `parents` depends on rows and runs.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-    [rows, runs, listed, metric, axis, log, hidden]
-  );
-  if (curves === undefined || metric === undefined) {
-    return <NoCurves />;
+  if (model.record === undefined) {
+    return null;
+  }
+  const { allMetrics, isLoaded } = model.checkpoints;
+  if (allMetrics.length > 0) {
+    return <Charts />;
   }
   return (
-    <div className="axon-Curves">
-      <div className="axon-Curves-controls">
-        <RankingSelect />
-        <HTMLSelect
-          aria-label={trans.__('Over')}
-          value={axis}
-          options={[
-            { value: 'epoch', label: trans.__('by epoch') },
-            { value: 'step', label: trans.__('by step') }
-          ]}
-          onChange={event => setAxis(event.target.value as Axis)}
-        />
-        <label>
-          <input type="checkbox" checked={log} onChange={event => setLog(event.target.checked)} />
-          {trans.__('log')}
-        </label>
-      </div>
-      <Plot curves={curves} metric={metric} axis={axis} log={log} onCursor={setCursor}>
-        <p className="axon-Curves-cursor" role="status">
-          {cursor !== undefined && cursorLabel(trans, axis, cursor, runs)}
-        </p>
-      </Plot>
-      <Legend
-        curves={curves}
-        metric={metric}
-        axis={axis}
-        cursor={cursor}
+    <p className="axon-Hint">
+      {isLoaded
+        ? trans.__('The metrics of your checkpoints and logs are plotted here, one curve per run.')
+        : trans.__('Loading runs…')}
+    </p>
+  );
+}
+
+function Charts(): React.ReactElement {
+  const { model, trans, themeChanged } = usePanel();
+  const { checkpoints } = model;
+  const { allMetrics, ranking, runOrder, runs } = checkpoints;
+  const [chosen, setChosen] = React.useState(model.chartSettings);
+  const [hidden, setHidden] = React.useState<ReadonlySet<string>>(new Set());
+  const [count, setCount] = React.useState(MAX_RUNS);
+  const [focused, setFocused] = React.useState<string | undefined>(undefined);
+  const [hovered, setHovered] = React.useState<string | undefined>(undefined);
+
+  const [node, setNode] = React.useState<HTMLElement | null>(null);
+  const { width, height } = useMeasure(node?.parentElement ?? null);
+  const perRow = Math.max(1, Math.floor(width / (CHART_WIDTH + 12)));
+
+  const bestRun = checkpoints.row(checkpoints.best ?? '')?.runId;
+  const listed = React.useMemo(
+    () => runsToDraw(runOrder, run => runs.get(run)?.status === 'running', bestRun, count),
+    [runOrder, runs, bestRun, count]
+  );
+  const axes = useAxes();
+  const settings: IChartSettings = {
+    metrics: metricsToDraw(
+      allMetrics,
+      ranking?.metric,
+      Math.min(MAX_METRICS, Math.max(MIN_METRICS, perRow))
+    ),
+    smoothing: 0,
+    log: false,
+    ...chosen,
+    axis: axes.find(axis => axis === chosen.axis) ?? axes[0] ?? 'step'
+  };
+  const drawn = React.useMemo(() => [...listed].filter(run => !hidden.has(run)), [listed, hidden]);
+  const metrics = useEqual(settings.metrics);
+  const legendHeight = RUN_HEIGHT * (1 + Math.min(VISIBLE_RUNS, listed.size));
+  const rowCount = Math.ceil(metrics.length / perRow);
+  const chartHeight = (height - CONTROLS_HEIGHT - legendHeight) / rowCount - TITLE_HEIGHT;
+  const charts = useCharts(metrics, settings.axis, drawn, focused);
+  return (
+    <div ref={setNode} className="axon-Curves">
+      <ChartControls
+        settings={settings}
+        metrics={allMetrics}
+        axes={axes}
+        trans={trans}
+        onChange={({ metrics, ...others }) => {
+          // The metrics follow the ranking until the user chooses some.
+          const isSame = metrics === settings.metrics;
+          const next = { ...chosen, ...others, ...(isSame ? {} : { metrics }) };
+          setChosen(next);
+          model.rememberCharts(next);
+        }}
+      />
+      <MetricCharts
+        charts={charts}
+        axis={chartAxis(trans, settings.axis)}
+        smoothing={settings.smoothing}
+        log={settings.log}
+        height={clamp(chartHeight)}
+        minWidth={CHART_WIDTH}
+        onHover={setHovered}
+        trans={trans}
+        themeChanged={themeChanged}
+      />
+      <RunTable
         listed={listed}
         hidden={hidden}
+        highlighted={hovered}
         onToggle={run => {
           const changed = new Set(hidden);
           if (!changed.delete(run)) {
@@ -89,260 +124,125 @@ export function Curves(): React.ReactElement | null {
           }
           setHidden(changed);
         }}
+        onFocus={setFocused}
       />
-      {defaultRuns.size < runOrder.length && (
-        <Button minimal small className="axon-Link" onClick={() => setExpanded(!isExpanded)}>
-          {isExpanded
-            ? trans.__('Show the newest runs')
-            : trans.__('Show all %1 runs', runOrder.length)}
-        </Button>
-      )}
-      {curves.skipped > 0 && (
-        <p className="axon-Hint">
-          {trans._n(
-            '%1 point is not drawn: it is not finite, or not positive on a logarithmic scale.',
-            '%1 points are not drawn: they are not finite, or not positive on a logarithmic scale.',
-            curves.skipped
-          )}
-        </p>
-      )}
+      <More
+        shown={listed.size}
+        onMore={() => setCount(count + MORE_RUNS)}
+        onLess={count > MAX_RUNS ? () => setCount(MAX_RUNS) : undefined}
+      />
     </div>
   );
 }
 
-interface IPlotProps {
-  curves: ICurves;
-  metric: string;
-  axis: Axis;
-  log: boolean;
-  onCursor: (cursor: ICursor | undefined) => void;
-  /** Shown over the chart. */
-  children: React.ReactNode;
+/** Return a height between the smallest and the largest one, in steps, so that charts are seldom created again. */
+function clamp(height: number): number {
+  const steps = Math.floor((height - MIN_CHART_HEIGHT) / HEIGHT_STEP) || 0;
+  return Math.min(MAX_CHART_HEIGHT, MIN_CHART_HEIGHT + HEIGHT_STEP * Math.max(0, steps));
 }
 
-function Plot({ curves, metric, axis, log, onCursor, children }: IPlotProps): React.ReactElement {
-  const { model, trans, themeChanged } = usePanel();
-  const theme = useSignal(themeChanged);
-  const node = React.useRef<HTMLDivElement>(null);
-  const chart = React.useRef<Chart | undefined>(undefined);
-  const [isZoomed, setZoomed] = React.useState(false);
-  const { runOrder } = model.checkpoints;
-  // With the indices of the runs, which give them their colours.
-  const runs = runOrder
-    .flatMap((run, index) => (curves.y.has(run) ? `${index} ${run}` : []))
-    .join('\n');
-
-  React.useEffect(() => {
-    const parent = node.current;
-    if (parent === null) {
-      return;
-    }
-    const created = new Chart(parent, curves, heightOf(parent), {
-      axis,
-      log,
-      runOrder,
-      onCursor,
-      onZoom: setZoomed
-    });
-    chart.current = created;
-    const observer = new ResizeObserver(() => {
-      if (parent.clientWidth > 0) {
-        created.resize(parent.clientWidth, heightOf(parent));
-      }
-    });
-    observer.observe(parent);
-    return () => {
-      observer.disconnect();
-      created.dispose();
-      chart.current = undefined;
-      setZoomed(false);
-    };
-    // The effect below draws other curves of the same runs.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [runs, metric, axis, log, theme]);
-
-  React.useEffect(() => {
-    if (chart.current?.hasRunsOf(curves) === true) {
-      chart.current.draw(curves);
-    }
-  }, [curves]);
-
-  return (
-    <div className="axon-Curves-frame">
-      <div
-        ref={node}
-        className="axon-Curves-plot"
-        role="img"
-        tabIndex={0}
-        aria-label={trans.__(
-          'Curves of %1 by %2, %3 points. Arrow keys move along them, plus and minus zoom, 0 shows all.',
-          metric,
-          axisLabel(trans, axis),
-          curves.x.length
-        )}
-        onKeyDown={event => {
-          if (event.ctrlKey || event.metaKey || event.altKey) {
-            return; // a shortcut of the browser or JupyterLab
-          }
-          if (chart.current?.handleKey(event.key, event.shiftKey) === true) {
-            event.preventDefault();
-            event.stopPropagation();
-          }
-        }}
-      />
-      {isZoomed && (
-        <Button
-          small
-          className="axon-Curves-all"
-          title={trans.__('Or double-click')}
-          onClick={() => chart.current?.resetZoom()}
-        >
-          {trans.__('Show all')}
-        </Button>
-      )}
-      {children}
-    </div>
+/** Return the axes that there are values for: epochs only if they differ from steps. */
+function useAxes(): readonly Axis[] {
+  const { rows } = usePanel().model.checkpoints;
+  return React.useMemo(
+    () =>
+      rows.some(({ epoch, step }) => epoch !== step && epoch !== 0)
+        ? ['epoch', 'step', 'time']
+        : ['step', 'time'],
+    [rows]
   );
 }
 
-function heightOf(node: HTMLElement): number {
-  return Math.max(MIN_HEIGHT, node.clientHeight);
+/** Return the last list while the elements are the same. */
+function useEqual(items: readonly string[]): readonly string[] {
+  const text = items.join('\n');
+  // eslint-disable-next-line react-hooks/exhaustive-deps
+  return React.useMemo(() => items, [text]);
 }
 
-function axisLabel(trans: TranslationBundle, axis: Axis): string {
-  return axis === 'epoch' ? trans.__('epoch') : trans.__('step');
-}
-
-/** Return the position of the cursor and the values there. */
-function cursorLabel(
-  trans: TranslationBundle,
+function useCharts(
+  metrics: readonly string[],
   axis: Axis,
-  { x, values }: ICursor,
-  runs: ReadonlyMap<string, IRun>
-): string {
-  const labels = [...values].map(
-    ([run, value]) => `${runLabel(trans, runs, run)} ${formatNumber(value)}`
-  );
-  return trans.__('%1 %2: %3', axisLabel(trans, axis), x, labels.join(', '));
-}
-
-interface ILegendProps {
-  curves: ICurves;
-  metric: string;
-  axis: Axis;
-  cursor: ICursor | undefined;
-  /** The runs to list, hidden ones included. */
-  listed: ReadonlySet<string>;
-  hidden: ReadonlySet<string>;
-  onToggle: (runId: string) => void;
-}
-
-/** A table of the runs with their colours and values. */
-function Legend({
-  curves,
-  metric,
-  axis,
-  cursor,
-  listed,
-  hidden,
-  onToggle
-}: ILegendProps): React.ReactElement {
+  drawn: readonly string[],
+  focused: string | undefined
+): { metric: string; curves: ICurve[] }[] {
   const { model, trans } = usePanel();
-  const { runOrder, runs, best, ranking } = model.checkpoints;
-  const bestRun = model.checkpoints.row(best ?? '')?.runId;
-  const isMaximized = ranking?.minimize === false;
+  const { checkpoints, series: seriesModel } = model;
+  const { rows, runs, runOrder } = checkpoints;
+  const { series } = seriesModel;
+  const [cache] = React.useState(() => new CurveCache());
+
+  React.useEffect(() => {
+    seriesModel.want(drawn, metrics).catch(() => undefined); // the next poll reports the problem
+  }, [seriesModel, drawn, metrics]);
+
+  const byRun = React.useMemo(
+    () => cache.group(rows, checkpoints.parents()),
+    // `parents` depends on rows and runs.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+    [cache, rows, runs]
+  );
+
+  return React.useMemo(() => {
+    const indices = new Map(runOrder.map((run, index) => [run, index]));
+    const charts = metrics.map(metric => ({
+      metric,
+      curves: drawn.flatMap((runId): ICurve[] => {
+        const startedAt = Date.parse(runs.get(runId)?.started_at ?? '');
+        const points = cache.get(runId, metric, axis, {
+          logged: series[runId]?.[metric],
+          rows: byRun.get(runId) ?? [],
+          startedAt: Number.isNaN(startedAt) ? undefined : startedAt
+        });
+        return points.x.length === 0
+          ? []
+          : [
+              {
+                ...points,
+                runId,
+                label: runLabel(trans, runs, runId),
+                colour: indices.get(runId) ?? 0,
+                isFocused: runId === focused
+              }
+            ];
+      })
+    }));
+    cache.prune();
+    return charts;
+  }, [metrics, axis, drawn, focused, byRun, runs, runOrder, series, cache, trans]);
+}
+
+interface IMoreProps {
+  /** Number of runs that are listed. */
+  shown: number;
+  onMore: () => void;
+  onLess: (() => void) | undefined;
+}
+
+/** Buttons for the runs that are not listed. */
+function More({ shown, onMore, onLess }: IMoreProps): React.ReactElement | null {
+  const { model, trans, commands } = usePanel();
+  const count = model.checkpoints.runOrder.length;
+  const notebook = model.record?.id ?? '';
+  const link = (label: string, onClick: () => void): React.ReactElement => (
+    <Button minimal small className="axon-Link" onClick={onClick}>
+      {label}
+    </Button>
+  );
+  if (shown === count && onLess === undefined) {
+    return null;
+  }
   return (
-    <table className="axon-Legend" aria-label={trans.__('Runs by %1', metric)}>
-      <thead>
-        <tr>
-          <th scope="col">{trans.__('run')}</th>
-          <th scope="col">{trans.__('points')}</th>
-          <th scope="col">
-            {cursor === undefined
-              ? trans.__('last')
-              : trans.__('at %1 %2', axisLabel(trans, axis), cursor.x)}
-          </th>
-          <th scope="col">{isMaximized ? trans.__('max') : trans.__('min')}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {runOrder.map((run, index) => {
-          if (!listed.has(run)) {
-            return null;
-          }
-          const summary = curves.summaries.get(run);
-          const status = runs.get(run)?.status;
-          return (
-            <React.Fragment key={run}>
-              <tr data-run={colourIndex(index)}>
-                <th scope="row">
-                  <span className="axon-Legend-run">
-                    <label>
-                      <input
-                        type="checkbox"
-                        checked={!hidden.has(run)}
-                        onChange={() => onToggle(run)}
-                      />
-                      <span className="axon-Legend-colour" aria-hidden="true" />
-                      <span className="axon-Legend-name" title={runLabel(trans, runs, run)}>
-                        {runLabel(trans, runs, run)}
-                      </span>
-                    </label>
-                    {status === 'running' && <em>{trans.__('running')}</em>}
-                    {run === bestRun && <em>{trans.__('best')}</em>}
-                  </span>
-                </th>
-                <td>{summary?.points ?? ''}</td>
-                <td>{formatCell(cursor === undefined ? summary?.last : cursor.values.get(run))}</td>
-                <td>{formatCell(isMaximized ? summary?.max : summary?.min)}</td>
-              </tr>
-              <RunConfig run={runs.get(run)} />
-            </React.Fragment>
-          );
+    <p className="axon-Runs-more">
+      {trans.__('%1 of %2 runs', shown, count)}
+      {shown < count && link(trans.__('Show more'), onMore)}
+      {onLess !== undefined && link(trans.__('Show fewer'), onLess)}
+      {commands.hasCommand(RunCommandIDs.open) &&
+        link(trans.__('Open in Training Runs'), () => {
+          void commands.execute(RunCommandIDs.open, {
+            where: whereNotebook(notebook)
+          });
         })}
-      </tbody>
-    </table>
-  );
-}
-
-/** A row with the configuration of a run, with a mark if it was not given by the user. */
-const RunConfig = React.memo(function RunConfig({
-  run
-}: {
-  run: IRun | undefined;
-}): React.ReactElement | null {
-  const { trans } = usePanel();
-  if (run?.config === undefined || Object.keys(run.config).length === 0) {
-    return null;
-  }
-  const text = configText(run.config);
-  const source = configSourceLabel(trans, run);
-  return (
-    <tr className="axon-Legend-config">
-      <td colSpan={4} title={source === undefined ? text : `${text} (${source})`}>
-        {source !== undefined && <em>{source}</em>} {text}
-      </td>
-    </tr>
-  );
-});
-
-function formatCell(value: number | undefined): string {
-  return value === undefined ? '' : formatNumber(value);
-}
-
-function NoCurves(): React.ReactElement | null {
-  const { model, trans } = usePanel();
-  if (model.record === undefined) {
-    return null;
-  }
-  const { isLoaded, rows } = model.checkpoints;
-  return (
-    <p className="axon-Hint">
-      {!isLoaded
-        ? trans.__('Loading checkpoints…')
-        : rows.length === 0
-          ? trans.__('The metrics of your checkpoints are plotted here, one curve per run.')
-          : trans.__('No checkpoint has a metric with a number.')}
     </p>
   );
 }

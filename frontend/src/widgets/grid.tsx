@@ -1,7 +1,7 @@
 /** The table of checkpoints: sorted by TanStack Table, of which TanStack Virtual renders the visible rows. */
 
 import { Button, ellipsesIcon } from '@jupyterlab/ui-components';
-import type { Column as TableColumn } from '@tanstack/react-table';
+import type { Column as TableColumn, OnChangeFn, SortingState } from '@tanstack/react-table';
 import {
   flexRender,
   getCoreRowModel,
@@ -13,9 +13,8 @@ import * as React from 'react';
 
 import { CommandIDs } from '../ids.ts';
 import type { ICheckpointRow } from '../pure/rows.ts';
-import { colourIndex } from './chart.ts';
-import type { Column } from './columns.tsx';
-import { createColumns, gridStyle } from './columns.tsx';
+import { colourIndex } from '../charts/colours.ts';
+import type { Column, IShownColumns } from './columns.tsx';
 import { usePanel } from './context.tsx';
 import { KEY_TARGETS, ROW_HEIGHT } from './gridkeys.ts';
 
@@ -26,36 +25,38 @@ const KEY_COMMANDS: Partial<Record<string, string>> = {
   Backspace: CommandIDs.deleteCheckpoints
 };
 
-/** A grid of rows, the newest first, of which one is active (it has the focus) and any number are selected. */
-export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
+export interface IGridProps {
+  /** Newest first. */
+  rows: ICheckpointRow[];
+  columns: Column[];
+  shown: IShownColumns;
+  sorting: SortingState;
+  onSort: OnChangeFn<SortingState>;
+  /** Called with the element that contains the rows. */
+  onMount: (node: HTMLDivElement | null) => void;
+}
+
+/** A grid of rows, of which one is active (it has the focus) and any number are selected. */
+export function Grid(props: IGridProps): React.ReactElement {
+  const { rows, columns, shown, sorting, onSort, onMount } = props;
   const { model, trans, commands } = usePanel();
   const { checkpoints } = model;
-  const scroller = React.useRef<HTMLDivElement>(null);
+  const scroller = React.useRef<HTMLDivElement | null>(null);
   const [activeId, setActiveId] = React.useState<string | undefined>(undefined);
   const idPrefix = React.useId();
-  const { best, ranking, metrics, runOrder, runs } = checkpoints;
-  const columns = React.useMemo((): Column[] => {
-    const dataColumns = createColumns(
-      checkpoints,
-      trans,
-      row => void commands.execute(CommandIDs.togglePin, { ids: [row.id] })
-    );
-    return [
-      { id: 'select', header: trans.__('selected'), meta: { width: [0, 30] } },
-      ...dataColumns,
-      { id: 'menu', header: trans.__('actions'), meta: { width: [0, 28] } }
-    ];
-    // The columns depend on these properties of `checkpoints`.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [checkpoints, rows, best, ranking?.metric, metrics, runOrder, runs, trans, commands]);
-  const style = gridStyle(columns);
+  const { runOrder } = checkpoints;
+  const { style } = shown;
+  const columnVisibility = React.useMemo(
+    () => Object.fromEntries(columns.map(({ id = '' }) => [id, shown.ids.has(id)])),
+    [columns, shown]
+  );
   const table = useReactTable({
     data: rows,
     columns,
-    initialState: { sorting: [{ id: 'created', desc: true }] },
+    state: { sorting, columnVisibility },
+    onSortingChange: onSort,
     autoResetAll: false,
     sortDescFirst: true,
-    enableSortingRemoval: false,
     enableMultiSort: false,
     getRowId: row => row.id,
     getCoreRowModel: getCoreRowModel(),
@@ -71,6 +72,7 @@ export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
     overscan: 6
   });
   const activeIndex = sorted.findIndex(row => row.id === activeId);
+  const [revealed, setRevealed] = React.useState<string | undefined>(undefined);
 
   const toggle = (id: string): void => {
     const selected = new Set(checkpoints.selected);
@@ -89,6 +91,22 @@ export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
     setActiveId(sorted[valid]?.id);
     virtualizer.scrollToIndex(valid);
   };
+  React.useEffect(() => {
+    const onRevealed = (_sender: unknown, id: string): void => setRevealed(id);
+    checkpoints.revealed.connect(onRevealed);
+    return () => void checkpoints.revealed.disconnect(onRevealed);
+  }, [checkpoints]);
+  React.useEffect(() => {
+    const index = sorted.findIndex(row => row.id === revealed);
+    if (index >= 0) {
+      setRevealed(undefined);
+      scroller.current?.focus(); // activates the first row if there is no active one
+      activate(index);
+    }
+    // Only when a row is to be revealed, or may be there now.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [revealed, sorted]);
+
   /** Return the selected checkpoints if the given one is among them, else the given one. */
   const targetIds = (id: string): string[] =>
     checkpoints.selected.has(id) ? [...checkpoints.selected] : [id];
@@ -114,7 +132,7 @@ export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
     } else if (key === 'a') {
       checkpoints.select(sorted.map(row => row.id));
     } else if (key === 'Escape' && checkpoints.selected.size > 0) {
-      checkpoints.select([]);
+      checkpoints.clearSelection();
     } else if (id !== undefined && command !== undefined) {
       void commands.execute(command, { ids: targetIds(id) });
     } else if (id !== undefined && key === ' ') {
@@ -131,7 +149,10 @@ export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
 
   return (
     <div
-      ref={scroller}
+      ref={node => {
+        scroller.current = node;
+        onMount(node);
+      }}
       className="axon-Grid"
       role="grid"
       tabIndex={0}
@@ -196,7 +217,7 @@ export function Grid({ rows }: { rows: ICheckpointRow[] }): React.ReactElement {
                 openMenu(id, event.clientX, event.clientY);
               }}
             >
-              {row.getAllCells().map(({ id: cellId, column, getContext }) => (
+              {row.getVisibleCells().map(({ id: cellId, column, getContext }) => (
                 <div
                   key={cellId}
                   role="gridcell"

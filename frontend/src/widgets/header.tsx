@@ -1,12 +1,19 @@
-/** The header of the panel: name, status, problems and reproducibility. */
+/** The header of the panel: a card with the state of the training, problems and reproducibility. */
 
-import { Button, refreshIcon } from '@jupyterlab/ui-components';
+import { Button, launchIcon, refreshIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
-import { CommandIDs } from '../ids.ts';
-import { flagLabel, formatTime, runLabel } from '../labels.ts';
-import type { IFlag } from '../records.ts';
-import { usePanel, useTimeAgo } from './context.tsx';
+import { checkIcon, starIcon, warningIcon } from '../icons.ts';
+import { CommandIDs, RunCommandIDs } from '../ids.ts';
+import { flagLabel, formatTime, formatTimeAgo, runLabel } from '../labels.ts';
+import { whereNotebook } from '../pure/curves.ts';
+import { formatDuration } from '../pure/duration.ts';
+import { sizeOf } from '../pure/filter.ts';
+import { formatBytes, formatNumber } from '../pure/metrics.ts';
+import { bestRun } from '../pure/summary.ts';
+import type { IFlag, IRun } from '../records.ts';
+import { usePanel, useTimedText } from './context.tsx';
+import { RankingSelect } from './ranking.tsx';
 import { StatusBadge } from './status.tsx';
 
 export function Header(): React.ReactElement {
@@ -18,6 +25,19 @@ export function Header(): React.ReactElement {
       <div className="axon-Header-title">
         <h2 title={model.path}>{record?.name ?? fileName.replace(/\.ipynb$/, '')}</h2>
         {record !== undefined && <StatusBadge status={record.status} trans={trans} />}
+        {record !== undefined && commands.hasCommand(RunCommandIDs.open) && (
+          <Button
+            minimal
+            small
+            title={trans.__('Open in Training Runs')}
+            aria-label={trans.__('Open in Training Runs')}
+            onClick={() =>
+              void commands.execute(RunCommandIDs.open, { where: whereNotebook(record.id) })
+            }
+          >
+            <launchIcon.react tag="span" width="14px" height="14px" />
+          </Button>
+        )}
         <Button
           minimal
           small
@@ -28,7 +48,9 @@ export function Header(): React.ReactElement {
           <refreshIcon.react tag="span" />
         </Button>
       </div>
+      <Best />
       <Facts />
+      <Origin />
       <Problem />
       <NoRecord />
       <Reproducibility />
@@ -36,29 +58,144 @@ export function Header(): React.ReactElement {
   );
 }
 
+/** The best value of the chosen metric, and where it is. */
+function Best(): React.ReactElement | null {
+  const { model, trans } = usePanel();
+  const { checkpoints } = model;
+  const { ranking, runs } = checkpoints;
+  if (ranking === undefined) {
+    return null;
+  }
+  const row = checkpoints.row(checkpoints.best ?? '');
+  const logged = bestRun(runs.values(), ranking);
+  const value = row?.metrics[ranking.metric] ?? logged?.value;
+  const place =
+    row !== undefined
+      ? trans.__('%1, epoch %2', runLabel(trans, runs, row.runId), row.epoch)
+      : logged && trans.__('%1, step %2', runLabel(trans, runs, logged.run.id), logged.step);
+  return (
+    <div className="axon-Header-best">
+      <span title={trans.__('Best')} role="img" aria-label={trans.__('Best')}>
+        <starIcon.react tag="span" width="15px" />
+      </span>
+      <RankingSelect />
+      <strong title={value?.toString()}>{value !== undefined && formatNumber(value)}</strong>
+      {row !== undefined ? (
+        <Button
+          minimal
+          small
+          className="axon-Link"
+          title={trans.__('Show the best checkpoint (%1)', place)}
+          onClick={() => checkpoints.reveal(row.id)}
+        >
+          {place}
+        </Button>
+      ) : (
+        <span title={place}>{place}</span>
+      )}
+    </div>
+  );
+}
+
+/** How long the newest run has taken, the size on disk, and when the notebook was synced. */
 function Facts(): React.ReactElement | null {
   const { model, trans } = usePanel();
-  const { record } = model;
+  const { record, checkpoints } = model;
+  const { rows, runs } = checkpoints;
+  const bytes = React.useMemo(() => rows.reduce((sum, row) => sum + (sizeOf(row) ?? 0), 0), [rows]);
   if (record === undefined) {
     return null;
   }
-  const { framework } = record.metadata;
+  const newest = newestRun(runs.values());
   return (
     <p className="axon-Header-facts">
-      {record.synced_at === undefined ? (
-        trans.__('never synced')
-      ) : (
-        <Synced time={record.synced_at} />
+      {newest !== undefined && <Elapsed run={newest} label={runLabel(trans, runs, newest.id)} />}
+      {bytes > 0 && (
+        <span title={trans.__('Size of all state files of this notebook')}>
+          {formatBytes(bytes)}
+        </span>
       )}
-      {` · ${trans._n('%1 cell', '%1 cells', record.cell_count)}`}
-      {framework !== undefined && ` · ${framework}`}
+      <Synced time={record.synced_at} />
     </p>
   );
 }
 
-function Synced({ time }: { time: string }): React.ReactElement {
+function newestRun(runs: Iterable<IRun>): IRun | undefined {
+  let newest: IRun | undefined;
+  for (const run of runs) {
+    if (newest === undefined || run.started_at > newest.started_at) {
+      newest = run;
+    }
+  }
+  return newest;
+}
+
+function Elapsed({ run, label }: { run: IRun; label: string }): React.ReactElement {
   const { trans } = usePanel();
-  return <span title={formatTime(time)}>{trans.__('synced %1', useTimeAgo(trans, time))}</span>;
+  const { started_at: start, ended_at: end, status } = run;
+  const text = useTimedText(() => {
+    const now = end === undefined ? Date.now() : new Date(end).getTime();
+    return formatDuration((now - new Date(start).getTime()) / 1000);
+  });
+  const title =
+    status === 'running'
+      ? trans.__('%1 has been running since %2', label, formatTime(start))
+      : trans.__('Duration of %1, started %2', label, formatTime(start));
+  return <span title={title}>{text}</span>;
+}
+
+function Synced({ time }: { time: string | undefined }): React.ReactElement {
+  const { trans } = usePanel();
+  const text = useTimedText(() =>
+    time === undefined
+      ? trans.__('never synced')
+      : trans.__('synced %1', formatTimeAgo(trans, time))
+  );
+  return (
+    <span
+      title={
+        time === undefined
+          ? undefined
+          : trans.__('Last save that was recorded: %1', formatTime(time))
+      }
+    >
+      {text}
+    </span>
+  );
+}
+
+/** The notebook of which this one is a copy. */
+function Origin(): React.ReactElement | null {
+  const { model, trans, commands } = usePanel();
+  const { origin } = model;
+  if (origin === undefined) {
+    return null;
+  }
+  const { name, path } = origin;
+  return (
+    <p className="axon-Header-facts">
+      <span>
+        {name === undefined ? (
+          trans.__('Copied from a notebook that you cannot see')
+        ) : path === undefined ? (
+          trans.__('Copied from %1', name)
+        ) : (
+          <>
+            {trans.__('Copied from')}{' '}
+            <Button
+              minimal
+              small
+              className="axon-Link"
+              title={trans.__('Open %1', path)}
+              onClick={() => void commands.execute('docmanager:open', { path })}
+            >
+              {name}
+            </Button>
+          </>
+        )}
+      </span>
+    </p>
+  );
 }
 
 function Problem(): React.ReactElement {
@@ -101,84 +238,90 @@ function NoRecord(): React.ReactElement | null {
   );
 }
 
-/** Reasons why the selected checkpoint, else the newest one, may not be reproducible. */
+/** Reasons why the selected checkpoint, else the newest one, may not be reproducible, as a line that expands. */
 function Reproducibility(): React.ReactElement | null {
   const { model, trans, commands } = usePanel();
   const { checkpoints, record, reproducibility } = model;
   const row = checkpoints.row(reproducibility?.checkpointId ?? '');
-  if (reproducibility === undefined || row === undefined || reproducibility.flags.length === 0) {
+  if (reproducibility === undefined || row === undefined) {
     return null;
   }
-  const { flags } = reproducibility;
+  const { flags, isKnown } = reproducibility;
   const run = runLabel(trans, checkpoints.runs, row.runId);
-  const kinds = [...new Set(flags.map(flag => flag.kind))];
-  const isMinor = kinds.every(kind => kind === 'rerun');
+  const place =
+    row.id === checkpoints.newest?.id
+      ? trans.__('newest checkpoint: %1, epoch %2', run, row.epoch)
+      : trans.__('selected checkpoint: %1, epoch %2', run, row.epoch);
+  if (flags.length === 0) {
+    return !isKnown ? null : (
+      <p className="axon-Reproducibility" title={place}>
+        <checkIcon.react tag="span" width="14px" />
+        <span>{trans.__('No reproducibility problems')}</span> <small>{place}</small>
+      </p>
+    );
+  }
+  const version = row.detail?.version_id;
   return (
-    <details
-      key={row.id}
-      className={`axon-Notice axon-Reproducibility${isMinor ? ' axon-mod-minor' : ''}`}
-      open={!isMinor}
-    >
-      <summary>
-        {row.id === checkpoints.newest?.id
-          ? trans.__('The newest checkpoint (%1, epoch %2) may not be reproducible', run, row.epoch)
-          : trans.__(
-              'The selected checkpoint (%1, epoch %2) may not be reproducible',
-              run,
-              row.epoch
-            )}
+    <details key={row.id} className="axon-Reproducibility">
+      <summary title={place}>
+        <warningIcon.react tag="span" width="14px" />
+        <span>
+          {trans._n(
+            'May not be reproducible: %1 reason',
+            'May not be reproducible: %1 reasons',
+            flags.length
+          )}
+        </span>{' '}
+        <small>{place}</small>
       </summary>
       <ul>
-        {kinds.map(kind => (
-          <Flags key={kind} kind={kind} flags={flags.filter(flag => flag.kind === kind)} />
+        {flags.map((flag, index) => (
+          <Flag key={index} flag={flag} />
         ))}
       </ul>
-      <Button
-        minimal
-        small
-        className="axon-Link"
-        disabled={row.detail?.version_id === record?.version_id}
-        onClick={() =>
-          void commands.execute(CommandIDs.compareVersions, {
-            from: row.detail?.version_id ?? '',
-            to: record?.version_id ?? ''
-          })
-        }
-      >
-        {trans.__('Show what changed')}
-      </Button>
+      {version !== undefined && version !== record?.version_id && (
+        <Button
+          minimal
+          small
+          className="axon-Link"
+          onClick={() =>
+            void commands.execute(CommandIDs.compareVersions, {
+              from: version,
+              to: record?.version_id ?? ''
+            })
+          }
+        >
+          {trans.__('Show what changed')}
+        </Button>
+      )}
     </details>
   );
 }
 
-/** The cells with a flag of one kind. */
-function Flags({
-  kind,
-  flags
-}: {
-  kind: IFlag['kind'];
-  flags: readonly IFlag[];
-}): React.ReactElement {
+/** The beginning of the server's messages about a cell: `Cell 3 (In [7])`. */
+const CELL_NAME = /^Cell \d+(?: \(In [^)]*\))?/;
+
+/** Why a checkpoint may not be reproducible, with a link to the cell. */
+function Flag({ flag }: { flag: IFlag }): React.ReactElement {
   const { model, trans, commands } = usePanel();
-  const numbers = new Map(model.record?.cells?.map(({ id }, index) => [id, index + 1]));
+  const cells = model.record?.cells ?? [];
+  const index = cells.findIndex(({ id }) => id === flag.cell_id);
+  const [name = ''] = CELL_NAME.exec(flag.message) ?? [];
   return (
     <li>
-      {flags.map(({ cell_id: cell = '' }) => {
-        const number = numbers.get(cell);
-        return number === undefined ? null : (
-          <React.Fragment key={cell}>
-            <Button
-              minimal
-              small
-              className="axon-Link"
-              onClick={() => void commands.execute(CommandIDs.goToCell, { cell })}
-            >
-              {trans.__('Cell %1', number)}
-            </Button>{' '}
-          </React.Fragment>
-        );
-      })}
-      {flagLabel(trans, kind, flags.length)}
+      {index < 0 ? (
+        name
+      ) : (
+        <Button
+          minimal
+          small
+          className="axon-Link"
+          onClick={() => void commands.execute(CommandIDs.goToCell, { cell: flag.cell_id ?? '' })}
+        >
+          {name || trans.__('Cell %1', index + 1)}
+        </Button>
+      )}{' '}
+      {flag.message === '' ? flagLabel(trans, flag.kind) : flag.message.slice(name.length).trim()}
     </li>
   );
 }

@@ -71,11 +71,11 @@ export class TrainingPanel extends SidePanel {
     this.node.dataset['emptyText'] = trans.__('Open a notebook to see its training record here.');
     this.header.addWidget(this.#headerWidget);
     this.#sections = [
-      createSection(RecordForm, 'record', trans.__('Record'), 1.9),
-      createSection(Curves, 'curves', trans.__('Curves'), 2.7),
-      createSection(CheckpointTable, 'checkpoints', trans.__('Checkpoints'), 2.6),
-      createSection(Cells, 'cells', trans.__('Cells'), 2),
-      createSection(Versions, 'versions', trans.__('Versions'), 2)
+      createSection(Curves, 'curves', trans.__('Curves'), 1),
+      createSection(CheckpointTable, 'checkpoints', trans.__('Checkpoints'), 1),
+      createSection(RecordForm, 'record', trans.__('Record'), 0.5),
+      createSection(Cells, 'cells', trans.__('Cells'), 0.7),
+      createSection(Versions, 'versions', trans.__('Versions'), 0.7)
     ];
     this.#applySettings();
     options.settings.changed.connect(this.#applySettings, this);
@@ -132,7 +132,18 @@ export class TrainingPanel extends SidePanel {
     }
   }
 
+  /** Open the section in which a checkpoint is shown. */
+  #onRevealed(): void {
+    const index = this.#accordion.widgets.findIndex(
+      ({ node }) => node.dataset['section'] === 'checkpoints'
+    );
+    if (index >= 0) {
+      this.#accordion.expand(index);
+    }
+  }
+
   #unfollow(): void {
+    this.#model?.checkpoints.revealed.disconnect(this.#onRevealed, this);
     this.#model?.changed.disconnect(this.#onModelChanged, this);
     this.#watch?.dispose();
     this.#watch = undefined;
@@ -140,7 +151,7 @@ export class TrainingPanel extends SidePanel {
   }
 
   #follow(): void {
-    const { registry, commands, themeManager } = this.#options;
+    const { registry, settings, commands, themeManager } = this.#options;
     const model = registry.current;
     if (!this.isVisible || (model !== undefined && model === this.#model)) {
       return;
@@ -148,12 +159,14 @@ export class TrainingPanel extends SidePanel {
     this.#unfollow();
     this.#model = model;
     model?.changed.connect(this.#onModelChanged, this);
+    model?.checkpoints.revealed.connect(this.#onRevealed, this);
     this.#watch = model?.watch();
     this.toggleClass('axon-mod-empty', model === undefined);
     this.#onModelChanged();
     const context = model && {
       model,
       commands,
+      settings,
       trans: this.#trans,
       themeChanged: themeManager?.themeChanged
     };

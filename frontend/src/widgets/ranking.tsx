@@ -3,7 +3,6 @@
 import { Button, HTMLSelect } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
-import { isMinimized } from '../pure/metrics.ts';
 import { usePanel } from './context.tsx';
 
 export function RankingSelect(): React.ReactElement | null {
@@ -21,10 +20,10 @@ export function RankingSelect(): React.ReactElement | null {
       <HTMLSelect
         aria-label={trans.__('Metric')}
         value={metric}
-        options={checkpoints.metrics.map(value => ({ value }))}
+        options={checkpoints.allMetrics.map(value => ({ value }))}
         onChange={event => {
           const { value } = event.target;
-          checkpoints.rankBy({ metric: value, minimize: isMinimized(value) });
+          checkpoints.rankBy(checkpoints.rankingOf(value));
         }}
       />
       <Button
@@ -34,7 +33,7 @@ export function RankingSelect(): React.ReactElement | null {
         aria-label={label}
         onClick={() => checkpoints.rankBy({ metric, minimize: !minimize })}
       >
-        {minimize ? trans.__('↓ lower') : trans.__('↑ higher')}
+        {minimize ? trans.__('↓ min') : trans.__('↑ max')}
       </Button>
     </span>
   );

@@ -13,6 +13,7 @@ export function RecordForm(): React.ReactElement | null {
   if (record === undefined) {
     return null;
   }
+  const { framework } = record.metadata;
   const update = (change: (current: INotebookSummary) => INotebookChange): void => {
     model.update(change).catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
@@ -23,6 +24,12 @@ export function RecordForm(): React.ReactElement | null {
     <div className="axon-Record">
       <span>{trans.__('Owner')}</span>
       <span>{record.user_id}</span>
+      {framework !== undefined && (
+        <>
+          <span>{trans.__('Framework')}</span>
+          <span>{framework}</span>
+        </>
+      )}
       <Field
         label={trans.__('Model')}
         value={record.model_id ?? ''}
