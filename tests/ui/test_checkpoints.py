@@ -104,7 +104,9 @@ def test_a_filter_says_what_is_wrong_and_suggests_another(
     expect(lab.rows).to_have_count(1)
     lab.filter("val_los<0.7")
     expect(lab.panel).to_contain_text("No checkpoint has a metric or column “val_los”")
-    expect(lab.panel.get_by_label("Filter of checkpoints")).to_have_attribute("aria-invalid", "true")
+    expect(lab.panel.get_by_label("Filter of checkpoints")).to_have_attribute(
+        "aria-invalid", "true"
+    )
     expect(lab.rows).to_have_count(1)
     lab.panel.locator(".axon-Table-error").get_by_role("button", name="val_loss").click()
     expect(lab.panel.get_by_label("Filter of checkpoints")).to_have_value("val_loss<0.7")

@@ -117,7 +117,9 @@ def test_the_best_value_leads_to_its_checkpoint(lab: LabPage, curves: Locator) -
 def test_logged_values_are_plotted_too(lab: LabPage, path: str) -> None:
     notebook_id = lab.server.create_record(path)
     [run_id] = lab.server.start_runs(notebook_id, {"config": {"lr": 0.1}})
-    lab.server.log(notebook_id, run_id, [{"grad": 1 / (1 + step), "loss": 1.0 + step} for step in range(200)])
+    lab.server.log(
+        notebook_id, run_id, [{"grad": 1 / (1 + step), "loss": 1.0 + step} for step in range(200)]
+    )
     curves = lab.show(path).locator(".axon-Curves")
     expect(curves.locator(".axon-MetricChart h4")).to_have_text(["loss", "grad"])
     numbers = chart(curves, "grad").get_by_role("table").get_by_role("cell")

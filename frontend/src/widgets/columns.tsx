@@ -22,8 +22,9 @@ const PADDING = 12;
 const SORT_MARK = 12;
 /** Number of rows whose texts are measured. */
 const MEASURED_ROWS = 300;
-/** Widest column in pixels unless there is room left. */
+/** Widest column in pixels unless there is room left, and widest column of texts that may be cut. */
 const MAX_WIDTH = 150;
+const MAX_TEXT_WIDTH = 88;
 
 declare module '@tanstack/react-table' {
   // The names of the type parameters must be those of the library.
@@ -218,7 +219,8 @@ export function showColumns(
     if (text !== undefined) {
       widths.push(textWidth(String(header), font) + title + PADDING);
     }
-    const fitted = text === undefined ? width : Math.min(MAX_WIDTH, Math.max(...widths));
+    const widest = meta?.isNumber === true || id === 'created' ? MAX_WIDTH : MAX_TEXT_WIDTH;
+    const fitted = text === undefined ? width : Math.min(widest, Math.max(...widths));
     return { key: id, name: key, width: Math.ceil(fitted), priority };
   });
   const redundant = redundantColumns(columns.flatMap(toValues), rows);
