@@ -45,16 +45,21 @@ export function useSignal(signal: ISignal<unknown, unknown> | undefined): number
 
 /** Return a text that depends on the time; the component is rendered again when the text has changed. */
 export function useTimedText(read: () => string): string {
-  const latest = React.useRef(read);
-  const [, setText] = React.useState('');
+  const text = read();
+  const latest = React.useRef({ read, text });
+  const [, render] = React.useReducer((count: number) => count + 1, 0);
   React.useEffect(() => {
-    latest.current = read;
+    latest.current = { read, text };
   });
   React.useEffect(() => {
-    const timer = setInterval(() => setText(latest.current()), TICK);
+    const timer = setInterval(() => {
+      if (latest.current.read() !== latest.current.text) {
+        render();
+      }
+    }, TICK);
     return () => clearInterval(timer);
   }, []);
-  return read();
+  return text;
 }
 
 /** How long ago a time was, with the time itself as its tooltip. */
