@@ -28,6 +28,7 @@ export interface IRunComparisonProps {
 }
 
 interface ILoaded {
+  /** The ids of the runs. */
   key: string;
   comparison?: IRunComparison;
   reproducibility?: ReadonlyMap<string, IRunReproducibility>;
@@ -50,30 +51,22 @@ export function RunComparison({
     [runs, base]
   );
   const ids = ordered.map(({ id }) => id).join(',');
-  // The code of a run is that of its last checkpoint.
-  const key = ordered.map(run => `${run.id} ${run.checkpoint_count} ${run.status}`).join('\n');
+  // The code of a run is that of its last checkpoint, and is mostly the same in all.
+  const key = ordered.map(run => `${run.checkpoint_count > 0} ${run.status}`).join('\n');
 
   React.useEffect(() => {
-    let isCurrent = true;
     const load = async (): Promise<void> => {
       const list = ids.split(',');
       const [comparison, reproducibility] = await Promise.all([
         client.compareRuns(list),
         client.reproducibility(list, list[0] ?? '')
       ]);
-      if (isCurrent) {
-        const byId = new Map(reproducibility.map(one => [one.run_id, one]));
-        setLoaded({ key: ids, comparison, reproducibility: byId });
-      }
+      const byId = new Map(reproducibility.map(one => [one.run_id, one]));
+      setLoaded({ key: ids, comparison, reproducibility: byId });
     };
     load().catch((error: unknown) => {
-      if (isCurrent) {
-        setLoaded({ key: ids, error: error instanceof Error ? error.message : String(error) });
-      }
+      setLoaded({ key: ids, error: error instanceof Error ? error.message : String(error) });
     });
-    return () => {
-      isCurrent = false;
-    };
   }, [client, ids, key]);
 
   const current = loaded?.key === ids ? loaded : undefined;
