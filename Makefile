@@ -59,7 +59,7 @@ help:
 	@echo
 	@echo "make bench               the benchmarks of the documentation, with other trackers; over half an hour"
 	@echo "make bench-states        writing and restoring the states of large PyTorch models"
-	@echo "make bench-panel         the cost of the panel, in Chromium"
+	@echo "make bench-panel         the cost of the panel and of the Training Runs page, in Chromium"
 	@echo "make clean               remove everything that was installed or built here"
 
 $(BIN)/python:
@@ -199,6 +199,7 @@ bench-states: $(VENV)/.installed-test-frameworks
 bench-panel: chromium $(VENV)/.installed-test $(VENV)/$(PANEL)
 	@mkdir -p $(MEASURED)
 	@$(BIN)/python benchmarks/panel.py --json $(MEASURED)/panel.json
+	@$(BIN)/python benchmarks/page.py --json $(MEASURED)/page.json
 
 clean:
 	rm -rf $(VENV) $(VENV_MIN) $(VENV_LAB_MIN) $(VENV_COLLABORATION) $(VENV_HUB) $(VENV_BENCH) .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist \

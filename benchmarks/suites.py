@@ -13,6 +13,7 @@ from crashes.checks import check_everything_goes, check_kill, expected_states
 from crashes.killing import Kill, Outcome, execute_and_kill
 from crashes.operations import SCENARIOS, execute
 from crashes.servers import CrashingServer
+from support.many_runs import fill_store
 from support.sites import Site, new_site
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "execute",
     "execute_and_kill",
     "expected_states",
+    "fill_store",
     "new_site",
     "run_workload",
 ]

@@ -56,6 +56,8 @@ FIELDS: Final = (
 _NUMBERS: Final = frozenset(("number", "step_count"))
 _TIMES: Final = frozenset(("started_at", "ended_at"))
 _TIME: Final = re.compile(r"\d{4}(-\d\d(-\d\d(T[\d:.]*Z?)?)?)?\Z")
+#: `=` that is no part of a comparison.
+_ASSIGNMENT: Final = re.compile(r"(?<![=!<>])=(?!=)")
 _STATUSES: Final = tuple(status.value for status in RunStatus)
 STATISTICS: Final = ("last", "min", "max")
 #: The longest filter, in characters.
@@ -544,6 +546,6 @@ def _syntax_reason(text: str, position: int) -> str:
     for sign, operator in {"&&": "and", "||": "or"}.items():
         if sign in nearby:
             return f"write `{operator}` instead of {sign}"
-    if "=" in nearby:
+    if any(abs(sign.start() - position) <= 1 for sign in _ASSIGNMENT.finditer(text)):
         return "expected a comparison; write == to compare"
     return "the expression is incomplete or not valid"

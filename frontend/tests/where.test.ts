@@ -86,7 +86,7 @@ test('names that are no identifiers are quoted', () => {
 test('an error is about the token at its position', () => {
   assert.deepEqual(errorRange('config.lrr < 1', 0), [0, 10]);
   assert.deepEqual(errorRange('loss < 1 && lr > 2', 9), [9, 11]);
-  assert.deepEqual(errorRange('loss <', 6), [5, 6]);
+  assert.deepEqual(errorRange('loss < ', 7), [5, 6]);
 });
 
 test('a suggestion replaces what the error is about', () => {

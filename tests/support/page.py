@@ -32,11 +32,12 @@ _OPEN = """async ([path, hasOwnKernel]) => {
   await commands.execute('docmanager:open', { path, ...kernel });
 }"""
 #: Change a setting of the panel through JupyterLab's setting registry, which has no public access.
-_CHANGE_SETTING = """async ([name, value]) => {
+_CHANGE_SETTING = """async ([plugin, name, value]) => {
   const app = window.jupyterapp;
   const plugins = (app.pluginRegistry ?? app)._plugins;
   const registry = plugins.get('@jupyterlab/apputils-extension:settings').service;
-  await registry.set('jupyter-axon-notebooks:panel', name, value);
+  const id = `jupyter-axon-notebooks:${plugin}`;
+  await (value === null ? registry.remove(id, name) : registry.set(id, name, value));
 }"""
 #: Close all documents, saved or not, shut down their kernels, and reset the panel.
 _RESET = """async () => {
@@ -189,9 +190,9 @@ class LabPage:
     def save(self) -> None:
         self.execute("docmanager:save")
 
-    def change_setting(self, name: str, value: object) -> None:
-        """Change a setting of the panel."""
-        self.page.evaluate(_CHANGE_SETTING, [name, value])
+    def change_setting(self, name: str, value: object, plugin: str = "panel") -> None:
+        """Change a setting; None restores its default."""
+        self.page.evaluate(_CHANGE_SETTING, [plugin, name, value])
 
     def hold_responses(self, url: re.Pattern[str], method: str = "GET") -> Callable[[], None]:
         """Hold responses back until the returned function is called.

@@ -97,6 +97,8 @@ def test_a_run_does_not_match(text):
         ("lr", 0, "expected a comparison; did you mean lr == True or lr != None"),
         ("status = 'x'", 7, "write =="),
         ("lr < ", None, "incomplete"),
+        ("status == ", None, "incomplete"),
+        ("status ==", None, "incomplete"),
         ("lr < 1 && x > 2", None, "write `and`"),
         ("(a > 1) & (b > 2)", 0, "combine conditions with `and` and `or`"),
         ("lr < 1 and open('x')", 11, "functions cannot be called"),

@@ -232,10 +232,9 @@ export function errorReason(message: string): string {
 
 /** Return the characters that an error at a position is about. */
 export function errorRange(text: string, position: number): [from: number, to: number] {
-  const token = tokenize(text).find(({ to }) => to > position);
-  return token === undefined
-    ? [Math.max(0, text.length - 1), text.length]
-    : [Math.max(token.from, Math.min(position, token.from)), token.to];
+  const tokens = tokenize(text);
+  const token = tokens.find(({ to }) => to > position) ?? tokens.at(-1);
+  return token === undefined ? [0, text.length] : [token.from, token.to];
 }
 
 /** Return a filter with the part at an error replaced by a suggestion of the server. */

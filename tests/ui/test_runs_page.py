@@ -1,0 +1,353 @@
+"""The Training Runs page: the table of all runs, what is done with them, and where it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Request, expect
+from support.accessibility import THEMES, find_violations, use_theme
+from support.lab import run_lab
+from support.page import LabPage, wait_for
+from support.runs_page import RunsPage, add_runs
+
+#: Count changes of the document within the page.
+_COUNT_MUTATIONS = """() => {
+  window.mutations = 0;
+  const observer = new MutationObserver(changes => { window.mutations += changes.length; });
+  const root = document.querySelector('.axon-Runs');
+  observer.observe(root, { subtree: true, childList: true, attributes: true, characterData: true });
+}"""
+_TABLE = "/axon/runs/table"
+
+
+@pytest.fixture
+def notebook_id(lab: LabPage, path: str) -> str:
+    return lab.server.create_record(path, "lr = 0.1")
+
+
+@pytest.fixture
+def runs(lab: LabPage, notebook_id: str) -> list[str]:
+    """Three runs that differ in one value of their configuration."""
+    return add_runs(
+        lab,
+        notebook_id,
+        {"name": "slow", "config": {"lr": 0.001, "seed": 1}, "metrics": {"loss": 0.5}},
+        {"name": "good", "config": {"lr": 0.01, "seed": 1}, "metrics": {"loss": 0.2}},
+        {"name": "fast", "config": {"lr": 0.1, "seed": 1}, "metrics": {"loss": 0.9}},
+    )
+
+
+@pytest.fixture
+def page(lab: LabPage, notebook_id: str, runs: list[str]) -> Iterator[RunsPage]:
+    """The page with the runs of one notebook."""
+    page = RunsPage(lab)
+    page.lab.execute("axon:open-runs", where=f'notebook_id == "{notebook_id}"')
+    expect(page.rows).to_have_count(len(runs))
+    yield page
+    for name in ("columns", "widths", "sort", "group"):
+        lab.change_setting(name, None, plugin="runs")
+
+
+def test_the_table_shows_metrics_and_the_configuration(page: RunsPage, runs: list[str]) -> None:
+    good = page.row(runs[1])
+    expect(good.locator('[data-column="metrics.loss.best"]')).to_have_text("0.2")
+    expect(good.locator('[data-column="config.lr"]')).to_have_text("0.01")
+    expect(good.locator('[data-column="status"]')).to_have_text("Running")
+    expect(good.get_by_role("img", name="Best run of its notebook")).to_be_visible()
+    expect(good.locator('[data-column="code"]')).to_have_text("best run")
+
+
+def test_a_click_on_a_header_sorts_and_shift_sorts_by_another_column(page: RunsPage) -> None:
+    header = page.header("loss")
+    header.get_by_role("button").click()
+    expect(page.cells("name")).to_have_text(["good", "slow", "fast"], use_inner_text=True)
+    expect(header).to_have_attribute("aria-sort", "ascending")
+    header.get_by_role("button").click()
+    expect(page.cells("name")).to_have_text(["fast", "slow", "good"], use_inner_text=True)
+    page.header("status").get_by_role("button").click(modifiers=["Shift"])
+    expect(page.header("status")).to_have_attribute("aria-sort", "ascending")
+    expect(header).to_have_attribute("aria-sort", "descending")
+
+
+def test_an_error_of_the_filter_is_shown_at_its_place_and_can_be_corrected(
+    page: RunsPage, notebook_id: str
+) -> None:
+    page.filter.fill(f'notebook_id == "{notebook_id}" and config.lrr > 0.05')
+    error = page.root.locator(".axon-Where-error")
+    expect(error).to_contain_text("no run has the configuration key 'config.lrr'")
+    expect(page.root.locator(".axon-Where-mirror mark")).to_have_text("config.lrr")
+    expect(page.filter).to_have_attribute("aria-invalid", "true")
+    expect(page.rows).to_have_count(3)  # of the last valid filter
+    error.get_by_role("button", name="config.lr", exact=True).click()
+    expect(page.rows).to_have_count(1)
+    expect(error).to_have_count(0)
+    page.filter.fill("status ==")
+    expect(error).to_contain_text("incomplete")
+
+
+def test_the_filter_is_completed_with_the_keyboard(page: RunsPage) -> None:
+    page.filter.fill("")
+    page.filter.press_sequentially("stat")
+    options = page.root.get_by_role("option")
+    expect(options.first).to_have_text("statusfield")
+    for key in ("ArrowDown", "Enter"):
+        page.filter.press(key)
+    expect(page.filter).to_have_value("status ")
+    expect(options.first).to_have_text("==")
+    page.filter.press_sequentially('== "fai')
+    expect(options).to_have_text(['"failed"value'])
+    for key in ("ArrowDown", "Tab"):
+        page.filter.press(key)
+    expect(page.filter).to_have_value('status == "failed" ')
+
+
+def test_groups_sum_up_their_runs(page: RunsPage, lab: LabPage, runs: list[str]) -> None:
+    for run, group in zip(runs, ("a", "a", "b"), strict=True):
+        lab.server.request("PUT", f"/runs/{run}", {"group": group})
+    page.root.get_by_role("combobox", name="Group by").select_option("group")
+    group = page.grid.locator(".axon-Runs-group", has_text="a2")
+    expect(page.rows).to_have_count(2)
+    loss = group.locator('[data-column="metrics.loss.best"]')
+    expect(loss).to_have_text("0.35 ± 0.212best 0.2")
+    group.get_by_role("button").click()
+    expect(group).to_have_attribute("aria-expanded", "true")
+    expect(page.row(runs[0])).to_be_visible()
+    expect(page.row(runs[2])).to_have_count(0)
+
+
+def test_tags_of_several_runs_are_added_and_removed_without_being_merged(
+    page: RunsPage, lab: LabPage, runs: list[str]
+) -> None:
+    lab.server.request("PUT", f"/runs/{runs[0]}", {"tags": ["old", "one"]})
+    lab.server.request("PUT", f"/runs/{runs[1]}", {"tags": ["old"]})
+    expect(page.row(runs[1])).to_contain_text("old")
+    page.select(*runs[:2])
+    page.press_button("Tag…")
+    lab.dialog.get_by_role("textbox").fill("new")
+    lab.dialog.get_by_label("old").uncheck()
+    lab.dialog.get_by_role("button", name="Save").click()
+    expect(page.row(runs[0]).locator(".axon-Tag")).to_have_text(["one", "new"])
+    expect(page.row(runs[1]).locator(".axon-Tag")).to_have_text(["new"])
+    assert lab.server.request("GET", f"/runs/{runs[0]}")["tags"] == ["one", "new"]
+
+
+def test_deleting_names_what_goes_and_spares_pinned_and_hidden_runs(
+    page: RunsPage, lab: LabPage, notebook_id: str, runs: list[str]
+) -> None:
+    for run in runs:
+        lab.server.request("PUT", f"/notebooks/{notebook_id}/runs/{run}", {"status": "completed"})
+    [checkpoint] = [
+        each for each in lab.server.list_checkpoints(notebook_id) if each["run_id"] == runs[0]
+    ]
+    url = f"/notebooks/{notebook_id}/checkpoints/{checkpoint['id']}"
+    lab.server.request("PUT", url, {"pinned": True})
+    expect(page.row(runs[0]).locator('[data-column="status"]')).to_have_text("Completed")
+    page.select(*runs)
+    page.filter.fill(f'notebook_id == "{notebook_id}" and config.lr < 0.05')
+    expect(page.rows).to_have_count(2)
+    toolbar = page.root.get_by_role("toolbar", name="Selected runs")
+    expect(toolbar).to_contain_text("2 selected (1 more hidden by the filter is not affected)")
+    page.press_button("Delete…")
+    for text in ("slow in", "good in", "2 checkpoints", "Delete 1 pinned checkpoint, too"):
+        expect(lab.dialog).to_contain_text(text)
+    expect(lab.dialog).not_to_contain_text("fast in")
+    lab.dialog.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.rows).to_have_count(1)
+    page.press_button("Delete…")
+    lab.dialog.get_by_role("checkbox").check()
+    lab.dialog.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.root).to_contain_text("No run matches this filter.")
+    page.filter.fill(f'notebook_id == "{notebook_id}"')
+    expect(page.row(runs[2])).to_be_visible()
+
+
+def test_archived_runs_are_hidden_unless_the_filter_names_archived(
+    page: RunsPage, notebook_id: str, runs: list[str]
+) -> None:
+    page.select(runs[0])
+    page.press_button("Archive")
+    expect(page.rows).to_have_count(2)
+    page.filter.fill(f'notebook_id == "{notebook_id}" and archived == True')
+    expect(page.row(runs[0])).to_contain_text("archived")
+    page.row(runs[0]).click(button="right")
+    page.lab.menu_item("Unarchive Run").click()
+    page.filter.fill(f'notebook_id == "{notebook_id}"')
+    expect(page.rows).to_have_count(3)
+
+
+def test_the_visible_columns_are_saved_as_csv(page: RunsPage, tmp_path: Path) -> None:
+    page.lab.change_setting("columns", ["name", "config.lr"], plugin="runs")
+    page.lab.change_setting("sort", ["config.lr"], plugin="runs")
+    expect(page.cells("name").first).to_have_text("slow")
+    with page.lab.page.expect_download() as download:
+        page.root.get_by_role("button", name="Save as CSV").click()
+    file = tmp_path / "runs.csv"
+    download.value.save_as(file)
+    assert file.read_text(encoding="utf-8-sig").split() == [
+        "name,lr",
+        "(configuration)",
+        "slow,0.001",
+        "good,0.01",
+        "fast,0.1",
+    ]
+
+
+def test_chosen_columns_are_remembered(page: RunsPage, context: BrowserContext) -> None:
+    page.root.get_by_role("button", name="Columns").click()
+    chooser = page.root.get_by_role("dialog", name="Columns")
+    chooser.get_by_label("Search columns").fill("seed")
+    chooser.get_by_role("checkbox", name="seed (configuration)").check()
+    chooser.get_by_label("Search columns").fill("status")
+    chooser.get_by_role("checkbox", name="status").uncheck()
+    expect(page.header("seed")).to_be_visible()
+    expect(page.header("status")).to_have_count(0)
+    other = RunsPage(LabPage(context.new_page(), page.lab.server))
+    other.lab.load()
+    other.lab.execute("axon:open-runs")
+    expect(other.header("seed")).to_be_attached()
+    expect(other.header("status")).to_have_count(0)
+
+
+def test_a_link_shows_the_details_of_a_run(
+    page: RunsPage, context: BrowserContext, runs: list[str]
+) -> None:
+    page.row(runs[1]).click(button="right")
+    page.lab.menu_item("Copy Link to Run").click()
+    link = page.lab.clipboard()
+    assert link.endswith(f"/lab?axon-run={runs[1]}")
+    other = RunsPage(LabPage(context.new_page(), page.lab.server))
+    other.lab.page.goto(link)
+    expect(other.details.get_by_role("heading", name="good")).to_be_visible()
+    for text in ("0.2", "seed", "Version that ran"):
+        expect(other.details).to_contain_text(text)
+    expect(other.lab.page).not_to_have_url(link)  # so that a reload does not open it again
+
+
+def test_everything_works_with_the_keyboard(page: RunsPage, runs: list[str]) -> None:
+    keyboard = page.lab.page.keyboard
+    page.grid.focus()
+    expect(page.row(runs[2])).to_have_class("axon-Grid-row axon-mod-active")
+    keyboard.press("ArrowDown")
+    keyboard.press("Space")
+    expect(page.row(runs[1])).to_have_attribute("aria-selected", "true")
+    keyboard.press("Shift+ArrowDown")
+    expect(page.row(runs[0])).to_have_attribute("aria-selected", "true")
+    keyboard.press("Enter")
+    expect(page.details).to_be_focused()
+    keyboard.press("Escape")
+    expect(page.details).to_have_count(0)
+    expect(page.grid).to_be_focused()
+    keyboard.press("t")
+    expect(page.lab.dialog).to_contain_text("Tags of 2 runs")
+    keyboard.press("Escape")
+    expect(page.lab.dialog).to_have_count(0)
+    keyboard.press("Escape")
+    expect(page.row(runs[1])).to_have_attribute("aria-selected", "false")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_there_are_no_serious_violations(theme: str, page: RunsPage, runs: list[str]) -> None:
+    use_theme(page.lab, theme)
+    page.select(runs[1])
+    page.lab.execute("axon:show-run", ids=[runs[1]])
+    expect(page.details).to_contain_text("Reproducibility")
+    page.filter.fill("config.lrr < 1")
+    expect(page.root.locator(".axon-Where-error")).to_be_visible()
+    assert find_violations(page.lab, ".axon-Runs") == []
+    use_theme(page.lab, THEMES[0])
+
+
+def test_nothing_changes_and_each_poll_is_one_request_while_nothing_happens(
+    page: RunsPage, lab: LabPage, notebook_id: str
+) -> None:
+    # Running runs have a duration that grows.
+    for run in lab.server.request("GET", f"/notebooks/{notebook_id}/runs"):
+        url = f"/notebooks/{notebook_id}/runs/{run['id']}"
+        lab.server.request("PUT", url, {"status": "completed"})
+    expect(page.cells("status")).to_have_text(["Completed"] * 3)
+
+    def wait_for_unchanged_polls(count: int) -> None:
+        while count > 0:
+            with lab.page.expect_response(lambda response: "/axon/" in response.url) as response:
+                pass
+            count = count - 1 if response.value.status == 304 else count
+
+    wait_for_unchanged_polls(3)
+    lab.page.evaluate(_COUNT_MUTATIONS)
+    urls: list[str] = []
+
+    def add(request: Request) -> None:
+        if "/axon/" in request.url:
+            urls.append(request.url)
+
+    lab.page.on("request", add)
+    wait_for_unchanged_polls(4)
+    lab.page.remove_listener("request", add)
+    assert [url for url in urls if _TABLE not in url or "no_track_activity=1" not in url] == []
+    assert len(set(urls)) <= len(urls) <= 5
+    assert lab.page.evaluate("window.mutations") == 0
+    [run] = add_runs(lab, notebook_id, {"name": "new", "metrics": {"loss": 0.1}})
+    expect(page.row(run)).to_contain_text("new")
+    lab.server.delete_checkpoint(
+        notebook_id,
+        next(
+            each["id"] for each in lab.server.list_checkpoints(notebook_id) if each["run_id"] == run
+        ),
+    )
+    expect(page.row(run).locator('[data-column="checkpoints"]')).to_have_text("0")
+
+
+def test_a_page_in_the_background_does_not_poll(page: RunsPage, lab: LabPage) -> None:
+    lab.execute("launcher:create")
+    expect(page.grid).to_be_hidden()
+    urls: list[str] = []
+
+    def add(request: Request) -> None:
+        if "/axon/runs" in request.url:
+            urls.append(request.url)
+
+    lab.page.on("request", add)
+    # Other requests of the page, which take longer than some polls would.
+    for _ in range(3):
+        lab.page.evaluate("fetch('/api/status').then(() => new Promise(requestAnimationFrame))")
+    with lab.page.expect_response(lambda response: "/api/" in response.url, timeout=60_000):
+        pass
+    lab.page.remove_listener("request", add)
+    assert urls == []
+
+
+def test_the_launcher_and_the_view_menu_open_the_page(lab: LabPage) -> None:
+    lab.execute("launcher:create")
+    lab.page.locator(".jp-LauncherCard", has_text="Training Runs").click()
+    expect(RunsPage(lab).count).to_be_visible()
+    lab.page.locator("#jp-MainMenu").get_by_text("View", exact=True).click()
+    expect(lab.menu_item("Training Runs")).to_be_visible()
+
+
+def test_the_page_is_a_tab_of_the_tree_of_notebook_7(
+    tmp_path: Path, context: BrowserContext
+) -> None:
+    with run_lab(tmp_path, app="notebook") as server:
+        notebook_id = server.create_record("train.ipynb", "lr = 0.1")
+        lab = LabPage(context.new_page(), server)
+        [run] = add_runs(lab, notebook_id, {"name": "first", "metrics": {"loss": 0.5}})
+        lab.page.goto(f"{server.url}/tree?token={server.token}")
+        lab.page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+        lab.page.locator("#jp-MainMenu").get_by_text("View", exact=True).click()
+        lab.menu_item("Training Runs").click()
+        page = RunsPage(lab)
+        expect(page.row(run)).to_contain_text("first")
+        page.select(run)
+        expect(page.root.locator(".axon-Selection")).to_contain_text("1 run selected")
+        with context.expect_page() as opened:
+            page.row(run).click(button="right")
+            lab.menu_item("Open the Notebook and its Panel").click()
+        notebook = LabPage(opened.value, server)
+        notebook.page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+        with context.expect_page() as tree:
+            notebook.start("axon:open-runs", run=run)
+        page = RunsPage(LabPage(tree.value, server))
+        expect(page.details.get_by_role("heading", name="first")).to_be_visible()
+        wait_for(lambda: "axon-run" in tree.value.url, False)
