@@ -1,7 +1,7 @@
 """Measure the Training Runs page with 10,000 runs: first rows, all runs, sorting and filtering.
 
-The baseline of the first rows is the same page with as many plain rows of a table, without requests.
-Needs what `panel.py` needs.
+The baseline of the first rows is as many plain rows of a table, without requests. It
+needs what `panel.py` needs.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ _TIMER = """() => {
   window.counted = () => document.querySelector('.axon-Runs-count')?.textContent ?? '';
 }"""
 _OPEN = """() => window.timed(
-  () => void window.jupyterapp.commands.execute('axon:open-runs'), () => window.firstRow() !== null)"""
+  () => void window.jupyterapp.commands.execute('axon:open-runs'),
+  () => window.firstRow() !== null)"""
 _COMPLETE = """count => window.timed(
-  () => {}, () => window.counted().replace(/\\\\D/g, '') === String(count))"""
+  () => {}, () => window.counted().replace(/\\D/g, '') === String(count))"""
 _CLOSE = """() => {
   for (const widget of [...window.jupyterapp.shell.widgets('main')]) {
     widget.dispose();

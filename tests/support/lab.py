@@ -20,7 +20,7 @@ from typing import Any
 
 import nbformat
 
-from jupyter_axon_notebooks.records import NewCheckpoint
+from jupyter_axon_notebooks.records import NewCheckpoint, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import open_store
@@ -113,6 +113,13 @@ class LabServer:
             begin, end = first_step, first_step + len(rows)
             series = NotebookRepository(store).series
             series.append(notebook_id, run_id, rows, spool=run_id, begin=begin, end=end)
+
+    def finish_runs(self, notebook_id: str, *run_ids: str) -> None:
+        """Set the status of runs to ``completed``, not through the server."""
+        with closing(open_store(f"sqlite:///{self.data}/axon_notebooks/axon.db")) as store:
+            repository = NotebookRepository(store)
+            for run_id in run_ids:
+                repository.runs.update_status(notebook_id, run_id, RunStatus.COMPLETED)
 
     def list_checkpoints(self, notebook_id: str, query: str = "") -> list[Any]:
         """List checkpoints, newest first."""

@@ -9,7 +9,7 @@ import {
   editIcon,
   notebookIcon
 } from '@jupyterlab/ui-components';
-import { Menu, Widget } from '@lumino/widgets';
+import { Widget } from '@lumino/widgets';
 
 import { compareIcon, pinIcon, trainingIcon } from '../icons.ts';
 import { CommandIDs } from '../ids.ts';
@@ -21,6 +21,7 @@ import { hasState, restoreLine, withImport } from '../pure/python.ts';
 import type { ICheckpointRow } from '../pure/rows.ts';
 import { changeTags } from '../pure/tags.ts';
 import { createDiffView } from '../widgets/diff.tsx';
+import { openMenu } from '../widgets/menu.ts';
 import { askTags } from '../widgets/tags.tsx';
 import type { Args, CommandContext } from './context.ts';
 import { codeOf, rowsLabel, showVersion } from './versions.ts';
@@ -255,20 +256,9 @@ export function addCheckpointCommands(context: CommandContext): void {
     label: trans.__('Checkpoint Menu'),
     caption: trans.__('Open the menu of a checkpoint'),
     execute: (model, args) => {
-      const menu = new Menu({ commands });
       const ids = targetIds(model, args);
-      for (const command of MENU_COMMANDS) {
-        menu.addItem(command === '' ? { type: 'separator' } : { command, args: { ids } });
-      }
-      const focused = document.activeElement;
-      menu.aboutToClose.connect(() => {
-        // Before the command is executed, so that a dialog returns the focus to where it was.
-        if (focused instanceof HTMLElement) {
-          focused.focus();
-        }
-        requestAnimationFrame(() => menu.dispose());
-      });
-      menu.open(Number(args['x']), Number(args['y']));
+      const items = MENU_COMMANDS.map(command => ({ command, args: { ids } }));
+      openMenu(commands, items, Number(args['x']), Number(args['y']));
     },
     isInternal: true
   });

@@ -27,6 +27,8 @@ const MIN_WIDTH = 52;
 const MAX_WIDTH = 220;
 /** Width of a metric of groups: mean, spread and best. */
 const AGGREGATE_WIDTH = 190;
+/** Number of characters of a mean and a spread. */
+const AGGREGATE_LENGTH = 14;
 /** Number of runs whose values determine the width of a column. */
 const SAMPLE = 100;
 const FIXED_WIDTHS: Partial<Record<FieldColumn, number>> = {
@@ -160,7 +162,10 @@ export function fittingWidth(
   if (isGrouped && column.kind === 'metric') {
     return AGGREGATE_WIDTH;
   }
-  let length = title.length + (column.kind === 'metric' ? 6 : 2);
+  let length = Math.max(
+    title.length + (column.kind === 'metric' ? 6 : 2),
+    isGrouped && column.kind === 'config' ? AGGREGATE_LENGTH : 0
+  );
   for (const run of runs.slice(0, SAMPLE)) {
     length = Math.max(length, cellText(column, columnValue(column, run, model)).length);
   }

@@ -17,11 +17,12 @@ import {
 } from '@jupyterlab/ui-components';
 import type { CommandRegistry } from '@lumino/commands';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
-import { Menu } from '@lumino/widgets';
 
 import { CommandIDs, RunCommandIDs } from '../ids.ts';
 import { changeTags } from '../pure/tags.ts';
 import type { IRunRow } from '../records.ts';
+import type { IMenuItem } from '../widgets/menu.ts';
+import { openMenu } from '../widgets/menu.ts';
 import { askTags } from '../widgets/tags.tsx';
 import { askDelete, askNotes } from './dialogs.tsx';
 import type { RunsModel } from './model.ts';
@@ -274,35 +275,23 @@ export function addRunCommands(options: IRunCommandsOptions): void {
     listIcon,
     trans.__('Menu of a Run'),
     trans.__('Open the menu of runs'),
-    (_model, args) => openMenu(commands, targets(args), Number(args['x']), Number(args['y'])),
+    (_model, args) =>
+      openMenu(commands, menuItems(targets(args)), Number(args['x']), Number(args['y'])),
     { isVisible: () => false }
   );
 }
 
-function openMenu(commands: CommandRegistry, runs: readonly IRunRow[], x: number, y: number): void {
-  const menu = new Menu({ commands });
+/** Return the items of the menu of runs. */
+function menuItems(runs: readonly IRunRow[]): IMenuItem[] {
   const [run] = runs;
-  for (const command of MENU_COMMANDS) {
-    const args =
-      command === CommandIDs.openRunVersion
-        ? { notebook: run?.notebook_id ?? '', run: run?.id ?? '' }
-        : { ids: runs.map(({ id }) => id) };
-    if (command === '') {
-      menu.addItem({ type: 'separator' });
-    } else if (command !== CommandIDs.openRunVersion || runs.length === 1) {
-      menu.addItem({ command, args });
-    }
-  }
-  const focused = document.activeElement;
-  menu.aboutToClose.connect(() => {
-    requestAnimationFrame(() => {
-      menu.dispose();
-      if (document.activeElement === document.body && focused instanceof HTMLElement) {
-        focused.focus();
-      }
-    });
-  });
-  menu.open(x, y);
+  const ids = runs.map(({ id }) => id);
+  return MENU_COMMANDS.flatMap((command): IMenuItem[] =>
+    command !== CommandIDs.openRunVersion
+      ? [{ command, args: { ids } }]
+      : run !== undefined && runs.length === 1
+        ? [{ command, args: { notebook: run.notebook_id, run: run.id } }]
+        : []
+  );
 }
 
 function errorMessage(error: unknown, trans: TranslationBundle): string {

@@ -86,6 +86,8 @@ export class RunsModel implements IDisposable {
   #recent = '';
 
   #where = '';
+  /** Whether runs have changed since the filter was applied. */
+  #isFilterOutdated = true;
   #matching: ReadonlySet<string> | undefined;
   #filterError: IFilterError | undefined;
   #filterCount = 0;
@@ -404,6 +406,10 @@ export class RunsModel implements IDisposable {
           await this.#loadAll();
         }
       }
+      if (this.#isFilterOutdated && this.#where !== '') {
+        this.#isFilterOutdated = false;
+        await this.#applyFilter(this.#background);
+      }
       await this.#loadReproducibility();
       this.#setProblem(undefined);
     } catch (error) {
@@ -447,28 +453,26 @@ export class RunsModel implements IDisposable {
       this.#onRunsChanged();
     }
     this.#merge(table, isFirst || gone.length > 0);
-    if (this.#matching === undefined && this.#where !== '') {
-      await this.#applyFilter(this.#background);
-    }
   }
 
   /** Load the runs that are running and those that began or ended lately. */
   async #loadRecent(): Promise<void> {
     const editCount = this.#editCount;
     const table = await this.#background.runTable({ where: this.#recent });
-    if (!table.isChanged || editCount !== this.#editCount) {
+    if (!table.isChanged) {
       return;
     }
     this.#changeCount += 1;
     this.#mustReload = true;
+    this.#isFilterOutdated = true;
+    if (editCount !== this.#editCount) {
+      return; // all runs are loaded again
+    }
     const present = new Set(table.runs.map(({ id }) => id));
     if ([...this.#runs.values()].some(run => run.status === 'running' && !present.has(run.id))) {
       this.#nextReload = 0; // it was deleted, or found dead
     }
     this.#merge(table);
-    if (this.#where !== '') {
-      await this.#applyFilter(this.#background);
-    }
   }
 
   async #applyFilter(client: AxonClient): Promise<void> {
@@ -570,6 +574,7 @@ export class RunsModel implements IDisposable {
       }
     };
     await Promise.all(Array.from({ length: CONCURRENCY }, work));
+    this.#isFilterOutdated = true;
     this.#onRunsChanged();
     this.reload();
     if (errors.length > 0) {
