@@ -1,17 +1,18 @@
-"""Time the first page of filtered and sorted runs of all notebooks, beside MLflow on SQLite."""
+"""Time filtered and sorted runs of all notebooks: pages beside MLflow on SQLite, and the table."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from databases import Databases, databases
 from reporting import Goal, Row, parser, report
-from servers import jupyter_server
+from servers import Client, jupyter_server
 from stores import USER, new_store_of_runs, open_at
 from timing import describe_machine, temporary_folder, time_side_by_side
 
@@ -43,6 +44,15 @@ _FILTERS = {
 _SORT, _MLFLOW_SORT = "-val_acc", "metrics.val_acc DESC"
 _LIMIT = 100
 _GOAL = Goal(seconds=0.1)
+#: What the page of all runs asks for: all runs, and the ids of those that match a filter.
+_TABLES = {
+    "the table": ({}, Goal(seconds=0.4)),
+    "the first 200 of the table": ({"limit": 200}, Goal(seconds=0.1)),
+    "the ids of a filter": (
+        {"where": "config.lr < 0.01 and val_acc.max > 0.5", "sort": _SORT, "only_ids": "true"},
+        Goal(seconds=0.06),
+    ),
+}
 _MLFLOW = "MLflow, search_runs"
 _Ask = Callable[[int], list[float]]
 
@@ -76,11 +86,11 @@ def measure(
     folder.mkdir()
     rows = []
     with ExitStack() as opened:
-        asking = {
-            (one.engine, over): ask
-            for one in measured
-            for over, ask in opened.enter_context(ours(one, folder / one.engine, size)).items()
-        }
+        asking, servers = {}, {}
+        for one in measured:
+            found = opened.enter_context(ours(one, folder / one.engine, size))
+            asking |= {(one.engine, over): ask for over, ask in found.asking.items()}
+            servers[one.engine] = found.server
         mlflow = None
         if beside:
             from tracked import SearchedRuns
@@ -99,13 +109,27 @@ def measure(
                 name = f"{what}, {over}"
                 by = _MLFLOW if theirs else ""
                 rows.append(Row(name, size, engine, timed[engine, over], by, theirs, _GOAL))
+        for what, (arguments, goal) in _TABLES.items():
+            path = f"/axon/runs/table?{urlencode(arguments)}"
+            ways = {engine: partial(_get, server, path) for engine, server in servers.items()}
+            for engine, timing in time_side_by_side(ways, rounds, warm_up=2).items():
+                rows.append(Row(f"{what}, HTTP", size, engine, timing, "", None, goal))
     return rows
 
 
+def _get(server: Client, path: str, _round: int) -> None:
+    server.ask("GET", path)
+
+
+class _Ours(NamedTuple):
+    """The ways to ask for a page, and the server."""
+
+    asking: Mapping[str, Callable[[str], _Ask]]
+    server: Client
+
+
 @contextmanager
-def ours(
-    databases: Databases, folder: Path, size: int
-) -> Iterator[Mapping[str, Callable[[str], _Ask]]]:
+def ours(databases: Databases, folder: Path, size: int) -> Iterator[_Ours]:
     """Open a store in this process and in a Jupyter server; each returns metrics of a page."""
     url = new_store_of_runs(databases, size)
     settings = {"AxonNotebooks": {"store_url": url, "user_id": USER}}
@@ -133,7 +157,7 @@ def ours(
 
             return ask
 
-        yield {"in-process": search, "HTTP": get}
+        yield _Ours({"in-process": search, "HTTP": get}, server)
 
 
 if __name__ == "__main__":

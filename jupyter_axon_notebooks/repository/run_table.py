@@ -216,6 +216,13 @@ def _summary(
     max_step: int | None,
 ) -> Summary:
     """Return a summary from the columns of its row; see :func:`.run_index.json_value`."""
+    if (  # nearly always
+        last is not None
+        and least is not None
+        and greatest is not None
+        and math.isfinite(last + least + greatest)
+    ):
+        return Summary(last, last_step, least, min_step, greatest, max_step)
     return Summary(
         json_value(last, math.nan),
         last_step,
