@@ -246,6 +246,8 @@ export interface IRunChange {
 export interface IRunReproducibility {
   run_id: string;
   checkpoint_id?: string;
+  /** Whether the executed cells are known. Without them, there are no flags. */
+  is_recorded?: boolean;
   /** Missing or null if it is unknown. */
   code?: 'same' | 'different' | null;
   /** The number of cells that differ. */

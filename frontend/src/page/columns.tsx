@@ -119,8 +119,8 @@ function fieldValue(field: FieldColumn, run: IRunRow, model: RunsModel): CellVal
       return code === 'different' ? changed_cells : code === 'same' ? 0 : undefined;
     }
     case 'reproducible': {
-      const { checkpoint_id, flags } = model.reproducibility(run.id) ?? {};
-      return checkpoint_id === undefined ? undefined : flags?.length;
+      const { is_recorded, flags } = model.reproducibility(run.id) ?? {};
+      return is_recorded ? flags?.length : undefined;
     }
     default:
       return run[field];
@@ -382,7 +382,7 @@ function ReproducibleCell({
   if (reproducibility === undefined) {
     return null;
   }
-  const { checkpoint_id, flags } = reproducibility;
+  const { checkpoint_id, is_recorded, flags } = reproducibility;
   if (flags.length > 0) {
     return (
       <button
@@ -396,8 +396,16 @@ function ReproducibleCell({
       </button>
     );
   }
-  return checkpoint_id === undefined ? (
-    <span title={trans.__('The run has no checkpoint')}>{'–'}</span>
+  return !is_recorded ? (
+    <span
+      title={
+        checkpoint_id === undefined
+          ? trans.__('The run has no checkpoint')
+          : trans.__('What was executed is not recorded')
+      }
+    >
+      {'–'}
+    </span>
   ) : (
     <span title={trans.__('Nothing suggests that the result cannot be reproduced')}>
       {trans.__('✓ yes')}

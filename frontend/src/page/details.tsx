@@ -131,7 +131,7 @@ function Reasons({ run }: { run: IRunRow }): React.ReactElement | null {
   if (found === undefined) {
     return null;
   }
-  const { checkpoint_id, flags } = found;
+  const { checkpoint_id, is_recorded, flags } = found;
   return (
     <section aria-label={trans.__('Reproducibility')}>
       <h3>{trans.__('Reproducibility')}</h3>
@@ -139,7 +139,9 @@ function Reasons({ run }: { run: IRunRow }): React.ReactElement | null {
         <p>
           {checkpoint_id === undefined
             ? trans.__('Unknown: the run has no checkpoint.')
-            : trans.__('✓ Nothing suggests that the result cannot be reproduced.')}
+            : !is_recorded
+              ? trans.__('Unknown: what was executed is not recorded.')
+              : trans.__('✓ Nothing suggests that the result cannot be reproduced.')}
         </p>
       ) : (
         <ul>
