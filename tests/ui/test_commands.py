@@ -18,9 +18,13 @@ def checkpoints(lab: LabPage, path: str) -> list[Any]:
     first, second = lab.server.start_runs(notebook_id, {"name": "wide"}, {"name": "deep"})
     checkpoints = [
         lab.server.add_checkpoint(
-            notebook_id, epoch, epoch * 10, run_id=run, metrics={"loss": loss}, **STATE
+            notebook_id, epoch, epoch * 10, run_id=run, metrics={"loss": loss}, tags=tags, **STATE
         )
-        for run, epoch, loss in ((first, 0, 0.9), (first, 1, 0.4), (second, 0, 0.6))
+        for run, epoch, loss, tags in (
+            (first, 0, 0.9, ["all", "mine"]),
+            (first, 1, 0.4, ["all"]),
+            (second, 0, 0.6, ["all", "old"]),
+        )
     ]
     lab.show(path, checkpoints=3)
     return checkpoints
@@ -85,11 +89,6 @@ def test_tags_of_several_are_added_and_removed_and_not_merged(
     lab: LabPage, checkpoints: list[Any]
 ) -> None:
     notebook = checkpoints[0]["notebook_id"]
-    tags = (["all", "mine"], ["all"], ["all", "old"])
-    for checkpoint, own in zip(checkpoints, tags, strict=True):
-        url = f"/notebooks/{notebook}/checkpoints/{checkpoint['id']}"
-        lab.server.request("PUT", url, {"tags": own})
-    expect(lab.rows.locator(".axon-Tag")).to_have_count(5)
     lab.select(*(checkpoint["id"] for checkpoint in checkpoints))
     lab.choose(checkpoints[0]["id"], "Tag 3 Checkpoints")
     expect(lab.dialog.get_by_role("checkbox", name="all", exact=True)).to_be_checked()

@@ -34,7 +34,7 @@ def test_panel_and_page_follow_twenty_runs(lab: LabPage, path: str, runs: LiveRu
     runs.tick(checkpoints=True)
     page = open_page(lab, path)
     row = page.get_by_role("row", name="live 0")
-    for _ in range(3):
+    for _ in range(2):
         loss = runs.tick(checkpoints=True)
         expect(row).to_contain_text(str(loss))
         expect(lab.panel).to_contain_text(str(loss))

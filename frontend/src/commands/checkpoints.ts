@@ -325,7 +325,7 @@ function describeDeletion(
   model: RecordModel,
   rows: readonly ICheckpointRow[]
 ): string[] {
-  const { best, ranking, runOrder, runs } = model.checkpoints;
+  const { best, hiddenSelectedCount: hidden, ranking, runOrder, runs } = model.checkpoints;
   const byRun = runOrder
     .map(id => ({ id, rows: rows.filter(({ runId }) => runId === id) }))
     .filter(({ rows }) => rows.length > 0);
@@ -339,6 +339,13 @@ function describeDeletion(
       .slice(0, NAMED_RUNS)
       .map(({ id, rows }) => `• ${checkpointsLabel(trans, runLabel(trans, runs, id), rows)}`),
     byRun.length > NAMED_RUNS ? `• ${trans.__('%1 more runs', byRun.length - NAMED_RUNS)}` : '',
+    hidden > 0
+      ? trans._n(
+          '%1 selected checkpoint that the filter hides is kept.',
+          '%1 selected checkpoints that the filter hides are kept.',
+          hidden
+        )
+      : '',
     isBest ? trans.__('The best by %1 is among them.', ranking?.metric ?? '') : '',
     size === 0
       ? trans.__('This cannot be undone.')
