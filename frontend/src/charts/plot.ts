@@ -201,15 +201,17 @@ export class Plot {
     });
   }
 
-  /** Set the cursor to the point of the curve next to the pointer. */
-  readonly #onPointer = (): void => {
-    const { left = -1, top = -1 } = this.#plot.cursor;
-    if (left < 0 || top < 0) {
-      if (this.#group.cursor?.source === this && !this.#node.matches(':focus-visible')) {
-        this.#group.setCursor(undefined);
-      }
-      return;
+  /** Remove the cursor if the pointer has set it. */
+  readonly #onPointerLeave = (): void => {
+    if (this.#group.cursor?.source === this && !this.#node.matches(':focus-visible')) {
+      this.#group.setCursor(undefined);
     }
+  };
+
+  /** Set the cursor to the point of the curve next to the pointer. */
+  readonly #onPointerMove = (event: PointerEvent): void => {
+    const frame = this.#plot.over.getBoundingClientRect();
+    const [left, top] = [event.clientX - frame.left, event.clientY - frame.top];
     const at = this.#plot.posToVal(left, 'x');
     let nearest: IDrawnCurve | undefined;
     let distance = Infinity;
@@ -390,7 +392,6 @@ export class Plot {
       series: [{}, { show: true, points: { show: false } }],
       hooks: {
         draw: [this.#drawLines],
-        setCursor: [this.#onPointer],
         setSelect: [
           plot => {
             const { left, width } = plot.select;
@@ -406,6 +407,8 @@ export class Plot {
         ready: [
           plot => {
             plot.over.addEventListener('dblclick', () => this.#group.zoom(undefined));
+            plot.over.addEventListener('pointermove', this.#onPointerMove);
+            plot.over.addEventListener('pointerleave', this.#onPointerLeave);
           }
         ]
       }

@@ -5,16 +5,10 @@ import * as React from 'react';
 
 import { starIcon } from '../icons.ts';
 import { statusLabel } from '../labels.ts';
+import { formatDuration } from '../pure/duration.ts';
 import { formatBytes, formatNumber } from '../pure/metrics.ts';
 import type { CellValue, FieldColumn, IAggregate, IRunGroup, RunColumn } from '../pure/runs.ts';
-import {
-  aggregate,
-  configValue,
-  duration,
-  formatDuration,
-  metricValue,
-  resolveStatistic
-} from '../pure/runs.ts';
+import { aggregate, configValue, duration, metricValue, resolveStatistic } from '../pure/runs.ts';
 import type { IRunReproducibility, IRunRow, RunStatus } from '../records.ts';
 import { TimeAgo } from '../widgets/context.tsx';
 import { StatusBadge } from '../widgets/status.tsx';
@@ -35,7 +29,7 @@ const FIXED_WIDTHS: Partial<Record<FieldColumn, number>> = {
   name: 144,
   status: 110,
   started_at: 88,
-  duration: 84,
+  duration: 96,
   tags: 130,
   notes: 180,
   checkpoints: 92,

@@ -102,21 +102,6 @@ export function duration(run: IRunRow, now: number = Date.now()): number | undef
     : Math.max(0, (end - Date.parse(run.started_at)) / 1000);
 }
 
-/** Format a duration: `12 s`, `3 m 05 s`, `2 h 10 m`, `3 d 4 h`. */
-export function formatDuration(seconds: number): string {
-  const whole = Math.floor(seconds);
-  const [days, hours] = [Math.floor(whole / 86_400), Math.floor(whole / 3600) % 24];
-  const [minutes, rest] = [Math.floor(whole / 60) % 60, whole % 60];
-  const two = (number: number): string => String(number).padStart(2, '0');
-  if (whole < 60) {
-    return seconds < 10 ? `${Number(seconds.toFixed(1))} s` : `${rest} s`;
-  }
-  if (days > 0) {
-    return `${days} d ${hours} h`;
-  }
-  return hours > 0 ? `${hours} h ${two(minutes)} m` : `${minutes} m ${two(rest)} s`;
-}
-
 /** Compare two values: numbers before texts, and texts by their numbers (`run 2` before `run 10`). */
 export function compareValues(a: CellValue, b: CellValue): number {
   if (typeof a === 'number' && typeof b === 'number') {
