@@ -26,7 +26,7 @@ export class SeriesModel {
   #series: SeriesOfRuns = {};
   /** The states of runs for which their series were loaded. */
   readonly #states = new Map<string, string>();
-  #loading: Promise<void> | undefined;
+  #loading: Promise<void> = Promise.resolve();
 
   constructor(client: AxonClient) {
     this.#client = client;
@@ -61,11 +61,11 @@ export class SeriesModel {
   }
 
   /** Load what has changed; `runs` are the runs as they are now. */
-  async refresh(runs: ReadonlyMap<string, IRun>): Promise<void> {
+  refresh(runs: ReadonlyMap<string, IRun>): Promise<void> {
     this.#runs = runs;
-    await this.#loading?.catch(() => undefined);
-    this.#loading = this.#load();
-    return this.#loading;
+    const loading = this.#loading.then(() => this.#load());
+    this.#loading = loading.catch(() => undefined); // the caller gets the error
+    return loading;
   }
 
   async #load(): Promise<void> {

@@ -43,3 +43,19 @@ def test_there_are_no_serious_violations(theme: str, full_panel: LabPage) -> Non
     full_panel.panel.get_by_role("button", name="Compare", exact=True).click()
     expect(full_panel.page.locator(".axon-Diff")).to_be_visible()
     assert find_violations(full_panel, ".axon-Diff") == []
+
+
+def test_high_contrast_keeps_what_backgrounds_tell(full_panel: LabPage) -> None:
+    """The system's high contrast removes backgrounds, which statuses and curves have."""
+    full_panel.page.emulate_media(forced_colors="active")
+    try:
+        for selector in (".axon-Status-dot", ".axon-Legend-colour"):
+            mark = full_panel.panel.locator(selector).first
+            colours = mark.evaluate(
+                "node => [node, node.closest('section, .lm-Widget')]"
+                ".map(one => getComputedStyle(one).backgroundColor)"
+            )
+            assert colours[0] != colours[1]
+        assert find_violations(full_panel, "#axon-panel") == []
+    finally:
+        full_panel.page.emulate_media(forced_colors="none")
