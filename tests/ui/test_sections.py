@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from playwright.sync_api import Page, expect
-from support.page import LabPage
+from support.page import LabPage, wait_for
 
 #: The heights of the sections after JupyterLab has laid them out in the next frames.
 _GET_HEIGHTS = """async () => {
@@ -103,9 +103,11 @@ def test_the_preferred_metric_and_its_direction_are_settings(lab: LabPage, path:
 def test_the_panel_opens_at_start_by_a_setting(lab: LabPage, notebook: str, path: str) -> None:
     lab.change_setting("openAtStart", True)
     other = LabPage(lab.page.context.new_page(), lab.server)
-    other.load(path)
-    expect(other.rows).to_have_count(1)
-    # The focus is in the notebook.
-    expect(other.page.locator(".jp-NotebookPanel :focus, .jp-NotebookPanel:focus")).to_have_count(1)
-    other.page.close()
-    lab.change_setting("openAtStart", False)
+    try:
+        other.load(path)
+        expect(other.rows).to_have_count(1)
+        in_notebook = "document.activeElement.closest('.jp-NotebookPanel') !== null"
+        wait_for(lambda: other.page.evaluate(in_notebook), True)
+    finally:
+        other.page.close()
+        lab.change_setting("openAtStart", False)
