@@ -17,7 +17,8 @@ import type { RunsModel } from './model.ts';
 /** Width of a character and of the padding of a cell in pixels. */
 const CHARACTER_WIDTH = 7.2;
 const PADDING = 18;
-const MIN_WIDTH = 52;
+/** Number of characters of a number such as 0.001234. */
+const MIN_LENGTH = 8;
 const MAX_WIDTH = 220;
 /** Width of a metric of groups: mean, spread and best. */
 const AGGREGATE_WIDTH = 190;
@@ -158,12 +159,12 @@ export function fittingWidth(
   }
   let length = Math.max(
     title.length + (column.kind === 'metric' ? 6 : 2),
-    isGrouped && column.kind === 'config' ? AGGREGATE_LENGTH : 0
+    isGrouped && column.kind === 'config' ? AGGREGATE_LENGTH : MIN_LENGTH
   );
   for (const run of runs.slice(0, SAMPLE)) {
     length = Math.max(length, cellText(column, columnValue(column, run, model)).length);
   }
-  return Math.min(MAX_WIDTH, Math.max(MIN_WIDTH, Math.ceil(length * CHARACTER_WIDTH) + PADDING));
+  return Math.min(MAX_WIDTH, Math.ceil(length * CHARACTER_WIDTH) + PADDING);
 }
 
 /** Return a value as it is displayed. */
