@@ -65,11 +65,12 @@ export function RunTable(): React.ReactElement {
   const [open, setOpen] = React.useState<ReadonlySet<string>>(new Set());
 
   const columns = shownColumns(page);
-  const columnKey = JSON.stringify([columns.map(({ id }) => id), sort, grouping]);
+  const hiddenSort = sort
+    .map(text => text.replace(/^-/, ''))
+    .filter(id => columns.every(column => column.id !== id));
+  const columnKey = JSON.stringify([columns.map(({ id }) => id), hiddenSort, grouping]);
   const definitions = React.useMemo((): ColumnDef<IRunRow, CellValue>[] => {
-    const sorted = sort.map(text => text.replace(/^-/, ''));
-    const hidden = sorted.filter(id => columns.every(column => column.id !== id));
-    return [...columns, ...hidden.flatMap(id => toColumn(id) ?? [])].map(column => ({
+    return [...columns, ...hiddenSort.flatMap(id => toColumn(id) ?? [])].map(column => ({
       id: column.id,
       header: columnTitle(column, trans),
       accessorFn: run => columnValue(column, run, model),
