@@ -26,6 +26,8 @@ import type {
 
 /** The largest page that the server returns. */
 export const PAGE_SIZE = 1000;
+/** The most runs that the server accepts in a request for series or reproducibility. */
+const MAX_RUNS = 100;
 /** Number of responses that a client keeps for conditional requests. */
 const CACHE_SIZE = 100;
 /** Number of records to search for a path: other machines may have files of the same path. */
@@ -64,6 +66,11 @@ export function isNotFound(error: unknown): boolean {
     !(error instanceof ExtensionMissingError) &&
     error.status === 404
   );
+}
+
+/** Return whether what was requested does not exist, or belongs to another user. */
+export function isInaccessible(error: unknown): boolean {
+  return isNotFound(error) || (error instanceof ResponseError && error.status === 403);
 }
 
 /** A part of a list and the length of the whole list. */
@@ -202,8 +209,14 @@ export class AxonClient {
     metrics: readonly string[],
     points: number
   ): Promise<SeriesOfRuns> {
-    const query = { ids: runs.join(','), key: metrics, points };
-    return (await this.#get<{ series: SeriesOfRuns }>('runs/series', query)).series;
+    const parts = await mapBatches(runs, ids =>
+      this.#get<{ series: SeriesOfRuns }>('runs/series', {
+        ids: ids.join(','),
+        key: metrics,
+        points
+      })
+    );
+    return Object.assign({}, ...parts.map(({ series }) => series)) as SeriesOfRuns;
   }
 
   run(id: string): Promise<IRun> {
@@ -240,12 +253,14 @@ export class AxonClient {
     return (await this.#get<{ changes: ICellChange[] }>(url, { from, to })).changes;
   }
 
-  /** Return runs of all notebooks, and how many match the filter in all. */
+  /** Return runs of all notebooks, and the revision of the store if the server reports it. */
   async runTable(
     query: IRunQuery = {}
-  ): Promise<IRunTable & { total: number; isChanged: boolean }> {
-    const { body, total, isChanged } = await this.#getCached<IRunTable>('runs/table', { ...query });
-    return { ...body, total, isChanged };
+  ): Promise<IRunTable & { isChanged: boolean; revision: string | null }> {
+    const { body, isChanged, revision } = await this.#getCached<IRunTable>('runs/table', {
+      ...query
+    });
+    return { ...body, isChanged, revision };
   }
 
   /** Return the ids of the runs that match a filter. */
@@ -267,12 +282,13 @@ export class AxonClient {
     ids: readonly string[],
     base: string
   ): Promise<readonly IRunReproducibility[]> {
-    const query = { ids: ids.join(','), base };
-    const { body } = await this.#getCached<{ runs: IRunReproducibility[] }>(
-      'runs/reproducibility',
-      query
+    const parts = await mapBatches(ids, batch =>
+      this.#getCached<{ runs: IRunReproducibility[] }>('runs/reproducibility', {
+        ids: batch.join(','),
+        base
+      })
     );
-    return body.runs;
+    return parts.flatMap(({ body }) => body.runs);
   }
 
   /** Compare 2 to 20 runs with the first of them. */
@@ -369,6 +385,18 @@ export class AxonClient {
       details
     );
   }
+}
+
+/** Call a function with so many of the runs as a request may name, one call after the other. */
+async function mapBatches<T>(
+  ids: readonly string[],
+  request: (ids: readonly string[]) => Promise<T>
+): Promise<T[]> {
+  const results: T[] = [];
+  for (let start = 0; start < ids.length; start += MAX_RUNS) {
+    results.push(await request(ids.slice(start, start + MAX_RUNS)));
+  }
+  return results;
 }
 
 function notebookUrl(id: string): string {

@@ -10,7 +10,7 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from './api.ts';
-import { ExtensionMissingError, isNotFound, ResponseError } from './api.ts';
+import { ExtensionMissingError, isInaccessible, isNotFound, ResponseError } from './api.ts';
 import type { IChartSettings } from './charts/controls.tsx';
 import { CheckpointList } from './checkpoints.ts';
 import type { ICheckpointRow } from './pure/rows.ts';
@@ -393,7 +393,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
       const { name, path } = (await this.#background.notebook(from)).notebook;
       origin = { id: from, name, path };
     } catch (error) {
-      if (!isNotFound(error)) {
+      if (!isInaccessible(error)) {
         throw error;
       }
     }

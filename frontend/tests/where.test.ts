@@ -8,6 +8,7 @@ import {
   configName,
   errorRange,
   errorReason,
+  indexOf,
   metricName
 } from '../src/pure/where.ts';
 
@@ -87,6 +88,9 @@ test('an error is about the token at its position', () => {
   assert.deepEqual(errorRange('config.lrr < 1', 0), [0, 10]);
   assert.deepEqual(errorRange('loss < 1 && lr > 2', 9), [9, 11]);
   assert.deepEqual(errorRange('loss < ', 7), [5, 6]);
+  const text = 'name == "😀😀" and lrr < 1';
+  assert.equal(text.slice(indexOf(text, 17)), 'lrr < 1');
+  assert.equal(indexOf('loss', 4), 4);
 });
 
 test('a suggestion replaces what the error is about', () => {

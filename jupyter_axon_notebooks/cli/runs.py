@@ -12,12 +12,14 @@ from typing import Any
 import click
 import msgspec
 
+from ..errors import AxonError
 from ..metrics import format_number
 from ..printable import shorten
 from ..records import ConfigSource, RunStatus, TrainingRun, UpdateRun
 from ..repository import NotebookRepository
 from ..repository.run_comparison import differing_keys
 from ..repository.run_queries import FoundRun, RunQuery, flat_config
+from ..repository.run_table import TableRun
 from ..repository.series import is_system
 from ..run_export import EXPORTS, ExportedRun, export_runs, write_csv
 from ..run_filters import FIELDS, InvalidFilter, Variable, check_names, parse_order
@@ -403,24 +405,33 @@ def delete_run(
     """
     owner = _set_user(session, all_users)
     with session.with_states() as (repository, _):
-        found = {run.id: run for run in (find_run(repository, one, owner=owner) for one in which)}
-        listed = repository.runs.read_table(RunQuery(ids=[*found], user_id=owner)).runs
-        refused = {
-            run.id: "is running; stop it first"
-            if run.status is RunStatus.RUNNING
-            else f"has {plural(run.pinned_count, 'pinned checkpoint')}; --with-pinned deletes it"
-            for run in listed
-            if run.status is RunStatus.RUNNING or (run.pinned_count and not with_pinned)
+        found = [find_run(repository, one, owner=owner) for one in which]
+        runs = {(run.notebook_id, run.id): run for run in found}
+        table_query = RunQuery(ids=[run.id for run in runs.values()], user_id=owner)
+        # Runs of other notebooks may have the same ids.
+        rows = {
+            (row.notebook_id, row.id): row for row in repository.runs.read_table(table_query).runs
         }
-        deleted = [run for run in listed if run.id not in refused]
-        if yes:
-            for run in deleted:
-                repository.checkpoints.delete_run(run.notebook_id, run.id, with_pinned=with_pinned)
+        deleted: list[TableRun] = []
+        refused: list[tuple[TrainingRun, str | None]] = []
+        for key, run in runs.items():
+            row = rows.get(key)
+            reason = _why_not_deleted(row, with_pinned)
+            if reason is None and yes:
+                try:
+                    repository.checkpoints.delete_run(*key, with_pinned=with_pinned)
+                except AxonError as error:
+                    reason = f"could not be deleted: {error}"
+            if row is not None and reason is None:
+                deleted.append(row)
+            else:
+                refused.append((run, reason))
     if as_json:
         sizes = [{"id": run.id, "bytes": run.size} for run in deleted]
-        write_json({"deleted": yes, "runs": sizes, "left_alone": [*refused]})
+        left = [run.id for run, _ in refused]
+        write_json({"deleted": yes, "runs": sizes, "left_alone": left})
     elif deleted:
-        rows = [
+        shown = [
             {
                 "name": run.name,
                 "number": run.number,
@@ -432,15 +443,25 @@ def delete_run(
             }
             for run in deleted
         ]
-        write(table(rows))
-    for run in listed:
-        if run.id in refused:
-            note(f"Not deleted: {run.name} ({run.id[:8]}) {refused[run.id]}.")
+        write(table(shown))
+    for run, reason in refused:
+        note(f"Not deleted: {run.display_name} ({run.id[:8]}) {reason}.")
     size = format_size(sum(run.size for run in deleted))
-    runs = f"{plural(len(deleted), 'run')} with {size} of state files"
-    note(f"Deleted {runs}." if yes else f"Would delete {runs}. Add --yes to delete them.")
+    what = f"{plural(len(deleted), 'run')} with {size} of state files"
+    note(f"Deleted {what}." if yes else f"Would delete {what}. Add --yes to delete them.")
     if refused:
         raise click.exceptions.Exit(1)
+
+
+def _why_not_deleted(row: TableRun | None, with_pinned: bool) -> str | None:
+    """Return why a run is not deleted, or None; without a row of the table, it is damaged."""
+    if row is None:
+        return "is damaged"
+    if row.status is RunStatus.RUNNING:
+        return "is running; stop it first"
+    if row.pinned_count and not with_pinned:
+        return f"has {plural(row.pinned_count, 'pinned checkpoint')}; --with-pinned deletes it"
+    return None
 
 
 @click.command()

@@ -13,6 +13,7 @@ of JAX, are ordinary values.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -44,6 +45,12 @@ _FRAMEWORKS: Final = {
     ),
     **dict.fromkeys(("keras", "tensorflow", "tf_keras"), _TENSORFLOW),
 }
+#: Names of other functions that set seeds, in lower case, such as ``seed_everything`` and
+#: ``set_random_seed``; not ``get_seed``, ``load_seeds`` or ``initial_seed``.
+_SETS_SEEDS: Final = re.compile(
+    r"_*(?:re_?|(?:set|fix|manual|reset|init|use|apply)_?(?:\w+_|random|global)?)?"
+    r"seed(?:s|_\w+|all|everything)?"
+)
 #: Functions that set seeds, by their full names.
 _SEEDS: Final = {
     "random.seed": {_PYTHON},
@@ -405,7 +412,9 @@ def _seeds(name: str, call: ast.Call) -> set[str] | None:
         return None
     # Of a graphics card, of PyTorch from the system, and of explicit generators.
     others = ("jax.", "torch.cuda.", "torch.initial_", "torch.mps.", "torch.seed", "torch.xpu.")
-    return set() if name.startswith(others) else {*GENERATORS}
+    if name.startswith(others):
+        return set()
+    return {*GENERATORS} if _SETS_SEEDS.fullmatch(last.lower()) else None
 
 
 def _draws(name: str, call: ast.Call) -> Iterator[tuple[str, bool]]:

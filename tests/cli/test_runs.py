@@ -9,14 +9,17 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from support.factories import new_checkpoint, new_notebook
 
+from jupyter_axon_notebooks.errors import StoreBusy
 from jupyter_axon_notebooks.records import ConfigSource, RunStatus, UpdateRun
 from jupyter_axon_notebooks.repository import NotebookRepository
-from jupyter_axon_notebooks.repository.run_queries import RunQuery
+from jupyter_axon_notebooks.repository.checkpoints import CheckpointRepository
+from jupyter_axon_notebooks.repository.run_queries import RunQuery, run_key
 from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import open_store
 
@@ -314,9 +317,56 @@ def test_runs_are_listed_before_they_are_deleted(
     assert result == {
         "deleted": True,
         "runs": [{"id": runs[2], "bytes": 0}],
-        "left_alone": [runs[1], runs[0]],
+        "left_alone": [runs[0], runs[1]],
     }
     pinned = axon("delete-run", "--yes", "--with-pinned", runs[0])
     assert (pinned.exit_code, "Deleted 1 run" in pinned.stderr) == (0, True)
     assert {one.run.id for one in repository.runs.search(RunQuery()).runs} == {runs[1]}
     assert axon("delete-run", runs[0]).exit_code == 3
+
+
+def test_deleting_leaves_the_run_of_another_notebook_with_the_same_id(
+    axon: Axon, repository: NotebookRepository
+) -> None:
+    ids = []
+    for name in ("here", "there"):
+        notebook_id = repository.create(new_notebook(name=name)).id
+        repository.runs.start(notebook_id, id="baseline")
+        repository.runs.update_status(notebook_id, "baseline", RunStatus.COMPLETED)
+        ids.append(notebook_id)
+    deleted = axon("delete-run", "--yes", "here#1")
+    assert (deleted.exit_code, "Deleted 1 run" in deleted.stderr) == (0, True)
+    assert repository.runs.list(ids[0]) == []
+    assert [run.id for run in repository.runs.list(ids[1])] == ["baseline"]
+
+
+def test_what_was_deleted_is_reported_if_other_runs_cannot_be_deleted(
+    axon: Axon, repository: NotebookRepository, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run_id in runs:
+        run = repository.runs.find(run_id)
+        repository.runs.update_status(run.notebook_id, run_id, RunStatus.COMPLETED)
+    delete = CheckpointRepository.delete_run
+
+    def fail_for_one(self: Any, notebook_id: str, run_id: str, **options: Any) -> None:
+        if run_id == runs[1]:
+            raise StoreBusy("the store is locked")
+        delete(self, notebook_id, run_id, **options)
+
+    monkeypatch.setattr(CheckpointRepository, "delete_run", fail_for_one)
+    result = axon("delete-run", "--yes", *runs)
+    assert result.exit_code == 1
+    assert "could not be deleted: the store is locked" in result.stderr
+    assert "Deleted 2 runs" in result.stderr
+    assert {one.run.id for one in repository.runs.search(RunQuery()).runs} == {runs[1]}
+
+
+def test_a_damaged_run_is_not_deleted_silently(
+    axon: Axon, repository: NotebookRepository, db: Path, runs: list[str]
+) -> None:
+    notebook_id = repository.runs.find(runs[0]).notebook_id
+    with closing(open_store(f"sqlite:///{db}")) as store:
+        store.runs.update({"status": "asleep"}, doc_ids=[run_key(notebook_id, runs[0])])
+    result = axon("delete-run", "--yes", runs[0])
+    assert result.exit_code != 0
+    assert "damaged" in result.stderr

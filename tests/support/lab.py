@@ -20,7 +20,7 @@ from typing import Any
 
 import nbformat
 
-from jupyter_axon_notebooks.records import NewCheckpoint, RunStatus
+from jupyter_axon_notebooks.records import NewCheckpoint, NewNotebook, RunStatus
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.spool import Row
 from jupyter_axon_notebooks.store import open_store
@@ -73,6 +73,11 @@ class LabServer:
         """Write a notebook file and create its record; returns its id."""
         self.write_notebook(path, *sources)
         return self.sync(path)
+
+    def create_record_of(self, user_id: str, name: str) -> str:
+        """Create a record of another user, not through the server; returns its id."""
+        with closing(open_store(f"sqlite:///{self.data}/axon_notebooks/axon.db")) as store:
+            return NotebookRepository(store).create(NewNotebook(user_id=user_id, name=name)).id
 
     def get_record(self, notebook_id: str) -> Any:
         return self.request("GET", f"/notebooks/{notebook_id}")

@@ -129,6 +129,22 @@ def test_logged_values_are_plotted_too(lab: LabPage, path: str) -> None:
     expect(numbers.first).to_have_text("201")
 
 
+def test_more_runs_are_drawn_than_a_request_may_name(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    for run_id in lab.server.start_runs(notebook_id, *[{} for _ in range(110)]):
+        lab.server.log(notebook_id, run_id, [{"loss": 1.0}, {"loss": 0.5}])
+    panel = lab.show(path)
+    curves = panel.locator(".axon-Curves")
+    more = curves.get_by_role("button", name="Show more")
+    expect(more).to_be_visible()
+    while more.count() > 0:
+        more.click()
+    expect(runs(curves)).to_have_count(110)
+    numbers = chart(curves, "loss").get_by_role("row")
+    expect(numbers).to_have_count(111)  # with the head
+    expect(panel.locator(".axon-Notice")).to_have_count(0)
+
+
 def test_runs_are_shown_with_the_configuration_that_differs(lab: LabPage, path: str) -> None:
     notebook_id = lab.server.create_record(path)
     config = {"model": {"layers": [64, 64]}, "seed": 1, "text": "<img src=x>" * 1_000}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from playwright.sync_api import expect
@@ -119,6 +120,24 @@ def test_a_copy_says_of_which_notebook_it_is_one(lab: LabPage, notebook: str, pa
     origin.click()
     expect(lab.header.locator("h2")).to_have_text(path.removesuffix(".ipynb"))
     expect(lab.header).not_to_contain_text("Copied from")
+
+
+def test_a_copy_of_a_notebook_of_another_user_does_not_name_it(lab: LabPage, path: str) -> None:
+    origin = lab.server.create_record_of("bob", "secret")
+    file = lab.server.write_notebook(path, "1 + 1")
+    content = json.loads(file.read_text())
+    content["metadata"]["axon"] = {"notebook_id": origin}
+    file.write_text(json.dumps(content))
+    notebook_id = lab.server.sync(path)
+    requests: list[str] = []
+    lab.page.on("request", lambda request: requests.append(request.url))
+    panel = lab.show(path)
+    expect(lab.header).to_contain_text("Copied from")
+    lab.server.add_checkpoint(notebook_id, 0, 0, metrics={"loss": 0.5})
+    expect(lab.rows).to_have_count(1)
+    expect(panel.locator(".axon-Notice")).to_have_count(0)
+    expect(lab.header).not_to_contain_text("secret")
+    assert len([url for url in requests if origin in url]) == 1
 
 
 def test_the_panel_follows_the_current_notebook(lab: LabPage, notebook: str, path: str) -> None:

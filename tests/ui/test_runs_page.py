@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ _COUNT_MUTATIONS = """() => {
   observer.observe(root, { subtree: true, childList: true, attributes: true, characterData: true });
 }"""
 _TABLE = "/axon/runs/table"
+#: URLs of requests for all runs; JupyterLab adds the time to each, against caching.
+_ALL_RUNS = re.compile(r"/axon/runs/table\?no_track_activity=1(&\d+)?$")
 
 
 @pytest.fixture
@@ -101,6 +104,59 @@ def test_the_filter_is_completed_with_the_keyboard(page: RunsPage) -> None:
     for key in ("ArrowDown", "Tab"):
         page.filter.press(key)
     expect(page.filter).to_have_value('status == "failed" ')
+
+
+def test_changes_of_old_runs_by_others_are_shown(
+    page: RunsPage, lab: LabPage, notebook_id: str, runs: list[str]
+) -> None:
+    lab.server.finish_runs(notebook_id, *runs)
+    [newest] = add_runs(lab, notebook_id, {"name": "newest", "metrics": {"loss": 0.1}})
+    lab.server.finish_runs(notebook_id, newest)
+    expect(page.cells("status")).to_have_text(["Completed"] * 4)
+    with lab.page.expect_response(lambda response: _ALL_RUNS.search(response.url) is not None):
+        lab.execute("axon:refresh-runs")
+    lab.server.request("PUT", f"/runs/{runs[0]}", {"tags": ["from outside"]})
+    expect(page.row(runs[0])).to_contain_text("from outside")
+    page.filter.fill(f'notebook_id == "{notebook_id}" and "from outside" in tags')
+    expect(page.rows).to_have_count(1)
+    lab.server.request("PUT", f"/runs/{runs[1]}", {"tags": ["from outside"]})
+    expect(page.rows).to_have_count(2)
+    lab.server.request("DELETE", f"/runs/{runs[0]}")
+    expect(page.rows).to_have_count(1)
+
+
+def test_a_filter_that_could_not_be_applied_is_applied_later(
+    page: RunsPage, lab: LabPage, notebook_id: str, runs: list[str]
+) -> None:
+    lab.server.finish_runs(notebook_id, *runs)
+    expect(page.cells("status")).to_have_text(["Completed"] * 3)
+    busy = re.compile("/runs/table.*only_ids")
+    lab.page.route(busy, lambda route: route.fulfill(status=503, json={"message": "busy"}))
+    page.filter.fill(f'notebook_id == "{notebook_id}" and config.lr < 0.05')
+    expect(page.root.locator(".axon-Notice")).to_contain_text("busy")
+    lab.page.unroute(busy)
+    expect(page.rows).to_have_count(2)
+    expect(page.root.locator(".axon-Notice")).to_have_count(0)
+
+
+def test_runs_are_shown_while_their_reproducibility_is_loading(
+    page: RunsPage, lab: LabPage, notebook_id: str
+) -> None:
+    slow = re.compile("/runs/reproducibility")
+    lab.page.route(slow, lambda _route: None)  # never answered
+    with lab.page.expect_request(slow):
+        [first] = add_runs(lab, notebook_id, {"name": "first", "metrics": {"loss": 0.1}})
+        expect(page.row(first)).to_be_visible()
+    [second] = add_runs(lab, notebook_id, {"name": "second", "metrics": {"loss": 0.1}})
+    expect(page.row(second)).to_be_visible()
+
+
+def test_a_filter_that_another_sets_is_shown_in_the_box(
+    page: RunsPage, lab: LabPage, notebook_id: str
+) -> None:
+    where = f'notebook_id == "{notebook_id}" and config.seed == 1'
+    lab.execute("axon:open-runs", where=where)
+    expect(page.filter).to_have_value(where)
 
 
 def test_groups_sum_up_their_runs(page: RunsPage, lab: LabPage, runs: list[str]) -> None:

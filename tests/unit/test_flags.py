@@ -61,6 +61,12 @@ SEEDED = {
         "seed_everything(0)",
         "x = np.random.rand()",
     ),
+    **{
+        name: (f"import numpy as np\nfrom helpers import {name}", f"{name}(0)",
+               "x = np.random.rand(3)")
+        for name in ("seed_all", "set_seeds", "set_random_seed", "setRandomSeed", "fix_seed",
+                     "manual_seed", "reseed", "_seedEverything", "init_seeds")
+    },
     "the training cell": ("import numpy as np", "n = 3", "np.random.seed(0)\nx = np.random.rand()"),
     "nothing random": ("import math", "data = [1, 2]", "x = math.fsum(data)"),
     "magics": ("%matplotlib inline\nimport numpy as np", "%%time\nnp.random.seed(0)",
@@ -85,6 +91,11 @@ UNSEEDED = {
         "n = 3",
         "x = np.random.rand()",
     ),
+    **{
+        f"{name}()": ("NumPy", "import numpy as np\nfrom helpers import *", f"seed = {name}('a')",
+                      "x = np.random.rand()")
+        for name in ("load_seeds", "get_seed", "initial_seed", "random_seed", "seeded", "SeedBank")
+    },
     "another generator": ("NumPy", "import numpy as np, random", "random.seed(0)",
                           "x = np.random.rand()"),
     "torch": (

@@ -4,7 +4,7 @@ import { Button, closeIcon } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
 import type { ICompletion, IFilterNames, OptionKind } from '../pure/where.ts';
-import { applySuggestion, complete, errorRange, errorReason } from '../pure/where.ts';
+import { applySuggestion, complete, errorRange, errorReason, indexOf } from '../pure/where.ts';
 import type { RunStatus } from '../records.ts';
 import { placeBelow } from '../widgets/popover.tsx';
 import { usePage } from './context.ts';
@@ -112,7 +112,8 @@ export function FilterInput(): React.ReactElement {
 
   const error = model.filterError?.where === text.trim() ? model.filterError : undefined;
   const indent = text.length - text.trimStart().length;
-  const at = error?.position === undefined ? undefined : error.position + indent;
+  const at =
+    error?.position === undefined ? undefined : indent + indexOf(error.where, error.position);
   const [from, to] = at === undefined ? [0, 0] : errorRange(text, at);
   const isOpen = completion.options.length > 0;
   React.useLayoutEffect(() => {

@@ -28,8 +28,6 @@ const MIN_RELOAD_INTERVAL = 5000;
 const RELOAD_SHARE = 0.02;
 /** Least time in milliseconds between two requests for the reproducibility of runs that is known but may be outdated. */
 const REPRODUCIBILITY_INTERVAL = 5000;
-/** The most runs of one request for reproducibility. */
-const MAX_REPRODUCIBILITY = 100;
 /** Number of requests at a time if the user changes many runs. */
 const CONCURRENCY = 4;
 /** A filter that names this field also selects archived runs. */
@@ -65,7 +63,8 @@ interface IKnownReproducibility {
 export class RunsModel implements IDisposable {
   /** The client for requests of the user. */
   readonly client: AxonClient;
-  readonly #background: AxonClient;
+  /** The client for requests that changes of runs cause, which are no activity of the user. */
+  readonly background: AxonClient;
   readonly #settings: PanelSettings;
   readonly #changed = new Signal<this, void>(this);
   readonly #poll: Poll;
@@ -84,9 +83,11 @@ export class RunsModel implements IDisposable {
   #nextReload = 0;
   /** The filter of the requests for changes; the same as long as possible, for conditional requests. */
   #recent = '';
+  /** The revision of the store that was seen last. */
+  #revision: string | null = null;
 
   #where = '';
-  /** Whether runs have changed since the filter was applied. */
+  /** Whether runs have changed since the filter was applied, or it could not be applied. */
   #isFilterOutdated = true;
   #matching: ReadonlySet<string> | undefined;
   #filterError: IFilterError | undefined;
@@ -107,7 +108,7 @@ export class RunsModel implements IDisposable {
 
   constructor(client: AxonClient, settings: PanelSettings) {
     this.client = client.clone();
-    this.#background = client.clone({ background: true });
+    this.background = client.clone({ background: true });
     this.#settings = settings;
     this.#poll = new Poll({
       name: 'jupyter-axon-notebooks:runs',
@@ -131,7 +132,7 @@ export class RunsModel implements IDisposable {
     if (!this.isDisposed) {
       this.#poll.dispose();
       this.client.clearCache();
-      this.#background.clearCache();
+      this.background.clearCache();
       Signal.clearData(this);
     }
   }
@@ -196,7 +197,11 @@ export class RunsModel implements IDisposable {
 
   /** Set the filter; an empty text selects all runs that are not archived. */
   async filter(where: string): Promise<void> {
+    const last = this.#where;
     this.#where = where.trim();
+    if (this.#where !== last) {
+      this.#changed.emit();
+    }
     await this.#applyFilter(this.client);
   }
 
@@ -260,7 +265,7 @@ export class RunsModel implements IDisposable {
   showDetails(id: string | undefined): void {
     if (id !== this.#detailsId) {
       this.#detailsId = id;
-      this.#updateReproducibility();
+      void this.#loadReproducibility();
       this.#changed.emit();
     }
   }
@@ -371,11 +376,7 @@ export class RunsModel implements IDisposable {
   /** Load the reproducibility of the runs that the table shows now, and of the details; keep it up to date. */
   watchReproducibility(ids: readonly string[]): void {
     this.#visible = ids;
-    this.#updateReproducibility();
-  }
-
-  #updateReproducibility(): void {
-    this.#loadReproducibility().catch(() => undefined); // the columns remain empty
+    void this.#loadReproducibility();
   }
 
   #onSettingsChanged(): void {
@@ -407,10 +408,9 @@ export class RunsModel implements IDisposable {
         }
       }
       if (this.#isFilterOutdated && this.#where !== '') {
-        this.#isFilterOutdated = false;
-        await this.#applyFilter(this.#background);
+        await this.#applyFilter(this.background);
       }
-      await this.#loadReproducibility();
+      void this.#loadReproducibility();
       this.#setProblem(undefined);
     } catch (error) {
       if (!this.isDisposed) {
@@ -423,7 +423,7 @@ export class RunsModel implements IDisposable {
   /** Load the newest runs, so that there is something to see soon. */
   async #loadFirst(): Promise<void> {
     if (!this.#isLoaded) {
-      const page = await this.#background.runTable({ sort: '-started_at', limit: FIRST_PAGE });
+      const page = await this.background.runTable({ sort: '-started_at', limit: FIRST_PAGE });
       this.#isLoaded = true;
       this.#merge(page);
     }
@@ -432,11 +432,12 @@ export class RunsModel implements IDisposable {
   async #loadAll(): Promise<void> {
     const editCount = this.#editCount;
     const start = Date.now();
-    const table = await this.#background.runTable();
+    const table = await this.background.runTable();
     if (editCount !== this.#editCount) {
       return; // the next poll tries again
     }
     this.#mustReload = false;
+    this.#revision = table.revision;
     this.#nextReload =
       Date.now() + Math.max(MIN_RELOAD_INTERVAL, (Date.now() - start) / RELOAD_SHARE);
     const isFirst = !this.#isComplete;
@@ -455,13 +456,15 @@ export class RunsModel implements IDisposable {
     this.#merge(table, isFirst || gone.length > 0);
   }
 
-  /** Load the runs that are running and those that began or ended lately. */
+  /** Load the runs that are running and those that began or ended lately; find out whether others have changed. */
   async #loadRecent(): Promise<void> {
     const editCount = this.#editCount;
-    const table = await this.#background.runTable({ where: this.#recent });
-    if (!table.isChanged) {
+    const table = await this.background.runTable({ where: this.#recent });
+    const isNewRevision = table.revision !== null && table.revision !== this.#revision;
+    if (!table.isChanged && !isNewRevision) {
       return;
     }
+    this.#revision = table.revision ?? this.#revision;
     this.#changeCount += 1;
     this.#mustReload = true;
     this.#isFilterOutdated = true;
@@ -479,6 +482,7 @@ export class RunsModel implements IDisposable {
     const where = this.#where;
     this.#filterCount += 1;
     const count = this.#filterCount;
+    this.#isFilterOutdated = false;
     try {
       const matching = where === '' ? undefined : await this.#findMatching(client, where);
       if (count === this.#filterCount) {
@@ -486,6 +490,7 @@ export class RunsModel implements IDisposable {
       }
     } catch (error) {
       if (!(error instanceof ResponseError) || error.status !== 400) {
+        this.#isFilterOutdated = true; // the next poll tries again
         throw error;
       }
       if (count === this.#filterCount) {
@@ -530,7 +535,8 @@ export class RunsModel implements IDisposable {
       }
     }
     for (const run of runs) {
-      if (!isEqual(run, this.#runs.get(run.id))) {
+      const known = this.#runs.get(run.id);
+      if (run !== known && !isEqual(run, known)) {
         this.#runs.set(run.id, run);
         isChanged = true;
       }
@@ -582,6 +588,7 @@ export class RunsModel implements IDisposable {
     }
   }
 
+  /** Load what is missing or outdated; what cannot be loaded remains as it is. */
   async #loadReproducibility(): Promise<void> {
     const wanted = new Set(this.#visible);
     if (this.#detailsId !== undefined) {
@@ -608,22 +615,19 @@ export class RunsModel implements IDisposable {
     this.#isLoadingReproducibility = true;
     const changeCount = this.#changeCount;
     let isChanged = false;
-    try {
-      for (const [base, ids] of byBase) {
-        const requested = ids.slice(0, MAX_REPRODUCIBILITY);
-        const found = await this.#background.reproducibility(requested, base);
-        const results = new Map(found.map(result => [result.run_id, result]));
-        for (const id of requested) {
-          const result = results.get(id) ?? { run_id: id, flags: [] };
-          isChanged ||= !isEqual(this.#reproducibility.get(id)?.result, result);
-          this.#reproducibility.set(id, { result, base, changeCount });
-        }
+    const load = async (ids: readonly string[], base: string): Promise<void> => {
+      const found = await this.background.reproducibility(ids, base);
+      const results = new Map(found.map(result => [result.run_id, result]));
+      for (const id of ids) {
+        const result = results.get(id) ?? { run_id: id, flags: [] };
+        isChanged ||= !isEqual(this.#reproducibility.get(id)?.result, result);
+        this.#reproducibility.set(id, { result, base, changeCount });
       }
-    } finally {
-      this.#isLoadingReproducibility = false;
-      if (isChanged && !this.isDisposed) {
-        this.#changed.emit();
-      }
+    };
+    await Promise.allSettled([...byBase].map(([base, ids]) => load(ids, base)));
+    this.#isLoadingReproducibility = false;
+    if (isChanged && !this.isDisposed) {
+      this.#changed.emit();
     }
   }
 

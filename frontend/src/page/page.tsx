@@ -215,7 +215,7 @@ function SelectionArea(): React.ReactElement | null {
       runs={model.shown}
       colours={model.selected}
       metric={model.ranking?.metric}
-      client={model.client}
+      client={model.background}
       trans={trans}
       themeChanged={themeChanged}
       notebookName={id => model.notebook(id)?.name}

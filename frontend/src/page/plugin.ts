@@ -6,6 +6,7 @@ import {
   ICommandPalette,
   IThemeManager,
   MainAreaWidget,
+  Notification,
   WidgetTracker
 } from '@jupyterlab/apputils';
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
@@ -18,10 +19,13 @@ import { trainingIcon } from '../icons.ts';
 import { RunCommandIDs, RUNS_PLUGIN_ID, TRANSLATION_DOMAIN } from '../ids.ts';
 import { PanelSettings } from '../settings.ts';
 import { treeTabs } from '../views.ts';
+import type { RunsModel } from './model.ts';
 import type { RunsPage } from './page.tsx';
 import { RunsSettings } from './settings.ts';
 
 const PAGE_ID = 'axon-runs';
+/** Milliseconds for which a message is shown. */
+const NOTIFICATION_TIME = 8000;
 /** Parameters of URLs: the id of a run to show, and a filter. */
 const RUN_PARAMETER = 'axon-run';
 const WHERE_PARAMETER = 'axon-runs';
@@ -67,6 +71,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
     const tracker = new WidgetTracker<MainAreaWidget<RunsPage>>({ namespace: PAGE_ID });
     const panelSettings = new PanelSettings();
     const settings = new RunsSettings();
+    let loaded: Promise<void> | undefined;
     const loadSettings = async (): Promise<void> => {
       try {
         await Promise.all([panelSettings.load(settingRegistry), settings.load(settingRegistry)]);
@@ -80,7 +85,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
     const createPage = async (): Promise<MainAreaWidget<RunsPage>> => {
       const [{ RunsPage, addRunCommands, RUN_PALETTE_COMMANDS }] = await Promise.all([
         import('./page.tsx'),
-        loadSettings()
+        (loaded ??= loadSettings())
       ]);
       if (!commands.hasCommand(RunCommandIDs.refresh)) {
         addRunCommands({
@@ -119,6 +124,18 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
       return widget;
     };
 
+    let savedWhere = '';
+    /** Save the filter, so that a reload of the browser restores it. */
+    const saveWhere = ({ where }: RunsModel): void => {
+      if (where !== savedWhere && page !== undefined) {
+        savedWhere = where;
+        const widget = tracker.find(({ content }) => content === page);
+        if (widget !== undefined) {
+          void tracker.save(widget);
+        }
+      }
+    };
+
     commands.addCommand(RunCommandIDs.open, {
       label: trans.__('Training Runs'),
       caption: trans.__('Compare the training runs of all notebooks'),
@@ -133,19 +150,29 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
           window.open(pageUrl(parameters));
           return undefined;
         }
-        ready ??= createPage();
+        ready ??= createPage().catch((error: unknown) => {
+          ready = undefined; // the next time it may load
+          throw error;
+        });
         const widget = await ready;
         if (!widget.isAttached) {
           addToShell(shell, widget);
           await tracker.add(widget);
+          widget.content.model.changed.connect(saveWhere);
         }
         activate(shell, widget);
         const { model } = widget.content;
-        if (where !== undefined) {
-          await model.filter(where);
-        }
-        if (run !== undefined) {
-          await model.open(run);
+        try {
+          if (where !== undefined) {
+            await model.filter(where);
+          }
+          if (run !== undefined && !(await model.open(run))) {
+            const message = trans.__('There is no run %1, or you may not see it.', run);
+            Notification.warning(message, { autoClose: NOTIFICATION_TIME });
+          }
+        } catch (error) {
+          const message = error instanceof Error ? error.message : String(error);
+          Notification.error(message, { autoClose: NOTIFICATION_TIME });
         }
         return widget;
       }

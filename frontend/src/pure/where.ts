@@ -230,7 +230,12 @@ export function errorReason(message: string): string {
     .replace(/; did you mean .*\?$/s, '');
 }
 
-/** Return the characters that an error at a position is about. */
+/** Return the index in a text of a position of the server, which counts code points. */
+export function indexOf(text: string, position: number): number {
+  return Array.from(text).slice(0, position).join('').length;
+}
+
+/** Return the characters that an error at an index is about. */
 export function errorRange(text: string, position: number): [from: number, to: number] {
   const tokens = tokenize(text);
   const token = tokens.find(({ to }) => to > position) ?? tokens.at(-1);
