@@ -11,19 +11,21 @@ import type { CellValue, FieldColumn, IAggregate, IRunGroup, RunColumn } from '.
 import { aggregate, configValue, duration, metricValue, resolveStatistic } from '../pure/runs.ts';
 import type { IRunReproducibility, IRunRow, RunStatus } from '../records.ts';
 import { TimeAgo } from '../widgets/context.tsx';
+import { textWidth } from '../widgets/measure.ts';
 import { StatusBadge } from '../widgets/status.tsx';
 import type { RunsModel } from './model.ts';
 
-/** Width of a character and of the padding of a cell in pixels. */
-const CHARACTER_WIDTH = 7.2;
+/** Pixels beside the text of a cell. */
 const PADDING = 18;
-/** Number of characters of a number such as 0.001234. */
-const MIN_LENGTH = 8;
+/** Pixels beside a title: the mark of the order, and which value of a metric is shown. */
+const MARK_WIDTH = 16;
+const STATISTIC_WIDTH = 44;
+/** The longest texts of a number, and of the mean and spread of numbers. */
+const LONGEST_NUMBER = '-0.001234';
+const LONGEST_AGGREGATE = '0.00123 ± 0.00123';
 const MAX_WIDTH = 220;
 /** Width of a metric of groups: mean, spread and best. */
 const AGGREGATE_WIDTH = 190;
-/** Number of characters of a mean and a spread. */
-const AGGREGATE_LENGTH = 14;
 /** Number of runs whose values determine the width of a column. */
 const SAMPLE = 100;
 const FIXED_WIDTHS: Partial<Record<FieldColumn, number>> = {
@@ -146,9 +148,9 @@ export function canSort(column: RunColumn): boolean {
 export function fittingWidth(
   column: RunColumn,
   title: string,
-  runs: readonly IRunRow[],
   model: RunsModel,
-  isGrouped: boolean
+  isGrouped: boolean,
+  font: string
 ): number {
   const fixed = column.kind === 'field' ? FIXED_WIDTHS[column.field] : undefined;
   if (fixed !== undefined) {
@@ -157,14 +159,14 @@ export function fittingWidth(
   if (isGrouped && column.kind === 'metric') {
     return AGGREGATE_WIDTH;
   }
-  let length = Math.max(
-    title.length + (column.kind === 'metric' ? 6 : 2),
-    isGrouped && column.kind === 'config' ? AGGREGATE_LENGTH : MIN_LENGTH
-  );
-  for (const run of runs.slice(0, SAMPLE)) {
-    length = Math.max(length, cellText(column, columnValue(column, run, model)).length);
+  let longest = isGrouped && column.kind === 'config' ? LONGEST_AGGREGATE : LONGEST_NUMBER;
+  for (const run of model.shown.slice(0, SAMPLE)) {
+    const text = cellText(column, columnValue(column, run, model));
+    longest = text.length > longest.length ? text : longest;
   }
-  return Math.min(MAX_WIDTH, Math.ceil(length * CHARACTER_WIDTH) + PADDING);
+  const marks = column.kind === 'metric' ? MARK_WIDTH + STATISTIC_WIDTH : MARK_WIDTH;
+  const width = Math.max(textWidth(title, font) + marks, textWidth(longest, font));
+  return Math.min(MAX_WIDTH, Math.ceil(width) + PADDING);
 }
 
 /** Return a value as it is displayed. */

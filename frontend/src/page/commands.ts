@@ -18,13 +18,14 @@ import {
 import type { CommandRegistry } from '@lumino/commands';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
+import { IS_PALETTE } from '../commands/context.ts';
 import { CommandIDs, RunCommandIDs } from '../ids.ts';
 import { changeTags } from '../pure/tags.ts';
 import type { IRunRow } from '../records.ts';
 import type { IMenuItem } from '../widgets/menu.ts';
 import { openMenu } from '../widgets/menu.ts';
 import { askTags } from '../widgets/tags.tsx';
-import { askDelete, askNotes } from './dialogs.tsx';
+import { askDelete, askNotes, deletedRuns } from './dialogs.tsx';
 import type { RunsModel } from './model.ts';
 
 /** Milliseconds for which an error message is shown. */
@@ -94,9 +95,16 @@ export function addRunCommands(options: IRunCommandsOptions): void {
     execute: (model: RunsModel, args: Args) => Promise<void> | void,
     more: Partial<CommandRegistry.ICommandOptions> = {}
   ): void => {
+    const {
+      isEnabled = () => options.model() !== undefined,
+      isVisible = () => true,
+      ...others
+    } = more;
     commands.addCommand(id, {
-      isEnabled: () => options.model() !== undefined,
-      ...more,
+      ...others,
+      isEnabled,
+      // The palette offers what can be done now. A menu shows the rest too.
+      isVisible: args => isVisible(args) && (args[IS_PALETTE] !== true || isEnabled(args)),
       label,
       caption,
       icon,
@@ -127,7 +135,9 @@ export function addRunCommands(options: IRunCommandsOptions): void {
     RunCommandIDs.exportCsv,
     downloadIcon,
     trans.__('Save the Training Runs as CSV'),
-    trans.__('Save the visible columns of the runs that the filter selects as a CSV file'),
+    trans.__(
+      'Save the visible columns of the runs that the filter selects, except code and reproducible, as a CSV file'
+    ),
     () => download(csv(), 'runs.csv')
   );
 
@@ -263,8 +273,13 @@ export function addRunCommands(options: IRunCommandsOptions): void {
       const answer = await askDelete(runs, all.length - runs.length, name, trans);
       if (answer !== undefined) {
         const { withPinned } = answer;
-        const deleted = withPinned ? runs : runs.filter(run => run.pinned_count === 0);
+        const deleted = deletedRuns(runs, withPinned);
         await model.delete(deleted, withPinned);
+        if (deleted.length === 0) {
+          Notification.info(trans.__('Nothing was deleted: pinned checkpoints stay.'), {
+            autoClose: NOTIFICATION_TIME
+          });
+        }
       }
     },
     forSome

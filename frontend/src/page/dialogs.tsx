@@ -10,8 +10,13 @@ import type { IRunRow } from '../records.ts';
 /** The most runs that a dialog names. */
 const MAX_NAMES = 12;
 
+/** Return the runs that are deleted; unless the user agrees, those with pinned checkpoints stay. */
+export function deletedRuns(runs: readonly IRunRow[], withPinned: boolean): readonly IRunRow[] {
+  return withPinned ? runs : runs.filter(run => run.pinned_count === 0);
+}
+
 /** Return the texts that tell what is deleted with runs. */
-export function deletedTexts(runs: readonly IRunRow[], trans: TranslationBundle): string[] {
+function deletedTexts(runs: readonly IRunRow[], trans: TranslationBundle): string[] {
   const checkpoints = runs.reduce((sum, run) => sum + run.checkpoint_count, 0);
   const size = runs.reduce((sum, run) => sum + run.size, 0);
   return [
@@ -30,7 +35,7 @@ export async function askDelete(
 ): Promise<{ withPinned: boolean } | undefined> {
   const body = new DeleteBody(runs, runningCount, notebookName, trans);
   const dialog = new Dialog({
-    title: trans._n('Delete %2?', 'Delete %1 runs?', runs.length, runs[0]?.name ?? ''),
+    title: trans._n('Delete %2?', 'Delete runs?', runs.length, runs[0]?.name ?? ''),
     body,
     buttons: [
       Dialog.cancelButton({ label: trans.__('Cancel') }),
@@ -71,18 +76,21 @@ class DeleteBody extends ReactWidget implements Dialog.IBodyWidget<boolean> {
   protected override render(): React.ReactElement {
     const trans = this.#trans;
     const pinned = this.#runs.reduce((sum, run) => sum + run.pinned_count, 0);
-    const pinnedRuns = this.#runs.filter(run => run.pinned_count > 0).length;
-    const others = this.#runs.length - MAX_NAMES;
+    const runs = deletedRuns(this.#runs, this.#withPinned);
+    const staying = this.#runs.length - runs.length;
+    const others = runs.length - MAX_NAMES;
     return (
       <>
         <ul>
-          {this.#runs.slice(0, MAX_NAMES).map(run => (
+          {runs.slice(0, MAX_NAMES).map(run => (
             <li key={run.id}>{trans.__('%1 in %2', run.name, this.#notebookName(run))}</li>
           ))}
           {others > 0 && <li>{trans._n('and %1 more', 'and %1 more', others)}</li>}
         </ul>
         <p>
-          {trans.__('This permanently deletes %1.', deletedTexts(this.#runs, trans).join(', '))}
+          {runs.length === 0
+            ? trans.__('This deletes nothing: all runs have pinned checkpoints.')
+            : trans.__('This permanently deletes %1.', deletedTexts(runs, trans).join(', '))}
         </p>
         {this.#runningCount > 0 && (
           <p>
@@ -100,6 +108,7 @@ class DeleteBody extends ReactWidget implements Dialog.IBodyWidget<boolean> {
               defaultChecked={false}
               onChange={event => {
                 this.#withPinned = event.target.checked;
+                this.update();
               }}
             />
             {trans._n(
@@ -107,9 +116,9 @@ class DeleteBody extends ReactWidget implements Dialog.IBodyWidget<boolean> {
               'Delete %1 pinned checkpoints, too',
               pinned
             )}
-            <small>
-              {trans._n('otherwise %1 run stays', 'otherwise %1 runs stay', pinnedRuns)}
-            </small>
+            {staying > 0 && (
+              <small>{trans._n('otherwise %1 run stays', 'otherwise %1 runs stay', staying)}</small>
+            )}
           </label>
         )}
       </>

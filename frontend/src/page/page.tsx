@@ -14,7 +14,7 @@ import type { AxonClient } from '../api.ts';
 import { toCsv } from '../pure/runs.ts';
 import type { PanelSettings } from '../settings.ts';
 import { columnLabel } from './chooser.tsx';
-import { columnValue } from './columns.tsx';
+import { canSort, columnValue } from './columns.tsx';
 import type { IPageContext } from './context.ts';
 import { PageContext, usePage } from './context.ts';
 import { RunDetails } from './details.tsx';
@@ -80,13 +80,18 @@ export class RunsPage extends SplitPanel {
     super.dispose();
   }
 
-  /** Return the visible columns of the runs that the filter selects as CSV, in the order of the table. */
+  /**
+   * Return the visible columns of the runs that the filter selects as CSV, in the order of the table.
+   *
+   * Columns that are loaded only for the visible rows are left out.
+   */
   csv(): string {
     const { model, trans } = this.#context;
-    const columns = shownColumns(this.#context);
+    const columns = shownColumns(this.#context).filter(canSort);
+    const runs = model.shown.length === 0 ? [] : model.ordered;
     return toCsv([
       columns.map(column => columnLabel(column, trans)),
-      ...model.ordered.map(run => columns.map(column => columnValue(column, run, model)))
+      ...runs.map(run => columns.map(column => columnValue(column, run, model)))
     ]);
   }
 

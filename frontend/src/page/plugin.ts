@@ -15,6 +15,7 @@ import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { AxonClient } from '../api.ts';
+import { IS_PALETTE } from '../commands/context.ts';
 import { trainingIcon } from '../icons.ts';
 import { RunCommandIDs, RUNS_PLUGIN_ID, TRANSLATION_DOMAIN } from '../ids.ts';
 import { PanelSettings } from '../settings.ts';
@@ -96,7 +97,11 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
           runUrl
         });
         for (const command of RUN_PALETTE_COMMANDS) {
-          palette?.addItem({ command, category: trans.__('Training Runs') });
+          palette?.addItem({
+            command,
+            category: trans.__('Training Runs'),
+            args: { [IS_PALETTE]: true }
+          });
         }
       }
       const client = new AxonClient(serviceManager.serverSettings, trans);
@@ -109,6 +114,12 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
         themeManager
       });
       page = content;
+      const notify = (): void => {
+        for (const command of RUN_PALETTE_COMMANDS) {
+          commands.notifyCommandChanged(command);
+        }
+      };
+      content.model.changed.connect(notify);
       const widget = new MainAreaWidget({ content });
       widget.id = PAGE_ID;
       widget.addClass('axon-RunsPage');
@@ -120,6 +131,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
       widget.disposed.connect(() => {
         ready = undefined;
         page = undefined;
+        notify();
       });
       return widget;
     };

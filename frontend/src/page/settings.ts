@@ -24,6 +24,9 @@ export class RunsSettings {
   readonly #changed = new Signal<this, void>(this);
   #settings: ISettingRegistry.ISettings | undefined;
   #table = DEFAULTS;
+  /** Changes that are not stored yet; they apply until the stored settings have them. */
+  #unsaved: Partial<ITableSettings> = {};
+  #saving = Promise.resolve();
 
   /** Load the settings and keep them up to date. */
   async load(registry: ISettingRegistry | null): Promise<void> {
@@ -41,15 +44,33 @@ export class RunsSettings {
   }
 
   /** Change settings at once, and store them. */
-  async update(change: Partial<ITableSettings>): Promise<void> {
-    this.#set({ ...this.#table, ...change });
-    for (const [name, value] of Object.entries(change)) {
-      await this.#settings?.set(name, value as string | string[] | Record<string, number>);
+  update(change: Partial<ITableSettings>): Promise<void> {
+    this.#unsaved = { ...this.#unsaved, ...change };
+    this.#read();
+    this.#saving = this.#saving.then(() => this.#save());
+    return this.#saving;
+  }
+
+  /** Store the changes one after the other; those that cannot be stored apply until the page is loaded again. */
+  async #save(): Promise<void> {
+    for (const name of Object.keys(this.#unsaved) as (keyof ITableSettings)[]) {
+      const value = this.#unsaved[name];
+      try {
+        await this.#settings?.set(name, value as string | string[] | Record<string, number>);
+      } catch {
+        continue;
+      }
+      if (this.#settings !== undefined && this.#unsaved[name] === value) {
+        this.#unsaved = Object.fromEntries(
+          Object.entries(this.#unsaved).filter(([other]) => other !== name)
+        );
+      }
     }
   }
 
   #read(): void {
-    this.#set({ ...DEFAULTS, ...(this.#settings?.composite as Partial<ITableSettings>) });
+    const stored = this.#settings?.composite as Partial<ITableSettings> | undefined;
+    this.#set({ ...DEFAULTS, ...stored, ...this.#unsaved });
   }
 
   #set(table: ITableSettings): void {

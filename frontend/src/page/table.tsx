@@ -12,7 +12,8 @@ import type { CellValue, IRunGroup, RunColumn } from '../pure/runs.ts';
 import { automaticColumns, compareValues, groupItems, toColumn } from '../pure/runs.ts';
 import type { IRunReproducibility, IRunRow } from '../records.ts';
 import { colourIndex } from '../charts/colours.ts';
-import { KEY_TARGETS, ROW_HEIGHT } from '../widgets/gridkeys.ts';
+import { KEY_TARGETS, ROW_HEIGHT, rowsBetween } from '../widgets/gridkeys.ts';
+import { useMeasure } from '../widgets/measure.ts';
 import {
   canSort,
   columnTitle,
@@ -58,7 +59,8 @@ export function RunTable(): React.ReactElement {
   const { model, settings, trans, commands } = page;
   const { widths, sort, group: grouping } = settings.table;
   const { shown } = model;
-  const scroller = React.useRef<HTMLDivElement>(null);
+  const [scroller, setScroller] = React.useState<HTMLDivElement | null>(null);
+  const { font } = useMeasure(scroller);
   const idPrefix = React.useId();
   const [activeId, setActiveId] = React.useState<string | undefined>(undefined);
   const anchor = React.useRef<string | undefined>(undefined);
@@ -68,7 +70,8 @@ export function RunTable(): React.ReactElement {
   const hiddenSort = sort
     .map(text => text.replace(/^-/, ''))
     .filter(id => columns.every(column => column.id !== id));
-  const columnKey = JSON.stringify([columns.map(({ id }) => id), hiddenSort, grouping]);
+  const rankingKey = JSON.stringify(model.ranking);
+  const columnKey = JSON.stringify([columns.map(({ id }) => id), hiddenSort, grouping, rankingKey]);
   const definitions = React.useMemo((): ColumnDef<IRunRow, CellValue>[] => {
     return [...columns, ...hiddenSort.flatMap(id => toColumn(id) ?? [])].map(column => ({
       id: column.id,
@@ -81,15 +84,18 @@ export function RunTable(): React.ReactElement {
           ? model.direction(column.metric) !== 'min'
           : column.id === 'started_at',
       enableSorting: canSort(column),
-      size: fittingWidth(column, columnTitle(column, trans), model.shown, model, grouping !== ''),
+      size: fittingWidth(column, columnTitle(column, trans), model, grouping !== '', font),
       minSize: 30,
       maxSize: 2000
     }));
     // `columns` is represented by its key. Widths follow the first runs, not every change.
     // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [columnKey, model.isComplete, model.ranking?.metric, model.ranking?.minimize, model, trans]);
+  }, [columnKey, model.isComplete, model, trans, font]);
+  // The table keeps values and their order until its data are others.
+  // eslint-disable-next-line react-hooks/exhaustive-deps
+  const data = React.useMemo(() => [...shown], [shown, rankingKey]);
   const table = useReactTable({
-    data: shown as IRunRow[],
+    data,
     columns: definitions,
     state: {
       sorting: toSorting(sort),
@@ -118,14 +124,33 @@ export function RunTable(): React.ReactElement {
   });
   const { rows: sorted } = table.getRowModel();
   const groupColumn = toColumn(grouping);
-  const rows = React.useMemo((): readonly Item[] => {
-    const runs = sorted.map(row => row.original);
+  const groups = React.useMemo((): readonly IRunGroup<IRunRow>[] | undefined => {
     if (groupColumn === undefined) {
-      return runs.map(run => ({ kind: 'run', id: run.id, run }));
+      return undefined;
     }
     const valuesOf = (run: IRunRow): readonly CellValue[] =>
       groupColumn.id === 'tags' ? run.tags : [columnValue(groupColumn, run, model)];
-    return groupItems(runs, valuesOf).flatMap((group): Item[] => {
+    return groupItems(
+      sorted.map(row => row.original),
+      valuesOf
+    );
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [sorted, grouping, model]);
+  const { selected } = model;
+  const selectedCounts = React.useMemo(
+    () =>
+      groups === undefined || selected.size === 0
+        ? undefined
+        : new Map(
+            groups.map(({ key, items }) => [key, items.filter(run => selected.has(run.id)).length])
+          ),
+    [groups, selected]
+  );
+  const rows = React.useMemo((): readonly Item[] => {
+    if (groups === undefined) {
+      return sorted.map(({ original: run }) => ({ kind: 'run', id: run.id, run }));
+    }
+    return groups.flatMap((group): Item[] => {
       const isOpen = open.has(group.key);
       return [
         { kind: 'group', id: group.key, group, isOpen },
@@ -135,8 +160,7 @@ export function RunTable(): React.ReactElement {
         )
       ];
     });
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [sorted, grouping, open, model]);
+  }, [sorted, groups, open]);
   React.useEffect(() => {
     model.setOrder(sorted.map(row => row.original));
   }, [model, sorted]);
@@ -151,7 +175,7 @@ export function RunTable(): React.ReactElement {
   );
   const virtualizer = useVirtualizer({
     count: rows.length,
-    getScrollElement: () => scroller.current,
+    getScrollElement: () => scroller,
     estimateSize: () => ROW_HEIGHT,
     scrollMargin: ROW_HEIGHT, // the header
     scrollPaddingStart: ROW_HEIGHT,
@@ -159,6 +183,11 @@ export function RunTable(): React.ReactElement {
   });
   const items = virtualizer.getVirtualItems();
   const activeIndex = rows.findIndex(row => row.id === activeId);
+  // Rows that did not change keep the functions of an earlier time.
+  const latest = React.useRef({ rows, activeId });
+  React.useLayoutEffect(() => {
+    latest.current = { rows, activeId };
+  });
 
   const needsReproducibility = columns.some(({ id }) => id === 'code' || id === 'reproducible');
   const visible = needsReproducibility
@@ -192,24 +221,29 @@ export function RunTable(): React.ReactElement {
     model.select(selected);
   };
   const toggleOpen = (id: string, isOpen: boolean): void => {
-    const changed = new Set(open);
-    if (isOpen) {
-      changed.add(id);
-    } else {
-      changed.delete(id);
-    }
-    setOpen(changed);
+    setOpen(last => {
+      const changed = new Set(last);
+      if (isOpen) {
+        changed.add(id);
+      } else {
+        changed.delete(id);
+      }
+      return changed;
+    });
   };
   const extendTo = (index: number): void => {
+    const { rows, activeId } = latest.current;
     const start = rows.findIndex(row => row.id === (anchor.current ?? activeId));
-    const from = start < 0 ? index : start;
-    const range = rows.slice(Math.min(from, index), Math.max(from, index) + 1);
+    const range = rowsBetween(rows, start, index);
     model.select([...model.selected.keys(), ...range.flatMap(runsOf).map(({ id }) => id)]);
   };
-  const activate = (index: number): void => {
+  /** Make a row the active one; returns its id. */
+  const activate = (index: number): string | undefined => {
     const valid = Math.max(0, Math.min(rows.length - 1, index));
-    setActiveId(rows[valid]?.id);
+    const id = rows[valid]?.id;
+    setActiveId(id);
     virtualizer.scrollToIndex(valid);
+    return id;
   };
   /** Return the selected runs if the given one is among them, else the given one. */
   const targetIds = (item: Item): string[] => {
@@ -234,10 +268,11 @@ export function RunTable(): React.ReactElement {
     const command = KEY_COMMANDS[key];
     if (target !== undefined) {
       if (shiftKey && key.startsWith('Arrow') && rows[target] !== undefined) {
-        anchor.current ??= activeId;
         extendTo(target);
+        activate(target);
+      } else {
+        anchor.current = activate(target);
       }
-      activate(target);
     } else if (key === 'a') {
       model.select(sorted.map(row => row.id));
     } else if (key === 'Escape' && model.selected.size > 0) {
@@ -264,7 +299,7 @@ export function RunTable(): React.ReactElement {
 
   return (
     <div
-      ref={scroller}
+      ref={setScroller}
       className="axon-Grid axon-Runs-grid"
       role={groupColumn === undefined ? 'grid' : 'treegrid'}
       tabIndex={0}
@@ -277,13 +312,13 @@ export function RunTable(): React.ReactElement {
       aria-activedescendant={activeIndex < 0 ? undefined : idPrefix + (activeId ?? '')}
       onKeyDown={event => {
         // Not for the buttons in the header.
-        if (event.target === scroller.current && handleKey(event)) {
+        if (event.target === scroller && handleKey(event)) {
           event.preventDefault();
           event.stopPropagation();
         }
       }}
       onFocus={event => {
-        if (event.target === scroller.current && activeIndex < 0) {
+        if (event.target === scroller && activeIndex < 0) {
           activate(virtualizer.range?.startIndex ?? 0);
         }
       }}
@@ -341,7 +376,7 @@ export function RunTable(): React.ReactElement {
                 group={row.group}
                 label={groupColumn === undefined ? '' : groupLabel(groupColumn, row.group, trans)}
                 isOpen={row.isOpen}
-                selectedCount={row.group.items.filter(run => model.selected.has(run.id)).length}
+                selectedCount={selectedCounts?.get(row.id) ?? 0}
                 onOpen={() => toggleOpen(row.id, !row.isOpen)}
               />
             );
@@ -572,58 +607,75 @@ interface IGroupRowProps extends IRowProps {
   selectedCount: number;
 }
 
-/** A row that sums up a group of runs. */
-function GroupRow(props: IGroupRowProps): React.ReactElement {
-  const { page, group, label, isOpen, columns, numeric, selectedCount } = props;
-  const { model, trans } = page;
-  const isSelected = selectedCount === group.items.length;
-  const Caret = isOpen ? caretDownIcon : caretRightIcon;
-  return (
-    <div
-      id={props.elementId}
-      role="row"
-      aria-level={1}
-      aria-expanded={isOpen}
-      aria-rowindex={props.index + 2}
-      aria-selected={isSelected}
-      className={`axon-Grid-row axon-Runs-group${props.isActive ? ' axon-mod-active' : ''}`}
-      style={{ gridTemplateColumns: props.template, top: props.top }}
-      onClick={props.onClick}
-      onDoubleClick={props.onOpen}
-      onContextMenu={event => showMenu(event, props.onMenu)}
-    >
-      <div role="gridcell">
-        <input
-          type="checkbox"
-          tabIndex={-1}
-          checked={isSelected}
-          ref={element => {
-            if (element !== null) {
-              element.indeterminate = selectedCount > 0 && !isSelected;
-            }
-          }}
-          aria-label={trans.__('Select all of %1', label)}
-          onChange={props.onToggle}
-          onClick={event => event.stopPropagation()}
-        />
-      </div>
-      {columns.map((column, index) => (
-        <div
-          key={column.id}
-          role="gridcell"
-          data-column={column.id}
-          className={numeric.has(column.id) ? 'axon-mod-number' : ''}
-        >
-          {index === 0 ? (
-            <button type="button" tabIndex={-1} className="axon-Runs-name" onClick={props.onOpen}>
-              <Caret.react tag="span" width="14px" />
-              {label} <small>{group.items.length}</small>
-            </button>
-          ) : (
-            <GroupCell column={column} runs={group.items} model={model} trans={trans} />
-          )}
+/** A row that sums up a group of runs; like `RunRow`, it is rendered again only after changes. */
+const GroupRow = React.memo(
+  (props: IGroupRowProps): React.ReactElement => {
+    const { page, group, label, isOpen, columns, numeric, selectedCount } = props;
+    const { model, trans } = page;
+    const isSelected = selectedCount === group.items.length;
+    const Caret = isOpen ? caretDownIcon : caretRightIcon;
+    return (
+      <div
+        id={props.elementId}
+        role="row"
+        aria-level={1}
+        aria-expanded={isOpen}
+        aria-rowindex={props.index + 2}
+        aria-selected={isSelected}
+        className={`axon-Grid-row axon-Runs-group${props.isActive ? ' axon-mod-active' : ''}`}
+        style={{ gridTemplateColumns: props.template, top: props.top }}
+        onClick={props.onClick}
+        onDoubleClick={props.onOpen}
+        onContextMenu={event => showMenu(event, props.onMenu)}
+      >
+        <div role="gridcell">
+          <input
+            type="checkbox"
+            tabIndex={-1}
+            checked={isSelected}
+            ref={element => {
+              if (element !== null) {
+                element.indeterminate = selectedCount > 0 && !isSelected;
+              }
+            }}
+            aria-label={trans.__('Select all of %1', label)}
+            onChange={props.onToggle}
+            onClick={event => event.stopPropagation()}
+          />
         </div>
-      ))}
-    </div>
-  );
-}
+        {columns.map((column, index) => (
+          <div
+            key={column.id}
+            role="gridcell"
+            data-column={column.id}
+            className={numeric.has(column.id) ? 'axon-mod-number' : ''}
+          >
+            {index === 0 ? (
+              <button type="button" tabIndex={-1} className="axon-Runs-name" onClick={props.onOpen}>
+                <Caret.react tag="span" width="14px" />
+                {label} <small>{group.items.length}</small>
+              </button>
+            ) : (
+              <GroupCell column={column} runs={group.items} model={model} trans={trans} />
+            )}
+          </div>
+        ))}
+      </div>
+    );
+  },
+  (a, b) => GROUP_MEMO_KEYS.every(key => a[key] === b[key])
+);
+GroupRow.displayName = 'GroupRow';
+
+const GROUP_MEMO_KEYS = [
+  'group',
+  'label',
+  'columnKey',
+  'numeric',
+  'template',
+  'index',
+  'top',
+  'isActive',
+  'isOpen',
+  'selectedCount'
+] as const satisfies (keyof IGroupRowProps)[];

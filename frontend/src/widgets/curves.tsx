@@ -233,7 +233,7 @@ function More({ shown, onMore, onLess }: IMoreProps): React.ReactElement | null 
     return null;
   }
   return (
-    <p className="axon-Runs-more">
+    <p className="axon-RunTable-more">
       {trans.__('%1 of %2 runs', shown, count)}
       {shown < count && link(trans.__('Show more'), onMore)}
       {onLess !== undefined && link(trans.__('Show fewer'), onLess)}

@@ -16,7 +16,7 @@ import type { ICheckpointRow } from '../pure/rows.ts';
 import { colourIndex } from '../charts/colours.ts';
 import type { Column, IShownColumns } from './columns.tsx';
 import { usePanel } from './context.tsx';
-import { KEY_TARGETS, ROW_HEIGHT } from './gridkeys.ts';
+import { KEY_TARGETS, ROW_HEIGHT, rowsBetween } from './gridkeys.ts';
 
 const KEY_COMMANDS: Partial<Record<string, string>> = {
   p: CommandIDs.togglePin,
@@ -82,8 +82,7 @@ export function Grid(props: IGridProps): React.ReactElement {
     checkpoints.select(selected);
   };
   const extendTo = (index: number): void => {
-    const from = activeIndex < 0 ? index : activeIndex;
-    const range = sorted.slice(Math.min(from, index), Math.max(from, index) + 1);
+    const range = rowsBetween(sorted, activeIndex, index);
     checkpoints.select([...checkpoints.selected, ...range.map(row => row.id)]);
   };
   const activate = (index: number): void => {

@@ -14,3 +14,9 @@ export const KEY_TARGETS: Partial<Record<string, (index: number, last: number) =
   Home: () => 0,
   End: (_index, last) => last
 };
+
+/** Return the rows from one to another, in either direction; only the latter if the first is missing (-1). */
+export function rowsBetween<T>(rows: readonly T[], start: number, end: number): readonly T[] {
+  const from = start < 0 ? end : start;
+  return rows.slice(Math.min(from, end), Math.max(from, end) + 1);
+}

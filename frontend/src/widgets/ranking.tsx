@@ -29,6 +29,7 @@ export function RankingSelect(): React.ReactElement | null {
       <Button
         minimal
         small
+        className="axon-Ranking-direction"
         title={label}
         aria-label={label}
         onClick={() => checkpoints.rankBy({ metric, minimize: !minimize })}

@@ -62,7 +62,7 @@ export function RunTable(props: IRunTableProps): React.ReactElement {
   );
   const metric = ranking?.metric ?? '';
   return (
-    <table ref={setNode} className="axon-Runs" aria-label={trans.__('Runs')}>
+    <table ref={setNode} className="axon-RunTable" aria-label={trans.__('Runs')}>
       <thead>
         <tr>
           <th scope="col">{trans.__('run')}</th>
@@ -96,7 +96,7 @@ export function RunTable(props: IRunTableProps): React.ReactElement {
                 onFocus={() => onFocus(id)}
               >
                 <th scope="row">
-                  <span className="axon-Runs-run">
+                  <span className="axon-RunTable-run">
                     <label>
                       <input
                         type="checkbox"
@@ -104,7 +104,10 @@ export function RunTable(props: IRunTableProps): React.ReactElement {
                         onChange={() => onToggle(id)}
                       />
                       <span className="axon-Legend-colour" aria-hidden="true" />
-                      <span className="axon-Runs-name" title={runTitle(trans, label, run, config)}>
+                      <span
+                        className="axon-RunTable-name"
+                        title={runTitle(trans, label, run, config)}
+                      >
                         {label}
                       </span>
                     </label>
