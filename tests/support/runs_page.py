@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from playwright.sync_api import Locator, expect
 
 from support.page import LabPage
+
+#: The number of runs when all are loaded: "1 run", "10,000 runs", "3 of 10,000 runs".
+_COUNT = re.compile(r"^\d[\d,]*( of \d[\d,]*)? runs?$")
 
 
 class RunsPage:
@@ -19,7 +23,7 @@ class RunsPage:
     def open(self, **args: object) -> RunsPage:
         """Open the page with arguments of its command, and wait until all runs are loaded."""
         self.lab.execute("axon:open-runs", **args)
-        expect(self.count).to_contain_text("runs" if "run" not in args else "run")
+        expect(self.count).to_have_text(_COUNT)
         return self
 
     @property

@@ -26,6 +26,9 @@ import { RunsToolbar } from './toolbar.tsx';
 
 export { addRunCommands, RUN_PALETTE_COMMANDS } from './commands.ts';
 
+/** Width in pixels of the borders between the areas, which can be dragged. */
+const BORDER = 4;
+
 export interface IRunsPageOptions {
   client: AxonClient;
   panelSettings: PanelSettings;
@@ -50,7 +53,7 @@ export class RunsPage extends SplitPanel {
   #watch: IDisposable | undefined;
 
   constructor(options: IRunsPageOptions) {
-    super({ orientation: 'horizontal', spacing: 1 });
+    super({ orientation: 'horizontal', spacing: BORDER });
     const { client, panelSettings, settings, commands, trans, themeManager } = options;
     this.model = new RunsModel(client, panelSettings);
     this.#context = {
@@ -66,11 +69,15 @@ export class RunsPage extends SplitPanel {
     this.#details = this.#create(RunDetails, 'axon-Runs-details');
     this.#selection.hide();
     this.#details.hide();
-    this.#left = new SplitPanel({ orientation: 'vertical', spacing: 1 });
+    this.#left = new SplitPanel({ orientation: 'vertical', spacing: BORDER });
     this.#left.addWidget(table);
     this.#left.addWidget(this.#selection);
     this.addWidget(this.#left);
     this.addWidget(this.#details);
+    this.#left.handleMoved.connect(() => {
+      void settings.update({ selectionShare: lastShare(this.#left) });
+    });
+    this.handleMoved.connect(() => void settings.update({ detailsShare: lastShare(this) }));
     this.model.changed.connect(this.#onModelChanged, this);
   }
 
@@ -144,8 +151,9 @@ export class RunsPage extends SplitPanel {
 
   #onModelChanged(): void {
     const { visibleSelection, details } = this.model;
-    show(this.#left, this.#selection, visibleSelection.length > 0, [1, 1.2]);
-    show(this, this.#details, details !== undefined, [2.6, 1]);
+    const { selectionShare, detailsShare } = this.#context.settings.table;
+    show(this.#left, this.#selection, visibleSelection.length > 0, selectionShare);
+    show(this, this.#details, details !== undefined, detailsShare);
     if (details?.id !== this.#detailsId) {
       const hadFocus = this.#details.node.contains(document.activeElement);
       this.#detailsId = details?.id;
@@ -156,15 +164,16 @@ export class RunsPage extends SplitPanel {
   }
 }
 
-/** Show or hide the second widget of a panel; at first with these sizes, later with those that the user gave it. */
-function show(panel: SplitPanel, widget: Widget, isShown: boolean, sizes: number[]): void {
+/** Return the share of the second widget of a panel. */
+function lastShare(panel: SplitPanel): number {
+  return Math.round(1000 * (panel.relativeSizes()[1] ?? 0)) / 1000;
+}
+
+/** Show or hide the second widget of a panel, with its share of the room. */
+function show(panel: SplitPanel, widget: Widget, isShown: boolean, share: number): void {
   if (isShown && widget.isHidden) {
-    const isFirst = !widget.hasClass('axon-mod-shown');
-    widget.addClass('axon-mod-shown');
     widget.show();
-    if (isFirst) {
-      panel.setRelativeSizes(sizes);
-    }
+    panel.setRelativeSizes([1 - share, share]);
   } else if (!isShown) {
     widget.hide();
   }

@@ -1,6 +1,7 @@
 /** The settings of the Training Runs page; see `schema/runs.json`. */
 
 import type { ISettingRegistry } from '@jupyterlab/settingregistry';
+import type { PartialJSONValue } from '@lumino/coreutils';
 import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
@@ -15,9 +16,19 @@ export interface ITableSettings {
   readonly sort: readonly string[];
   /** The column by which runs are grouped; empty for none. */
   readonly group: string;
+  /** The share of the height that the area of the selected runs has, and of the width that the details have. */
+  readonly selectionShare: number;
+  readonly detailsShare: number;
 }
 
-const DEFAULTS: ITableSettings = { columns: [], widths: {}, sort: ['-started_at'], group: '' };
+const DEFAULTS: ITableSettings = {
+  columns: [],
+  widths: {},
+  sort: ['-started_at'],
+  group: '',
+  selectionShare: 0.55,
+  detailsShare: 0.28
+};
 
 /** The settings of the table, which its controls change; the defaults if there is no setting registry. */
 export class RunsSettings {
@@ -56,7 +67,7 @@ export class RunsSettings {
     for (const name of Object.keys(this.#unsaved) as (keyof ITableSettings)[]) {
       const value = this.#unsaved[name];
       try {
-        await this.#settings?.set(name, value as string | string[] | Record<string, number>);
+        await this.#settings?.set(name, value as PartialJSONValue);
       } catch {
         continue;
       }
