@@ -89,8 +89,28 @@ test('the axes are the configuration that differs, and the metrics', () => {
   );
 });
 
+test('a key and a metric of the same name are told apart', () => {
+  const config = runs.map((run, i) => ({
+    ...run,
+    config: { lr: i },
+    metrics: { lr: { last: i } }
+  }));
+  assert.deepEqual(
+    dimensionsOf(config).map(({ id, label }) => [id, label]),
+    [
+      ['config.lr', 'config.lr'],
+      ['metrics.lr', 'metrics.lr']
+    ]
+  );
+  assert.deepEqual(
+    dimensionsOf(runs).map(({ label }) => label),
+    ['lr', 'depth', 'loss']
+  );
+});
+
 test('the value of a metric is the best one', () => {
-  const loss = { id: 'metrics.loss', name: 'loss', kind: 'metric' } as const;
+  const [loss] = dimensionsOf(runs).filter(({ kind }) => kind === 'metric');
+  assert.ok(loss);
   assert.deepEqual(toAxis(runs, loss).values, [1, 2, undefined]);
   assert.deepEqual(toAxis(runs, loss, () => 'max').values, [5, 9, undefined]);
   assert.deepEqual(toAxis(runs, loss, () => undefined).values, [3, 2, undefined]);

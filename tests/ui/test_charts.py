@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 from support.accessibility import THEMES, find_violations, use_theme
 from support.page import LabPage, wait_for
 
@@ -149,6 +149,43 @@ def test_all_charts_zoom_together(selection: Selection) -> None:
     expect(buttons).to_have_count(0)
 
 
+def test_each_chart_shows_all_of_its_points_until_the_user_zooms(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    selection = select(lab, notebook_id, {"name": "long"}, {"name": "short"})
+    selection.add_checkpoints(
+        0,
+        *((step, {"loss": 1 / (step + 1), "accuracy": step / 20}) for step in range(21)),
+        *((step, {"loss": 1 / (step + 1)}) for step in range(100, 2001, 100)),
+    )
+    selection.add_checkpoints(1, (0, {"loss": 1.0}))
+    show(selection)
+    expect(selection.numbers("loss", "long").first).to_have_text("41")
+    mouse = lab.page.mouse
+
+    def hover_end(metric: str) -> None:
+        box = selection.chart(metric).locator(".u-over").bounding_box()
+        assert box is not None
+        mouse.move(box["x"] + box["width"] - 2, box["y"] + 50)
+
+    hover_end("loss")
+    expect(selection.readout("loss")).to_contain_text("step 2000")
+    hover_end("accuracy")
+    expect(selection.readout("accuracy")).to_contain_text("step 20")
+
+    selection.plot("loss").focus()
+    selection.press("+")
+    hover_end("accuracy")
+    expect(selection.readout("accuracy")).to_have_text("")
+    selection.press("0")
+    hover_end("loss")
+    hover_end("accuracy")
+    expect(selection.readout("accuracy")).to_contain_text("step 20")
+    # Zooming out of one chart shows all of the others too.
+    selection.plot("accuracy").focus()
+    selection.press("+", "-")
+    expect(selection.area.get_by_role("button", name="Show all")).to_have_count(0)
+
+
 def test_a_range_that_is_dragged_remains_while_runs_train(selection: Selection) -> None:
     over = selection.chart("accuracy").locator(".u-over")
     box = over.bounding_box()
@@ -213,6 +250,48 @@ def test_a_range_of_an_axis_selects_runs(selection: Selection) -> None:
     expect(selection.area).to_contain_text("1 run selected")
 
 
+def test_a_range_goes_with_its_axis(selection: Selection) -> None:
+    panel = selection.open_tab("Parallel coordinates")
+    panel.get_by_role("slider", name="lr: lower end of the range").fill("0.5")
+    expect(panel.get_by_role("button", name="Clear ranges")).to_be_visible()
+    panel.get_by_role("button", name="Axes").click()
+    selection.area.get_by_role("checkbox", name="lr").uncheck()
+    selection.press("Escape")
+    expect(panel.get_by_role("button", name="Clear ranges")).to_have_count(0)
+
+
+def test_a_pointer_that_is_taken_away_drags_no_range(selection: Selection) -> None:
+    """A touch, for example, becomes the scrolling of the page."""
+    panel = selection.open_tab("Parallel coordinates")
+    panel.locator(".axon-RunsChart-target").first.evaluate(
+        """node => {
+            const { left, top } = node.getBoundingClientRect();
+            node.setPointerCapture = () => {};
+            for (const [type, offset] of [["down", 20], ["cancel", 20], ["move", 80]]) {
+                node.dispatchEvent(new PointerEvent(`pointer${type}`, {
+                    bubbles: true, pointerId: 7, clientX: left + 5, clientY: top + offset
+                }));
+            }
+        }"""
+    )
+    expect(panel.get_by_role("status")).to_contain_text("Drag along an axis")
+
+
+def test_a_key_and_a_metric_of_the_same_name_are_two_axes(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    configs = [{"lr": 0.1}, {"lr": 0.2}]
+    selection = select(lab, notebook_id, *({"config": config} for config in configs))
+    for run in range(2):
+        selection.add_checkpoints(run, (0, {"lr": 0.5 + run, "loss": 1.0}))
+    show(selection)
+    panel = selection.open_tab("Parallel coordinates")
+    headers = panel.get_by_role("table", name="Values of runs").get_by_role("columnheader")
+    expect(headers).to_have_text(["run", "config.lr", "metrics.lr", "loss"])
+    panel.get_by_role("button", name="Axes").click()
+    selection.area.get_by_role("checkbox", name="metrics.lr").uncheck()
+    expect(headers).to_have_text(["run", "config.lr", "loss"])
+
+
 def test_runs_are_read_and_selected_by_keyboard_in_both_charts(selection: Selection) -> None:
     panel = selection.open_tab("Parallel coordinates")
     panel.get_by_role("group", name="Parallel coordinates of 2 runs").focus()
@@ -258,6 +337,38 @@ def test_runs_are_compared_with_one_of_them(selection: Selection) -> None:
     expect(worse.get_by_role("img", name="worse")).to_be_visible()
     for title in ("Executed code", "Environment", "Reproducibility"):
         expect(panel.get_by_role("heading", name=title)).to_be_visible()
+
+
+def test_an_answer_for_another_base_does_not_replace_a_comparison(selection: Selection) -> None:
+    page = selection.lab.page
+    url = re.compile("/axon/runs/compare")
+    panel = selection.open_tab("Compare")
+    base = panel.get_by_role("combobox", name="Compare with")
+    code = panel.get_by_role("heading", name="Executed code")
+    expect(code).to_be_visible()
+    first = base.input_value()
+    (other,) = (run for run in selection.runs if run != first)
+    held: list[Route] = []
+
+    def hold_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route(url, hold_first)
+    with page.expect_request(url):
+        base.select_option(other)
+    with page.expect_response(url):
+        base.select_option(first)
+    with page.expect_response(url) as answer:
+        held[0].continue_()
+    answer.value.finished()
+    page.unroute(url)
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+    expect(code).to_be_visible()
 
 
 def test_tabs_are_changed_by_arrow_keys(selection: Selection) -> None:

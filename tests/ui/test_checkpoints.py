@@ -96,6 +96,22 @@ def test_columns_are_chosen_for_all_notebooks(
     wait_for(lambda: "size" in titles(lab), False)
 
 
+def test_a_metric_with_the_name_of_a_column_is_chosen_for_itself(lab: LabPage, path: str) -> None:
+    notebook_id = lab.server.create_record(path)
+    for epoch in range(2):
+        metrics = {"loss": 1.0, "size": epoch + 0.5}
+        lab.server.add_checkpoint(notebook_id, epoch, epoch, metrics=metrics)
+    lab.show(path, checkpoints=2)
+    lab.panel.get_by_role("button", name="Columns").click()
+    for column in ("size", "metrics.size", "created"):
+        lab.page.get_by_role("checkbox", name=column, exact=True).set_checked(column == "size")
+    wait_for(lambda: titles(lab), ["pin", "epoch", "loss", "size"])
+    lab.page.get_by_role("checkbox", name="metrics.size", exact=True).check()
+    wait_for(lambda: titles(lab), ["pin", "epoch", "loss", "size", "size"])
+    lab.page.get_by_role("button", name="As many as fit").click()
+    lab.page.keyboard.press("Escape")
+
+
 def test_a_filter_says_what_is_wrong_and_suggests_another(
     lab: LabPage, checkpoints: list[Any]
 ) -> None:

@@ -8,14 +8,21 @@ import { PopoverButton } from '../widgets/popover.tsx';
 /** Number of choices from which on there is a search field. */
 const MIN_SEARCHED = 8;
 
+export interface IChoice {
+  value: string;
+  label: string;
+}
+
 export interface IChooserProps {
   /** What is chosen, for example "Metrics". */
   label: string;
   /** The text on the button; the label if it is missing. */
   text?: string;
-  options: readonly string[];
+  /** Their values are distinct. */
+  options: readonly IChoice[];
+  /** The values of the chosen options. */
   chosen: readonly string[];
-  /** Called with the chosen options in their order. */
+  /** Called with the values of the chosen options in their order. */
   onChange: (chosen: string[]) => void;
   trans: TranslationBundle;
   /** Shown below the options. */
@@ -33,7 +40,7 @@ export function Chooser({
 }: IChooserProps): React.ReactElement {
   const [query, setQuery] = React.useState('');
   const isChosen = new Set(chosen);
-  const found = options.filter(option => option.toLowerCase().includes(query.toLowerCase()));
+  const found = options.filter(option => option.label.toLowerCase().includes(query.toLowerCase()));
   return (
     <PopoverButton label={label} text={text} onOpen={() => setQuery('')}>
       {() => (
@@ -48,19 +55,21 @@ export function Chooser({
               onChange={event => setQuery(event.target.value)}
             />
           )}
-          {found.map(option => (
-            <label key={option} title={option}>
+          {found.map(({ value, label }) => (
+            <label key={value} title={label}>
               <input
                 type="checkbox"
-                checked={isChosen.has(option)}
+                checked={isChosen.has(value)}
                 onChange={event => {
                   const { checked } = event.target;
                   onChange(
-                    options.filter(other => (other === option ? checked : isChosen.has(other)))
+                    options
+                      .map(option => option.value)
+                      .filter(other => (other === value ? checked : isChosen.has(other)))
                   );
                 }}
               />
-              <span>{option}</span>
+              <span>{label}</span>
             </label>
           ))}
           {found.length === 0 && <p>{trans.__('Nothing found.')}</p>}

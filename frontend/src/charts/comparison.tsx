@@ -7,8 +7,8 @@ import * as React from 'react';
 import type { AxonClient } from '../api.ts';
 import type { IComparedRow, Verdict } from '../pure/comparison.ts';
 import { alignChanges, compareConfigs, compareMetrics, verdict } from '../pure/comparison.ts';
-import type { Direction } from '../pure/dimensions.ts';
 import { valueText } from '../pure/dimensions.ts';
+import type { Direction } from '../pure/direction.ts';
 import type { ICheckpointDiff, IRunComparison, IRunReproducibility, IRunRow } from '../records.ts';
 import { CellChange, Difference } from '../widgets/diff.tsx';
 import { Swatch } from './swatch.tsx';
@@ -54,7 +54,16 @@ export function RunComparison({
   // The code of a run is that of its last checkpoint, and is mostly the same in all.
   const key = ordered.map(run => `${run.checkpoint_count > 0} ${run.status}`).join('\n');
 
+  const latest = React.useRef(ids);
+
   React.useEffect(() => {
+    // Answers for other runs may arrive later; those for the same runs are used even if a newer one is on its way.
+    latest.current = ids;
+    const show = (result: ILoaded): void => {
+      if (latest.current === result.key) {
+        setLoaded(result);
+      }
+    };
     const load = async (): Promise<void> => {
       const list = ids.split(',');
       const [comparison, reproducibility] = await Promise.all([
@@ -62,10 +71,10 @@ export function RunComparison({
         client.reproducibility(list, list[0] ?? '')
       ]);
       const byId = new Map(reproducibility.map(one => [one.run_id, one]));
-      setLoaded({ key: ids, comparison, reproducibility: byId });
+      show({ key: ids, comparison, reproducibility: byId });
     };
     load().catch((error: unknown) => {
-      setLoaded({ key: ids, error: error instanceof Error ? error.message : String(error) });
+      show({ key: ids, error: error instanceof Error ? error.message : String(error) });
     });
   }, [client, ids, key]);
 
@@ -256,19 +265,19 @@ function Code({ runs, changes, trans }: IChangesProps): React.ReactElement {
         <p>{trans.__('The code of %1 is unknown, since it has no checkpoint.', runs[0]?.name)}</p>
       )}
       {(isBaseUnknown ? [] : changes).map((change, index) => {
-        const name = runs[index + 1]?.name ?? '';
+        const { id, name = '' } = runs[index + 1] ?? {};
         if (change === null) {
-          return <p key={name}>{trans.__('%1: unknown, since it has no checkpoint.', name)}</p>;
+          return <p key={id}>{trans.__('%1: unknown, since it has no checkpoint.', name)}</p>;
         }
         const { sources, executed } = change;
         return sources.length === 0 ? (
-          <p key={name}>
+          <p key={id}>
             {executed
               ? trans.__('%1: the same code.', name)
               : trans.__('%1: the same code, by the saved notebook.', name)}
           </p>
         ) : (
-          <details key={name} open={changes.length === 1}>
+          <details key={id} open={changes.length === 1}>
             <summary>
               {executed
                 ? trans._n('%2: %1 cell differs', '%2: %1 cells differ', sources.length, name)

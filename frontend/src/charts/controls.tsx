@@ -50,7 +50,7 @@ export function ChartControls({
             ? chosen[0]
             : trans.__('%1 metrics', chosen.length)
         }
-        options={metrics}
+        options={metrics.map(metric => ({ value: metric, label: metric }))}
         chosen={chosen}
         onChange={chosen => change({ metrics: chosen })}
         trans={trans}

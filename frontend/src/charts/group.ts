@@ -30,10 +30,9 @@ export class ChartGroup {
     return this.#cursorChanged;
   }
 
-  /** The visible range of x. */
-  get range(): IRange {
-    const { min, max } = this.#zoom ?? this.#extent;
-    return min < max ? { min, max } : { min: min - 1, max: max + 1 };
+  /** The range of x that all charts show; undefined while each shows all of its own points. */
+  get range(): IRange | undefined {
+    return this.#zoom;
   }
 
   get isZoomed(): boolean {
@@ -49,14 +48,9 @@ export class ChartGroup {
     return this.#cursor?.runId ?? this.#highlight;
   }
 
-  /** Set the range of all points; the zoom remains. */
+  /** Set the range of the points of all charts; the zoom remains. */
   setExtent(extent: IRange): void {
-    if (extent.min !== this.#extent.min || extent.max !== this.#extent.max) {
-      this.#extent = extent;
-      if (this.#zoom === undefined) {
-        this.#rangeChanged.emit();
-      }
-    }
+    this.#extent = extent;
   }
 
   /** Show a range, within the extent; all points if it has none. */

@@ -179,11 +179,11 @@ function MetricChartView({
     if (parent === null) {
       return;
     }
-    const created = new Plot(parent, group, { kind: axisKind, log, height });
+    const created = new Plot(parent, group, { kind: axisKind, log });
     plot.current = created;
     const observer = new ResizeObserver(() => {
       if (parent.clientWidth > 0) {
-        created.resize(parent.clientWidth);
+        created.resize(parent.clientWidth, parent.clientHeight);
       }
     });
     observer.observe(parent);
@@ -192,11 +192,11 @@ function MetricChartView({
       created.dispose();
       plot.current = undefined;
     };
-  }, [group, axisKind, log, height, theme, contrast]);
+  }, [group, axisKind, log, theme, contrast]);
 
   React.useEffect(() => {
     plot.current?.draw(drawn);
-  }, [drawn, group, axisKind, log, height, theme, contrast]);
+  }, [drawn, group, axisKind, log, theme, contrast]);
 
   return (
     <section className="axon-MetricChart" aria-label={metric}>

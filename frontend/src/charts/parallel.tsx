@@ -92,7 +92,7 @@ export function ParallelCoordinates({
   if (axes.length === 0) {
     return <p className="axon-Hint">{trans.__('The runs have no values to compare.')}</p>;
   }
-  const isBrushed = brushes.size > 0;
+  const isBrushed = axes.some(({ id }) => brushes.has(id));
   const setBrush = (id: string, brush: IBrush | undefined): void => {
     const changed = new Map(brushes);
     if (brush === undefined || (brush.low <= 0 && brush.high >= 1)) {
@@ -102,27 +102,21 @@ export function ParallelCoordinates({
     }
     setBrushes(changed);
   };
-  const names = dimensions.map(({ name }) => name);
+  const options = dimensions.map(({ id, label }) => ({ value: id, label }));
   return (
     <div className="axon-RunsChart">
       <div className="axon-ChartControls" role="group" aria-label={trans.__('Axes')}>
         <Chooser
           label={trans.__('Axes')}
-          options={names}
-          chosen={shown.map(({ name }) => name)}
-          onChange={changed => {
-            const wanted = new Set(changed);
-            setChosen(dimensions.filter(({ name }) => wanted.has(name)).map(({ id }) => id));
-          }}
+          options={options}
+          chosen={shown.map(({ id }) => id)}
+          onChange={setChosen}
           trans={trans}
         />
         <DimensionSelect
           label={trans.__('color')}
           value={colourAxis?.id ?? BY_RUN}
-          options={[
-            { value: BY_RUN, label: trans.__('run') },
-            ...dimensions.map(({ id, name }) => ({ value: id, label: name }))
-          ]}
+          options={[{ value: BY_RUN, label: trans.__('run') }, ...options]}
           onChange={setColour}
         />
         {colourAxis !== undefined && <ColourScale axis={colourAxis} trans={trans} />}
@@ -156,7 +150,7 @@ export function ParallelCoordinates({
         aria-label={trans.__(
           'Parallel coordinates of %1 runs. Up and down move from run to run by %2, Enter selects one.',
           runs.length,
-          axes.at(-1)?.name ?? ''
+          axes.at(-1)?.label ?? ''
         )}
         onBlur={() => setHovered(undefined)}
         onKeyDown={event => {
@@ -221,8 +215,8 @@ export function ParallelCoordinates({
               brush={brushes.get(axis.id) ?? ALL}
               onBrush={brush => setBrush(axis.id, brush)}
               labels={[
-                trans.__('%1: lower end of the range', axis.name),
-                trans.__('%1: upper end of the range', axis.name)
+                trans.__('%1: lower end of the range', axis.label),
+                trans.__('%1: upper end of the range', axis.label)
               ]}
             />
           ))}
@@ -280,8 +274,8 @@ function ParallelAxis({
   return (
     <g transform={`translate(${left} 0)`}>
       <text className="axon-RunsChart-title" y={14} textAnchor="middle">
-        <title>{axis.name}</title>
-        {shorten(axis.name, 16)}
+        <title>{axis.label}</title>
+        {shorten(axis.label, 16)}
       </text>
       <line className="axon-RunsChart-axis" y1={top} y2={bottom} />
       {axis.scale.ticks(Math.floor(height / 50)).map(({ position, label }) => (
@@ -339,6 +333,9 @@ function ParallelAxis({
               onBrush(undefined);
             }
           }
+          start.current = undefined;
+        }}
+        onPointerCancel={() => {
           start.current = undefined;
         }}
       />

@@ -5,6 +5,7 @@ import uPlot from 'uplot';
 import type { IPoints, IRange } from '../pure/curve.ts';
 import {
   countPoints,
+  extentOf,
   isDrawable,
   lowerBound,
   nearestIndex,
@@ -41,7 +42,6 @@ export interface IDrawnCurve extends IPoints {
 export interface IPlotOptions {
   kind: 'number' | 'duration';
   log: boolean;
-  height: number;
 }
 
 /** A chart in an element. Create another one to change its options, as uPlot cannot. */
@@ -54,6 +54,8 @@ export class Plot {
   readonly #lines = createCanvas();
   readonly #overlay = createCanvas();
   #curves: readonly IDrawnCurve[] = [];
+  /** The range of its own points. */
+  #extent: IRange = { min: 0, max: 1 };
 
   constructor(node: HTMLElement, group: ChartGroup, options: IPlotOptions) {
     this.#node = node;
@@ -85,13 +87,20 @@ export class Plot {
 
   draw(curves: readonly IDrawnCurve[]): void {
     this.#curves = curves;
+    const { min, max } = extentOf(curves) ?? { min: 0, max: 1 };
+    this.#extent = min < max ? { min, max } : { min: min - 1, max: max + 1 };
     this.#applyRange();
   }
 
-  resize(width: number): void {
-    if (width !== this.#plot.width) {
-      this.#plot.setSize({ width, height: this.#options.height });
+  resize(width: number, height: number): void {
+    if (width !== this.#plot.width || height !== this.#plot.height) {
+      this.#plot.setSize({ width, height });
     }
+  }
+
+  /** The visible range of x: that of all charts if they are zoomed, else that of its own points. */
+  get #range(): IRange {
+    return this.#group.range ?? this.#extent;
   }
 
   /**
@@ -106,7 +115,7 @@ export class Plot {
       case 'ArrowRight': {
         const sign = key === 'ArrowRight' ? 1 : -1;
         if (shift) {
-          const { min, max } = this.#group.range;
+          const { min, max } = this.#range;
           const offset = sign * (max - min) * MOVE_STEP;
           if (this.#group.isZoomed) {
             this.#group.zoom({ min: min + offset, max: max + offset });
@@ -144,18 +153,21 @@ export class Plot {
   }
 
   #zoom(factor: number): void {
-    const { min, max } = this.#group.range;
+    const { min, max } = this.#range;
     const at = this.#group.cursor?.x;
     const middle = at !== undefined && at >= min && at <= max ? at : (min + max) / 2;
-    this.#group.zoom({
+    const next = {
       min: middle - (middle - min) * factor,
       max: middle + (max - middle) * factor
-    });
+    };
+    const { min: first, max: last } = this.#extent;
+    this.#group.zoom(next.min <= first && next.max >= last ? undefined : next);
   }
 
   /** Move the cursor to the next or the previous point of its curve, or to the first or the last one. */
   #moveCursor(sign: 1 | -1): void {
-    const { cursor, range, emphasised } = this.#group;
+    const { cursor, emphasised } = this.#group;
+    const range = this.#range;
     const { log } = this.#options;
     const curve = this.#curves.find(({ runId }) => runId === emphasised) ?? this.#curves[0];
     if (curve === undefined) {
@@ -178,7 +190,8 @@ export class Plot {
 
   /** Move the cursor to the curve above or below. */
   #changeCurve(sign: 1 | -1): void {
-    const { cursor, range, emphasised } = this.#group;
+    const { cursor, emphasised } = this.#group;
+    const range = this.#range;
     const at = cursor?.x ?? range.max;
     const ordered = this.valuesAt(at).sort((a, b) => sign * (a.value - b.value));
     const current = ordered.findIndex(({ curve }) => curve.runId === emphasised);
@@ -190,7 +203,7 @@ export class Plot {
 
   /** Return the curves that have a value at a position, with the point next to it. */
   valuesAt(at: number): { curve: IDrawnCurve; index: number; value: number }[] {
-    const { min, max } = this.#group.range;
+    const { min, max } = this.#range;
     const tolerance = ((max - min) / Math.max(this.#plot.over.clientWidth, 1)) * 8;
     return this.#curves.flatMap(curve => {
       const index = nearestIndex(curve, at, this.#options.log, tolerance);
@@ -233,7 +246,7 @@ export class Plot {
   };
 
   #applyRange(): void {
-    const { range } = this.#group;
+    const range = this.#range;
     const { log } = this.#options;
     const drawn = this.#curves.flatMap(curve =>
       curve.raw === undefined ? [curve] : [curve, { x: curve.x, y: curve.raw }]
@@ -247,7 +260,7 @@ export class Plot {
 
   readonly #drawLines = (): void => {
     const context = this.#prepare(this.#lines);
-    const { range } = this.#group;
+    const range = this.#range;
     context.lineJoin = 'round';
     for (const curve of this.#curves) {
       if (curve.raw !== undefined) {
@@ -301,7 +314,8 @@ export class Plot {
   /** Draw the cursor and the emphasised curve. */
   #drawCursor(): void {
     const context = this.#prepare(this.#overlay);
-    const { cursor, emphasised, range } = this.#group;
+    const { cursor, emphasised } = this.#group;
+    const range = this.#range;
     const height = this.#plot.over.clientHeight;
     const focused = this.#curves.find(({ runId }) => runId === emphasised);
     this.#lines.classList.toggle(
@@ -342,7 +356,7 @@ export class Plot {
   }
 
   #plotOptions(): uPlot.Options {
-    const { kind, log, height } = this.#options;
+    const { kind, log } = this.#options;
     const { text, grid, font } = this.#palette;
     const axis: uPlot.Axis = {
       stroke: text,
@@ -353,7 +367,7 @@ export class Plot {
     const isDuration = kind === 'duration';
     return {
       width: this.#node.clientWidth || 300,
-      height,
+      height: this.#node.clientHeight,
       padding: [6, 20, 0, 0],
       legend: { show: false },
       cursor: {

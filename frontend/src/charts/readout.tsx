@@ -29,9 +29,10 @@ export function RunReadout({ runs, axes, index, children }: IRunReadoutProps): R
       ) : (
         <>
           <strong>{run.name}</strong>
-          {axes.map(({ id, name, values }) => (
+          {axes.map(({ id, label, values }) => (
             <span key={id}>
-              <span className="axon-RunReadout-name">{name}</span> {valueText(values[index]) || '–'}
+              <span className="axon-RunReadout-name">{label}</span>{' '}
+              {valueText(values[index]) || '–'}
             </span>
           ))}
         </>
@@ -64,9 +65,9 @@ export const ValuesTable = React.memo(function ValuesTable({
         <thead>
           <tr>
             <th scope="col">{trans.__('run')}</th>
-            {axes.map(({ id, name }) => (
+            {axes.map(({ id, label }) => (
               <th key={id} scope="col">
-                {name}
+                {label}
               </th>
             ))}
           </tr>
@@ -93,12 +94,12 @@ interface IColourScaleProps {
 
 /** The legend of colours that stand for values. */
 export function ColourScale({ axis, trans }: IColourScaleProps): React.ReactElement {
-  const { name, scale } = axis;
+  const { label, scale } = axis;
   return (
     <span
       className="axon-ColourScale"
       role="img"
-      aria-label={trans.__('Colours: %1 from %2 to %3', name, scale.label(0), scale.label(1))}
+      aria-label={trans.__('Colors: %1 from %2 to %3', label, scale.label(0), scale.label(1))}
     >
       {scale.label(0)}
       <span className="axon-ColourScale-ramp" />

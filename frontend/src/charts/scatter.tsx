@@ -4,8 +4,9 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import type { ISignal } from '@lumino/signaling';
 import * as React from 'react';
 
-import type { Direction, IAxis, IRunValues } from '../pure/dimensions.ts';
+import type { IAxis, IRunValues } from '../pure/dimensions.ts';
 import { dimensionsOf, toAxis } from '../pure/dimensions.ts';
+import type { Direction } from '../pure/direction.ts';
 import { Canvas, useSize } from './canvas.tsx';
 import type { IPalette } from './colours.ts';
 import { colourIndex, rampStep } from './colours.ts';
@@ -80,13 +81,16 @@ export function Scatter({
       drawPoints(context, palette, points, runs, colours, axes.colour),
     [points, runs, colours, axes]
   );
+  const shown = React.useMemo(
+    () => [axes.x, axes.y, axes.colour].filter(axis => axis !== undefined),
+    [axes]
+  );
   if (axes.x === undefined || axes.y === undefined) {
     return <p className="axon-Hint">{trans.__('The runs have no values to compare.')}</p>;
   }
   const current = points.find(({ index }) => index === hovered);
   const missing = runs.length - points.length;
-  const options = dimensions.map(({ id, name }) => ({ value: id, label: name }));
-  const shown = [axes.x, axes.y, ...(axes.colour === undefined ? [] : [axes.colour])];
+  const options = dimensions.map(({ id, label }) => ({ value: id, label }));
   return (
     <div className="axon-RunsChart">
       <div className="axon-ChartControls" role="group" aria-label={trans.__('Axes')}>
@@ -127,8 +131,8 @@ export function Scatter({
         tabIndex={0}
         aria-label={trans.__(
           '%1 by %2, %3 runs. Left and right move to the next run by %2, up and down by %1, Enter selects it.',
-          axes.y.name,
-          axes.x.name,
+          axes.y.label,
+          axes.x.label,
           points.length
         )}
         onPointerMove={event => {
@@ -165,7 +169,7 @@ export function Scatter({
         <Canvas width={width} height={height} draw={draw} themeChanged={themeChanged} />
       </div>
       <ValuesTable
-        caption={trans.__('%1 by %2', axes.y.name, axes.x.name)}
+        caption={trans.__('%1 by %2', axes.y.label, axes.x.label)}
         runs={runs}
         axes={shown}
         trans={trans}

@@ -15,7 +15,7 @@ import { ParallelCoordinates } from '../charts/parallel.tsx';
 import { Scatter } from '../charts/scatter.tsx';
 import { Swatch } from '../charts/swatch.tsx';
 import type { IPoints } from '../pure/curve.ts';
-import type { Direction } from '../pure/dimensions.ts';
+import type { Direction } from '../pure/direction.ts';
 import { toPoints } from '../pure/series.ts';
 import type { ILoggedSeries, IRunRow } from '../records.ts';
 import { useSeries } from './series.ts';

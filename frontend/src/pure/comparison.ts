@@ -1,8 +1,9 @@
 /** Differences between values: which one is better, and which keys differ. */
 
-import { direction as directionByName } from './direction.ts';
-import type { Direction, IRunValues } from './dimensions.ts';
+import type { IRunValues } from './dimensions.ts';
 import { dimensionValue } from './dimensions.ts';
+import type { Direction } from './direction.ts';
+import { direction as directionByName } from './direction.ts';
 import { toNumber } from './metrics.ts';
 
 export type Verdict = 'better' | 'worse';
@@ -55,9 +56,7 @@ export function compareMetrics(
 ): IComparedMetric[] {
   const names = [...new Set(runs.flatMap(({ metrics }) => Object.keys(metrics)))];
   return names.map(name => {
-    const values = runs.map(run =>
-      dimensionValue(run, { id: name, name, kind: 'metric' }, directionOf)
-    );
+    const values = runs.map(run => dimensionValue(run, { name, kind: 'metric' }, directionOf));
     return { name, values, best: bestIndices(values, directionOf(name)) };
   });
 }

@@ -1,7 +1,10 @@
 /** Configuration and metrics of runs as axes. */
 
+import type { Direction } from './direction.ts';
 import { direction } from './direction.ts';
 import { formatNumber, toNumber } from './metrics.ts';
+import type { IMetricExtremes } from './runs.ts';
+import { collectNames, metricValue, resolveStatistic } from './runs.ts';
 import type { IScale } from './scales.ts';
 import { scaleOf } from './scales.ts';
 
@@ -13,20 +16,13 @@ export interface IRunValues {
   metrics: Readonly<Record<string, IMetricExtremes>>;
 }
 
-export interface IMetricExtremes {
-  last?: unknown;
-  min?: unknown;
-  max?: unknown;
-}
-
-/** Returns whether the least or the greatest value of a metric is the best. */
-export type Direction = (metric: string) => 'min' | 'max' | undefined;
-
 /** A configuration key or a metric. */
 export interface IDimension {
   /** `config.lr` or `metrics.loss`. */
   id: string;
   name: string;
+  /** The name, or the id if a key and a metric have the same name. */
+  label: string;
   kind: 'config' | 'metric';
 }
 
@@ -38,47 +34,28 @@ export interface IAxis extends IDimension {
 
 /** Return the configuration keys whose values differ, then the metrics; the most frequent first. */
 export function dimensionsOf(runs: readonly IRunValues[]): IDimension[] {
-  const config = new Map<string, { count: number; first: unknown; differs: boolean }>();
-  const metrics = new Map<string, number>();
-  for (const run of runs) {
-    for (const [key, value] of Object.entries(run.config)) {
-      const known = config.get(key);
-      if (known === undefined) {
-        config.set(key, { count: 1, first: value, differs: false });
-      } else {
-        known.count += 1;
-        known.differs ||= !isSameValue(known.first, value);
-      }
-    }
-    for (const name of Object.keys(run.metrics)) {
-      metrics.set(name, (metrics.get(name) ?? 0) + 1);
-    }
-  }
-  const keys = [...config]
-    .filter(([, { differs, count }]) => differs || count < runs.length)
-    .sort(([, a], [, b]) => b.count - a.count);
-  const names = [...metrics].sort(([, a], [, b]) => b - a);
+  const { config, differing, metrics } = collectNames(runs);
+  const keys = config.filter(key => differing.has(key));
+  const ambiguous = new Set(keys.filter(key => metrics.includes(key)));
+  const toDimension = (kind: IDimension['kind'], prefix: string, name: string): IDimension => {
+    const id = `${prefix}.${name}`;
+    return { id, name, label: ambiguous.has(name) ? id : name, kind };
+  };
   return [
-    ...keys.map(([name]): IDimension => ({ id: `config.${name}`, name, kind: 'config' })),
-    ...names.map(([name]): IDimension => ({ id: `metrics.${name}`, name, kind: 'metric' }))
+    ...keys.map(key => toDimension('config', 'config', key)),
+    ...metrics.map(name => toDimension('metric', 'metrics', name))
   ];
-}
-
-function isSameValue(a: unknown, b: unknown): boolean {
-  return a === b || (typeof a === 'object' && JSON.stringify(a) === JSON.stringify(b));
 }
 
 /** Return the value of a run: of a metric the best one, or the last one if its direction is unknown. */
 export function dimensionValue(
   run: IRunValues,
-  { kind, name }: IDimension,
+  { kind, name }: Pick<IDimension, 'kind' | 'name'>,
   directionOf: Direction = direction
 ): unknown {
-  if (kind === 'config') {
-    return run.config[name];
-  }
-  const value = toNumber(run.metrics[name]?.[directionOf(name) ?? 'last']);
-  return value === undefined || Number.isNaN(value) ? undefined : value;
+  return kind === 'config'
+    ? run.config[name]
+    : metricValue(run, name, resolveStatistic(name, 'best', directionOf));
 }
 
 export function toAxis(

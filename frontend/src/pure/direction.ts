@@ -1,5 +1,8 @@
 /** The direction of a metric (lower or higher is better), derived from its name; `metrics.py` has the same rules. */
 
+/** Returns whether the least or the greatest value of a metric is the best; undefined if that is unknown. */
+export type Direction = (metric: string) => 'min' | 'max' | undefined;
+
 const split = (text: string): Set<string> => new Set(text.trim().split(/\s+/));
 
 /** Words and phrases (without separators) that imply a direction. */

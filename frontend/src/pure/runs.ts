@@ -1,6 +1,7 @@
 /** The columns of the table of runs: their values, order, aggregates and export. */
 
 import type { IRunRow } from '../records.ts';
+import type { Direction } from './direction.ts';
 import { direction } from './direction.ts';
 import { toNumber } from './metrics.ts';
 
@@ -60,21 +61,24 @@ export function metricColumnId(metric: string, statistic: Statistic = 'best'): s
   return `metrics.${metric}.${statistic}`;
 }
 
-/** Returns whether lower values of a metric are better; undefined if the direction is unknown. */
-export type Directions = (metric: string) => 'min' | 'max' | undefined;
-
 /** Return which value of a metric a column shows. */
 export function resolveStatistic(
   metric: string,
   statistic: Statistic,
-  directions: Directions = direction
+  directionOf: Direction = direction
 ): 'last' | 'min' | 'max' {
-  return statistic === 'best' ? (directions(metric) ?? 'last') : statistic;
+  return statistic === 'best' ? (directionOf(metric) ?? 'last') : statistic;
+}
+
+export interface IMetricExtremes {
+  last?: unknown;
+  min?: unknown;
+  max?: unknown;
 }
 
 /** Return the value of a metric of a run; undefined if it is missing or not a number. */
 export function metricValue(
-  run: IRunRow,
+  run: { metrics: Readonly<Record<string, IMetricExtremes>> },
   metric: string,
   statistic: 'last' | 'min' | 'max'
 ): number | undefined {
@@ -116,22 +120,23 @@ export function compareValues(a: CellValue, b: CellValue): number {
 const collator = new Intl.Collator(undefined, { numeric: true });
 
 /** The configuration keys and metrics of runs. */
-export interface IVocabulary {
+export interface INames {
   /** Keys that runs have in common before others. */
   config: readonly string[];
   /** The keys of which runs have different values. */
   differing: ReadonlySet<string>;
   /** The most frequent first. */
   metrics: readonly string[];
-  tags: readonly string[];
-  groups: readonly string[];
 }
 
-export function collectVocabulary(runs: readonly IRunRow[]): IVocabulary {
+export function collectNames(
+  runs: readonly {
+    config: Readonly<Record<string, unknown>>;
+    metrics: Readonly<Record<string, unknown>>;
+  }[]
+): INames {
   const config = new Map<string, { count: number; first: unknown; differs: boolean }>();
   const metrics = new Map<string, number>();
-  const tags = new Set<string>();
-  const groups = new Set<string>();
   for (const run of runs) {
     for (const key in run.config) {
       const value = run.config[key];
@@ -146,12 +151,6 @@ export function collectVocabulary(runs: readonly IRunRow[]): IVocabulary {
     for (const name in run.metrics) {
       metrics.set(name, (metrics.get(name) ?? 0) + 1);
     }
-    for (const tag of run.tags) {
-      tags.add(tag);
-    }
-    if (run.group !== undefined) {
-      groups.add(run.group);
-    }
   }
   const keys = [...config].sort(([a, x], [b, y]) => y.count - x.count || a.localeCompare(b));
   return {
@@ -161,7 +160,21 @@ export function collectVocabulary(runs: readonly IRunRow[]): IVocabulary {
     ),
     metrics: [...metrics]
       .sort(([a, countA], [b, countB]) => countB - countA || a.localeCompare(b))
-      .map(([name]) => name),
+      .map(([name]) => name)
+  };
+}
+
+/** What filters and columns can be about, besides fields. */
+export interface IVocabulary extends INames {
+  tags: readonly string[];
+  groups: readonly string[];
+}
+
+export function collectVocabulary(runs: readonly IRunRow[]): IVocabulary {
+  const tags = new Set(runs.flatMap(run => run.tags));
+  const groups = new Set(runs.flatMap(({ group }) => group ?? []));
+  return {
+    ...collectNames(runs),
     tags: [...tags].sort((a, b) => a.localeCompare(b)),
     groups: [...groups].sort((a, b) => a.localeCompare(b))
   };

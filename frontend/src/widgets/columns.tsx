@@ -62,6 +62,7 @@ export function createColumns(
     meta: { key, priority: 1, width: PADDING, isNumber: true, text: row => String(row[key]) },
     cell: ({ row }) => row.original[key]
   });
+  // A metric may have the name of another column.
   const metric = (name: string, index: number): Column => {
     const text = (row: ICheckpointRow): string => {
       const value = row.metrics[name];
@@ -76,7 +77,7 @@ export function createColumns(
       sortingFn: compareRows,
       sortUndefined: 'last',
       meta: {
-        ...(isRanking ? {} : { key: name }),
+        ...(isRanking ? {} : { key: `metrics.${name}` }),
         priority: isRanking ? 0 : 5 + index,
         width: PADDING,
         isNumber: true,

@@ -7,7 +7,7 @@ import * as React from 'react';
 
 import type { Verdict } from '../pure/comparison.ts';
 import { verdict } from '../pure/comparison.ts';
-import type { Direction } from '../pure/dimensions.ts';
+import type { Direction } from '../pure/direction.ts';
 import { formatNumber, toNumber } from '../pure/metrics.ts';
 import { diffLines } from '../pure/textdiff.ts';
 import type { ICellChange, IValueChange } from '../records.ts';

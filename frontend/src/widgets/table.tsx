@@ -139,17 +139,20 @@ function ColumnChooser({ columns, shown }: IColumnChooserProps): React.ReactElem
       Notification.error(trans.__('The columns were not saved: %1', reason), { autoClose: 8000 });
     });
   };
-  const optional = columns.flatMap(({ id = '', header, meta }) =>
-    meta?.key === undefined ? [] : [{ id, key: meta.key, label: String(header) }]
-  );
+  const titles = columns.map(({ header }) => String(header));
+  const optional = columns.flatMap(({ id = '', meta }, index) => {
+    const title = titles[index] ?? '';
+    const isAmbiguous = titles.filter(other => other === title).length > 1;
+    return meta?.key === undefined
+      ? []
+      : { id, value: meta.key, label: isAmbiguous ? meta.key : title };
+  });
   return (
     <Chooser
       label={trans.__('Columns')}
-      options={optional.map(({ label }) => label)}
-      chosen={optional.filter(({ id }) => shown.ids.has(id)).map(({ label }) => label)}
-      onChange={labels => {
-        choose(optional.filter(({ label }) => labels.includes(label)).map(({ key }) => key));
-      }}
+      options={optional}
+      chosen={optional.filter(({ id }) => shown.ids.has(id)).map(({ value }) => value)}
+      onChange={choose}
       trans={trans}
     >
       <Button
