@@ -18,6 +18,7 @@ import type {
   IRunChange,
   IRunComparison,
   IRunReproducibility,
+  IRunRow,
   IRunSeries,
   IRunTable,
   IVersion,
@@ -26,8 +27,8 @@ import type {
 
 /** The largest page that the server returns. */
 export const PAGE_SIZE = 1000;
-/** The most runs that the server accepts in a request for series or reproducibility. */
-const MAX_RUNS = 100;
+/** The most runs in a request for series or reproducibility: the server accepts 100, and some proxies shorter URLs. */
+const MAX_RUNS = 50;
 /** Number of responses that a client keeps for conditional requests. */
 const CACHE_SIZE = 100;
 /** Number of records to search for a path: other machines may have files of the same path. */
@@ -58,6 +59,11 @@ interface IErrorDetails {
 
 /** The server runs without this extension. */
 export class ExtensionMissingError extends ResponseError {}
+
+/** Return what names a run among all notebooks: its id is unique only within its notebook. */
+export function runKey(notebookId: string, runId: string): string {
+  return `${notebookId}/${runId}`;
+}
 
 /** Return whether the server has the extension, but not what was requested. */
 export function isNotFound(error: unknown): boolean {
@@ -93,8 +99,10 @@ export interface IClientOptions {
 /** Which runs to list, and in which order; see the reference of filters. */
 export interface IRunQuery {
   where?: string;
-  /** Separated by commas. */
+  /** Ids of runs, separated by commas. */
   ids?: string;
+  /** Keys of runs; see `runKey`. */
+  id?: readonly string[];
   sort?: string;
   limit?: number;
 }
@@ -203,7 +211,7 @@ export class AxonClient {
     return runs;
   }
 
-  /** Return the values of metrics of runs by run and metric; without runs that no longer exist. */
+  /** Return the values of metrics of runs by the key of the run and metric; without runs that no longer exist. */
   async series(
     runs: readonly string[],
     metrics: readonly string[],
@@ -211,7 +219,7 @@ export class AxonClient {
   ): Promise<SeriesOfRuns> {
     const parts = await mapBatches(runs, ids =>
       this.#get<{ series: SeriesOfRuns }>('runs/series', {
-        ids: ids.join(','),
+        id: ids,
         key: metrics,
         points
       })
@@ -219,8 +227,8 @@ export class AxonClient {
     return Object.assign({}, ...parts.map(({ series }) => series)) as SeriesOfRuns;
   }
 
-  run(id: string): Promise<IRun> {
-    return this.#get(`runs/${encodeURIComponent(id)}`);
+  run(notebookId: string, id: string): Promise<IRun> {
+    return this.#get(`runs/${encodeURIComponent(id)}`, { notebook_id: notebookId });
   }
 
   /** List versions, newest first. */
@@ -260,21 +268,31 @@ export class AxonClient {
     const { body, isChanged, revision } = await this.#getCached<IRunTable>('runs/table', {
       ...query
     });
+    if (isChanged) {
+      for (const run of body.runs) {
+        run.run_id = run.id;
+        run.id = runKey(run.notebook_id, run.id);
+      }
+    }
     return { ...body, isChanged, revision };
   }
 
-  /** Return the ids of the runs that match a filter. */
-  async runIds(where: string): Promise<readonly string[]> {
+  /** Return the keys of the runs that match a filter. */
+  async runKeys(where: string): Promise<readonly string[]> {
     const query = { where, only_ids: true };
-    return (await this.#getCached<{ ids: string[] }>('runs/table', query)).body.ids;
+    const { body } = await this.#getCached<{ ids: string[]; notebook_ids: string[] }>(
+      'runs/table',
+      query
+    );
+    return body.ids.map((id, index) => runKey(body.notebook_ids[index] ?? '', id));
   }
 
-  updateRun(id: string, change: IRunChange): Promise<unknown> {
-    return this.#send('PUT', `runs/${encodeURIComponent(id)}`, change);
+  updateRun(run: IRunRow, change: IRunChange): Promise<unknown> {
+    return this.#send('PUT', runUrl(run), change);
   }
 
-  async deleteRun(id: string, withPinned: boolean): Promise<void> {
-    await this.#send('DELETE', `runs/${encodeURIComponent(id)}?with_pinned=${withPinned}`);
+  async deleteRun(run: IRunRow, withPinned: boolean): Promise<void> {
+    await this.#send('DELETE', `${runUrl(run)}&with_pinned=${withPinned}`);
   }
 
   /** Compare the code of runs with that of one of them, and return why each may not be reproducible. */
@@ -284,16 +302,18 @@ export class AxonClient {
   ): Promise<readonly IRunReproducibility[]> {
     const parts = await mapBatches(ids, batch =>
       this.#getCached<{ runs: IRunReproducibility[] }>('runs/reproducibility', {
-        ids: batch.join(','),
+        id: batch,
         base
       })
     );
-    return parts.flatMap(({ body }) => body.runs);
+    return parts.flatMap(({ body }) =>
+      body.runs.map(run => ({ ...run, run_id: runKey(run.notebook_id, run.run_id) }))
+    );
   }
 
   /** Compare 2 to 20 runs with the first of them. */
   async compareRuns(ids: readonly string[]): Promise<IRunComparison> {
-    return (await this.#getCached<IRunComparison>('runs/compare', { ids: ids.join(',') })).body;
+    return (await this.#getCached<IRunComparison>('runs/compare', { id: ids })).body;
   }
 
   #url(path: string, query: Query = {}): string {
@@ -401,6 +421,10 @@ async function mapBatches<T>(
 
 function notebookUrl(id: string): string {
   return `notebooks/${encodeURIComponent(id)}`;
+}
+
+function runUrl({ notebook_id, run_id }: IRunRow): string {
+  return `runs/${encodeURIComponent(run_id)}?notebook_id=${encodeURIComponent(notebook_id)}`;
 }
 
 function checkpointUrl(id: string, checkpoint: string): string {

@@ -203,7 +203,9 @@ export interface IMetricSummary {
 
 /** A run as the table of all runs lists it. */
 export interface IRunRow {
+  /** The ids of the notebook and the run, since that of the run is unique only within the notebook. */
   id: string;
+  run_id: string;
   notebook_id: string;
   /** Missing for runs that an older version recorded. */
   number?: number;
@@ -244,7 +246,9 @@ export interface IRunChange {
 
 /** Whether the last checkpoint of a run can be reproduced, and whether its code is that of another run. */
 export interface IRunReproducibility {
+  /** As `id` of `IRunRow`. */
   run_id: string;
+  notebook_id: string;
   checkpoint_id?: string;
   /** Whether the executed cells are known. Without them, there are no flags. */
   is_recorded?: boolean;

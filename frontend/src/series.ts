@@ -4,6 +4,7 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from './api.ts';
+import { runKey } from './api.ts';
 import type { SeriesOfRuns } from './pure/series.ts';
 import { keepUnchanged } from './pure/series.ts';
 import type { IRun } from './records.ts';
@@ -71,19 +72,24 @@ export class SeriesModel {
   async #load(): Promise<void> {
     const metrics = this.#wantedMetrics;
     const states = new Map<string, string>();
+    const ids = new Map<string, string>();
     for (const id of this.#wantedRuns) {
       const run = this.#runs.get(id);
       if (run !== undefined && (run.step_count ?? 0) > 0) {
         const state = JSON.stringify([metrics, run.step_count, run.last_step, run.metrics]);
         if (state !== this.#states.get(id)) {
           states.set(id, state);
+          ids.set(runKey(run.notebook_id, id), id);
         }
       }
     }
     if (states.size === 0 || metrics.length === 0) {
       return;
     }
-    const loaded = await this.#client.series([...states.keys()], metrics, POINTS);
+    const found = await this.#client.series([...ids.keys()], metrics, POINTS);
+    const loaded = Object.fromEntries(
+      Object.entries(found).map(([key, series]) => [ids.get(key) ?? key, series])
+    );
     for (const [id, state] of states) {
       this.#states.set(id, state);
     }

@@ -53,6 +53,8 @@ from .runs import (
     get_run,
     get_run_series,
     get_run_table,
+    has_many_points,
+    is_whole_table,
     list_run_columns,
     search_runs,
     update_run,
@@ -97,11 +99,11 @@ _ROUTES: list[tuple[str, type[RequestHandler]]] = [
     (r"/axon/runs/columns", endpoint(get=list_run_columns)),
     (
         r"/axon/runs/table",
-        endpoint(large=True, get=polled_runs(RunTableQuery, get_run_table)),
+        endpoint(large=is_whole_table, get=polled_runs(RunTableQuery, get_run_table)),
     ),
     (
         r"/axon/runs/series",
-        endpoint(large=True, get=polled_runs(ManySeriesQuery, get_many_series)),
+        endpoint(large=has_many_points, get=polled_runs(ManySeriesQuery, get_many_series)),
     ),
     (r"/axon/runs/compare", endpoint(get=compare_runs)),
     (

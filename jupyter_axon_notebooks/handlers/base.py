@@ -267,18 +267,24 @@ class AxonHandler(APIHandler):
         self.send(response, encode(response.body))
 
 
-def endpoint(*, large: bool = False, **functions: Callable[..., Response]) -> type[AxonHandler]:
+def endpoint(
+    *,
+    large: bool | Callable[[RequestContext], bool] = False,
+    **functions: Callable[..., Response],
+) -> type[AxonHandler]:
     """Return a handler that answers each verb with what a function of the context returns.
 
     The functions also get the ids in the path. ``large`` limits how many responses are built at a
-    time; see :meth:`AxonHandler.respond_large`.
+    time, for all requests or those for which it returns true; see
+    :meth:`AxonHandler.respond_large`.
     """
 
     def verb(function: Callable[..., Response]) -> Any:
         @web.authenticated
         @authorized
         async def respond(self: AxonHandler, *ids: str) -> None:
-            await (self.respond_large if large else self.respond)(function, *ids)
+            is_large = large(self.context) if callable(large) else large
+            await (self.respond_large if is_large else self.respond)(function, *ids)
 
         return respond
 

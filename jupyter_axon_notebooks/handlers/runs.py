@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The most runs that a request compares, asks for by id, or reads series or provenance of.
 _MAX_COMPARED, _MAX_IDS, _MAX_LISTED = 20, 1_000, 100
+#: A response with more values of a metric is large.
+_MANY_POINTS = 50_000
 
 
 class _RunsQuery(Page):
@@ -37,6 +39,7 @@ class RunTableQuery(Record):
     sort: str = "-started_at"
     notebook_id: str | None = None
     ids: str | None = None
+    id: list[str] = msgspec.field(default_factory=list)
     only_ids: bool = False
     limit: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
     offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
@@ -45,7 +48,8 @@ class RunTableQuery(Record):
 class ManySeriesQuery(Record):
     """The arguments of the series of several runs."""
 
-    ids: str
+    ids: str | None = None
+    id: list[str] = msgspec.field(default_factory=list)
     key: list[str] = msgspec.field(default_factory=list)
     points: Annotated[int, msgspec.Meta(ge=2, le=10_000)] = 500
 
@@ -53,7 +57,8 @@ class ManySeriesQuery(Record):
 class ReproducibilityQuery(Record):
     """The arguments of the reproducibility of several runs."""
 
-    ids: str
+    ids: str | None = None
+    id: list[str] = msgspec.field(default_factory=list)
     base: str | None = None
 
 
@@ -68,7 +73,22 @@ class _SeriesQuery(_OneRunQuery):
 
 
 class _CompareQuery(Record):
-    ids: str
+    ids: str = ""
+    id: list[str] = msgspec.field(default_factory=list)
+
+
+def is_whole_table(context: RequestContext) -> bool:
+    """Return whether a request for the table is one for all runs."""
+    query = context.query(RunTableQuery)
+    is_part = query.where or query.notebook_id or query.id or query.ids is not None or query.limit
+    return not is_part and not query.only_ids
+
+
+def has_many_points(context: RequestContext) -> bool:
+    """Return whether the answer to a request for series may be large."""
+    query = context.query(ManySeriesQuery)
+    count = len(query.id) or (query.ids or "").count(",") + 1
+    return query.points * count > _MANY_POINTS
 
 
 def search_runs(context: RequestContext) -> Response:
@@ -102,10 +122,13 @@ def get_run_table(context: RequestContext) -> Response:
         user_id=None if context.is_admin else context.user_id,
         notebook_id=query.notebook_id,
         ids=None if query.ids is None else _split_ids(query.ids, _MAX_IDS),
+        keys=_split_keys(query.id, _MAX_IDS) if query.id else None,
     )
     if query.only_ids:
-        ids, total = runs.search_ids(search)
-        return Response({"ids": ids}, headers={"X-Total-Count": str(total)})
+        found, total = runs.search_ids(search)
+        notebook_ids, ids = [key[0] for key in found], [key[1] for key in found]
+        headers = {"X-Total-Count": str(total)}
+        return Response({"ids": ids, "notebook_ids": notebook_ids}, headers=headers)
     table = runs.read_table(search)
     notebooks = {}
     for id, notebook in table.notebooks.items():
@@ -123,6 +146,19 @@ def _split_ids(text: str, most: int) -> list[str]:
     if len(ids) > most:
         raise InvalidData("ids", f"expected at most {most} ids, separated by commas")
     return ids
+
+
+def _split_keys(texts: list[str], most: int) -> list[tuple[str, str]]:
+    """Return the ids of the notebook and the run in texts such as ``NOTEBOOK_ID/RUN_ID``."""
+    keys = []
+    for text in texts:
+        notebook_id, separator, run_id = text.partition("/")
+        if not separator:
+            raise InvalidData("$.id", f"expected NOTEBOOK_ID/RUN_ID, got {text[:80]!r}")
+        keys.append((notebook_id, run_id))
+    if len(keys) > most:
+        raise InvalidData("$.id", f"expected at most {most} runs")
+    return keys
 
 
 def list_run_columns(context: RequestContext) -> Response:
@@ -169,33 +205,48 @@ def get_run_series(context: RequestContext, id: str) -> Response:
 def get_many_series(context: RequestContext) -> Response:
     """Return series of several runs in columns, sampled to a number of points."""
     query, repository = context.query(ManySeriesQuery), context.repository
-    search = RunQuery(
-        ids=_split_ids(query.ids, _MAX_LISTED),
-        user_id=None if context.is_admin else context.user_id,
-    )
-    runs = [found.run for found in repository.runs.search(search).runs]
-    found = repository.series.read_runs(runs, query.key, points=query.points)
-    series = {run.id: _columns(one) for run, one in zip(runs, found, strict=True)}
+    runs = _list_runs(context, query.ids, query.id)
+    found = repository.series.read_runs([*runs.values()], query.key, points=query.points)
+    series = {name: _columns(one) for name, one in zip(runs, found, strict=True)}
     return Response({"series": series})
+
+
+def _list_runs(
+    context: RequestContext, ids: str | None, keys: list[str], base: str | None = None
+) -> dict[str, TrainingRun]:
+    """Return those of the named runs that the user may see, and the base, by what names them."""
+    user_id = None if context.is_admin else context.user_id
+    others = [] if base is None else [base]
+    if not keys and ids is None:
+        raise InvalidData("$.ids", "required, but missing")
+    if keys:
+        _split_keys(keys, _MAX_LISTED)
+        names = [*keys, *others]
+        search = RunQuery(keys=_split_keys(names, _MAX_LISTED + 1), user_id=user_id)
+    else:
+        names = [*_split_ids(ids or "", _MAX_LISTED), *others]
+        search = RunQuery(ids=names, user_id=user_id)
+    runs = [found.run for found in context.repository.runs.search(search).runs]
+    by_name = {f"{run.notebook_id}/{run.id}" if keys else run.id: run for run in runs}
+    return {name: by_name[name] for name in names if name in by_name}
 
 
 def get_reproducibility(context: RequestContext) -> Response:
     """Return whether runs can be reproduced, and whether their code is that of another run."""
     query = context.query(ReproducibilityQuery)
-    ids, user_id = _split_ids(query.ids, _MAX_LISTED), None if context.is_admin else context.user_id
-    asked = ids if query.base is None else [*ids, query.base]
-    page = context.repository.runs.search(RunQuery(ids=asked, user_id=user_id))
-    runs = {found.run.id: found.run for found in page.runs}
+    runs = _list_runs(context, query.ids, query.id, query.base)
     base = None if query.base is None else runs.get(query.base)
-    listed = [runs[id] for id in ids if id in runs]
+    names = query.id or _split_ids(query.ids or "", _MAX_LISTED)
+    listed = [runs[name] for name in names if name in runs]
     found = context.repository.provenance.summarize_runs(listed, base)
-    return Response({"runs": [_reproducibility(one) for one in found]})
+    documents = [_reproducibility(run, one) for run, one in zip(listed, found, strict=True)]
+    return Response({"runs": documents})
 
 
-def _reproducibility(found: RunReproducibility) -> dict[str, Any]:
+def _reproducibility(run: TrainingRun, found: RunReproducibility) -> dict[str, Any]:
     changed = found.changed_cells
     code = None if changed is None else "different" if changed else "same"
-    return {"code": code, **found.to_json()}
+    return {"code": code, "notebook_id": run.notebook_id, **found.to_json()}
 
 
 def _columns(series: Mapping[str, Series]) -> dict[str, Any]:
@@ -213,11 +264,18 @@ def _columns(series: Mapping[str, Series]) -> dict[str, Any]:
 
 
 def compare_runs(context: RequestContext) -> Response:
-    """Compare the runs ``ids``, separated by commas, with the first of them."""
-    ids = [id for id in context.query(_CompareQuery).ids.split(",") if id]
-    if not 2 <= len(ids) <= _MAX_COMPARED:
+    """Compare several runs with the first of them."""
+    query = context.query(_CompareQuery)
+    names = query.id or [id for id in query.ids.split(",") if id]
+    if not 2 <= len(names) <= _MAX_COMPARED:
         raise InvalidData("ids", f"expected 2 to {_MAX_COMPARED} ids, separated by commas")
-    runs = [_find(context, id) for id in ids]
+    if query.id:
+        user_id = None if context.is_admin else context.user_id
+        keys = _split_keys(names, _MAX_COMPARED)
+        find = context.repository.runs.find
+        runs = [find(id, notebook_id, user_id, by_id=True) for notebook_id, id in keys]
+    else:
+        runs = [_find(context, id) for id in names]
     comparison = context.repository.provenance.compare_runs(runs).to_json()
     for change in filter(None, comparison["changes"]):
         change["from"], change["to"] = change.pop("before"), change.pop("after")

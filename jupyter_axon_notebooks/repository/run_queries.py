@@ -82,10 +82,12 @@ class RunQuery:
     user_id, notebook_id : str, optional
         Only runs of this user, or of this notebook.
     ids : sequence of str, optional
-        Only runs with one of these ids.
+        Only runs with one of these ids, which are unique only within a notebook.
+    keys : sequence of tuple of str, optional
+        Only runs with one of these ids of a notebook and of a run.
     with_archived : bool
         Whether to return archived runs, too. They are also returned if ``where`` names
-        ``archived``, or if there are ``ids``.
+        ``archived``, or if there are ``ids`` or ``keys``.
     """
 
     where: str = ""
@@ -95,6 +97,7 @@ class RunQuery:
     user_id: str | None = None
     notebook_id: str | None = None
     ids: Sequence[str] | None = None
+    keys: Sequence[tuple[str, str]] | None = None
     with_archived: bool = False
 
 
@@ -236,24 +239,24 @@ class RunQueries:
             one.checkpoint_count, one.size = sizes.get(key, (0, 0))
         return RunPage(runs=found, total=total)
 
-    def search_ids(self, query: RunQuery) -> tuple[builtins.list[str], int]:
-        """Return the ids of runs that match a query, and the number of all; raises InvalidFilter.
+    def search_ids(self, query: RunQuery) -> tuple[builtins.list[tuple[str, str]], int]:
+        """Return the ids of the notebook and the run of each match, and the number of all.
 
-        Damaged runs are not left out.
+        Damaged runs are not left out. Raises InvalidFilter as :meth:`search` does.
         """
         v = self._store.run_index.values.alias()
-        ids, count = self._match(query, v.c.text)
+        ids, count = self._match(query, self._tables.runs.c.notebook_id, v.c.text)
         is_id = sa.and_(v.c.name == "id", v.c.item == -1, self._tables.belongs(v))
         ids = ids.join(v, is_id)
 
-        def read(connection: sa.Connection) -> tuple[Sequence[str], int]:
-            found = connection.scalars(ids).all()
+        def read(connection: sa.Connection) -> tuple[Sequence[Any], int]:
+            found = connection.execute(ids).all()
             is_page = query.limit is not None or query.offset
             total = connection.scalar(count) if is_page else len(found)
             return found, int(total or 0)
 
         found, total = self._store.read(read)
-        return [plain_text(id) for id in found], total
+        return [(plain_text(notebook_id), plain_text(id)) for notebook_id, id in found], total
 
     def read_table(self, query: RunQuery) -> RunTable:
         """Return the runs that match a query in a short form, with their notebooks.
@@ -287,7 +290,10 @@ class RunQueries:
         self._check(query, query.sort.strip().removeprefix("-").strip(), [order.variable], "sort")
         if query.ids is not None:
             conditions.append(index.has_id(query.ids))
-        elif not names_archived:
+        if query.keys is not None:
+            named = [column_text(run_key(*key)) for key in query.keys]
+            conditions.append(self._tables.runs.c.id.in_(named))
+        if query.ids is None and query.keys is None and not names_archived:
             conditions.append(sa.not_(index.is_archived()))
         r = self._tables.runs.c
         found = self._select(query.user_id, query.notebook_id, *columns).where(*conditions)

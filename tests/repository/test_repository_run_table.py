@@ -39,8 +39,9 @@ def test_the_table_agrees_with_the_search(repository: NotebookRepository) -> Non
     fill_store(repository.store, 120, 3, rows=100)
     found = repository.runs.search(RunQuery(sort="-val_acc.max", user_id="ada"))
     rows = table(repository, sort="-val_acc.max", user_id="ada")
-    ids, total = repository.runs.search_ids(RunQuery(sort="-val_acc.max", user_id="ada"))
-    assert ids == [row["id"] for row in rows] == [one.run.id for one in found.runs]
+    keys, total = repository.runs.search_ids(RunQuery(sort="-val_acc.max", user_id="ada"))
+    assert keys == [(row["notebook_id"], row["id"]) for row in rows]
+    assert keys == [(one.run.notebook_id, one.run.id) for one in found.runs]
     assert total == found.total == 120
     for row, one in zip(rows, found.runs, strict=True):
         whole = one.run.to_json()

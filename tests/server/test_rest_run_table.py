@@ -96,7 +96,7 @@ async def test_the_table_is_filtered_sorted_and_paged(
     assert await ask(axon, "config.lr < 0.5") == [second]
     assert await ask(axon, query="sort=acc.max&limit=1") == [first]
     reply = await axon.get("/runs/table?sort=acc.max&limit=1&offset=1&only_ids=true")
-    assert reply.json == {"ids": [second]}
+    assert reply.json == {"ids": [second], "notebook_ids": [runs[1].notebook_id]}
     assert reply.headers["X-Total-Count"] == "2"
     assert await ask(axon, query=f"ids={first},{others},unknown") == [first]
     assert await ask(axon, "config.lr < 0.5", f"ids={first}") == []
@@ -117,7 +117,7 @@ async def test_archived_runs_are_left_out_unless_a_filter_names_them(
     archived = await axon.put(f"/runs/{first}", {"archived": True})
     assert archived.json["archived"] is True
     assert await ask(axon) == [second]
-    assert (await axon.get("/runs/table?only_ids=true")).json == {"ids": [second]}
+    assert (await axon.get("/runs/table?only_ids=true")).json["ids"] == [second]
     assert [found["run"]["id"] for found in (await axon.get("/runs")).json] == [second]
     assert await ask(axon, "archived == True") == [first]
     assert await ask(axon, "archived != True") == [second]
@@ -178,6 +178,54 @@ async def test_series_of_several_runs_are_columns(
     assert (await axon.get(f"/runs/series?ids={','.join(map(str, range(101)))}")).status == 400
 
 
+async def test_runs_of_two_notebooks_with_the_same_id_are_told_apart(
+    axon: Client, repository: NotebookRepository
+) -> None:
+    notebooks = [repository.create(new_notebook(name=name)).id for name in ("a", "b")]
+    run_id = "base,line/1"
+    for number, notebook_id in enumerate(notebooks):
+        repository.runs.start(notebook_id, id=run_id)
+        rows = [Row(0, 0.0, {"acc": float(number)})]
+        repository.series.append(notebook_id, run_id, rows, spool=notebook_id, begin=0, end=1)
+        repository.runs.update_status(notebook_id, run_id, RunStatus.COMPLETED)
+    keys = [f"{notebook_id}/{run_id}" for notebook_id in notebooks]
+    query = "&".join(f"id={quote(key, safe='')}" for key in keys)
+    table = (await axon.get("/runs/table?only_ids=1&sort=acc")).json
+    assert table == {"ids": [run_id] * 2, "notebook_ids": notebooks}
+    assert len(await ask(axon, query=f"id={quote(keys[1], safe='')}")) == 1
+    series = (await axon.get(f"/runs/series?{query}")).json["series"]
+    assert {key: found["acc"]["value"] for key, found in series.items()} == {
+        keys[0]: [0.0],
+        keys[1]: [1.0],
+    }
+    base = quote(keys[0], safe="")
+    found = (await axon.get(f"/runs/reproducibility?{query}&base={base}")).json["runs"]
+    assert [(one["notebook_id"], one["run_id"]) for one in found] == [
+        (notebook_id, run_id) for notebook_id in notebooks
+    ]
+    compared = (await axon.get(f"/runs/compare?{query}")).json["runs"]
+    assert [run["notebook_id"] for run in compared] == notebooks
+    refused = await axon.get("/runs/series?id=x")
+    assert (refused.status, "NOTEBOOK_ID/RUN_ID" in refused.message) == (400, True)
+    change = {"notes": "only this"}
+    url = f"/runs/{quote(run_id, safe='')}?notebook_id={notebooks[1]}"
+    assert (await axon.put(url, change)).status == 200
+    assert [run.notes for id in notebooks for run in repository.runs.list(id)] == [
+        None,
+        "only this",
+    ]
+
+
+async def test_parts_of_the_table_do_not_wait_for_large_responses(
+    axon: Client, runs: list[TrainingRun], jp_serverapp: Any
+) -> None:
+    executor = jp_serverapp.web_app.settings["axon_services"].executor
+    async with executor.large_response(), executor.large_response():
+        assert await ask(axon, "number == 1") == [run.id for run in reversed(runs[:2])]
+        series = await axon.get(f"/runs/series?ids={runs[0].id}&points=500")
+        assert [*series.json["series"]] == [runs[0].id]
+
+
 async def test_the_table_has_ten_thousand_runs(axon: Client, jp_serverapp: Any) -> None:
     url = jp_serverapp.web_app.settings["axon_services"].config.store_url
     with closing(open_store(url)) as store:
@@ -219,15 +267,14 @@ async def test_runs_have_flags_and_the_number_of_cells_that_differ(
     assert found[other.id]["checkpoint_id"] == last.id
     assert (found[other.id]["code"], found[other.id]["changed_cells"]) == ("different", 1)
     flag = found[other.id]["flags"][0]
-    assert (flag["kind"], flag["cell_id"]) == ("drifted", "c1")
+    assert (flag["kind"], flag["cell_id"]) == ("edited", "c1")
     assert "executed" not in flag
     for run in (best, same):
         assert (found[run.id]["code"], found[run.id]["changed_cells"]) == ("same", 0)
         assert (found[run.id]["flags"], found[run.id]["is_recorded"]) == ([], True)
     for run in (without, runs[0]):
-        assert found[run.id] == {
-            "run_id": run.id, "is_recorded": False, "code": None, "flags": []
-        }  # fmt: skip
+        ids = {"run_id": run.id, "notebook_id": run.notebook_id}
+        assert found[run.id] == {**ids, "is_recorded": False, "code": None, "flags": []}
     again = await poll(axon, path, reply.headers["ETag"])
     assert again.status == 304
     repository.save(notebook.id, new_save(code("c1", "x = 2"), code("c2", "fit(x)")))

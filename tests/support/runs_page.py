@@ -47,7 +47,7 @@ class RunsPage:
         return self.root.locator(".axon-RunDetails")
 
     def row(self, run_id: str) -> Locator:
-        return self.grid.locator(f'.axon-Grid-row[data-run-id="{run_id}"]')
+        return self.grid.locator(f'.axon-Grid-row[data-run-id$="/{run_id}"]')
 
     def cells(self, column: str) -> Locator:
         return self.rows.locator(f'[data-column="{column}"]')

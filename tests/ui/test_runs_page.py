@@ -196,6 +196,30 @@ def test_a_filter_that_another_sets_is_shown_in_the_box(
     expect(page.filter).to_have_value(where)
 
 
+def test_runs_of_two_notebooks_with_the_same_id_are_told_apart(
+    page: RunsPage, lab: LabPage, notebook_id: str, path: str
+) -> None:
+    other_id = lab.server.create_record(f"other_{path}", "lr = 0.1")
+    for id, loss in ((notebook_id, 0.25), (other_id, 0.75)):
+        add_runs(lab, id, {"id": "baseline", "name": "baseline", "metrics": {"loss": loss}})
+        lab.server.finish_runs(id, "baseline")
+    page.filter.fill('id == "baseline"')
+    rows = page.rows.filter(has_text="baseline")
+    expect(rows).to_have_count(2)
+    expect(rows.filter(has_text="0.25")).to_have_count(1)
+    row = rows.filter(has_text="0.75")
+    row.get_by_role("checkbox").check()
+    page.press_button("Delete…")
+    lab.dialog.get_by_role("button", name="Delete", exact=True).click()
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("0.25")
+
+
+def test_a_link_to_a_missing_run_says_so(page: RunsPage, lab: LabPage) -> None:
+    lab.execute("axon:open-runs", run="missing")
+    expect(lab.notification).to_contain_text("There is no run missing")
+
+
 def test_groups_sum_up_their_runs(page: RunsPage, lab: LabPage, runs: list[str]) -> None:
     for run, group in zip(runs, ("a", "a", "b"), strict=True):
         lab.server.request("PUT", f"/runs/{run}", {"group": group})
@@ -379,12 +403,12 @@ def test_the_palette_offers_what_can_be_done(page: RunsPage, lab: LabPage, runs:
 
 
 def test_a_link_shows_the_details_of_a_run(
-    page: RunsPage, context: BrowserContext, runs: list[str]
+    page: RunsPage, context: BrowserContext, notebook_id: str, runs: list[str]
 ) -> None:
     page.row(runs[1]).click(button="right")
     page.lab.menu_item("Copy Link to Run").click()
     link = page.lab.clipboard()
-    assert link.endswith(f"/lab?axon-run={runs[1]}")
+    assert link.endswith(f"/lab?axon-run={notebook_id}%2F{runs[1]}")
     other = RunsPage(LabPage(context.new_page(), page.lab.server))
     other.lab.page.goto(link)
     expect(other.details.get_by_role("heading", name="good")).to_be_visible()

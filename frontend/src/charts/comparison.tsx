@@ -50,7 +50,7 @@ export function RunComparison({
     () => (base === undefined ? [] : [base, ...runs.filter(run => run !== base)]),
     [runs, base]
   );
-  const ids = ordered.map(({ id }) => id).join(',');
+  const ids = ordered.map(({ id }) => id).join('\n');
   // The code of a run is that of its last checkpoint, and is mostly the same in all.
   const key = ordered.map(run => `${run.checkpoint_count > 0} ${run.status}`).join('\n');
 
@@ -65,7 +65,7 @@ export function RunComparison({
       }
     };
     const load = async (): Promise<void> => {
-      const list = ids.split(',');
+      const list = ids.split('\n');
       const [comparison, reproducibility] = await Promise.all([
         client.compareRuns(list),
         client.reproducibility(list, list[0] ?? '')

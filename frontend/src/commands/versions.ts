@@ -145,7 +145,7 @@ async function showVersionOfRun(
 ): Promise<void> {
   const { client, trans } = context;
   const [run, checkpoints] = await Promise.all([
-    client.run(runId),
+    client.run(notebookId, runId),
     client.checkpoints(notebookId, { limit: PAGE_SIZE, run_id: runId })
   ]);
   const name = runLabel(trans, new Map([[run.id, run]]), run.id);

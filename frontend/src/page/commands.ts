@@ -185,7 +185,7 @@ export function addRunCommands(options: IRunCommandsOptions): void {
     copyIcon,
     trans.__('Copy Run ID'),
     trans.__('Copy the id of the run, for axon.runs, the command line and REST'),
-    (_model, args) => Clipboard.copyToSystem(single(args)?.id ?? ''),
+    (_model, args) => Clipboard.copyToSystem(single(args)?.run_id ?? ''),
     forOne
   );
 
@@ -304,7 +304,7 @@ function menuItems(runs: readonly IRunRow[]): IMenuItem[] {
     command !== CommandIDs.openRunVersion
       ? [{ command, args: { ids } }]
       : run !== undefined && runs.length === 1
-        ? [{ command, args: { notebook: run.notebook_id, run: run.id } }]
+        ? [{ command, args: { notebook: run.notebook_id, run: run.run_id } }]
         : []
   );
 }

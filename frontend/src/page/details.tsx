@@ -58,7 +58,7 @@ export function RunDetails(): React.ReactElement | null {
       }}
     >
       <header>
-        <h2 title={run.id}>{run.name}</h2>
+        <h2 title={run.run_id}>{run.name}</h2>
         <StatusBadge status={run.status} trans={trans} />
         <Button
           minimal
@@ -73,7 +73,7 @@ export function RunDetails(): React.ReactElement | null {
       <div className="axon-RunDetails-actions">
         {action(historyIcon, trans.__('Version that ran'), CommandIDs.openRunVersion, {
           notebook: run.notebook_id,
-          run: run.id
+          run: run.run_id
         })}
         {action(notebookIcon, trans.__('Notebook'), RunCommandIDs.openNotebook)}
         {action(linkIcon, trans.__('Copy link'), RunCommandIDs.copyLink)}

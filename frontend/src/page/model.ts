@@ -160,8 +160,9 @@ export class RunsModel implements IDisposable {
     return count;
   }
 
+  /** Return a run by `id` or `run_id`. */
   run(id: string): IRunRow | undefined {
-    return this.#runs.get(id);
+    return this.#runs.get(id) ?? [...this.#runs.values()].find(({ run_id }) => run_id === id);
   }
 
   notebook(id: string): { name: string; path?: string } | undefined {
@@ -330,11 +331,15 @@ export class RunsModel implements IDisposable {
 
   /** Show the details of a run, which may be archived; returns whether it exists. */
   async open(id: string): Promise<boolean> {
-    if (!this.#runs.has(id)) {
-      this.#merge(await this.client.runTable({ ids: id })); // also if it is archived
+    if (this.run(id) === undefined) {
+      const query = id.includes('/') ? { id: [id] } : { ids: id };
+      this.#merge(await this.client.runTable(query)); // also if it is archived
     }
-    this.showDetails(id);
-    return this.#runs.has(id);
+    const run = this.run(id);
+    if (run !== undefined) {
+      this.showDetails(run.id);
+    }
+    return run !== undefined;
   }
 
   /** Change each of these runs; `change` returns undefined for those that remain as they are. */
@@ -345,7 +350,7 @@ export class RunsModel implements IDisposable {
     return this.#changeEach(runs, async run => {
       const changes = change(run);
       if (changes !== undefined) {
-        await this.client.updateRun(run.id, changes);
+        await this.client.updateRun(run, changes);
         const current = this.#runs.get(run.id);
         if (current !== undefined) {
           this.#runs.set(run.id, withChange(current, changes));
@@ -356,15 +361,15 @@ export class RunsModel implements IDisposable {
 
   /** Delete runs with their checkpoints; those that are already deleted are no error. */
   delete(runs: readonly IRunRow[], withPinned: boolean): Promise<void> {
-    return this.#changeEach(runs, async ({ id }) => {
+    return this.#changeEach(runs, async run => {
       try {
-        await this.client.deleteRun(id, withPinned);
+        await this.client.deleteRun(run, withPinned);
       } catch (error) {
         if (!isNotFound(error)) {
           throw error;
         }
       }
-      this.#runs.delete(id);
+      this.#runs.delete(run.id);
     });
   }
 
@@ -502,7 +507,7 @@ export class RunsModel implements IDisposable {
 
   async #findMatching(client: AxonClient, where: string): Promise<ReadonlySet<string>> {
     if (!NAMES_ARCHIVED.test(where)) {
-      return new Set(await client.runIds(where));
+      return new Set(await client.runKeys(where));
     }
     const table = await client.runTable({ where }); // the archived ones are not loaded yet
     this.#merge(table);
@@ -619,7 +624,7 @@ export class RunsModel implements IDisposable {
       const found = await this.background.reproducibility(ids, base);
       const results = new Map(found.map(result => [result.run_id, result]));
       for (const id of ids) {
-        const result = results.get(id) ?? { run_id: id, flags: [] };
+        const result = results.get(id) ?? { run_id: id, notebook_id: '', flags: [] };
         isChanged ||= !isEqual(this.#reproducibility.get(id)?.result, result);
         this.#reproducibility.set(id, { result, base, changeCount });
       }
