@@ -433,6 +433,7 @@ def test_everything_works_with_the_keyboard(page: RunsPage, runs: list[str]) -> 
     expect(page.grid).to_be_focused()
     keyboard.press("t")
     expect(page.lab.dialog).to_contain_text("Tags of 2 runs")
+    expect(page.lab.dialog.get_by_role("textbox")).to_be_focused()
     keyboard.press("Escape")
     expect(page.lab.dialog).to_have_count(0)
     keyboard.press("Escape")
