@@ -631,7 +631,7 @@ export class RunsModel implements IDisposable {
     };
     await Promise.allSettled([...byBase].map(([base, ids]) => load(ids, base)));
     this.#isLoadingReproducibility = false;
-    if (isChanged && !this.isDisposed) {
+    if ((isChanged as boolean) && !this.isDisposed) {
       this.#changed.emit();
     }
   }
