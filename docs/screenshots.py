@@ -3,7 +3,8 @@
 Needs the requirements of `make test`, and Pillow to reduce the size of the images.
 
 The sample notebook trains in JupyterLab: a run that is interrupted, a run that resumes from it, and
-a run with another learning rate. Takes a few minutes.
+a run with another learning rate. A second notebook searches learning rates and widths. Takes a few
+minutes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,32 @@ from support.lab import find_chromium, run_lab  # noqa: E402 - after the path
 from support.page import LabPage  # noqa: E402 - after the path
 
 SAMPLE = "train_digits.ipynb"
+#: A search with a run for each learning rate and width.
+SEARCH = """\
+import numpy as np
+import jupyter_axon_notebooks as axon
+
+data = np.random.default_rng(7)
+x = data.normal(size=(400, 8))
+y = np.sin(x).sum(axis=1, keepdims=True)
+for width in (8, 32, 128):
+    for lr in (0.003, 0.01, 0.03, 0.1):
+        rng = np.random.default_rng(0)
+        first, second = rng.normal(size=(8, width)) / 3, rng.normal(size=(width, 1)) / width**0.5
+        with axon.start_run({"lr": lr, "width": width}, group="search"):
+            for step in range(300):
+                batch = rng.integers(300, size=64)
+                hidden = np.tanh(x[batch] @ first)
+                error = hidden @ second - y[batch]
+                back = (error @ second.T) * (1 - hidden**2)
+                second -= lr * hidden.T @ error / 64
+                first -= lr * x[batch].T @ back / 64
+                axon.log({"loss": np.mean(error**2)}, step=step)
+                if step % 100 == 99:
+                    held_out = np.tanh(x[300:] @ first) @ second - y[300:]
+                    metrics = {"val_loss": np.mean(held_out**2)}
+                    axon.checkpoint({"first": first, "second": second}, epoch=step // 100, step=step, metrics=metrics)
+"""
 VIEWPORT: ViewportSize = {"width": 1240, "height": 800}
 #: Milliseconds for a training on a slow machine.
 TIMEOUT = 180_000
@@ -47,6 +74,7 @@ def main() -> None:
         train(lab)
         take_panel(lab)
         take_comparison(lab)
+        take_runs(lab)
         browser.close()
 
 
@@ -66,10 +94,7 @@ def train(lab: LabPage) -> None:
 
 def take_panel(lab: LabPage) -> None:
     """Take the notebook after the training beside the panel."""
-    lab.section("Record").click()
-    curves = lab.panel.locator(".axon-Curves")
-    curves.get_by_label("Metric").select_option("val_loss")
-    curves.get_by_label("log").check()
+    lab.panel.locator(".axon-Curves").get_by_label("log").check()
     scroll_to(lab, "axon.checkpoint(")
     take_screenshot(lab, "panel")
 
@@ -88,6 +113,26 @@ def take_comparison(lab: LabPage) -> None:
     lab.filter("")
     lab.execute("axon:compare-checkpoints")
     take_screenshot(lab, "changes")
+
+
+def take_runs(lab: LabPage) -> None:
+    """Take the page of all runs after a search, with the curves of four of them."""
+    lab.execute("apputils:change-theme", theme="JupyterLab Light")
+    expect(lab.page.locator("body[data-jp-theme-light=true]")).to_be_attached()
+    lab.server.write_notebook("search.ipynb", SEARCH)
+    lab.open("search.ipynb", has_own_kernel=True)
+    run_all(lab)
+    wait_for_status(lab, "Completed")
+    lab.save()
+    lab.page.set_viewport_size({"width": 1440, "height": 900})
+    lab.execute("axon:toggle-panel")
+    lab.execute("axon:open-runs")
+    page = lab.page.locator(".axon-Runs")
+    boxes = page.get_by_role("grid").get_by_role("row").get_by_role("checkbox")
+    for index in range(1, 5):
+        boxes.nth(index).check()
+    expect(page.locator("canvas").first).to_be_visible()
+    take_screenshot(lab, "runs")
 
 
 def run_all(lab: LabPage) -> None:

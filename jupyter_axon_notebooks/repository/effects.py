@@ -13,6 +13,7 @@ of JAX, are ordinary values.
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -82,6 +83,19 @@ _SKLEARN: Final = frozenset(
         *("model_selection", "neural_network", "svm", "tree", "utils"),
     )
 )
+#: Of these, what draws only with one of the options below: estimators and functions.
+_SKLEARN_QUIET: Final = words(
+    """
+    AgglomerativeClustering BayesianRidge DBSCAN ElasticNet ElasticNetCV GridSearchCV GroupKFold
+    KFold LeaveOneGroupOut LeaveOneOut Lars Lasso LassoCV LinearRegression LogisticRegression
+    LogisticRegressionCV NuSVC NuSVR OneClassSVM ParameterGrid PredefinedSplit Ridge RidgeCV
+    RidgeClassifier SVC SVR StratifiedGroupKFold StratifiedKFold TimeSeriesSplit cross_val_predict
+    cross_val_score cross_validate learning_curve validation_curve
+    """
+)
+_SKLEARN_DRAWING_OPTIONS: Final = frozenset(("probability", "selection", "shuffle", "solver"))
+_SKLEARN_UTILS: Final = frozenset(("resample", "shuffle"))
+_BUILTINS: Final = frozenset(dir(builtins))
 #: Builtin functions that do not change their arguments.
 _READING: Final = words(
     """
@@ -138,10 +152,13 @@ class EffectReader:
         self.drawing: dict[str, frozenset[str]] = {}
         self._effects: dict[str, Effects | None] = {}
         self.kept_imports: set[str] = set()
+        #: The names of builtins that the notebook does not assign.
+        self.builtins = _BUILTINS
         trees = []
         for source in dict.fromkeys(sources):
             if (tree := _parse(source)) is not None:
                 trees.append(tree)
+                self.builtins -= _bound(tree)
                 imports = dict(_imports(tree))
                 self.imports |= imports
                 if source in kept:
@@ -172,10 +189,17 @@ class EffectReader:
                 targets, value = [node.target], node.value
             else:
                 continue
+            if self._is_generator(value):
+                continue
             found = frozenset(generator for name in _names(value) for generator in self.draws(name))
             if found:
                 for name in _names(*targets):
                     self.drawing[name] = self.drawing.get(name, frozenset()) | found
+
+    def _is_generator(self, value: ast.expr) -> bool:
+        """Return whether a value is an explicit generator of PyTorch."""
+        calls = (node for node in ast.walk(value) if isinstance(node, ast.Call))
+        return any(self.full_name(call.func) == "torch.Generator" for call in calls)
 
     def draws(self, name: str) -> frozenset[str]:
         """Return the generators of frameworks from which a value may draw when it is called."""
@@ -253,8 +277,9 @@ class _Visitor(ast.NodeVisitor):
 
     def _change(self, names: Iterable[str], *, writes: bool = False) -> None:
         for name in names:
-            is_fixed = name in self._reader.imports or name in self._reader.definitions
-            if not self._is_local(name) and not is_fixed:
+            reader = self._reader
+            fixed = (reader.imports, reader.definitions, reader.builtins)
+            if not self._is_local(name) and not any(name in names for names in fixed):
                 (self._writes if writes else self._changes).add(name)
 
     def _draw(self, generator: str, *, explicitly: bool) -> None:
@@ -406,7 +431,9 @@ def _seeds(name: str, call: ast.Call) -> set[str] | None:
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
         is_seeded = any(not _is_none(value) for value in given)
         return _SEEDS[name] if is_seeded else set()
-    if last == "enable_full_determinism":
+    # Trainers of transformers set the seed when they are created.
+    is_trainer = name.startswith(("transformers.", "trl.")) and last.endswith("Trainer")
+    if last == "enable_full_determinism" or is_trainer:
         return {*GENERATORS}
     if "seed" not in last.lower() or last[0].isupper():
         return None
@@ -430,9 +457,11 @@ def _draws(name: str, call: ast.Call) -> Iterator[tuple[str, bool]]:
     elif (root == "scipy" and last == "rvs") or (
         root == "sklearn" and rest.partition(".")[0] in _SKLEARN
     ):
-        if not _has_state(call):
+        if not _has_state(call) and (root == "scipy" or _sklearn_draws(rest, call)):
             yield _NUMPY, False
     elif root == "torch":
+        if _has_state(call, "generator"):
+            return
         if last.startswith("rand") or last in _TORCH_DRAWS or ".nn.init." in name:
             yield _TORCH, last != "DataLoader"
         elif ".nn." in name and is_class and not is_quiet:
@@ -462,8 +491,17 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _has_state(call: ast.Call) -> bool:
-    return any(one.arg == "random_state" and not _is_none(one.value) for one in call.keywords)
+def _sklearn_draws(name: str, call: ast.Call) -> bool:
+    module, _, last = name.partition(".")
+    last = last.rpartition(".")[2]
+    if module == "utils":
+        return last in _SKLEARN_UTILS
+    options = {keyword.arg for keyword in call.keywords}
+    return last not in _SKLEARN_QUIET or bool(options & _SKLEARN_DRAWING_OPTIONS)
+
+
+def _has_state(call: ast.Call, option: str = "random_state") -> bool:
+    return any(one.arg == option and not _is_none(one.value) for one in call.keywords)
 
 
 def _names(*nodes: ast.AST) -> set[str]:

@@ -10,6 +10,28 @@ from jupyter_axon_notebooks.repository.flags import SavedCells, find_flags
 
 #: Sets the seeds of what the notebook uses, which ``train`` draws from, in several ways.
 SEEDED = {
+    "torch, a subclass": (
+        "import torch\nfrom torch import nn",
+        "torch.manual_seed(0)\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.layer = nn.Linear(1, 1)",
+        "model = Net()\nfor epoch in range(3):\n    print(epoch)\n    model(epoch)",
+    ),
+    "torch, an explicit generator": (
+        "import torch\nfrom torch.utils.data import random_split",
+        "g = torch.Generator()\ng.manual_seed(0)",
+        "x = torch.randn(3, generator=g)\ntrain, _ = random_split(x, [2, 1], generator=g)",
+    ),
+    "sklearn, estimators that do not draw": (
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.model_selection import GridSearchCV, KFold",
+        "model = LogisticRegression()",
+        "GridSearchCV(model, {'C': [1]}, cv=KFold(5)).fit([[1]], [1])",
+    ),
+    "a trainer of transformers": (
+        "from transformers import Trainer, TrainingArguments",
+        "arguments = TrainingArguments(seed=42)\n\n\ndef build():\n    return object()",
+        "trainer = Trainer(model_init=build, args=arguments)\ntrainer.train()",
+    ),
     "python": ("import random", "random.seed(1)", "x = random.random()"),
     "numpy": ("import numpy as np", "np.random.seed(0)", "x = np.random.rand(3)"),
     "from numpy": ("from numpy import random as r", "r.seed(seed=0)", "x = r.normal()"),
@@ -76,6 +98,12 @@ SEEDED = {
 }  # fmt: skip
 #: Draws random numbers without a seed, or with one that is set too late.
 UNSEEDED = {
+    "sklearn, an option that draws": (
+        "NumPy",
+        "from sklearn.model_selection import KFold",
+        "folds = 5",
+        "list(KFold(folds, shuffle=True).split([1, 2]))",
+    ),
     "python": ("Python", "import random", "n = 3", "x = random.random()"),
     "numpy": ("NumPy", "import numpy as np", "n = 3", "x = np.random.rand(3)"),
     "without a number": ("NumPy", "import numpy as np", "np.random.seed()", "x = np.random.rand()"),
