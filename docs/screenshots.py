@@ -49,7 +49,8 @@ for width in (8, 32, 128):
                 if step % 100 == 99:
                     held_out = np.tanh(x[300:] @ first) @ second - y[300:]
                     metrics = {"val_loss": np.mean(held_out**2)}
-                    axon.checkpoint({"first": first, "second": second}, epoch=step // 100, step=step, metrics=metrics)
+                    state = {"first": first, "second": second}
+                    axon.checkpoint(state, epoch=step // 100, step=step, metrics=metrics)
 """
 VIEWPORT: ViewportSize = {"width": 1240, "height": 800}
 #: Milliseconds for a training on a slow machine.
