@@ -6,6 +6,7 @@ import { Signal } from '@lumino/signaling';
 import type { AxonClient } from './api.ts';
 import { isNotFound, PAGE_SIZE, ResponseError } from './api.ts';
 import { allMetrics } from './pure/curves.ts';
+import { keepEqual } from './pure/equal.ts';
 import type { IFilterError, IParsedFilter } from './pure/filter.ts';
 import { parseFilter } from './pure/filter.ts';
 import { defaultMetric, isMinimized } from './pure/metrics.ts';
@@ -521,12 +522,6 @@ export class CheckpointList {
     this.#allSelected = new Set(existing.map(({ id }) => id));
     this.#selected = new Set(visible.map(({ id }) => id));
   }
-}
-
-/** Return the old list if the new one is equal, so that nothing that depends on it is computed again. */
-function keepEqual(before: readonly string[], after: readonly string[]): readonly string[] {
-  const isEqual = before.length === after.length && before.every((item, i) => item === after[i]);
-  return isEqual ? before : after;
 }
 
 function isSame(a: unknown, b: unknown): boolean {

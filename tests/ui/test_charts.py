@@ -186,6 +186,20 @@ def test_each_chart_shows_all_of_its_points_until_the_user_zooms(lab: LabPage, p
     expect(selection.area.get_by_role("button", name="Show all")).to_have_count(0)
 
 
+def test_charts_use_the_height_there_is(selection: Selection) -> None:
+    page = selection.lab.page
+    size = page.viewport_size
+    assert size is not None
+    plot = selection.plot("accuracy")
+    before = plot.evaluate("node => node.clientHeight")
+    page.set_viewport_size({**size, "height": size["height"] + 600})
+    wait_for(lambda: plot.evaluate("node => node.clientHeight") > before + 100, True)
+    missing = "node => node.clientHeight - node.querySelector('.uplot').clientHeight"
+    wait_for(lambda: plot.evaluate(missing), 0)
+    page.set_viewport_size(size)
+    wait_for(lambda: plot.evaluate("node => node.clientHeight"), before)
+
+
 def test_a_range_that_is_dragged_remains_while_runs_train(selection: Selection) -> None:
     over = selection.chart("accuracy").locator(".u-over")
     box = over.bounding_box()
@@ -347,7 +361,9 @@ def test_an_answer_for_another_base_does_not_replace_a_comparison(selection: Sel
     code = panel.get_by_role("heading", name="Executed code")
     expect(code).to_be_visible()
     first = base.input_value()
-    (other,) = (run for run in selection.runs if run != first)
+    options = base.locator("option")
+    values = [options.nth(index).get_attribute("value") for index in range(options.count())]
+    (other,) = (value for value in values if value != first)
     held: list[Route] = []
 
     def hold_first(route: Route) -> None:

@@ -26,28 +26,6 @@ export function prepareCanvas(
   return context;
 }
 
-/** Return a ref for an element and its present size, without scroll bars. */
-export function useSize<T extends HTMLElement>(): [
-  React.RefObject<T>,
-  { width: number; height: number }
-] {
-  const node = React.useRef<T>(null);
-  const [size, setSize] = React.useState({ width: 0, height: 0 });
-  React.useEffect(() => {
-    const element = node.current;
-    if (element === null) {
-      return undefined;
-    }
-    const observer = new ResizeObserver(() => {
-      const { clientWidth: width, clientHeight: height } = element;
-      setSize(old => (old.width === width && old.height === height ? old : { width, height }));
-    });
-    observer.observe(element);
-    return () => observer.disconnect();
-  }, []);
-  return [node, size];
-}
-
 export interface ICanvasProps {
   width: number;
   height: number;

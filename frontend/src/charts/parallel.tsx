@@ -5,7 +5,8 @@ import * as React from 'react';
 
 import type { IAxis, IBrush, IDimension, IRunValues } from '../pure/dimensions.ts';
 import { brushed, dimensionsOf, toAxis } from '../pure/dimensions.ts';
-import { Canvas, useSize } from './canvas.tsx';
+import { useMeasure } from '../widgets/measure.ts';
+import { Canvas } from './canvas.tsx';
 import { Chooser } from './chooser.tsx';
 import type { IPalette } from './colours.ts';
 import { colourIndex, dashesOf, rampStep } from './colours.ts';
@@ -43,7 +44,8 @@ export function ParallelCoordinates({
   const [colourChoice, setColour] = React.useState<string | undefined>(undefined);
   const [brushes, setBrushes] = React.useState<ReadonlyMap<string, IBrush>>(new Map());
   const [hovered, setHovered] = React.useState<number | undefined>(undefined);
-  const [node, { width: available }] = useSize<HTMLDivElement>();
+  const [node, setNode] = React.useState<HTMLElement | null>(null);
+  const { width: available } = useMeasure(node);
 
   const shown = React.useMemo(
     () => shownDimensions(dimensions, chosen, metric),
@@ -142,7 +144,7 @@ export function ParallelCoordinates({
           : trans.__('Drag along an axis to keep the runs of a range.')}
       </RunReadout>
       <div
-        ref={node}
+        ref={setNode}
         className="axon-RunsChart-frame axon-mod-scrolling"
         style={{ height }}
         role="group"

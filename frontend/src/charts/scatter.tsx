@@ -7,7 +7,8 @@ import * as React from 'react';
 import type { IAxis, IRunValues } from '../pure/dimensions.ts';
 import { dimensionsOf, toAxis } from '../pure/dimensions.ts';
 import type { Direction } from '../pure/direction.ts';
-import { Canvas, useSize } from './canvas.tsx';
+import { useMeasure } from '../widgets/measure.ts';
+import { Canvas } from './canvas.tsx';
 import type { IPalette } from './colours.ts';
 import { colourIndex, rampStep } from './colours.ts';
 import { ColourScale, DimensionSelect, RunReadout, ValuesTable } from './readout.tsx';
@@ -56,7 +57,8 @@ export function Scatter({
   const dimensions = React.useMemo(() => dimensionsOf(runs), [runs]);
   const [choice, setChoice] = React.useState<Partial<Record<'x' | 'y' | 'colour', string>>>({});
   const [hovered, setHovered] = React.useState<number | undefined>(undefined);
-  const [node, { width }] = useSize<HTMLDivElement>();
+  const [node, setNode] = React.useState<HTMLElement | null>(null);
+  const { width } = useMeasure(node);
 
   const find = (id: string | undefined): (typeof dimensions)[number] | undefined =>
     dimensions.find(dimension => dimension.id === id);
@@ -124,7 +126,7 @@ export function Scatter({
           )}
       </RunReadout>
       <div
-        ref={node}
+        ref={setNode}
         className="axon-RunsChart-frame"
         style={{ height }}
         role="img"

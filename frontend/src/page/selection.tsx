@@ -5,7 +5,6 @@ import type { ISignal } from '@lumino/signaling';
 import * as React from 'react';
 
 import type { AxonClient } from '../api.ts';
-import { useSize } from '../charts/canvas.tsx';
 import { MAX_COMPARED, RunComparison } from '../charts/comparison.tsx';
 import type { IChartSettings } from '../charts/controls.tsx';
 import { chartAxis, ChartControls } from '../charts/controls.tsx';
@@ -18,6 +17,9 @@ import type { IPoints } from '../pure/curve.ts';
 import type { Direction } from '../pure/direction.ts';
 import { toPoints } from '../pure/series.ts';
 import type { ILoggedSeries, IRunRow } from '../records.ts';
+import { useEqual } from '../widgets/context.tsx';
+import type { IMeasure } from '../widgets/measure.ts';
+import { useMeasure } from '../widgets/measure.ts';
 import { useSeries } from './series.ts';
 
 /** The most runs whose curves are drawn, and the most runs of the other charts. */
@@ -28,6 +30,11 @@ const METRICS = 4;
 /** Smallest height of a chart of runs in pixels, and the height of what is above it. */
 const MIN_HEIGHT = 200;
 const CONTROLS_HEIGHT = 56;
+/** Smallest size of a chart of curves in pixels, the height of its title, and the distances of charts. */
+const CURVES_WIDTH = 320;
+const CURVES_HEIGHT = 140;
+const TITLE_HEIGHT = 20;
+const GAP = { x: 12, y: 8 };
 const TABS = ['curves', 'parallel', 'scatter', 'compare'] as const;
 
 type Tab = (typeof TABS)[number];
@@ -58,7 +65,7 @@ export function Selection(props: ISelectionProps): React.ReactElement {
   const { trans } = props;
   const [tab, setTab] = React.useState<Tab>('curves');
   const id = React.useId();
-  const given = useStable(props.selected);
+  const given = useEqual(props.selected);
   const { notebookName } = props;
   const names = distinctNames(given, notebookName).join('\n');
   const selected = React.useMemo(() => {
@@ -143,6 +150,8 @@ function Curves({
   };
   const { series, isLoaded, error } = useSeries(client, runs, settings.metrics);
   const [focused, setFocused] = React.useState<string | undefined>(undefined);
+  const [node, setNode] = React.useState<HTMLElement | null>(null);
+  const height = curvesHeight(useMeasure(node), settings.metrics.length);
   const toCurve = useCurves();
   const axis = settings.axis === 'time' ? 'time' : 'step';
   const charts = settings.metrics.map((name): IMetricChart => ({
@@ -164,7 +173,7 @@ function Curves({
     return <p className="axon-Hint">{trans.__('The selected runs have no metrics.')}</p>;
   }
   return (
-    <>
+    <div className="axon-Selection-chart">
       <ChartControls
         settings={settings}
         metrics={metrics}
@@ -194,24 +203,33 @@ function Curves({
           </li>
         ))}
       </ul>
-      {isLoaded ? (
-        <MetricCharts
-          charts={charts}
-          axis={chartAxis(trans, axis)}
-          smoothing={settings.smoothing}
-          log={settings.log}
-          height={180}
-          minWidth={320}
-          trans={trans}
-          themeChanged={themeChanged}
-        />
-      ) : (
-        <p className="axon-Hint" role="status">
-          {trans.__('Loading curves…')}
-        </p>
-      )}
-    </>
+      <div ref={setNode} className="axon-Selection-curves">
+        {isLoaded ? (
+          <MetricCharts
+            charts={charts}
+            axis={chartAxis(trans, axis)}
+            smoothing={settings.smoothing}
+            log={settings.log}
+            height={height}
+            minWidth={CURVES_WIDTH}
+            trans={trans}
+            themeChanged={themeChanged}
+          />
+        ) : (
+          <p className="axon-Hint" role="status">
+            {trans.__('Loading curves…')}
+          </p>
+        )}
+      </div>
+    </div>
   );
+}
+
+/** Return the height of charts that share the room in rows. */
+function curvesHeight({ width, height }: IMeasure, count: number): number {
+  const perRow = Math.max(1, Math.floor((width + GAP.x) / (CURVES_WIDTH + GAP.x)));
+  const rowCount = Math.ceil(count / perRow);
+  return Math.max(CURVES_HEIGHT, Math.floor((height + GAP.y) / rowCount) - GAP.y - TITLE_HEIGHT);
 }
 
 /** A chart of the selected runs, or of all if only one is selected or the user wants it. */
@@ -221,14 +239,15 @@ function RunsChart({
 }: ISelectionProps & { Chart: typeof Scatter }): React.ReactElement {
   const { selected, runs, colours, metric, direction, onSelect, trans, themeChanged } = props;
   const [isAll, setAll] = React.useState(selected.length < 2);
-  const [node, { height }] = useSize<HTMLDivElement>();
-  const all = useStable(runs);
+  const [node, setNode] = React.useState<HTMLElement | null>(null);
+  const { height } = useMeasure(node);
+  const all = useEqual(runs);
   const shown = React.useMemo(
     () => (isAll ? all : selected).slice(0, MAX_RUNS),
     [isAll, all, selected]
   );
   return (
-    <div ref={node} className="axon-Selection-chart">
+    <div ref={setNode} className="axon-Selection-chart">
       <Chart
         runs={shown}
         colours={colours}
@@ -319,17 +338,6 @@ function useCurves(): typeof toPoints {
     },
     [known]
   );
-}
-
-/** Return the same list as before while its items are the same. */
-function useStable<T>(items: readonly T[]): readonly T[] {
-  const [stable, setStable] = React.useState(items);
-  const isSame =
-    stable.length === items.length && stable.every((item, index) => item === items[index]);
-  if (!isSame) {
-    setStable(items);
-  }
-  return isSame ? stable : items;
 }
 
 /** Return the directions of metrics as a function that only changes with them. */

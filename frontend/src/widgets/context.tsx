@@ -8,6 +8,7 @@ import * as React from 'react';
 
 import { formatTime, formatTimeAgo } from '../labels.ts';
 import type { RecordModel } from '../model.ts';
+import { keepEqual } from '../pure/equal.ts';
 import type { PanelSettings } from '../settings.ts';
 
 /** Milliseconds between two updates of relative times. */
@@ -41,6 +42,16 @@ export function useSignal(signal: ISignal<unknown, unknown> | undefined): number
     return () => void signal?.disconnect(increment);
   }, [signal]);
   return count;
+}
+
+/** Return the same list as before while its items are the same. */
+export function useEqual<T>(items: readonly T[]): readonly T[] {
+  const [kept, setKept] = React.useState(items);
+  const next = keepEqual(kept, items);
+  if (next !== kept) {
+    setKept(next);
+  }
+  return next;
 }
 
 /** Return a text that depends on the time; the component is rendered again when the text has changed. */

@@ -11,7 +11,7 @@ import { RunCommandIDs } from '../ids.ts';
 import { runLabel } from '../labels.ts';
 import type { Axis } from '../pure/curves.ts';
 import { CurveCache, MAX_RUNS, metricsToDraw, runsToDraw, whereNotebook } from '../pure/curves.ts';
-import { usePanel } from './context.tsx';
+import { useEqual, usePanel } from './context.tsx';
 import { useMeasure } from './measure.ts';
 import { RunTable } from './runs.tsx';
 
@@ -151,13 +151,6 @@ function useAxes(): readonly Axis[] {
         : ['step', 'time'],
     [rows]
   );
-}
-
-/** Return the last list while the elements are the same. */
-function useEqual(items: readonly string[]): readonly string[] {
-  const text = items.join('\n');
-  // eslint-disable-next-line react-hooks/exhaustive-deps
-  return React.useMemo(() => items, [text]);
 }
 
 function useCharts(
