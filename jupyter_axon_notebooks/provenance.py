@@ -169,7 +169,7 @@ class CheckpointProvenance(Record, kw_only=True):
 
 
 class RunReproducibility(Record, kw_only=True):
-    """Whether a run can be reproduced, and has the code of another one; by last checkpoints.
+    """The flags of a run, and the comparison of its code with another run; by last checkpoints.
 
     Attributes
     ----------

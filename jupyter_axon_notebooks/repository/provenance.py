@@ -52,7 +52,7 @@ _MAX_CODES: Final = 128
 
 
 class _CodeKey(NamedTuple):
-    """What the executed and the saved code of a checkpoint are derived from."""
+    """The ids from which the executed and the saved code of a checkpoint follow."""
 
     notebook_id: str
     provenance_id: str | None
@@ -64,7 +64,7 @@ class _CodeKey(NamedTuple):
 
 
 class _FlagsKey(NamedTuple):
-    """What the flags of a checkpoint are derived from."""
+    """The ids and the time from which the flags of a checkpoint follow."""
 
     code: _CodeKey
     current_id: str | None

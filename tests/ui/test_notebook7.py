@@ -28,7 +28,7 @@ def test_the_panel_opens_beside_the_notebook_and_follows_its_saves(
     panel = lab.open_panel()
     expect(lab.header.locator("h2")).to_have_text("train")
     expect(lab.row(checkpoint["id"])).to_contain_text("0.25")
-    expect(panel.locator(".axon-Curves canvas")).to_be_visible()
+    expect(panel.locator(".axon-Curves canvas").first).to_be_visible()
 
     lab.execute("notebook:run-all-cells")
     expect(lab.page.locator(".jp-InputPrompt", has_text="[1]:")).to_be_visible()

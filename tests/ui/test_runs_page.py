@@ -509,7 +509,7 @@ def test_a_page_in_the_background_does_not_poll(page: RunsPage, lab: LabPage, pa
 
 def test_the_launcher_and_the_view_menu_open_the_page(lab: LabPage) -> None:
     lab.execute("launcher:create")
-    lab.page.locator(".jp-LauncherCard", has_text="Training Runs").click()
+    lab.page.locator(".jp-LauncherCard:visible", has_text="Training Runs").click()
     expect(RunsPage(lab).count).to_be_visible()
     lab.page.locator("#jp-MainMenu").get_by_text("View", exact=True).click()
     expect(lab.menu_item("Training Runs")).to_be_visible()
