@@ -408,7 +408,7 @@ def themed(selection: Selection) -> Iterator[Selection]:
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_there_are_no_serious_violations(theme: str, themed: Selection) -> None:
+def test_the_selected_runs_have_no_serious_violations(theme: str, themed: Selection) -> None:
     use_theme(themed.lab, theme)
     for name in ("Curves", "Parallel coordinates", "Scatter", "Compare"):
         panel = themed.open_tab(name)
