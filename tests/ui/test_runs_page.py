@@ -441,7 +441,7 @@ def test_everything_works_with_the_keyboard(page: RunsPage, runs: list[str]) -> 
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_there_are_no_serious_violations(theme: str, page: RunsPage, runs: list[str]) -> None:
+def test_the_page_has_no_serious_violations(theme: str, page: RunsPage, runs: list[str]) -> None:
     use_theme(page.lab, theme)
     page.select(runs[1])
     page.lab.execute("axon:show-run", ids=[runs[1]])
