@@ -46,11 +46,13 @@ def runs(lab: LabPage, notebook_id: str) -> list[str]:
 def page(lab: LabPage, notebook_id: str, runs: list[str]) -> Iterator[RunsPage]:
     """The page with the runs of one notebook."""
     page = RunsPage(lab)
+    lab.change_setting("preferredMetric", "loss")  # runs of other tests have others
     page.lab.execute("axon:open-runs", where=f'notebook_id == "{notebook_id}"')
     expect(page.rows).to_have_count(len(runs))
     yield page
     for name in ("columns", "widths", "sort", "group", "selectionShare"):
         lab.change_setting(name, None, plugin="runs")
+    lab.change_setting("preferredMetric", None)
 
 
 def test_the_table_shows_metrics_and_the_configuration(page: RunsPage, runs: list[str]) -> None:
@@ -201,9 +203,9 @@ def test_runs_of_two_notebooks_with_the_same_id_are_told_apart(
 ) -> None:
     other_id = lab.server.create_record(f"other_{path}", "lr = 0.1")
     for id, loss in ((notebook_id, 0.25), (other_id, 0.75)):
-        add_runs(lab, id, {"id": "baseline", "name": "baseline", "metrics": {"loss": loss}})
-        lab.server.finish_runs(id, "baseline")
-    page.filter.fill('id == "baseline"')
+        add_runs(lab, id, {"id": path, "name": "baseline", "metrics": {"loss": loss}})
+        lab.server.finish_runs(id, path)
+    page.filter.fill(f'id == "{path}"')
     rows = page.rows.filter(has_text="baseline")
     expect(rows).to_have_count(2)
     expect(rows.filter(has_text="0.25")).to_have_count(1)
@@ -217,7 +219,7 @@ def test_runs_of_two_notebooks_with_the_same_id_are_told_apart(
 
 def test_a_link_to_a_missing_run_says_so(page: RunsPage, lab: LabPage) -> None:
     lab.execute("axon:open-runs", run="missing")
-    expect(lab.notification).to_contain_text("There is no run missing")
+    expect(lab.notification.filter(has_text="There is no run missing")).to_be_visible()
 
 
 def test_groups_sum_up_their_runs(page: RunsPage, lab: LabPage, runs: list[str]) -> None:
