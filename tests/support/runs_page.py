@@ -53,7 +53,7 @@ class RunsPage:
         return self.rows.locator(f'[data-column="{column}"]')
 
     def header(self, title: str) -> Locator:
-        return self.grid.get_by_role("columnheader", name=title)
+        return self.grid.get_by_role("columnheader", name=re.compile(f"^{re.escape(title)}( |$)"))
 
     def select(self, *run_ids: str) -> None:
         for run_id in run_ids:
