@@ -6,13 +6,13 @@ import { Signal } from '@lumino/signaling';
 
 import { PLUGIN_ID } from './ids.ts';
 
-export type SectionName = 'record' | 'curves' | 'checkpoints' | 'cells' | 'versions';
+export type SectionName = 'curves' | 'checkpoints' | 'record' | 'cells' | 'versions';
 export type SectionState = 'open' | 'closed' | 'hidden';
 
 const SECTIONS: Record<SectionName, SectionState> = {
-  record: 'closed',
   curves: 'open',
   checkpoints: 'open',
+  record: 'closed',
   cells: 'closed',
   versions: 'closed'
 };
