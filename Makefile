@@ -16,7 +16,7 @@ SAMPLE := train_digits.ipynb
 MIN_TESTS := tests/store tests/repository tests/archive tests/sync tests/server tests/unit/test_mapping.py tests/unit/test_records.py \
 	tests/cli/test_process.py --ignore tests/server/test_rest_fuzz.py
 # The panel's tests that depend on the version of JupyterLab or Notebook.
-LAB_MIN_TESTS := $(addprefix tests/ui/test_,checkpoints.py commands.py notebook7.py sections.py versions.py)
+LAB_MIN_TESTS := $(addprefix tests/ui/test_,checkpoints.py commands.py notebook7.py runs_page.py sections.py versions.py)
 # Warnings that the oldest nbformat, jupyter_core and jupyter_server cause.
 MIN_WARNINGS := -W 'ignore:Importing ErrorTree directly:DeprecationWarning' \
 	-W 'ignore:Jupyter is migrating its paths:DeprecationWarning' \

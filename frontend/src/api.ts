@@ -295,16 +295,19 @@ export class AxonClient {
     await this.#send('DELETE', `${runUrl(run)}&with_pinned=${withPinned}`);
   }
 
-  /** Compare the code of runs with that of one of them, and return why each may not be reproducible. */
+  /** Compare the code of runs with that of a run of their notebook, and return why each may not be reproducible. */
   async reproducibility(
     ids: readonly string[],
-    base: string
+    baseOf: (id: string) => string | undefined
   ): Promise<readonly IRunReproducibility[]> {
-    const parts = await mapBatches(ids, batch =>
-      this.#getCached<{ runs: IRunReproducibility[] }>('runs/reproducibility', {
-        id: batch,
-        base
-      })
+    const parts = await mapBatches(
+      ids,
+      batch =>
+        this.#getCached<{ runs: IRunReproducibility[] }>('runs/reproducibility', {
+          id: batch,
+          base: [...new Set(batch.flatMap(id => baseOf(id) ?? []))]
+        }),
+      MAX_RUNS / 2 // there may be as many bases
     );
     return parts.flatMap(({ body }) =>
       body.runs.map(run => ({ ...run, run_id: runKey(run.notebook_id, run.run_id) }))
@@ -410,11 +413,12 @@ export class AxonClient {
 /** Call a function with so many of the runs as a request may name, one call after the other. */
 async function mapBatches<T>(
   ids: readonly string[],
-  request: (ids: readonly string[]) => Promise<T>
+  request: (ids: readonly string[]) => Promise<T>,
+  size = MAX_RUNS
 ): Promise<T[]> {
   const results: T[] = [];
-  for (let start = 0; start < ids.length; start += MAX_RUNS) {
-    results.push(await request(ids.slice(start, start + MAX_RUNS)));
+  for (let start = 0; start < ids.length; start += size) {
+    results.push(await request(ids.slice(start, start + size)));
   }
   return results;
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { fitColumns, redundantColumns, sample } from '../src/pure/columns.ts';
+import { sortItems } from '../src/pure/runs.ts';
 
 test('the most important columns are shown, and less important ones that still fit', () => {
   const columns = [
@@ -33,4 +34,26 @@ test('a sample has the first and the last element', () => {
   const items = Array.from({ length: 100 }, (_, i) => i);
   assert.deepEqual(sample(items, 3), [0, 50, 99]);
   assert.deepEqual(sample([1, 2], 3), [1, 2]);
+});
+
+test('items are sorted by several keys; missing values come last in both directions', () => {
+  const items = [
+    { id: 'a', loss: 2, name: 'run 10' },
+    { id: 'b', loss: undefined, name: 'run 2' },
+    { id: 'c', loss: 1, name: 'run 2' },
+    { id: 'd', loss: 2, name: 'run 9' }
+  ];
+  const by = (key: 'loss' | 'name', isDescending = false) => ({
+    valueOf: (item: (typeof items)[number]) => item[key],
+    isDescending
+  });
+  const order = (...keys: ReturnType<typeof by>[]): string =>
+    sortItems(items, keys)
+      .map(({ id }) => id)
+      .join('');
+  assert.equal(order(), 'abcd');
+  assert.equal(order(by('loss')), 'cadb');
+  assert.equal(order(by('loss', true)), 'adcb');
+  assert.equal(order(by('loss', true), by('name')), 'dacb');
+  assert.equal(order(by('name', true)), 'adbc');
 });

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -59,7 +59,7 @@ class ReproducibilityQuery(Record):
 
     ids: str | None = None
     id: list[str] = msgspec.field(default_factory=list)
-    base: str | None = None
+    base: list[str] = msgspec.field(default_factory=list)
 
 
 class _OneRunQuery(Record):
@@ -212,17 +212,19 @@ def get_many_series(context: RequestContext) -> Response:
 
 
 def _list_runs(
-    context: RequestContext, ids: str | None, keys: list[str], base: str | None = None
+    context: RequestContext, ids: str | None, keys: list[str], bases: Sequence[str] = ()
 ) -> dict[str, TrainingRun]:
-    """Return those of the named runs that the user may see, and the base, by what names them."""
+    """Return those of the named runs that the user may see, and the bases, by what names them."""
     user_id = None if context.is_admin else context.user_id
-    others = [] if base is None else [base]
+    others = list(dict.fromkeys(bases))
+    if len(others) > _MAX_LISTED:
+        raise InvalidData("$.base", f"expected at most {_MAX_LISTED} runs")
     if not keys and ids is None:
         raise InvalidData("$.ids", "required, but missing")
     if keys:
         _split_keys(keys, _MAX_LISTED)
         names = [*keys, *others]
-        search = RunQuery(keys=_split_keys(names, _MAX_LISTED + 1), user_id=user_id)
+        search = RunQuery(keys=_split_keys(names, 2 * _MAX_LISTED), user_id=user_id)
     else:
         names = [*_split_ids(ids or "", _MAX_LISTED), *others]
         search = RunQuery(ids=names, user_id=user_id)
@@ -235,10 +237,10 @@ def get_reproducibility(context: RequestContext) -> Response:
     """Return whether runs can be reproduced, and whether their code is that of another run."""
     query = context.query(ReproducibilityQuery)
     runs = _list_runs(context, query.ids, query.id, query.base)
-    base = None if query.base is None else runs.get(query.base)
+    bases = [runs[name] for name in dict.fromkeys(query.base) if name in runs]
     names = query.id or _split_ids(query.ids or "", _MAX_LISTED)
     listed = [runs[name] for name in names if name in runs]
-    found = context.repository.provenance.summarize_runs(listed, base)
+    found = context.repository.provenance.summarize_runs(listed, bases)
     documents = [_reproducibility(run, one) for run, one in zip(listed, found, strict=True)]
     return Response({"runs": documents})
 

@@ -143,7 +143,7 @@ class ProvenanceRepository:
 
     @retried
     def summarize_runs(
-        self, runs: Sequence[TrainingRun], base: TrainingRun | None = None
+        self, runs: Sequence[TrainingRun], bases: Sequence[TrainingRun] = ()
     ) -> list[RunReproducibility]:
         """Return whether the last checkpoints of runs can be reproduced.
 
@@ -152,10 +152,11 @@ class ProvenanceRepository:
 
         Parameters
         ----------
-        base : TrainingRun, optional
-            The run with whose code that of the others is compared.
+        bases : sequence of TrainingRun
+            The runs with whose code that of the others is compared: a single one for all runs, or
+            one for the runs of each notebook.
         """
-        compared = [*runs] if base is None else [*runs, base]
+        compared = [*runs, *bases]
         with self._store.snapshot():
             latest = self._checkpoints.list_latest(compared)
             ids = sorted({run.notebook_id for run in compared})
@@ -164,7 +165,8 @@ class ProvenanceRepository:
             def find(run: TrainingRun) -> NotebookCheckpoint | None:
                 return latest.get((run.notebook_id, run.id))
 
-            first = None if base is None else find(base)
+            by_notebook = {base.notebook_id: find(base) for base in bases}
+            only = find(bases[0]) if len(bases) == 1 else None
             found = []
             for run in runs:
                 summary = RunReproducibility(run_id=run.id)
@@ -177,6 +179,7 @@ class ProvenanceRepository:
                     summary.is_recorded = bool(self._code(code).executed)
                     key = _FlagsKey(code, record.get("version_id"), _saved_at(record))
                     summary.flags = self._short_flags(key)
+                    first = by_notebook.get(run.notebook_id, only)
                     if first is not None:
                         summary.changed_cells = self._changes(_CodeKey.of(first), code)
         return found

@@ -124,7 +124,7 @@ def test_the_code_and_the_flags_of_runs_are_summarized(
     listed = [other, base, recorded_nothing, without]
 
     def summarize() -> list[tuple[bool, int | None, list[str]]]:
-        found = repository.provenance.summarize_runs(listed, base)
+        found = repository.provenance.summarize_runs(listed, [base])
         assert [one.run_id for one in found] == [run.id for run in listed]
         return [
             (one.is_recorded, one.changed_cells, [flag.message for flag in one.flags])

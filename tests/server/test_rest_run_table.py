@@ -282,3 +282,30 @@ async def test_runs_have_flags_and_the_number_of_cells_that_differ(
     flags = {one["run_id"]: len(one["flags"]) for one in changed.json["runs"]}
     assert (flags[best.id], flags[other.id]) == (1, 0)
     assert (await axon.get(f"/runs/reproducibility?ids={best.id}")).json["runs"][0]["code"] is None
+
+
+async def test_each_run_is_compared_with_the_base_of_its_notebook(
+    axon: Client, repository: NotebookRepository
+) -> None:
+    listed = []
+    for name, sources in (("a", ["x = 1", "x = 2"]), ("b", ["y = 1", "y = 1"])):
+        notebook = repository.create(new_notebook(code("c1", sources[0]), name=name))
+        for source in sources:
+            run = repository.runs.start(notebook.id)
+            id = repository.provenance.add(notebook.id, execute(source), Environment(python="3.11"))
+            new = new_checkpoint(notebook.id, run_id=run.id, step=0, provenance_id=id)
+            repository.create_checkpoint(new)
+            listed.append(run)
+
+    async def compare(*bases: TrainingRun) -> list[str]:
+        query = "&".join(
+            [f"ids={','.join(run.id for run in listed)}", *(f"base={b.id}" for b in bases)]
+        )
+        found = (await axon.get(f"/runs/reproducibility?{query}")).json["runs"]
+        return [one["code"] for one in found]
+
+    assert await compare(listed[0], listed[2]) == ["same", "different", "same", "same"]
+    assert await compare(listed[0]) == ["same", "different", "different", "different"]
+    query = "&".join(f"base={number}" for number in range(101))
+    refused = await axon.get(f"/runs/reproducibility?ids={listed[0].id}&{query}")
+    assert (refused.status, "at most 100" in refused.message) == (400, True)

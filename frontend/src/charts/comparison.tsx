@@ -68,7 +68,7 @@ export function RunComparison({
       const list = ids.split('\n');
       const [comparison, reproducibility] = await Promise.all([
         client.compareRuns(list),
-        client.reproducibility(list, list[0] ?? '')
+        client.reproducibility(list, () => list[0])
       ]);
       const byId = new Map(reproducibility.map(one => [one.run_id, one]));
       show({ key: ids, comparison, reproducibility: byId });

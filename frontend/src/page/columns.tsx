@@ -85,19 +85,21 @@ export function statisticLabel(
 
 /** Return the value by which a run is sorted, grouped and exported; undefined if it has none. */
 export function columnValue(column: RunColumn, run: IRunRow, model: RunsModel): CellValue {
+  return columnReader(column, model)(run);
+}
+
+/** Return a function for the values of many runs in a column. */
+export function columnReader(column: RunColumn, model: RunsModel): (run: IRunRow) => CellValue {
   switch (column.kind) {
     case 'config':
-      return configValue(run, column.key);
+      return run => configValue(run, column.key);
     case 'metric': {
-      const { metric, statistic } = column;
-      return metricValue(
-        run,
-        metric,
-        resolveStatistic(metric, statistic, name => model.direction(name))
-      );
+      const { metric } = column;
+      const statistic = resolveStatistic(metric, column.statistic, name => model.direction(name));
+      return run => metricValue(run, metric, statistic);
     }
     case 'field':
-      return fieldValue(column.field, run, model);
+      return run => fieldValue(column.field, run, model);
   }
 }
 
@@ -219,7 +221,7 @@ export function GroupCell({
   if (!canSort(column)) {
     return null;
   }
-  const values = runs.map(run => columnValue(column, run, model));
+  const values = runs.map(columnReader(column, model));
   const distinct = new Set(values);
   const numbers = isNumeric(column, runs) ? aggregate(values) : undefined;
   if (numbers !== undefined && (column.kind === 'metric' || distinct.size > 1)) {
@@ -283,7 +285,7 @@ export function RunCell(props: ICellProps): React.ReactElement | null {
     case 'started_at':
       return <TimeAgo time={run.started_at} trans={trans} />;
     case 'duration':
-      return <Duration run={run} />;
+      return <Duration key={run.id} run={run} />;
     case 'tags':
       return (
         <>
@@ -367,7 +369,11 @@ function CodeCell({ reproducibility, isBest, trans }: ICellProps): React.ReactEl
         </span>
       );
     default:
-      return <span title={trans.__('It is not known which code was executed')}>{'–'}</span>;
+      return (
+        <span title={trans.__('No best run to compare with, or executed code is not recorded')}>
+          {'–'}
+        </span>
+      );
   }
 }
 

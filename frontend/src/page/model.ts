@@ -48,7 +48,7 @@ export interface IRanking {
 
 interface IKnownReproducibility {
   result: IRunReproducibility;
-  base: string;
+  base: string | undefined;
   /** The number of changes of the store that were known. */
   changeCount: number;
 }
@@ -603,35 +603,38 @@ export class RunsModel implements IDisposable {
       return;
     }
     const mayUpdate = Date.now() >= this.#reproducibilityTime + REPRODUCIBILITY_INTERVAL;
-    const byBase = new Map<string, string[]>();
-    for (const id of wanted) {
-      const run = this.#runs.get(id);
+    const baseOf = (id: string): string | undefined =>
+      this.bestRuns.get(this.#runs.get(id)?.notebook_id ?? '');
+    const ids = [...wanted].filter(id => {
       const known = this.#reproducibility.get(id);
-      const base = this.bestRuns.get(run?.notebook_id ?? '') ?? id;
-      const isOutdated = known?.base !== base || known.changeCount !== this.#changeCount;
-      if (run !== undefined && (known === undefined || (isOutdated && mayUpdate))) {
-        byBase.set(base, [...(byBase.get(base) ?? []), id]);
-      }
-    }
-    if (byBase.size === 0) {
+      const isOutdated = known?.base !== baseOf(id) || known?.changeCount !== this.#changeCount;
+      return this.#runs.has(id) && (known === undefined || (isOutdated && mayUpdate));
+    });
+    if (ids.length === 0) {
       return;
     }
     this.#reproducibilityTime = Date.now();
     this.#isLoadingReproducibility = true;
     const changeCount = this.#changeCount;
+    const bases = new Map(ids.map(id => [id, baseOf(id)]));
     let isChanged = false;
-    const load = async (ids: readonly string[], base: string): Promise<void> => {
-      const found = await this.background.reproducibility(ids, base);
+    try {
+      const found = await this.background.reproducibility(ids, id => bases.get(id));
       const results = new Map(found.map(result => [result.run_id, result]));
       for (const id of ids) {
         const result = results.get(id) ?? { run_id: id, notebook_id: '', flags: [] };
+        if (bases.get(id) === undefined) {
+          delete result.code; // it was compared with a run of another notebook
+          delete result.changed_cells;
+        }
         isChanged ||= !isEqual(this.#reproducibility.get(id)?.result, result);
-        this.#reproducibility.set(id, { result, base, changeCount });
+        this.#reproducibility.set(id, { result, base: bases.get(id), changeCount });
       }
-    };
-    await Promise.allSettled([...byBase].map(([base, ids]) => load(ids, base)));
+    } catch {
+      // the next poll tries again
+    }
     this.#isLoadingReproducibility = false;
-    if ((isChanged as boolean) && !this.isDisposed) {
+    if (isChanged && !this.isDisposed) {
       this.#changed.emit();
     }
   }

@@ -1,19 +1,20 @@
 /** The table of runs. */
 
 import type { SortingState } from '@tanstack/react-table';
-import { getCoreRowModel, getSortedRowModel, useReactTable } from '@tanstack/react-table';
+import { getCoreRowModel, useReactTable } from '@tanstack/react-table';
 import type { ColumnDef } from '@tanstack/react-table';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import * as React from 'react';
 
 import { RunCommandIDs } from '../ids.ts';
 import type { CellValue, IRunGroup, RunColumn } from '../pure/runs.ts';
-import { automaticColumns, compareValues, groupItems, toColumn } from '../pure/runs.ts';
+import { automaticColumns, groupItems, sortItems, toColumn } from '../pure/runs.ts';
 import type { IRunRow } from '../records.ts';
 import { KEY_TARGETS, ROW_HEIGHT, rowsBetween } from '../widgets/gridkeys.ts';
 import { useMeasure } from '../widgets/measure.ts';
 import {
   canSort,
+  columnReader,
   columnTitle,
   columnValue,
   fittingWidth,
@@ -27,6 +28,7 @@ import { GroupRow, HeaderCell, RunRow, SelectAll } from './rows.tsx';
 const SELECT_WIDTH = 34;
 /** Milliseconds after the last scrolling until details of the visible rows are loaded. */
 const SETTLE_TIME = 150;
+const NO_ROWS: IRunRow[] = [];
 
 /** Return the columns that the table shows. */
 export function shownColumns({ model, settings }: IPageContext): RunColumn[] {
@@ -72,9 +74,7 @@ export function RunTable(): React.ReactElement {
     return [...columns, ...hiddenSort.flatMap(id => toColumn(id) ?? [])].map(column => ({
       id: column.id,
       header: columnTitle(column, trans),
-      accessorFn: run => columnValue(column, run, model),
-      sortingFn: (a, b, id) => compareValues(a.getValue(id), b.getValue(id)),
-      sortUndefined: 'last',
+      accessorFn: run => columnValue(column, run, model), // only columns with values can be sorted
       sortDescFirst:
         column.kind === 'metric'
           ? model.direction(column.metric) !== 'min'
@@ -87,14 +87,13 @@ export function RunTable(): React.ReactElement {
     // `columns` is represented by its key. Widths follow the first runs, not every change.
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [columnKey, model.isComplete, model, trans, font]);
-  // The table keeps values and their order until its data are others.
-  // eslint-disable-next-line react-hooks/exhaustive-deps
-  const data = React.useMemo(() => [...shown], [shown, rankingKey]);
+  const sorting = toSorting(sort);
+  // It keeps the order and the widths of columns. Objects for 10,000 rows would make sorting and filtering slow.
   const table = useReactTable({
-    data,
+    data: NO_ROWS,
     columns: definitions,
     state: {
-      sorting: toSorting(sort),
+      sorting,
       columnSizing: widths,
       columnOrder: columns.map(({ id }) => id),
       columnVisibility: Object.fromEntries(
@@ -104,7 +103,7 @@ export function RunTable(): React.ReactElement {
       )
     },
     onSortingChange: update => {
-      const next = typeof update === 'function' ? update(toSorting(sort)) : update;
+      const next = typeof update === 'function' ? update(sorting) : update;
       void settings.update({ sort: next.map(({ id, desc }) => (desc ? `-${id}` : id)) });
     },
     onColumnSizingChange: update => {
@@ -114,22 +113,33 @@ export function RunTable(): React.ReactElement {
     columnResizeMode: 'onEnd',
     autoResetAll: false,
     maxMultiSortColCount: 4,
-    getRowId: run => run.id,
-    getCoreRowModel: getCoreRowModel(),
-    getSortedRowModel: getSortedRowModel()
+    manualSorting: true,
+    getCoreRowModel: getCoreRowModel()
   });
-  const { rows: sorted } = table.getRowModel();
+  const sorted = React.useMemo(
+    () =>
+      sortItems(
+        shown,
+        toSorting(sort).flatMap(({ id, desc }) => {
+          const column = toColumn(id);
+          return column === undefined || !canSort(column)
+            ? []
+            : [{ valueOf: columnReader(column, model), isDescending: desc }];
+        })
+      ),
+    // The order is represented by its key, and the directions of metrics by that of the ranking.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+    [shown, sort.join('\n'), rankingKey, model]
+  );
   const groupColumn = toColumn(grouping);
   const groups = React.useMemo((): readonly IRunGroup<IRunRow>[] | undefined => {
     if (groupColumn === undefined) {
       return undefined;
     }
+    const read = columnReader(groupColumn, model);
     const valuesOf = (run: IRunRow): readonly CellValue[] =>
-      groupColumn.id === 'tags' ? run.tags : [columnValue(groupColumn, run, model)];
-    return groupItems(
-      sorted.map(row => row.original),
-      valuesOf
-    );
+      groupColumn.id === 'tags' ? run.tags : [read(run)];
+    return groupItems(sorted, valuesOf);
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [sorted, grouping, model]);
   const { selected } = model;
@@ -144,7 +154,7 @@ export function RunTable(): React.ReactElement {
   );
   const rows = React.useMemo((): readonly Item[] => {
     if (groups === undefined) {
-      return sorted.map(({ original: run }) => ({ kind: 'run', id: run.id, run }));
+      return sorted.map(run => ({ kind: 'run', id: run.id, run }));
     }
     return groups.flatMap((group): Item[] => {
       const isOpen = open.has(group.key);
@@ -158,7 +168,7 @@ export function RunTable(): React.ReactElement {
     });
   }, [sorted, groups, open]);
   React.useEffect(() => {
-    model.setOrder(sorted.map(row => row.original));
+    model.setOrder(sorted);
   }, [model, sorted]);
   const headers = table.getFlatHeaders();
   const sizes = headers.map(header => header.getSize());
@@ -367,7 +377,7 @@ export function RunTable(): React.ReactElement {
           if (row.kind === 'group') {
             return (
               <GroupRow
-                key={row.id}
+                key={index} // elements are used again for other rows, which is faster
                 {...common}
                 group={row.group}
                 label={groupColumn === undefined ? '' : groupLabel(groupColumn, row.group, trans)}
@@ -380,7 +390,7 @@ export function RunTable(): React.ReactElement {
           const { run } = row;
           return (
             <RunRow
-              key={row.id}
+              key={index}
               {...common}
               run={run}
               level={groupColumn === undefined ? undefined : 2}

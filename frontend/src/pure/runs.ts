@@ -119,6 +119,37 @@ export function compareValues(a: CellValue, b: CellValue): number {
 
 const collator = new Intl.Collator(undefined, { numeric: true });
 
+/** An order by the value of a column. */
+export interface ISortKey<T> {
+  valueOf: (item: T) => CellValue;
+  isDescending: boolean;
+}
+
+/** Return items in the order of the first key, those equal in it in the order of the next, and so on; those without a value come last. */
+export function sortItems<T>(items: readonly T[], keys: readonly ISortKey<T>[]): readonly T[] {
+  if (keys.length === 0) {
+    return items;
+  }
+  const columns = keys.map(({ valueOf, isDescending }) => ({
+    values: items.map(valueOf),
+    sign: isDescending ? -1 : 1
+  }));
+  const order = items.map((_item, index) => index);
+  order.sort((a, b) => {
+    for (const { values, sign } of columns) {
+      const [x, y] = [values[a], values[b]];
+      if (x !== y) {
+        const result = x === undefined ? 1 : y === undefined ? -1 : sign * compareValues(x, y);
+        if (result !== 0) {
+          return result;
+        }
+      }
+    }
+    return 0;
+  });
+  return order.flatMap(index => items[index] ?? []);
+}
+
 /** The configuration keys and metrics of runs. */
 export interface INames {
   /** Keys that runs have in common before others. */
