@@ -1,8 +1,9 @@
 """The names that executions of cells use and change, and the random generators. Pure.
 
 This is an estimate from the sources: a call may change its arguments and the object whose method it
-is, and a function that the notebook defines does what its body says. Names that the code finds in
-another way, files, and the state of modules are unknown.
+is, and a function that the notebook defines does what its body says. Names that no source binds are
+those of the last ``import *``, if there is one; like imports, they do not change. Names that the
+code finds in another way, files, and the state of modules are unknown.
 
 Random generators count as names that drawing uses and changes, and that setting a seed assigns.
 Code that uses a framework with a generator of its own (PyTorch, TensorFlow) draws from it, except
@@ -49,7 +50,7 @@ _FRAMEWORKS: Final = {
 #: Names of other functions that set seeds, in lower case, such as ``seed_everything`` and
 #: ``set_random_seed``; not ``get_seed``, ``load_seeds`` or ``initial_seed``.
 _SETS_SEEDS: Final = re.compile(
-    r"_*(?:re_?|(?:set|fix|manual|reset|init|use|apply)_?(?:\w+_|random|global)?)?"
+    r"_*(?:re_?|(?:set|fix|manual|reset|init|use|apply)(?:_?(?:random|global)|_\w+)?_?)?"
     r"seed(?:s|_\w+|all|everything)?"
 )
 #: Functions that set seeds, by their full names.
@@ -154,15 +155,18 @@ class EffectReader:
         self.kept_imports: set[str] = set()
         #: The names of builtins that the notebook does not assign.
         self.builtins = _BUILTINS
+        #: The names that the sources assign; others come from the kernel or from ``import *``.
+        self._bound: set[str] = set()
         trees = []
         for source in dict.fromkeys(sources):
             if (tree := _parse(source)) is not None:
                 trees.append(tree)
-                self.builtins -= _bound(tree)
+                self._bound |= _bound(tree)
                 imports = dict(_imports(tree))
                 self.imports |= imports
                 if source in kept:
                     self.kept_imports |= imports.keys()
+        self.builtins -= self._bound
         for tree in trees:
             for statement in tree.body:
                 if isinstance(statement, _DEFINITIONS):
@@ -203,11 +207,11 @@ class EffectReader:
 
     def draws(self, name: str) -> frozenset[str]:
         """Return the generators of frameworks from which a value may draw when it is called."""
-        if name in self.imports:
-            generator = _FRAMEWORKS.get(self.imports[name].partition(".")[0])
+        if (imported := self._imported(name)) is not None:
+            generator = _FRAMEWORKS.get(imported.partition(".")[0])
             return frozenset(() if generator is None else (generator,))
         if name in self.definitions:
-            inner = _names(self.definitions[name]) & self.imports.keys()
+            inner = {one for one in _names(self.definitions[name]) if self._imported(one)}
             return frozenset(one for alias in inner for one in self.draws(alias))
         return self.drawing.get(name, frozenset())
 
@@ -217,9 +221,21 @@ class EffectReader:
         while isinstance(function, ast.Attribute):
             names.append(function.attr)
             function = function.value
-        if not isinstance(function, ast.Name) or function.id not in self.imports:
+        if not isinstance(function, ast.Name):
             return None
-        return ".".join([self.imports[function.id], *reversed(names)])
+        imported = self._imported(function.id)
+        return None if imported is None else ".".join([imported, *reversed(names)])
+
+    def is_foreign(self, name: str) -> bool:
+        """Return whether no source binds a name, so that it comes from elsewhere."""
+        own = self._bound, self.imports, self.definitions, _BUILTINS
+        return not any(name in names for names in own)
+
+    def _imported(self, name: str) -> str | None:
+        """Return the full name of what a name stands for; None unless it is imported."""
+        if name not in self.imports and "*" in self.imports and self.is_foreign(name):
+            return self.imports["*"].removesuffix("*") + name
+        return self.imports.get(name)
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -279,7 +295,8 @@ class _Visitor(ast.NodeVisitor):
         for name in names:
             reader = self._reader
             fixed = (reader.imports, reader.definitions, reader.builtins)
-            if not self._is_local(name) and not any(name in names for names in fixed):
+            is_fixed = any(name in names for names in fixed) or reader.is_foreign(name)
+            if not self._is_local(name) and not is_fixed:
                 (self._writes if writes else self._changes).add(name)
 
     def _draw(self, generator: str, *, explicitly: bool) -> None:
@@ -555,6 +572,8 @@ def _python_lines(cell: Cell) -> Iterator[str]:
                 statement = f"{line.before.strip()} None"
             elif line.kind == "magic" and name == "cd" and rest.strip() and is_relative:
                 statement = f"{_FOLDER_CALL}()"
+            elif line.kind == "magic" and name == "pylab":
+                statement = "from pylab import *"
             else:
                 statement = "pass"
         yield line.indent + statement

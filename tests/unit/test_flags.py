@@ -90,6 +90,23 @@ SEEDED = {
                      "manual_seed", "reseed", "_seedEverything", "init_seeds")
     },
     "the training cell": ("import numpy as np", "n = 3", "np.random.seed(0)\nx = np.random.rand()"),
+    "fastai": (
+        "from fastai.vision.all import *",
+        "set_seed(42)\ndls = ImageDataLoaders.from_name_func(path, valid_pct=0.2)",
+        "learn = vision_learner(dls, resnet34)\nlearn.fine_tune(1)",
+    ),
+    "all names of a module": (
+        "import numpy as np\nfrom helpers import *",
+        "seed_everything(0)\nmodel = Model.build()",
+        "x = np.random.rand()\nTrainer.fit(model, x)",
+    ),
+    "all names of torch": (
+        "import torch\nfrom torch.nn import *",
+        "torch.manual_seed(0)\nmodel = Sequential(Linear(1, 1))",
+        "model(torch.ones(1))",
+    ),
+    "pylab": ("%pylab inline", "seed(0)\nx = rand(3)", "x = x.mean() + np.random.rand()"),
+    "an object of the kernel": ("import math", "df = spark.sql('x')", "x = spark.count(df)"),
     "nothing random": ("import math", "data = [1, 2]", "x = math.fsum(data)"),
     "magics": ("%matplotlib inline\nimport numpy as np", "%%time\nnp.random.seed(0)",
                "%time x = np.random.rand(3)"),
@@ -132,6 +149,18 @@ UNSEEDED = {
         "    def __init__(self):\n        self.layer = torch.nn.Linear(1, 1)",
         "model = Net()",
         "loss = model(torch.ones(3))",
+    ),
+    "fastai": (
+        "PyTorch",
+        "from fastai.vision.all import *",
+        "dls = ImageDataLoaders.from_name_func(path)",
+        "learn = vision_learner(dls, resnet34)\nlearn.fine_tune(1)",
+    ),
+    "all names of a module": (
+        "NumPy",
+        "from numpy import *",
+        "n = 3",
+        "x = random.rand(n)",
     ),
     "a graphics card only": (
         "PyTorch",
