@@ -454,6 +454,47 @@ def test_the_page_has_no_serious_violations(theme: str, page: RunsPage, runs: li
     use_theme(page.lab, THEMES[0])
 
 
+def test_high_contrast_keeps_the_colours_of_selected_runs(page: RunsPage, runs: list[str]) -> None:
+    """The system's high contrast replaces all colours; those of runs tell which curve is whose."""
+    page.select(*runs)
+    page.lab.page.emulate_media(forced_colors="active")
+    try:
+        colours = page.rows.evaluate_all(
+            "rows => rows.map(row => getComputedStyle(row.firstElementChild).borderLeftColor)"
+        )
+        assert len(set(colours)) == len(runs)
+        assert find_violations(page.lab, ".axon-Runs") == []
+    finally:
+        page.lab.page.emulate_media(forced_colors="none")
+
+
+def test_notes_of_one_and_of_several_runs(page: RunsPage, lab: LabPage, runs: list[str]) -> None:
+    page.row(runs[0]).locator('[data-column="status"]').click()
+    lab.page.keyboard.press("n")
+    box = lab.dialog.get_by_role("textbox", name="Notes")
+    expect(box).to_be_focused()
+    lab.page.keyboard.type("too slow,")
+    lab.page.keyboard.press("Enter")
+    lab.page.keyboard.type("stopped")
+    lab.page.keyboard.press("Control+Enter")
+    expect(page.row(runs[0]).locator('[data-column="notes"]')).to_contain_text("too slow")
+    assert lab.server.request("GET", f"/runs/{runs[0]}")["notes"] == "too slow,\nstopped"
+    page.select(runs[0], runs[1])
+    page.press_button("Notes…")
+    expect(lab.dialog).to_contain_text("replaces all of them")
+    box = lab.dialog.get_by_role("textbox")
+    expect(box).to_have_value("")
+    box.fill("both")
+    lab.dialog.get_by_role("button", name="Save").click()
+    expect(page.cells("notes").filter(has_text="both")).to_have_count(2)
+    page.press_button("Notes…")
+    expect(box).to_have_value("both")
+    box.fill("")
+    lab.dialog.get_by_role("button", name="Save").click()
+    expect(page.cells("notes").filter(has_text="both")).to_have_count(0)
+    assert lab.server.request("GET", f"/runs/{runs[1]}").get("notes") is None
+
+
 def test_nothing_changes_and_each_poll_is_one_request_while_nothing_happens(
     page: RunsPage, lab: LabPage, notebook_id: str, runs: list[str]
 ) -> None:

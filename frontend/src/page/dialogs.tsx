@@ -2,6 +2,7 @@
 
 import { Dialog, ReactWidget, showDialog } from '@jupyterlab/apputils';
 import type { TranslationBundle } from '@jupyterlab/translation';
+import type { Message } from '@lumino/messaging';
 import * as React from 'react';
 
 import { formatBytes } from '../pure/metrics.ts';
@@ -162,6 +163,28 @@ class NotesBody extends ReactWidget implements Dialog.IBodyWidget {
     return this.#text.trim();
   }
 
+  /** Enter begins a line, also in versions of JupyterLab in which it accepts every dialog; with Ctrl it accepts. */
+  handleEvent(event: KeyboardEvent): void {
+    const { key, ctrlKey, metaKey, target } = event;
+    if (key === 'Enter' && target instanceof HTMLTextAreaElement && this.node.contains(target)) {
+      event.stopPropagation();
+      if (ctrlKey || metaKey) {
+        const dialog = this.node.closest('.jp-Dialog-content');
+        dialog?.querySelector<HTMLElement>('.jp-mod-accept')?.click();
+      }
+    }
+  }
+
+  protected override onAfterAttach(message: Message): void {
+    super.onAfterAttach(message);
+    document.addEventListener('keydown', this, true); // before the dialog
+  }
+
+  protected override onBeforeDetach(message: Message): void {
+    document.removeEventListener('keydown', this, true);
+    super.onBeforeDetach(message);
+  }
+
   protected override render(): React.ReactElement {
     const trans = this.#trans;
     return (
@@ -175,12 +198,6 @@ class NotesBody extends ReactWidget implements Dialog.IBodyWidget {
           defaultValue={this.#text}
           onChange={event => {
             this.#text = event.target.value;
-          }}
-          // In dialogs, Enter accepts.
-          onKeyDown={event => {
-            if (event.key === 'Enter' && !event.ctrlKey && !event.metaKey) {
-              event.stopPropagation();
-            }
           }}
         />
       </label>
