@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { fitColumns, redundantColumns, sample } from '../src/pure/columns.ts';
-import { sortItems } from '../src/pure/runs.ts';
+import { automaticColumns, bestRuns, collectNames, sortItems } from '../src/pure/runs.ts';
+import type { IRunRow } from '../src/records.ts';
 
 test('the most important columns are shown, and less important ones that still fit', () => {
   const columns = [
@@ -56,4 +57,56 @@ test('items are sorted by several keys; missing values come last in both directi
   assert.equal(order(by('loss', true)), 'adcb');
   assert.equal(order(by('loss', true), by('name')), 'dacb');
   assert.equal(order(by('name', true)), 'adbc');
+});
+
+const row = (
+  id: string,
+  notebook: string,
+  metrics: Record<string, number>,
+  others: Partial<IRunRow> = {}
+): IRunRow =>
+  ({
+    id,
+    notebook_id: notebook,
+    config: {},
+    tags: [],
+    metrics: Object.fromEntries(
+      Object.entries(metrics).map(([name, value]) => [
+        name,
+        { last: value, min: value, max: value }
+      ])
+    ),
+    ...others
+  }) as unknown as IRunRow;
+
+test('the best run of a notebook without the metric is that by its own metric', () => {
+  const runs = [
+    row('a', 'first', { loss: 0.5 }),
+    row('b', 'first', { loss: 0.2 }),
+    row('c', 'first', { loss: 0.1 }, { archived: true }),
+    row('d', 'second', { val_acc: 0.7 }),
+    row('e', 'second', { val_acc: 0.9 }),
+    row('f', 'third', {})
+  ];
+  const best = { first: 'b', second: 'e' };
+  assert.deepEqual(Object.fromEntries(bestRuns(runs, { metric: 'loss', minimize: true })), best);
+  assert.deepEqual(Object.fromEntries(bestRuns(runs, undefined)), best);
+  const worst = bestRuns(runs, { metric: 'loss', minimize: false });
+  assert.equal(worst.get('first'), 'a');
+});
+
+test('columns of which no run that is shown has a value are left out', () => {
+  const runs = [
+    row('a', 'first', { loss: 0.5, val_loss: 0.6, acc: 0.7 }, { config: { lr: 1 } }),
+    row('b', 'first', { loss: 0.5, val_loss: 0.6, acc: 0.7 }, { config: { lr: 2 } }),
+    row('c', 'second', { reward: 1 }, { config: { gamma: 0.9 } })
+  ];
+  const shown = (runs: readonly IRunRow[], all: readonly IRunRow[]): string[] =>
+    automaticColumns(runs, collectNames(all), 'loss').filter(id => /^(metrics|config)/.test(id));
+  assert.deepEqual(shown(runs, runs), [
+    ...['loss', 'acc', 'val_loss'].map(name => `metrics.${name}.best`),
+    'config.lr',
+    'config.gamma'
+  ]);
+  assert.deepEqual(shown(runs.slice(2), runs), ['metrics.reward.best', 'config.gamma']);
 });

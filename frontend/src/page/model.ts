@@ -15,7 +15,7 @@ import { toProblem } from '../model.ts';
 import { direction } from '../pure/direction.ts';
 import { defaultMetric } from '../pure/metrics.ts';
 import type { IVocabulary } from '../pure/runs.ts';
-import { collectVocabulary, metricValue } from '../pure/runs.ts';
+import { bestRuns, collectVocabulary } from '../pure/runs.ts';
 import type { IRunChange, IRunReproducibility, IRunRow, IRunTable } from '../records.ts';
 import type { PanelSettings } from '../settings.ts';
 
@@ -298,9 +298,9 @@ export class RunsModel implements IDisposable {
     return ranking?.metric === metric ? (ranking.minimize ? 'min' : 'max') : direction(metric);
   }
 
-  /** The best run of each notebook. */
+  /** The best run of each notebook, by the metric that it has. */
   get bestRuns(): ReadonlyMap<string, string> {
-    this.#bestRuns ??= bestRuns(this.#runs.values(), this.ranking);
+    this.#bestRuns ??= bestRuns([...this.#runs.values()], this.ranking);
     return this.#bestRuns;
   }
 
@@ -656,23 +656,6 @@ function recentFilter(runs: readonly IRunRow[]): string {
     newest = ended_at > newest ? ended_at : newest;
   }
   return `status == "running" or started_at >= "${newest}" or ended_at >= "${newest}"`;
-}
-
-function bestRuns(runs: Iterable<IRunRow>, ranking: IRanking | undefined): Map<string, string> {
-  const best = new Map<string, { id: string; value: number }>();
-  if (ranking !== undefined) {
-    const { metric, minimize } = ranking;
-    for (const run of runs) {
-      const value = metricValue(run, metric, minimize ? 'min' : 'max');
-      const other = best.get(run.notebook_id)?.value;
-      const isBetter =
-        value !== undefined && (other === undefined || (minimize ? value < other : value > other));
-      if (isBetter && run.archived !== true) {
-        best.set(run.notebook_id, { id: run.id, value });
-      }
-    }
-  }
-  return new Map([...best].map(([notebook, { id }]) => [notebook, id]));
 }
 
 /** Return a run after a change by the user. */

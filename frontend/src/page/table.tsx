@@ -64,7 +64,12 @@ export function RunTable(): React.ReactElement {
   const anchor = React.useRef<string | undefined>(undefined);
   const [open, setOpen] = React.useState<ReadonlySet<string>>(new Set());
 
-  const columns = shownColumns(page);
+  const columns = React.useMemo(
+    () => shownColumns(page),
+    // What it is derived from; the directions of metrics do not matter.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+    [page, shown, model.vocabulary, model.ranking?.metric, settings.table.columns]
+  );
   const hiddenSort = sort
     .map(text => text.replace(/^-/, ''))
     .filter(id => columns.every(column => column.id !== id));

@@ -3,7 +3,7 @@
 import type { IRunRow } from '../records.ts';
 import type { Direction } from './direction.ts';
 import { direction } from './direction.ts';
-import { toNumber } from './metrics.ts';
+import { defaultMetric, toNumber } from './metrics.ts';
 
 /** Columns that every run has, by the name in filters if there is one. */
 export const FIELD_COLUMNS = [
@@ -84,6 +84,47 @@ export function metricValue(
 ): number | undefined {
   const value = toNumber(run.metrics[metric]?.[statistic]);
   return value === undefined || Number.isNaN(value) ? undefined : value;
+}
+
+type RankedRun = Pick<IRunRow, 'id' | 'notebook_id' | 'archived' | 'config' | 'metrics'>;
+
+/**
+ * Return the best run of each notebook, by its id; archived runs are not among them.
+ *
+ * A notebook of which no run has a value of the metric is ranked by the metric that is the default for it.
+ */
+export function bestRuns(
+  runs: readonly RankedRun[],
+  ranking: { metric: string; minimize: boolean } | undefined
+): Map<string, string> {
+  const best = new Map<string, { id: string; value: number }>();
+  const rank = (run: RankedRun, metric: string, minimize: boolean): void => {
+    const value = metricValue(run, metric, minimize ? 'min' : 'max');
+    const other = best.get(run.notebook_id)?.value;
+    const isBetter =
+      value !== undefined && (other === undefined || (minimize ? value < other : value > other));
+    if (isBetter && run.archived !== true) {
+      best.set(run.notebook_id, { id: run.id, value });
+    }
+  };
+  if (ranking !== undefined) {
+    for (const run of runs) {
+      rank(run, ranking.metric, ranking.minimize);
+    }
+  }
+  const others = groupItems(
+    runs.filter(run => !best.has(run.notebook_id)),
+    run => [run.notebook_id]
+  );
+  for (const { items } of others) {
+    const metric = defaultMetric(collectNames(items).metrics);
+    if (metric !== undefined) {
+      for (const run of items) {
+        rank(run, metric, direction(metric) !== 'max');
+      }
+    }
+  }
+  return new Map([...best].map(([notebook, { id }]) => [notebook, id]));
 }
 
 /** Return a value of a configuration for sorting and display. */
@@ -215,23 +256,38 @@ function isSameValue(a: unknown, b: unknown): boolean {
   return a === b || (typeof a === 'object' && JSON.stringify(a) === JSON.stringify(b));
 }
 
-/** Return the columns that are shown unless the user has chosen others. */
+/** Return the columns that are shown unless the user has chosen others: those of which a run has a value. */
 export function automaticColumns(
   runs: readonly IRunRow[],
-  { differing, metrics }: IVocabulary,
+  { differing, metrics }: INames,
   preferred = ''
 ): string[] {
   const names = metrics.includes(preferred)
     ? [preferred, ...metrics.filter(name => name !== preferred)]
     : metrics;
+  const first = (
+    names: Iterable<string>,
+    count: number,
+    has: (run: IRunRow, name: string) => boolean
+  ): string[] => {
+    const found: string[] = [];
+    for (const name of names) {
+      if (found.length < count && runs.some(run => has(run, name))) {
+        found.push(name);
+      }
+    }
+    return found;
+  };
   const some = (has: (run: IRunRow) => boolean, ...ids: FieldColumn[]): FieldColumn[] =>
     runs.some(has) ? ids : [];
   const fields = (...ids: FieldColumn[]): FieldColumn[] => ids;
   return [
     ...fields('name', 'status', 'notebook', 'started_at'),
-    ...names.slice(0, AUTO_METRIC_COLUMNS).map(name => metricColumnId(name)),
+    ...first(names, AUTO_METRIC_COLUMNS, (run, name) => name in run.metrics).map(name =>
+      metricColumnId(name)
+    ),
     ...fields('code', 'reproducible'),
-    ...[...differing].slice(0, AUTO_CONFIG_COLUMNS).map(configColumnId),
+    ...first(differing, AUTO_CONFIG_COLUMNS, (run, key) => key in run.config).map(configColumnId),
     ...fields('duration'),
     ...some(run => run.group !== undefined, 'group'),
     ...fields('tags'),
