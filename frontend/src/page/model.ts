@@ -18,6 +18,7 @@ import type { IVocabulary } from '../pure/runs.ts';
 import { bestRuns, collectVocabulary } from '../pure/runs.ts';
 import type { IRunChange, IRunReproducibility, IRunRow, IRunTable } from '../records.ts';
 import type { PanelSettings } from '../settings.ts';
+import { ReproducibilityLoader } from './reproducibility.ts';
 
 /** Longest time in milliseconds between two attempts to reach the server. */
 const MAX_BACKOFF = 20_000;
@@ -26,8 +27,6 @@ const FIRST_PAGE = 200;
 /** All runs are requested again after changes: at most so often (milliseconds), and for a small part of the time. */
 const MIN_RELOAD_INTERVAL = 5000;
 const RELOAD_SHARE = 0.02;
-/** Least time in milliseconds between two requests for the reproducibility of runs that is known but may be outdated. */
-const REPRODUCIBILITY_INTERVAL = 5000;
 /** Number of requests at a time if the user changes many runs. */
 const CONCURRENCY = 4;
 /** A filter that names this field also selects archived runs. */
@@ -44,13 +43,6 @@ export interface IFilterError {
 export interface IRanking {
   metric: string;
   minimize: boolean;
-}
-
-interface IKnownReproducibility {
-  result: IRunReproducibility;
-  base: string | undefined;
-  /** The number of changes of the store that were known. */
-  changeCount: number;
 }
 
 /**
@@ -100,16 +92,27 @@ export class RunsModel implements IDisposable {
   #selected = new Map<string, number>();
   #chosenRanking: IRanking | undefined;
   #bestRuns: ReadonlyMap<string, string> | undefined;
-  readonly #reproducibility = new Map<string, IKnownReproducibility>();
+  readonly #reproducibility: ReproducibilityLoader;
   #visible: readonly string[] = [];
-  #reproducibilityTime = 0;
-  #isLoadingReproducibility = false;
   #detailsId: string | undefined;
 
   constructor(client: AxonClient, settings: PanelSettings) {
     this.client = client.clone();
     this.background = client.clone({ background: true });
     this.#settings = settings;
+    this.#reproducibility = new ReproducibilityLoader(
+      this.background,
+      {
+        has: id => this.#runs.has(id),
+        baseOf: id => this.bestRuns.get(this.#runs.get(id)?.notebook_id ?? ''),
+        changeCount: () => this.#changeCount
+      },
+      () => {
+        if (!this.isDisposed) {
+          this.#changed.emit();
+        }
+      }
+    );
     this.#poll = new Poll({
       name: 'jupyter-axon-notebooks:runs',
       factory: () => this.#load(),
@@ -375,7 +378,7 @@ export class RunsModel implements IDisposable {
 
   /** Return what is known of the reproducibility of a run; undefined until it is loaded. */
   reproducibility(id: string): IRunReproducibility | undefined {
-    return this.#reproducibility.get(id)?.result;
+    return this.#reproducibility.get(id);
   }
 
   /** Load the reproducibility of the runs that the table shows now, and of the details; keep it up to date. */
@@ -593,50 +596,9 @@ export class RunsModel implements IDisposable {
     }
   }
 
-  /** Load what is missing or outdated; what cannot be loaded remains as it is. */
-  async #loadReproducibility(): Promise<void> {
-    const wanted = new Set(this.#visible);
-    if (this.#detailsId !== undefined) {
-      wanted.add(this.#detailsId);
-    }
-    if (this.#isLoadingReproducibility || wanted.size === 0) {
-      return;
-    }
-    const mayUpdate = Date.now() >= this.#reproducibilityTime + REPRODUCIBILITY_INTERVAL;
-    const baseOf = (id: string): string | undefined =>
-      this.bestRuns.get(this.#runs.get(id)?.notebook_id ?? '');
-    const ids = [...wanted].filter(id => {
-      const known = this.#reproducibility.get(id);
-      const isOutdated = known?.base !== baseOf(id) || known?.changeCount !== this.#changeCount;
-      return this.#runs.has(id) && (known === undefined || (isOutdated && mayUpdate));
-    });
-    if (ids.length === 0) {
-      return;
-    }
-    this.#reproducibilityTime = Date.now();
-    this.#isLoadingReproducibility = true;
-    const changeCount = this.#changeCount;
-    const bases = new Map(ids.map(id => [id, baseOf(id)]));
-    let isChanged = false;
-    try {
-      const found = await this.background.reproducibility(ids, id => bases.get(id));
-      const results = new Map(found.map(result => [result.run_id, result]));
-      for (const id of ids) {
-        const result = results.get(id) ?? { run_id: id, notebook_id: '', flags: [] };
-        if (bases.get(id) === undefined) {
-          delete result.code; // it was compared with a run of another notebook
-          delete result.changed_cells;
-        }
-        isChanged ||= !isEqual(this.#reproducibility.get(id)?.result, result);
-        this.#reproducibility.set(id, { result, base: bases.get(id), changeCount });
-      }
-    } catch {
-      // the next poll tries again
-    }
-    this.#isLoadingReproducibility = false;
-    if (isChanged && !this.isDisposed) {
-      this.#changed.emit();
-    }
+  #loadReproducibility(): Promise<void> {
+    const details = this.#detailsId === undefined ? [] : [this.#detailsId];
+    return this.#reproducibility.load([...new Set([...this.#visible, ...details])]);
   }
 
   #setProblem(problem: Omit<IProblem, 'since'> | undefined): void {

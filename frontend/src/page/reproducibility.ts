@@ -1,0 +1,98 @@
+/** Whether runs can be reproduced, loaded for the runs that are visible. */
+
+import { JSONExt } from '@lumino/coreutils';
+import type { PartialJSONValue } from '@lumino/coreutils';
+
+import type { AxonClient } from '../api.ts';
+import type { IRunReproducibility } from '../records.ts';
+
+/** Least time in milliseconds between two requests for what is known but may be outdated. */
+const INTERVAL = 5000;
+
+/** What is known of the runs of the store. */
+export interface IRunSource {
+  has: (id: string) => boolean;
+  /** Return the run with whose code that of a run is compared. */
+  baseOf: (id: string) => string | undefined;
+  /** Return the number of changes of the store that were seen. */
+  changeCount: () => number;
+}
+
+interface IKnown {
+  result: IRunReproducibility;
+  base: string | undefined;
+  changeCount: number;
+}
+
+/** Loads the reproducibility of runs, many in one request and one request at a time. */
+export class ReproducibilityLoader {
+  readonly #client: AxonClient;
+  readonly #runs: IRunSource;
+  readonly #onChanged: () => void;
+  readonly #known = new Map<string, IKnown>();
+  #time = 0;
+  #isLoading = false;
+
+  constructor(client: AxonClient, runs: IRunSource, onChanged: () => void) {
+    this.#client = client;
+    this.#runs = runs;
+    this.#onChanged = onChanged;
+  }
+
+  /** Return what is known of a run; undefined until it is loaded. */
+  get(id: string): IRunReproducibility | undefined {
+    return this.#known.get(id)?.result;
+  }
+
+  /** Load what is missing or outdated; what cannot be loaded remains as it is. */
+  async load(wanted: readonly string[]): Promise<void> {
+    const mayUpdate = Date.now() >= this.#time + INTERVAL;
+    const ids = wanted.filter(id => this.#runs.has(id) && this.#isNeeded(id, mayUpdate));
+    if (this.#isLoading || ids.length === 0) {
+      return;
+    }
+    this.#time = Date.now();
+    this.#isLoading = true;
+    const changeCount = this.#runs.changeCount();
+    const bases = new Map(ids.map(id => [id, this.#runs.baseOf(id)]));
+    let isChanged = false;
+    try {
+      const found = await this.#client.reproducibility(ids, id => bases.get(id));
+      const results = new Map(found.map(result => [result.run_id, result]));
+      for (const id of ids) {
+        const result = results.get(id) ?? { run_id: id, notebook_id: '', flags: [] };
+        if (bases.get(id) === undefined) {
+          delete result.code; // it was compared with a run of another notebook
+          delete result.changed_cells;
+        }
+        isChanged ||= !isEqual(this.get(id), result);
+        this.#known.set(id, { result, base: bases.get(id), changeCount });
+      }
+    } catch {
+      // the next call tries again
+    } finally {
+      this.#isLoading = false;
+    }
+    if (isChanged) {
+      this.#onChanged();
+    }
+  }
+
+  #isNeeded(id: string, mayUpdate: boolean): boolean {
+    const known = this.#known.get(id);
+    if (known === undefined) {
+      return true;
+    }
+    const { base, changeCount } = known;
+    return (
+      mayUpdate && (base !== this.#runs.baseOf(id) || changeCount !== this.#runs.changeCount())
+    );
+  }
+}
+
+function isEqual(a: IRunReproducibility | undefined, b: IRunReproducibility): boolean {
+  return (
+    a !== undefined &&
+    JSONExt.deepEqual(a as unknown as PartialJSONValue, b as unknown as PartialJSONValue)
+  );
+}
