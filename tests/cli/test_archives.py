@@ -245,6 +245,7 @@ def test_nothing_remains_of_a_file_that_was_not_finished(ends: signal.Signals) -
         "import signal\n"
         "from pathlib import Path\n"
         "from jupyter_axon_notebooks.cli.files import new_file\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs ignore it
         "with new_file(Path('new'), force=False) as file:\n"
         "    file.write(b'half')\n"
         "    print('written', flush=True)\n"
