@@ -59,6 +59,7 @@ async def test_a_user_without_read_permission_gets_403(axon: Client) -> None:
 async def test_a_user_without_write_permission_changes_nothing(
     axon: Client, stored: Callable[[], list[str]]
 ) -> None:
+    assert (await axon.get("/notebooks")).json == []  # the store is open
     before = stored()
     for verb, path in WRITES:
         reply = await axon(verb, path, body=body_of(verb))
