@@ -22,6 +22,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import keyword
 import math
 import re
 import tokenize
@@ -237,20 +238,46 @@ def check_names(
         The parameter that the text is of.
     """
     for variable in used:
-        if variable.kind == "config" and variable.name not in config_keys:
-            if any(key.startswith(f"{variable.name}.") for key in config_keys):
+        name = variable.name
+        if variable.kind == "config" and name not in config_keys:
+            if any(key.startswith(f"{name}.") for key in config_keys):
                 continue
-            names = [f"config.{name}" for name in config_keys]
-            wanted, kind = f"config.{variable.name}", "no run has the configuration key"
-        elif variable.kind == "metric" and variable.name not in metric_names:
-            names = [*metric_names, *FIELDS, *(f"config.{name}" for name in config_keys)]
-            wanted, kind = variable.name, "no run has a field or metric"
+            found = [config_name(key) for key in get_close_matches(name, config_keys)]
+            reason = f"no run has the configuration key {f'config.{name}'!r}"
+        elif variable.kind == "metric" and name not in metric_names:
+            known = {config_name(key): key for key in config_keys}
+            known |= {metric_name(metric): metric for metric in metric_names}
+            known |= {one: one for one in FIELDS}
+            similar = {*get_close_matches(name, known.values())}
+            found = [text for text, each in known.items() if each in similar]
+            if name in config_keys:
+                found = [config_name(name)]
+            reason = f"no run has a field or metric {name!r}"
         else:
             continue
-        found = get_close_matches(wanted, names, cutoff=0.6)
-        if variable.kind == "metric" and variable.name in config_keys:
-            found = [f"config.{variable.name}"]
-        raise InvalidFilter(text, variable.position, f"{kind} {wanted!r}", found, field)
+        raise InvalidFilter(text, variable.position, reason, found, field)
+
+
+def config_name(key: str) -> str:
+    """Return a configuration key as filters name it: ``config.lr``, ``config["lr schedule"]``."""
+    is_plain = all(map(_is_name, key.split(".")))
+    return f"config.{key}" if is_plain else f"config[{json.dumps(key, ensure_ascii=False)}]"
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric as filters name it: ``val_loss``, ``train/loss``, ``metrics["val-loss"]``."""
+    parts = re.split("[./]", metric)
+    is_plain = (
+        all(map(_is_name, parts))
+        and parts[0] not in (*FIELDS, "config", "metrics")
+        and metric.rpartition(".")[2] not in STATISTICS
+        and "." not in metric.partition("/")[2]
+    )
+    return metric if is_plain else f"metrics[{json.dumps(metric, ensure_ascii=False)}]"
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 def matches(condition: RunFilter, value_of: Callable[[Variable], Any]) -> bool:

@@ -33,6 +33,8 @@ test('names are completed by prefix, then by part', () => {
   assert.equal(options('lr')[0], 'config.lr');
   assert.ok(options('loss').includes('val_loss'));
   assert.deepEqual(options('config.mo'), ['config.model.depth']);
+  assert.deepEqual(options('config.lr'), ['config["lr schedule"]']);
+  assert.deepEqual(options('config.').slice(2), ['config["lr schedule"]']);
 });
 
 test('after and, or, not and a parenthesis comes a name', () => {

@@ -106,7 +106,7 @@ def test_runs_are_filtered_and_written_for_scripts(axon: Axon, runs: list[str]) 
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ("config.lrr < 1", "did you mean config.lr or config.seed? (at position 1"),
+        ("config.lrr < 1", "did you mean config.lr? (at position 1"),
         ("val_acc >", "(at the end)"),
         ("open('x') == 1", "functions cannot be called"),
     ],

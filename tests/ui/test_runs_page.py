@@ -190,6 +190,18 @@ def test_runs_are_shown_while_their_reproducibility_is_loading(
     expect(page.row(second)).to_be_visible()
 
 
+def test_a_suggestion_of_a_key_with_a_space_is_a_filter(
+    page: RunsPage, lab: LabPage, notebook_id: str
+) -> None:
+    config = {"lr schedule": "cosine"}
+    [run] = add_runs(lab, notebook_id, {"name": "cosine", "config": config})
+    page.filter.fill('config["lr schedul"] == "cosine"')
+    page.root.get_by_role("button", name='config["lr schedule"]').click()
+    expect(page.filter).to_have_value('config["lr schedule"] == "cosine"')
+    expect(page.row(run)).to_be_visible()
+    expect(page.count).to_contain_text("1 of ")
+
+
 def test_a_filter_that_another_sets_is_shown_in_the_box(
     page: RunsPage, lab: LabPage, notebook_id: str
 ) -> None:

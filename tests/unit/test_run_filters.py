@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from jupyter_axon_notebooks.run_filters import (
@@ -185,6 +187,23 @@ def test_an_unknown_name_gives_a_suggestion(text, suggestion):
     assert suggestion in raised.value.suggestions
     start = raised.value.position
     assert text[start:].startswith(("config.lrr", "val_ac", "statu", "lr"))
+
+
+@pytest.mark.parametrize("key", ["lr schedule", "lr-schedule", "class.lr", 'lr "x"', "lr.été"])
+def test_a_suggestion_is_valid_in_a_filter(key):
+    for text in (f"config[{json.dumps(key + 'x')}] == 1", f"metrics[{json.dumps(key + 'x')}] > 1"):
+        with pytest.raises(InvalidFilter) as raised:
+            check_names(text, list(variables(parse_filter(text))), {key}, {key + "."})
+        for suggestion in raised.value.suggestions:
+            used = list(variables(parse_filter(f"{suggestion} == 1")))
+            check_names(text, used, {key}, {key + "."})
+        assert raised.value.suggestions
+
+
+def test_suggestions_are_similar_names_only():
+    with pytest.raises(InvalidFilter) as raised:
+        check_names("x", list(variables(parse_filter("config.rate > 1"))), {"lr", "batch"}, ())
+    assert raised.value.suggestions == []
 
 
 def test_an_error_names_its_parameter():

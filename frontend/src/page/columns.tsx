@@ -25,7 +25,7 @@ const LONGEST_NUMBER = '-0.001234';
 const LONGEST_AGGREGATE = '0.00123 ± 0.00123';
 const MAX_WIDTH = 220;
 /** Width of a metric of groups: mean, spread and best. */
-const AGGREGATE_WIDTH = 190;
+const AGGREGATE_WIDTH = 220;
 /** Number of runs whose values determine the width of a column. */
 const SAMPLE = 100;
 const FIXED_WIDTHS: Partial<Record<FieldColumn, number>> = {

@@ -14,6 +14,7 @@ import { ParallelCoordinates } from '../charts/parallel.tsx';
 import { Scatter } from '../charts/scatter.tsx';
 import { Swatch } from '../charts/swatch.tsx';
 import type { IPoints } from '../pure/curve.ts';
+import { isSystem, metricsToDraw } from '../pure/curves.ts';
 import type { Direction } from '../pure/direction.ts';
 import { toPoints } from '../pure/series.ts';
 import type { ILoggedSeries, IRunRow } from '../records.ts';
@@ -146,7 +147,7 @@ function Curves({
   const present = chosen.metrics.filter(name => metrics.includes(name));
   const settings = {
     ...chosen,
-    metrics: present.length > 0 ? present : metrics.slice(0, METRICS)
+    metrics: present.length > 0 ? present : metricsToDraw(metrics, metrics[0], METRICS)
   };
   const { series, isLoaded, error } = useSeries(client, runs, settings.metrics);
   const [focused, setFocused] = React.useState<string | undefined>(undefined);
@@ -315,11 +316,10 @@ function metricsOf(runs: readonly IRunRow[], metric: string | undefined): string
       counts.set(name, (counts.get(name) ?? 0) + 1);
     }
   }
-  const isSystem = (name: string): number => (name.startsWith('system/') ? 1 : 0);
   return [...counts.keys()].sort(
     (a, b) =>
       Number(b === metric) - Number(a === metric) ||
-      isSystem(a) - isSystem(b) ||
+      Number(isSystem(a)) - Number(isSystem(b)) ||
       (counts.get(b) ?? 0) - (counts.get(a) ?? 0)
   );
 }

@@ -5,6 +5,7 @@ import * as React from 'react';
 
 import { RunCommandIDs } from '../ids.ts';
 import { problemText } from '../labels.ts';
+import type { IRunRow } from '../records.ts';
 import { BestSelect, ColumnChooser, GroupSelect } from './chooser.tsx';
 import { usePage } from './context.ts';
 import { FilterInput } from './filter.tsx';
@@ -49,6 +50,9 @@ export function RunsToolbar(): React.ReactElement {
   );
 }
 
+/** The runs that are archived are not among the total. */
+const isArchived = (run: IRunRow): boolean => run.archived === true;
+
 function Count(): React.ReactElement {
   const { model, trans } = usePage();
   const { shown, total, isComplete } = model;
@@ -56,7 +60,7 @@ function Count(): React.ReactElement {
     <span className="axon-Runs-count" role="status">
       {!isComplete
         ? trans.__('Loading runs…')
-        : model.where === '' || shown.length === total
+        : model.where === '' || shown.length === total || shown.some(isArchived)
           ? trans._n('%2 run', '%2 runs', shown.length, shown.length.toLocaleString())
           : trans.__('%1 of %2 runs', shown.length.toLocaleString(), total.toLocaleString())}
     </span>

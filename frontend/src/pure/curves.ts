@@ -22,8 +22,11 @@ export function runsToDraw(
   return new Set(order.filter(run => chosen.has(run) || run === best));
 }
 
-/** The prefix of the names of metrics of the system. */
-const SYSTEM = 'system/';
+/** Return whether a metric is one of the system, such as its load. */
+export function isSystem(name: string): boolean {
+  return name.startsWith('system/');
+}
+
 /** Metrics that are no result of a training. */
 const SECONDARY = /^(?:epoch|step|lr|learning_rate|lr[-_/].*)$/i;
 
@@ -38,7 +41,6 @@ export function allMetrics(ofCheckpoints: readonly string[], runs: Iterable<IRun
     }
   }
   const others = [...logged].filter(name => !ofCheckpoints.includes(name)).sort();
-  const isSystem = (name: string): boolean => name.startsWith(SYSTEM);
   return [...ofCheckpoints, ...others.filter(name => !isSystem(name)), ...others.filter(isSystem)];
 }
 
@@ -49,7 +51,7 @@ export function metricsToDraw(
   count: number
 ): string[] {
   const others = metrics.filter(
-    name => name !== ranking && !name.startsWith(SYSTEM) && !SECONDARY.test(name)
+    name => name !== ranking && !isSystem(name) && !SECONDARY.test(name)
   );
   return [...(ranking === undefined ? [] : [ranking]), ...others].slice(0, count);
 }

@@ -216,8 +216,10 @@ function rank(options: readonly IOption[], typed: string): IOption[] {
       return []; // there is nothing to complete
     }
     const plain = text.replace(/^(config\.|config\["|metrics\["|")/, '');
-    const order = text.startsWith(wanted) || plain.startsWith(wanted) ? 0 : 1;
-    return text.includes(wanted) ? [{ option, order, index }] : [];
+    // Keys that need brackets are also found by `config.lr`.
+    const dotted = text.replace(/^config\["/, 'config.');
+    const isPrefix = [text, plain, dotted].some(one => one.startsWith(wanted));
+    return isPrefix || text.includes(wanted) ? [{ option, order: isPrefix ? 0 : 1, index }] : [];
   });
   return ranked.sort((a, b) => a.order - b.order || a.index - b.index).map(({ option }) => option);
 }
