@@ -468,20 +468,26 @@ export class RunsModel implements IDisposable {
   async #loadRecent(): Promise<void> {
     const editCount = this.#editCount;
     const table = await this.background.runTable({ where: this.#recent });
-    const isNewRevision = table.revision !== null && table.revision !== this.#revision;
-    if (!table.isChanged && !isNewRevision) {
+    // Also a response without changes of the store may be new: that to another filter, or if a run was found dead.
+    const { isChanged, revision } = table;
+    const isNewRevision = revision === null ? isChanged : revision !== this.#revision;
+    if (!isChanged && !isNewRevision) {
       return;
     }
-    this.#revision = table.revision ?? this.#revision;
-    this.#changeCount += 1;
-    this.#mustReload = true;
-    this.#isFilterOutdated = true;
+    if (isNewRevision) {
+      this.#revision = revision ?? this.#revision;
+      this.#changeCount += 1;
+      this.#mustReload = true;
+      this.#isFilterOutdated = true;
+    }
     if (editCount !== this.#editCount) {
       return; // all runs are loaded again
     }
     const present = new Set(table.runs.map(({ id }) => id));
     if ([...this.#runs.values()].some(run => run.status === 'running' && !present.has(run.id))) {
-      this.#nextReload = 0; // it was deleted, or found dead
+      this.#mustReload = true; // it was deleted, or found dead
+      this.#isFilterOutdated = true;
+      this.#nextReload = 0;
     }
     this.#merge(table);
   }
