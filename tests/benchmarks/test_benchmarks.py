@@ -60,7 +60,7 @@ def databases_there() -> list[str]:
         ("best", ("--sizes", "20", "30"), 8),
         ("listing", ("--sizes", "20", "30"), 10),
         ("beside_mlflow", ("--sizes", "20", "--without-mlflow"), 4),
-        ("runs", ("--sizes", "20", "--without-mlflow"), 18),
+        ("runs", ("--sizes", "20", "--without-mlflow"), 21),
     ],
 )
 def test_a_benchmark_measures_both_engines_and_leaves_nothing_behind(
