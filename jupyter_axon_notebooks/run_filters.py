@@ -245,11 +245,10 @@ def check_names(
             found = [config_name(key) for key in get_close_matches(name, config_keys)]
             reason = f"no run has the configuration key {f'config.{name}'!r}"
         elif variable.kind == "metric" and name not in metric_names:
-            known = {config_name(key): key for key in config_keys}
-            known |= {metric_name(metric): metric for metric in metric_names}
+            known = {key: config_name(key) for key in config_keys}
+            known |= {metric: metric_name(metric) for metric in metric_names}
             known |= {one: one for one in FIELDS}
-            similar = {*get_close_matches(name, known.values())}
-            found = [text for text, each in known.items() if each in similar]
+            found = [known[one] for one in get_close_matches(name, known)]
             if name in config_keys:
                 found = [config_name(name)]
             reason = f"no run has a field or metric {name!r}"

@@ -79,7 +79,7 @@ export function RunTable(): React.ReactElement {
     return [...columns, ...hiddenSort.flatMap(id => toColumn(id) ?? [])].map(column => ({
       id: column.id,
       header: columnTitle(column, trans),
-      accessorFn: run => columnValue(column, run, model), // only columns with values can be sorted
+      accessorFn: run => columnValue(column, run, model), // without it, a column cannot be sorted
       sortDescFirst:
         column.kind === 'metric'
           ? model.direction(column.metric) !== 'min'
@@ -93,7 +93,7 @@ export function RunTable(): React.ReactElement {
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [columnKey, model.isComplete, model, trans, font]);
   const sorting = toSorting(sort);
-  // It keeps the order and the widths of columns. Objects for 10,000 rows would make sorting and filtering slow.
+  // It has the header only: an object for each of 10,000 rows would make sorting and filtering slow.
   const table = useReactTable({
     data: NO_ROWS,
     columns: definitions,
@@ -125,7 +125,7 @@ export function RunTable(): React.ReactElement {
     () =>
       sortItems(
         shown,
-        toSorting(sort).flatMap(({ id, desc }) => {
+        sorting.flatMap(({ id, desc }) => {
           const column = toColumn(id);
           return column === undefined || !canSort(column)
             ? []
