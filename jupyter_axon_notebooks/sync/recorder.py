@@ -97,8 +97,8 @@ class NotebookRecorder:
         content = saved_content
         if content is not None:
             bound = self._repository.bindings.find_by_path(self._origin, path)
-            if bound is not None and file and bound.file == file:
-                # Another server saved the file at the same time and has recorded this content.
+            if bound is not None and bound.file and bound.file == fingerprint(path):
+                # Another server has recorded the file as it is now. Its save may be the later one.
                 bound = content = None
         for attempt in range(1, _ATTEMPTS + 1):
             if content is None:

@@ -101,6 +101,18 @@ def test_the_server_that_records_last_records_the_content_of_the_file(
     assert recorded_sources(repository, path) == ["last"]
 
 
+def test_a_server_that_records_late_keeps_the_later_save_of_another(
+    sync: Sync, repository: NotebookRepository, tmp_path: Path
+) -> None:
+    late = create_sync(repository)
+    for server, source in ((sync, "first"), (late, "second"), (sync, "third")):
+        save(server, tmp_path / "a.ipynb", source)
+        sync.drain()
+    late.start()
+    assert late.stop()
+    assert recorded_sources(repository, tmp_path / "a.ipynb") == ["third"]
+
+
 def test_a_save_is_recorded_when_the_store_is_no_longer_locked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
