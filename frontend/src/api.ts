@@ -65,6 +65,11 @@ export function runKey(notebookId: string, runId: string): string {
   return `${notebookId}/${runId}`;
 }
 
+/** Return the id of the run that a key names. */
+export function runIdOf(key: string): string {
+  return key.slice(key.indexOf('/') + 1);
+}
+
 /** Return whether the server has the extension, but not what was requested. */
 export function isNotFound(error: unknown): boolean {
   return (

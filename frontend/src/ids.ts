@@ -43,6 +43,7 @@ export const RunCommandIDs = {
   openNotebook: 'axon:open-notebook-of-run',
   copyLink: 'axon:copy-run-link',
   copyId: 'axon:copy-run-id',
+  toggleBaseline: 'axon:toggle-baseline',
   editTags: 'axon:edit-run-tags',
   editNotes: 'axon:edit-run-notes',
   archive: 'axon:archive-runs',

@@ -10,7 +10,13 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from './api.ts';
-import { ExtensionMissingError, isInaccessible, isNotFound, ResponseError } from './api.ts';
+import {
+  ExtensionMissingError,
+  isInaccessible,
+  isNotFound,
+  ResponseError,
+  runIdOf
+} from './api.ts';
 import type { IChartSettings } from './charts/controls.tsx';
 import { CheckpointList } from './checkpoints.ts';
 import type { ICheckpointRow } from './pure/rows.ts';
@@ -20,9 +26,10 @@ import type {
   INotebookChange,
   INotebookRecord,
   INotebookSummary,
+  IRun,
   IVersionSummary
 } from './records.ts';
-import { SeriesModel } from './series.ts';
+import { SeriesLoader } from './series.ts';
 import type { PanelSettings } from './settings.ts';
 import type { ITrainingRecord } from './tokens.ts';
 
@@ -64,7 +71,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
   readonly client: AxonClient;
   readonly checkpoints: CheckpointList;
   /** The logged values of the runs that are drawn. */
-  readonly series: SeriesModel;
+  readonly series: SeriesLoader;
   readonly #background: AxonClient;
   readonly #settings: PanelSettings;
   readonly #changed = new Signal<this, void>(this);
@@ -99,7 +106,9 @@ export class RecordModel implements ITrainingRecord, IDisposable {
     this.#path = path;
     this.checkpoints = new CheckpointList(this.#background);
     this.checkpoints.changed.connect(this.#onCheckpointsChanged, this);
-    this.series = new SeriesModel(this.#background);
+    this.series = new SeriesLoader(this.#background, key =>
+      loggedState(this.checkpoints.runs.get(runIdOf(key)))
+    );
     this.series.changed.connect(() => this.#emitIf(true));
     this.#poll = new Poll({
       name: 'jupyter-axon-notebooks:record',
@@ -356,7 +365,7 @@ export class RecordModel implements ITrainingRecord, IDisposable {
       this.#loadVersions(record),
       this.#loadOrigin(record)
     ]);
-    await Promise.all([this.#loadReproducibility(), this.series.refresh(this.checkpoints.runs)]);
+    await Promise.all([this.#loadReproducibility(), this.series.load()]);
     if (record.id === this.#record?.id) {
       this.#revision = isComplete ? revision : null;
     }
@@ -495,6 +504,11 @@ async function getRecord(
 
 function toRecord(notebook: INotebook): INotebookRecord {
   return { ...notebook, cell_count: notebook.cells.length };
+}
+
+/** Return what changes with the logged values of a run; undefined if all its values are those of its checkpoints. */
+function loggedState(run: IRun | undefined): unknown {
+  return run?.step_count ? [run.step_count, run.last_step, run.metrics] : undefined;
 }
 
 function isEqual(a: unknown, b: unknown): boolean {

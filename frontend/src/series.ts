@@ -4,42 +4,51 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from './api.ts';
-import { runKey } from './api.ts';
 import type { SeriesOfRuns } from './pure/series.ts';
 import { keepUnchanged } from './pure/series.ts';
-import type { IRun } from './records.ts';
 
 /** Number of points of a series that are requested; a chart is hardly wider in pixels. */
-const POINTS = 400;
+const POINTS = 500;
 
-/**
- * Loads the series of the metrics that are drawn.
- *
- * Only runs that logged something since the last time are requested. A run without logged values is not requested: all
- * its values are those of its checkpoints.
- */
-export class SeriesModel {
+/** Loads the series of the metrics that are drawn: one request at a time, and only for runs that have changed. */
+export class SeriesLoader {
   readonly #client: AxonClient;
+  readonly #stateOf: (run: string) => unknown;
   readonly #changed = new Signal<this, void>(this);
-  #runs: ReadonlyMap<string, IRun> = new Map();
-  #wantedRuns: readonly string[] = [];
-  #wantedMetrics: readonly string[] = [];
+  #runs: readonly string[] = [];
+  #metrics: readonly string[] = [];
   #series: SeriesOfRuns = {};
-  /** The states of runs for which their series were loaded. */
+  /** By run, the state in which its series were loaded. */
   readonly #states = new Map<string, string>();
-  #loading: Promise<void> = Promise.resolve();
+  #loading: Promise<void> | undefined;
+  #isLoaded = false;
+  #error: string | undefined;
 
-  constructor(client: AxonClient) {
+  /**
+   * @param stateOf - Returns something that changes with the values of a run, given its key; undefined if it has none.
+   */
+  constructor(client: AxonClient, stateOf: (run: string) => unknown) {
     this.#client = client;
+    this.#stateOf = stateOf;
   }
 
   get changed(): ISignal<this, void> {
     return this.#changed;
   }
 
-  /** The loaded series by run and metric; a new object after every change. */
+  /** The loaded series, perhaps also of runs that are no longer wanted; a new object after every change. */
   get series(): SeriesOfRuns {
     return this.#series;
+  }
+
+  /** Whether something was loaded, or could not be. */
+  get isLoaded(): boolean {
+    return this.#isLoaded;
+  }
+
+  /** Why the last request failed. */
+  get error(): string | undefined {
+    return this.#error;
   }
 
   dispose(): void {
@@ -47,53 +56,61 @@ export class SeriesModel {
     this.clear();
   }
 
-  /** Forget everything, when the notebook gets another record. */
+  /** Forget everything. */
   clear(): void {
-    this.#runs = new Map();
+    this.#runs = [];
     this.#states.clear();
     this.#series = {};
   }
 
-  /** Load these metrics of these runs now, and with every refresh. */
-  want(runs: readonly string[], metrics: readonly string[]): Promise<void> {
-    this.#wantedRuns = runs;
-    this.#wantedMetrics = metrics;
-    return this.refresh(this.#runs);
+  /** Load these metrics of these runs, given their keys, now and whenever `load` is called. */
+  want(runs: readonly string[], metrics: readonly string[]): void {
+    this.#runs = runs;
+    this.#metrics = metrics;
+    this.load().catch(() => undefined); // `error` reports it, and whoever calls `load` next
   }
 
-  /** Load what has changed; `runs` are the runs as they are now. */
-  refresh(runs: ReadonlyMap<string, IRun>): Promise<void> {
-    this.#runs = runs;
-    const loading = this.#loading.then(() => this.#load());
-    this.#loading = loading.catch(() => undefined); // the caller gets the error
-    return loading;
+  /** Load what has changed; rejects if it cannot be loaded. */
+  load(): Promise<void> {
+    this.#loading ??= this.#load().finally(() => {
+      this.#loading = undefined;
+    });
+    return this.#loading;
   }
 
   async #load(): Promise<void> {
-    const metrics = this.#wantedMetrics;
-    const states = new Map<string, string>();
-    const ids = new Map<string, string>();
-    for (const id of this.#wantedRuns) {
-      const run = this.#runs.get(id);
-      if (run !== undefined && (run.step_count ?? 0) > 0) {
-        const state = JSON.stringify([metrics, run.step_count, run.last_step, run.metrics]);
-        if (state !== this.#states.get(id)) {
-          states.set(id, state);
-          ids.set(runKey(run.notebook_id, id), id);
+    try {
+      for (let states = this.#outdated(); states.size > 0; states = this.#outdated()) {
+        const found = await this.#client.series([...states.keys()], this.#metrics, POINTS);
+        for (const [run, state] of states) {
+          this.#states.set(run, state);
         }
+        this.#series = { ...this.#series, ...keepUnchanged(this.#series, found) };
+        this.#isLoaded = true;
+        this.#error = undefined;
+        this.#changed.emit();
+      }
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      if (message !== this.#error) {
+        this.#isLoaded = true;
+        this.#error = message;
+        this.#changed.emit();
+      }
+      throw error;
+    }
+  }
+
+  /** Return the states of the runs that have changed since they were loaded. */
+  #outdated(): Map<string, string> {
+    const outdated = new Map<string, string>();
+    for (const run of this.#metrics.length === 0 ? [] : this.#runs) {
+      const current = this.#stateOf(run);
+      const state = JSON.stringify([this.#metrics, current]);
+      if (current !== undefined && state !== this.#states.get(run)) {
+        outdated.set(run, state);
       }
     }
-    if (states.size === 0 || metrics.length === 0) {
-      return;
-    }
-    const found = await this.#client.series([...ids.keys()], metrics, POINTS);
-    const loaded = Object.fromEntries(
-      Object.entries(found).map(([key, series]) => [ids.get(key) ?? key, series])
-    );
-    for (const [id, state] of states) {
-      this.#states.set(id, state);
-    }
-    this.#series = keepUnchanged(this.#series, { ...this.#series, ...loaded });
-    this.#changed.emit();
+    return outdated;
   }
 }

@@ -50,7 +50,7 @@ def page(lab: LabPage, notebook_id: str, runs: list[str]) -> Iterator[RunsPage]:
     page.lab.execute("axon:open-runs", where=f'notebook_id == "{notebook_id}"')
     expect(page.rows).to_have_count(len(runs))
     yield page
-    for name in ("columns", "widths", "sort", "group", "selectionShare"):
+    for name in ("columns", "widths", "sort", "group", "baseline", "selectionShare"):
         lab.change_setting(name, None, plugin="runs")
     lab.change_setting("preferredMetric", None)
 
@@ -248,6 +248,42 @@ def test_groups_sum_up_their_runs(page: RunsPage, lab: LabPage, runs: list[str])
     expect(page.row(runs[2])).to_have_count(0)
 
 
+def test_the_others_are_compared_with_a_baseline_at_the_top(
+    page: RunsPage, lab: LabPage, notebook_id: str, runs: list[str]
+) -> None:
+    slow, good, fast = runs
+    expect(page.cells("name")).to_have_text(["fast", "good", "slow"], use_inner_text=True)
+    page.row(slow).click(button="right")
+    lab.menu_item("Use as Baseline").click()
+    expect(page.cells("name").first).to_have_text("slowbaseline")
+    expect(page.row(slow).locator('[data-column="code"]')).to_have_text("baseline")
+    expect(page.row(good).locator('[data-column="metrics.loss.best"]')).to_have_text("0.2 ▲")
+    worse = page.row(fast).get_by_role("img", name="worse than the baseline, which has 0.5")
+    expect(worse).to_be_visible()
+    page.header("loss").get_by_role("button").click()
+    expect(page.cells("name")).to_have_text(["slowbaseline", "good", "fast"])
+
+    # It stays in place when the table is scrolled, and rows that keys lead to are not below it.
+    add_runs(lab, notebook_id, *({"name": f"more {number}"} for number in range(60)))
+    expect(page.count).to_have_text("63 runs")
+    page.grid.focus()
+    page.lab.page.keyboard.press("End")
+    page.row(slow).get_by_role("button", name="slow").click(trial=True)  # nothing covers it
+    for _ in range(40):
+        page.lab.page.keyboard.press("ArrowUp")
+    active = page.grid.locator(".axon-mod-active").bounding_box()
+    top = page.row(slow).bounding_box()
+    assert active is not None
+    assert top is not None
+    assert active["y"] >= top["y"] + top["height"] - 1
+
+    page.root.get_by_role("combobox", name="Group by").select_option("config.lr")
+    expect(page.rows.first).to_contain_text("slow")
+    page.row(slow).click(button="right")
+    lab.menu_item("Use No Baseline").click()
+    expect(page.rows.first).not_to_contain_text("slow")
+
+
 def test_tags_of_several_runs_are_added_and_removed_without_being_merged(
     page: RunsPage, lab: LabPage, runs: list[str]
 ) -> None:
@@ -317,7 +353,9 @@ def test_archived_runs_are_hidden_unless_the_filter_names_archived(
     expect(page.rows).to_have_count(3)
 
 
-def test_the_visible_columns_are_saved_as_csv(page: RunsPage, tmp_path: Path) -> None:
+def test_the_visible_columns_are_saved_as_csv(
+    page: RunsPage, runs: list[str], tmp_path: Path
+) -> None:
     page.lab.change_setting("columns", ["name", "code", "config.lr"], plugin="runs")
     page.lab.change_setting("sort", ["config.lr"], plugin="runs")
     expect(page.cells("name").first).to_have_text("slow")
@@ -327,18 +365,18 @@ def test_the_visible_columns_are_saved_as_csv(page: RunsPage, tmp_path: Path) ->
         with page.lab.page.expect_download() as download:
             page.root.get_by_role("button", name="Save as CSV").click()
         download.value.save_as(file)
-        return file.read_text(encoding="utf-8-sig").split()
+        return file.read_text(encoding="utf-8-sig").splitlines()
 
+    slow, good, fast = runs
     assert save() == [
-        "name,lr",
-        "(configuration)",
-        "slow,0.001",
-        "good,0.01",
-        "fast,0.1",
+        "name,lr (configuration),run id",
+        f"slow,0.001,{slow}",
+        f"good,0.01,{good}",
+        f"fast,0.1,{fast}",
     ]
     page.filter.fill("config.lr > 1000")
     expect(page.root).to_contain_text("No run matches this filter.")
-    assert save() == ["name,lr", "(configuration)"]
+    assert save() == ["name,lr (configuration),run id"]
 
 
 def test_chosen_columns_are_remembered(page: RunsPage, context: BrowserContext) -> None:
@@ -382,6 +420,10 @@ def test_the_border_of_the_selected_runs_is_dragged_and_remembered(
     other.lab.execute("axon:open-runs")
     other.select(runs[0])
     wait_for(lambda: abs(height(other) - height(page)) <= 10, True)
+    other.root.get_by_role("separator", name="Border above the selected runs").focus()
+    before = height(other)
+    other.lab.page.keyboard.press("ArrowUp")
+    wait_for(lambda: height(other) > before, True)
 
 
 def test_a_late_response_undoes_no_later_choice_of_columns(page: RunsPage, lab: LabPage) -> None:
@@ -568,6 +610,34 @@ def test_a_page_in_the_background_does_not_poll(page: RunsPage, lab: LabPage, pa
             pass  # of the panel
     lab.page.remove_listener("request", add)
     assert [url for url in urls if _TABLE in url] == []
+
+
+@pytest.mark.usefixtures("page")
+def test_a_hidden_tab_of_the_browser_does_not_poll(lab: LabPage) -> None:
+    def set_hidden(is_hidden: bool) -> None:
+        lab.page.evaluate(
+            """isHidden => {
+              const define = (name, value) =>
+                Object.defineProperty(document, name, { configurable: true, value });
+              define('visibilityState', isHidden ? 'hidden' : 'visible');
+              define('hidden', isHidden);
+              document.dispatchEvent(new Event('visibilitychange'));
+            }""",
+            is_hidden,
+        )
+
+    is_poll = re.compile(f"{_TABLE}|{POLL_URL.pattern}")
+    with lab.page.expect_request(is_poll):
+        pass
+    set_hidden(True)
+    lab.page.wait_for_timeout(1500)  # for requests that were on their way
+    urls: list[str] = []
+    lab.page.on("request", lambda request: urls.append(request.url))
+    lab.page.wait_for_timeout(5000)
+    assert [url for url in urls if "/axon/" in url] == []
+    set_hidden(False)
+    with lab.page.expect_request(is_poll):
+        pass
 
 
 def test_the_launcher_and_the_view_menu_open_the_page(lab: LabPage) -> None:

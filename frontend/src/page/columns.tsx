@@ -7,6 +7,7 @@ import { starIcon } from '../icons.ts';
 import { statusLabel } from '../labels.ts';
 import { formatDuration } from '../pure/duration.ts';
 import { formatBytes, formatNumber } from '../pure/metrics.ts';
+import { verdict } from '../pure/comparison.ts';
 import type { CellValue, FieldColumn, IAggregate, IRunGroup, RunColumn } from '../pure/runs.ts';
 import { aggregate, configValue, duration, metricValue, resolveStatistic } from '../pure/runs.ts';
 import type { IRunReproducibility, IRunRow, RunStatus } from '../records.ts';
@@ -277,7 +278,7 @@ interface ICellProps {
 /** The content of a cell. */
 export function RunCell(props: ICellProps): React.ReactElement | null {
   const { column, run, model, trans } = props;
-  switch (column.kind === 'field' ? column.field : '') {
+  switch (column.kind === 'field' ? column.field : column.kind) {
     case 'name':
       return <NameCell {...props} />;
     case 'status':
@@ -300,12 +301,39 @@ export function RunCell(props: ICellProps): React.ReactElement | null {
       return <CodeCell {...props} />;
     case 'reproducible':
       return <ReproducibleCell {...props} />;
+    case 'metric':
+      return <MetricCell {...props} />;
     default:
       return <>{cellText(column, columnValue(column, run, model))}</>;
   }
 }
 
-function NameCell({ run, trans, isBest, onOpen }: ICellProps): React.ReactElement {
+/** A metric, marked if it is better or worse than that of the baseline. */
+function MetricCell({ column, run, model, trans }: ICellProps): React.ReactElement {
+  const { baseline } = model;
+  const value = columnValue(column, run, model);
+  const text = cellText(column, value);
+  if (column.kind !== 'metric' || baseline === undefined || baseline.id === run.id) {
+    return <>{text}</>;
+  }
+  const base = columnValue(column, baseline, model);
+  const result = verdict(column.metric, base, value, metric => model.direction(metric));
+  if (result === undefined) {
+    return <>{text}</>;
+  }
+  const label = { better: trans.__('better'), worse: trans.__('worse') }[result];
+  const title = trans.__('%1 than the baseline, which has %2', label, cellText(column, base));
+  return (
+    <span className="axon-Difference" data-verdict={result} title={title}>
+      {text}
+      <span role="img" aria-label={title}>
+        {result === 'better' ? ' ▲' : ' ▼'}
+      </span>
+    </span>
+  );
+}
+
+function NameCell({ run, model, trans, isBest, onOpen }: ICellProps): React.ReactElement {
   const best = trans.__('Best run of its notebook');
   return (
     <>
@@ -317,6 +345,7 @@ function NameCell({ run, trans, isBest, onOpen }: ICellProps): React.ReactElemen
           <starIcon.react tag="span" width="14px" />
         </span>
       )}
+      {run.id === model.baseline?.id && <em>{trans.__('baseline')}</em>}
       {run.archived === true && <em>{trans.__('archived')}</em>}
     </>
   );
@@ -342,18 +371,32 @@ function Duration({ run }: { run: IRunRow }): React.ReactElement {
   return <>{seconds === undefined ? '' : formatDuration(seconds)}</>;
 }
 
-function CodeCell({ reproducibility, isBest, trans }: ICellProps): React.ReactElement | null {
+function CodeCell({ reproducibility, run, model, trans }: ICellProps): React.ReactElement | null {
   if (reproducibility === undefined) {
     return null;
   }
   const { code, changed_cells } = reproducibility;
-  if (isBest) {
-    return <span title={trans.__('The best run of the notebook')}>{trans.__('best run')}</span>;
+  const base = model.baseOf(run);
+  const isBaseline = base !== undefined && base === model.baseline?.id;
+  if (base === run.id) {
+    return isBaseline ? (
+      <span title={trans.__('The run with which the others are compared')}>
+        {trans.__('baseline')}
+      </span>
+    ) : (
+      <span title={trans.__('The best run of the notebook')}>{trans.__('best run')}</span>
+    );
   }
   switch (code) {
     case 'same':
       return (
-        <span title={trans.__('The code is that of the best run of the notebook')}>
+        <span
+          title={
+            isBaseline
+              ? trans.__('The code is that of the baseline')
+              : trans.__('The code is that of the best run of the notebook')
+          }
+        >
           {trans.__('same')}
         </span>
       );
@@ -361,7 +404,11 @@ function CodeCell({ reproducibility, isBest, trans }: ICellProps): React.ReactEl
       return (
         <span
           className="axon-mod-differs"
-          title={trans.__('The code differs from that of the best run of the notebook')}
+          title={
+            isBaseline
+              ? trans.__('The code differs from that of the baseline')
+              : trans.__('The code differs from that of the best run of the notebook')
+          }
         >
           {changed_cells === undefined
             ? trans.__('differs')

@@ -19,6 +19,7 @@ import type { CommandRegistry } from '@lumino/commands';
 import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
 import { IS_PALETTE } from '../commands/context.ts';
+import { pinIcon } from '../icons.ts';
 import { CommandIDs, RunCommandIDs } from '../ids.ts';
 import { changeTags } from '../pure/tags.ts';
 import type { IRunRow } from '../records.ts';
@@ -27,6 +28,7 @@ import { openMenu } from '../widgets/menu.ts';
 import { askTags } from '../widgets/tags.tsx';
 import { askDelete, askNotes, deletedRuns } from './dialogs.tsx';
 import type { RunsModel } from './model.ts';
+import type { RunsSettings } from './settings.ts';
 
 /** Milliseconds for which an error message is shown. */
 const NOTIFICATION_TIME = 8000;
@@ -47,6 +49,7 @@ const MENU_COMMANDS = [
   RunCommandIDs.showDetails,
   RunCommandIDs.openNotebook,
   CommandIDs.openRunVersion,
+  RunCommandIDs.toggleBaseline,
   RunCommandIDs.copyLink,
   RunCommandIDs.copyId,
   '',
@@ -61,6 +64,7 @@ const MENU_COMMANDS = [
 export interface IRunCommandsOptions {
   commands: CommandRegistry;
   trans: TranslationBundle;
+  settings: RunsSettings;
   /** Returns the model of the page; undefined if it is not open. */
   model: () => RunsModel | undefined;
   /** Returns the visible columns and the runs in the order of the table as CSV. */
@@ -71,7 +75,7 @@ export interface IRunCommandsOptions {
 type Args = ReadonlyPartialJSONObject;
 
 export function addRunCommands(options: IRunCommandsOptions): void {
-  const { commands, trans, csv, runUrl } = options;
+  const { commands, trans, settings, csv, runUrl } = options;
 
   /** Return the runs that a command is for. */
   const targets = (args: Args): readonly IRunRow[] => {
@@ -171,6 +175,17 @@ export function addRunCommands(options: IRunCommandsOptions): void {
     }
   );
 
+  const isBaseline = (args: Args): boolean => single(args)?.id === settings.table.baseline;
+  add(
+    RunCommandIDs.toggleBaseline,
+    pinIcon,
+    args => (isBaseline(args) ? trans.__('Use No Baseline') : trans.__('Use as Baseline')),
+    trans.__('Keep a run at the top of the table, and compare the others with it'),
+    (_model, args) =>
+      settings.update({ baseline: isBaseline(args) ? '' : (single(args)?.id ?? '') }),
+    forOne
+  );
+
   add(
     RunCommandIDs.copyLink,
     linkIcon,
@@ -246,7 +261,7 @@ export function addRunCommands(options: IRunCommandsOptions): void {
       (model, args) => model.update(targets(args).filter(isTarget), () => ({ archived })),
       {
         isEnabled: args => targets(args).some(isTarget),
-        isVisible: args => archived || targets(args).some(isTarget)
+        isVisible: args => targets(args).some(isTarget)
       }
     );
   }

@@ -17,7 +17,10 @@ import { defaultMetric } from '../pure/metrics.ts';
 import type { IVocabulary } from '../pure/runs.ts';
 import { bestRuns, collectVocabulary } from '../pure/runs.ts';
 import type { IRunChange, IRunReproducibility, IRunRow, IRunTable } from '../records.ts';
+import { SeriesLoader } from '../series.ts';
 import type { PanelSettings } from '../settings.ts';
+import type { IFilterError } from './matching.ts';
+import { RunFilter } from './matching.ts';
 import { ReproducibilityLoader } from './reproducibility.ts';
 
 /** Longest time in milliseconds between two attempts to reach the server. */
@@ -29,17 +32,6 @@ const MIN_RELOAD_INTERVAL = 5000;
 const RELOAD_SHARE = 0.02;
 /** Number of requests at a time if the user changes many runs. */
 const CONCURRENCY = 4;
-/** A filter that names this field also selects archived runs. */
-const NAMES_ARCHIVED = /(?<![\w."'[])archived\b/;
-
-/** Why a filter cannot be used. */
-export interface IFilterError {
-  where: string;
-  message: string;
-  position: number | undefined;
-  suggestions: readonly string[];
-}
-
 export interface IRanking {
   metric: string;
   minimize: boolean;
@@ -57,6 +49,8 @@ export class RunsModel implements IDisposable {
   readonly client: AxonClient;
   /** The client for requests that changes of runs cause, which are no activity of the user. */
   readonly background: AxonClient;
+  /** The logged values of the runs that are drawn. */
+  readonly series: SeriesLoader;
   readonly #settings: PanelSettings;
   readonly #changed = new Signal<this, void>(this);
   readonly #poll: Poll;
@@ -78,13 +72,6 @@ export class RunsModel implements IDisposable {
   /** The revision of the store that was seen last. */
   #revision: string | null = null;
 
-  #where = '';
-  /** Whether runs have changed since the filter was applied, or it could not be applied. */
-  #isFilterOutdated = true;
-  #matching: ReadonlySet<string> | undefined;
-  #filterError: IFilterError | undefined;
-  #filterCount = 0;
-
   #shown: readonly IRunRow[] | undefined;
   #order: readonly IRunRow[] = [];
   #visibleSelection: readonly IRunRow[] | undefined;
@@ -92,6 +79,8 @@ export class RunsModel implements IDisposable {
   #selected = new Map<string, number>();
   #chosenRanking: IRanking | undefined;
   #bestRuns: ReadonlyMap<string, string> | undefined;
+  readonly #filter: RunFilter;
+  #baselineId = '';
   readonly #reproducibility: ReproducibilityLoader;
   #visible: readonly string[] = [];
   #detailsId: string | undefined;
@@ -100,11 +89,20 @@ export class RunsModel implements IDisposable {
     this.client = client.clone();
     this.background = client.clone({ background: true });
     this.#settings = settings;
+    this.series = new SeriesLoader(this.background, id => loggedState(this.#runs.get(id)));
+    this.#filter = new RunFilter(
+      runs => this.#merge(runs),
+      areOthers => {
+        this.#shown = areOthers ? undefined : this.#shown;
+        this.#visibleSelection = undefined;
+        this.#changed.emit();
+      }
+    );
     this.#reproducibility = new ReproducibilityLoader(
       this.background,
       {
         has: id => this.#runs.has(id),
-        baseOf: id => this.bestRuns.get(this.#runs.get(id)?.notebook_id ?? ''),
+        baseOf: id => this.baseOf(this.#runs.get(id)),
         changeCount: () => this.#changeCount
       },
       () => {
@@ -136,6 +134,7 @@ export class RunsModel implements IDisposable {
       this.#poll.dispose();
       this.client.clearCache();
       this.background.clearCache();
+      this.series.dispose();
       Signal.clearData(this);
     }
   }
@@ -178,9 +177,7 @@ export class RunsModel implements IDisposable {
 
   /** The runs that the filter selects. */
   get shown(): readonly IRunRow[] {
-    this.#shown ??= [...this.#runs.values()].filter(run =>
-      this.#matching === undefined ? run.archived !== true : this.#matching.has(run.id)
-    );
+    this.#shown ??= [...this.#runs.values()].filter(run => this.#filter.selects(run));
     return this.#shown;
   }
 
@@ -192,21 +189,16 @@ export class RunsModel implements IDisposable {
 
   /** The filter that was set last; `shown` is that of the last valid one. */
   get where(): string {
-    return this.#where;
+    return this.#filter.where;
   }
 
   get filterError(): IFilterError | undefined {
-    return this.#filterError;
+    return this.#filter.error;
   }
 
   /** Set the filter; an empty text selects all runs that are not archived. */
-  async filter(where: string): Promise<void> {
-    const last = this.#where;
-    this.#where = where.trim();
-    if (this.#where !== last) {
-      this.#changed.emit();
-    }
-    await this.#applyFilter(this.client);
+  filter(where: string): Promise<void> {
+    return this.#filter.set(where, this.client);
   }
 
   /** The selected runs with the index of their colour. */
@@ -305,6 +297,27 @@ export class RunsModel implements IDisposable {
   get bestRuns(): ReadonlyMap<string, string> {
     this.#bestRuns ??= bestRuns([...this.#runs.values()], this.ranking);
     return this.#bestRuns;
+  }
+
+  /** The run with which the user compares the others. */
+  get baseline(): IRunRow | undefined {
+    return this.#runs.get(this.#baselineId);
+  }
+
+  setBaseline(id: string): void {
+    if (id !== this.#baselineId) {
+      this.#baselineId = id;
+      void this.#loadReproducibility();
+      this.#changed.emit();
+    }
+  }
+
+  /** Return the run with whose code that of a run is compared: the baseline if it is of the same notebook, else the best. */
+  baseOf(run: IRunRow | undefined): string | undefined {
+    const { baseline } = this;
+    return baseline !== undefined && baseline.notebook_id === run?.notebook_id
+      ? baseline.id
+      : this.bestRuns.get(run?.notebook_id ?? '');
   }
 
   /** Keep everything up to date until the returned object is disposed of. */
@@ -415,10 +428,9 @@ export class RunsModel implements IDisposable {
           await this.#loadAll();
         }
       }
-      if (this.#isFilterOutdated && this.#where !== '') {
-        await this.#applyFilter(this.background);
-      }
+      await this.#filter.update(this.background);
       void this.#loadReproducibility();
+      this.series.load().catch(() => undefined); // its `error` reports it
       this.#setProblem(undefined);
     } catch (error) {
       if (!this.isDisposed) {
@@ -478,7 +490,7 @@ export class RunsModel implements IDisposable {
       this.#revision = revision ?? this.#revision;
       this.#changeCount += 1;
       this.#mustReload = true;
-      this.#isFilterOutdated = true;
+      this.#filter.markOutdated();
     }
     if (editCount !== this.#editCount) {
       return; // all runs are loaded again
@@ -486,57 +498,10 @@ export class RunsModel implements IDisposable {
     const present = new Set(table.runs.map(({ id }) => id));
     if ([...this.#runs.values()].some(run => run.status === 'running' && !present.has(run.id))) {
       this.#mustReload = true; // it was deleted, or found dead
-      this.#isFilterOutdated = true;
+      this.#filter.markOutdated();
       this.#nextReload = 0;
     }
     this.#merge(table);
-  }
-
-  async #applyFilter(client: AxonClient): Promise<void> {
-    const where = this.#where;
-    this.#filterCount += 1;
-    const count = this.#filterCount;
-    this.#isFilterOutdated = false;
-    try {
-      const matching = where === '' ? undefined : await this.#findMatching(client, where);
-      if (count === this.#filterCount) {
-        this.#setMatching(matching, undefined);
-      }
-    } catch (error) {
-      if (!(error instanceof ResponseError) || error.status !== 400) {
-        this.#isFilterOutdated = true; // the next poll tries again
-        throw error;
-      }
-      if (count === this.#filterCount) {
-        const { message, position, suggestions } = error;
-        this.#setMatching(this.#matching, { where, message, position, suggestions });
-      }
-    }
-  }
-
-  async #findMatching(client: AxonClient, where: string): Promise<ReadonlySet<string>> {
-    if (!NAMES_ARCHIVED.test(where)) {
-      return new Set(await client.runKeys(where));
-    }
-    const table = await client.runTable({ where }); // the archived ones are not loaded yet
-    this.#merge(table);
-    return new Set(table.runs.map(({ id }) => id));
-  }
-
-  #setMatching(matching: ReadonlySet<string> | undefined, error: IFilterError | undefined): void {
-    const last = this.#matching;
-    const isSame =
-      matching === last ||
-      (matching !== undefined &&
-        matching.size === last?.size &&
-        [...matching].every(id => last.has(id)));
-    if (!isSame || !isEqual(error, this.#filterError)) {
-      this.#matching = matching;
-      this.#filterError = error;
-      this.#shown = isSame ? this.#shown : undefined;
-      this.#visibleSelection = undefined;
-      this.#changed.emit();
-    }
   }
 
   /** Add runs, or replace those that have changed. */
@@ -594,7 +559,7 @@ export class RunsModel implements IDisposable {
       }
     };
     await Promise.all(Array.from({ length: CONCURRENCY }, work));
-    this.#isFilterOutdated = true;
+    this.#filter.markOutdated();
     this.#onRunsChanged();
     this.reload();
     if (errors.length > 0) {
@@ -624,6 +589,11 @@ function recentFilter(runs: readonly IRunRow[]): string {
     newest = ended_at > newest ? ended_at : newest;
   }
   return `status == "running" or started_at >= "${newest}" or ended_at >= "${newest}"`;
+}
+
+/** Return what changes with the logged values of a run and the metrics of its checkpoints. */
+function loggedState(run: IRunRow | undefined): unknown {
+  return run && [run.step_count, run.checkpoint_count, run.metrics];
 }
 
 /** Return a run after a change by the user. */

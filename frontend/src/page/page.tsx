@@ -13,6 +13,7 @@ import * as React from 'react';
 import type { AxonClient } from '../api.ts';
 import { toCsv } from '../pure/runs.ts';
 import type { PanelSettings } from '../settings.ts';
+import { addBorderKeys } from './borders.ts';
 import { columnLabel } from './chooser.tsx';
 import { canSort, columnValue } from './columns.tsx';
 import type { IPageContext } from './context.ts';
@@ -74,21 +75,28 @@ export class RunsPage extends SplitPanel {
     this.#left.addWidget(this.#selection);
     this.addWidget(this.#left);
     this.addWidget(this.#details);
-    this.#left.handleMoved.connect(() => {
+    const saveHeight = (): void => {
       void settings.update({ selectionShare: lastShare(this.#left) });
-    });
-    this.handleMoved.connect(() => void settings.update({ detailsShare: lastShare(this) }));
+    };
+    const saveWidth = (): void => void settings.update({ detailsShare: lastShare(this) });
+    this.#left.handleMoved.connect(saveHeight);
+    this.handleMoved.connect(saveWidth);
+    addBorderKeys(this.#left, trans.__('Border above the selected runs'), saveHeight);
+    addBorderKeys(this, trans.__('Border beside the details'), saveWidth);
+    settings.changed.connect(this.#onSettingsChanged, this);
+    this.#onSettingsChanged();
     this.model.changed.connect(this.#onModelChanged, this);
   }
 
   override dispose(): void {
+    this.#context.settings.changed.disconnect(this.#onSettingsChanged, this);
     this.#unwatch();
     this.model.dispose();
     super.dispose();
   }
 
   /**
-   * Return the visible columns of the runs that the filter selects as CSV, in the order of the table.
+   * Return the visible columns of the runs that the filter selects, and their ids, as CSV in the order of the table.
    *
    * Columns that are loaded only for the visible rows are left out.
    */
@@ -97,8 +105,8 @@ export class RunsPage extends SplitPanel {
     const columns = shownColumns(this.#context).filter(canSort);
     const runs = model.shown.length === 0 ? [] : model.ordered;
     return toCsv([
-      columns.map(column => columnLabel(column, trans)),
-      ...runs.map(run => columns.map(column => columnValue(column, run, model)))
+      [...columns.map(column => columnLabel(column, trans)), trans.__('run id')],
+      ...runs.map(run => [...columns.map(column => columnValue(column, run, model)), run.run_id])
     ]);
   }
 
@@ -147,6 +155,10 @@ export class RunsPage extends SplitPanel {
 
   #focusTable(): void {
     this.node.querySelector<HTMLElement>('.axon-Runs-grid')?.focus();
+  }
+
+  #onSettingsChanged(): void {
+    this.model.setBaseline(this.#context.settings.table.baseline);
   }
 
   #onModelChanged(): void {
@@ -230,6 +242,7 @@ function SelectionArea(): React.ReactElement | null {
       colours={model.selected}
       metric={model.ranking?.metric}
       client={model.background}
+      series={model.series}
       trans={trans}
       themeChanged={themeChanged}
       notebookName={id => model.notebook(id)?.name}

@@ -92,6 +92,7 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
         addRunCommands({
           commands,
           trans,
+          settings,
           model: () => page?.model,
           csv: () => page?.csv() ?? '',
           runUrl

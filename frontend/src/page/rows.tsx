@@ -8,6 +8,7 @@ import { colourIndex } from '../charts/colours.ts';
 import type { IRunGroup, RunColumn } from '../pure/runs.ts';
 import { toColumn } from '../pure/runs.ts';
 import type { IRunReproducibility, IRunRow } from '../records.ts';
+import { ROW_HEIGHT } from '../widgets/gridkeys.ts';
 import { GroupCell, RunCell, statisticLabel } from './columns.tsx';
 import type { IPageContext } from './context.ts';
 import { usePage } from './context.ts';
@@ -116,6 +117,10 @@ interface IRunRowProps extends IRowProps {
   colour: number | undefined;
   isDetailed: boolean;
   isBest: boolean;
+  /** Whether it stays at the top when the table is scrolled. */
+  isPinned: boolean;
+  /** The run with which the user compares the others. */
+  baseline: IRunRow | undefined;
   reproducibility: IRunReproducibility | undefined;
   notebook: string | undefined;
 }
@@ -129,7 +134,8 @@ export const RunRow = React.memo(
     const className = [
       'axon-Grid-row',
       ...(props.isActive ? ['axon-mod-active'] : []),
-      ...(props.isDetailed ? ['axon-mod-detailed'] : [])
+      ...(props.isDetailed ? ['axon-mod-detailed'] : []),
+      ...(props.isPinned ? ['axon-mod-pinned'] : [])
     ];
     return (
       <div
@@ -141,7 +147,10 @@ export const RunRow = React.memo(
         className={className.join(' ')}
         data-run-id={run.id}
         data-run={isSelected ? colourIndex(colour) : undefined}
-        style={{ gridTemplateColumns: props.template, top: props.top }}
+        style={{
+          gridTemplateColumns: props.template,
+          top: props.isPinned ? ROW_HEIGHT : props.top
+        }}
         onClick={props.onClick}
         onDoubleClick={props.onOpen}
         onContextMenu={event => showMenu(event, props.onMenu)}
@@ -193,6 +202,8 @@ const MEMO_KEYS = [
   'isActive',
   'isDetailed',
   'isBest',
+  'isPinned',
+  'baseline',
   'reproducibility',
   'notebook'
 ] as const satisfies (keyof IRunRowProps)[];

@@ -18,10 +18,10 @@ import { isSystem, metricsToDraw } from '../pure/curves.ts';
 import type { Direction } from '../pure/direction.ts';
 import { toPoints } from '../pure/series.ts';
 import type { ILoggedSeries, IRunRow } from '../records.ts';
-import { useEqual } from '../widgets/context.tsx';
+import type { SeriesLoader } from '../series.ts';
+import { useEqual, useSignal } from '../widgets/context.tsx';
 import type { IMeasure } from '../widgets/measure.ts';
 import { useMeasure } from '../widgets/measure.ts';
-import { useSeries } from './series.ts';
 
 /** The most runs whose curves are drawn, and the most runs of the other charts. */
 const MAX_CURVES = 50;
@@ -50,6 +50,8 @@ export interface ISelectionProps {
   /** The metric by which runs are compared, if there is any. */
   metric: string | undefined;
   client: AxonClient;
+  /** The logged values of the selected runs. */
+  series: SeriesLoader;
   trans: TranslationBundle;
   themeChanged: ISignal<unknown, unknown> | undefined;
   /** Returns the name of a notebook. */
@@ -131,7 +133,7 @@ function Curves({
   selected,
   colours,
   metric,
-  client,
+  series: loader,
   trans,
   themeChanged
 }: ISelectionProps): React.ReactElement {
@@ -149,7 +151,7 @@ function Curves({
     ...chosen,
     metrics: present.length > 0 ? present : metricsToDraw(metrics, metrics[0], METRICS)
   };
-  const { series, isLoaded, error } = useSeries(client, runs, settings.metrics);
+  const { series, isLoaded, error } = useSeries(loader, runs, settings.metrics);
   const [focused, setFocused] = React.useState<string | undefined>(undefined);
   const [node, setNode] = React.useState<HTMLElement | null>(null);
   const height = curvesHeight(useMeasure(node), settings.metrics.length);
@@ -224,6 +226,24 @@ function Curves({
       </div>
     </div>
   );
+}
+
+/** Load these metrics of these runs while they are drawn. */
+function useSeries(
+  loader: SeriesLoader,
+  runs: readonly IRunRow[],
+  metrics: readonly string[]
+): SeriesLoader {
+  useSignal(loader.changed);
+  const wanted = useEqual(metrics);
+  React.useEffect(() => {
+    loader.want(
+      runs.map(({ id }) => id),
+      wanted
+    );
+  }, [loader, runs, wanted]);
+  React.useEffect(() => () => loader.want([], []), [loader]);
+  return loader;
 }
 
 /** Return the height of charts that share the room in rows. */

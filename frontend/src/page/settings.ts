@@ -16,6 +16,8 @@ export interface ITableSettings {
   readonly sort: readonly string[];
   /** The column by which runs are grouped; empty for none. */
   readonly group: string;
+  /** The run with which the others are compared; empty for none. */
+  readonly baseline: string;
   /** The share of the height that the area of the selected runs has, and of the width that the details have. */
   readonly selectionShare: number;
   readonly detailsShare: number;
@@ -26,6 +28,7 @@ const DEFAULTS: ITableSettings = {
   widths: {},
   sort: ['-started_at'],
   group: '',
+  baseline: '',
   selectionShare: 0.55,
   detailsShare: 0.28
 };

@@ -3,7 +3,7 @@
 import type { SortingState } from '@tanstack/react-table';
 import { getCoreRowModel, useReactTable } from '@tanstack/react-table';
 import type { ColumnDef } from '@tanstack/react-table';
-import { useVirtualizer } from '@tanstack/react-virtual';
+import { defaultRangeExtractor, useVirtualizer } from '@tanstack/react-virtual';
 import * as React from 'react';
 
 import { RunCommandIDs } from '../ids.ts';
@@ -136,6 +136,9 @@ export function RunTable(): React.ReactElement {
     // eslint-disable-next-line react-hooks/exhaustive-deps
     [shown, sort.join('\n'), rankingKey, model]
   );
+  const baseline = model.baseline?.id;
+  const ordered = React.useMemo(() => moveToFront(sorted, baseline), [sorted, baseline]);
+  const isPinned = ordered.length > 0 && ordered[0]?.id === baseline;
   const groupColumn = toColumn(grouping);
   const groups = React.useMemo((): readonly IRunGroup<IRunRow>[] | undefined => {
     if (groupColumn === undefined) {
@@ -159,9 +162,10 @@ export function RunTable(): React.ReactElement {
   );
   const rows = React.useMemo((): readonly Item[] => {
     if (groups === undefined) {
-      return sorted.map(run => ({ kind: 'run', id: run.id, run }));
+      return ordered.map(run => ({ kind: 'run', id: run.id, run }));
     }
-    return groups.flatMap((group): Item[] => {
+    const first = ordered.slice(0, isPinned ? 1 : 0);
+    const grouped = groups.flatMap((group): Item[] => {
       const isOpen = open.has(group.key);
       return [
         { kind: 'group', id: group.key, group, isOpen },
@@ -171,10 +175,11 @@ export function RunTable(): React.ReactElement {
         )
       ];
     });
-  }, [sorted, groups, open]);
+    return [...first.map((run): Item => ({ kind: 'run', id: run.id, run })), ...grouped];
+  }, [ordered, isPinned, groups, open]);
   React.useEffect(() => {
-    model.setOrder(sorted);
-  }, [model, sorted]);
+    model.setOrder(ordered);
+  }, [model, ordered]);
   const headers = table.getFlatHeaders();
   const sizes = headers.map(header => header.getSize());
   const template = `${SELECT_WIDTH}px ${sizes.map(size => `${size}px`).join(' ')}`;
@@ -189,7 +194,11 @@ export function RunTable(): React.ReactElement {
     getScrollElement: () => scroller,
     estimateSize: () => ROW_HEIGHT,
     scrollMargin: ROW_HEIGHT, // the header
-    scrollPaddingStart: ROW_HEIGHT,
+    scrollPaddingStart: isPinned ? 2 * ROW_HEIGHT : ROW_HEIGHT,
+    rangeExtractor: range => {
+      const indices = defaultRangeExtractor(range);
+      return isPinned && indices[0] !== 0 ? [0, ...indices] : indices;
+    },
     overscan: 8
   });
   const items = virtualizer.getVirtualItems();
@@ -285,7 +294,7 @@ export function RunTable(): React.ReactElement {
         anchor.current = activate(target);
       }
     } else if (key === 'a') {
-      model.select(sorted.map(row => row.id));
+      model.select(ordered.map(row => row.id));
     } else if (key === 'Escape' && model.selected.size > 0) {
       model.select([]);
     } else if (item === undefined) {
@@ -340,7 +349,7 @@ export function RunTable(): React.ReactElement {
         className="axon-Grid-head"
         style={{ gridTemplateColumns: template, width }}
       >
-        <SelectAll runs={sorted} />
+        <SelectAll runs={ordered} />
         {headers.map(header => (
           <HeaderCell
             key={header.id}
@@ -398,10 +407,12 @@ export function RunTable(): React.ReactElement {
               key={index}
               {...common}
               run={run}
-              level={groupColumn === undefined ? undefined : 2}
+              level={groupColumn === undefined ? undefined : row.id === run.id ? 1 : 2}
+              isPinned={isPinned && index === 0}
               colour={model.selected.get(run.id)}
               isDetailed={model.details?.id === run.id}
               isBest={model.bestRuns.get(run.notebook_id) === run.id}
+              baseline={model.baseline}
               reproducibility={model.reproducibility(run.id)}
               notebook={model.notebook(run.notebook_id)?.name}
               onOpen={() => openDetails(run)}
@@ -411,6 +422,12 @@ export function RunTable(): React.ReactElement {
       </div>
     </div>
   );
+}
+
+/** Return runs with one of them, if it is there, before the others. */
+function moveToFront(runs: readonly IRunRow[], id: string | undefined): readonly IRunRow[] {
+  const first = id === undefined ? undefined : runs.find(run => run.id === id);
+  return first === undefined ? runs : [first, ...runs.filter(run => run !== first)];
 }
 
 const KEY_COMMANDS: Partial<Record<string, string>> = {

@@ -100,7 +100,8 @@ function SelectionButtons(): React.ReactElement | null {
       </span>
       {button(RunCommandIDs.editTags, trans.__('Tag…'))}
       {button(RunCommandIDs.editNotes, trans.__('Notes…'))}
-      {button(RunCommandIDs.archive, trans.__('Archive'))}
+      {commands.isEnabled(RunCommandIDs.archive) &&
+        button(RunCommandIDs.archive, trans.__('Archive'))}
       {commands.isVisible(RunCommandIDs.unarchive) &&
         button(RunCommandIDs.unarchive, trans.__('Unarchive'))}
       {button(RunCommandIDs.delete, trans.__('Delete…'))}

@@ -3,6 +3,7 @@
 import { Button } from '@jupyterlab/ui-components';
 import * as React from 'react';
 
+import { runKey } from '../api.ts';
 import type { IChartSettings } from '../charts/controls.tsx';
 import { chartAxis, ChartControls } from '../charts/controls.tsx';
 import type { ICurve } from '../charts/metrics.tsx';
@@ -163,11 +164,15 @@ function useCharts(
   const { checkpoints, series: seriesModel } = model;
   const { rows, runs, runOrder } = checkpoints;
   const { series } = seriesModel;
+  const notebookId = model.record?.id ?? '';
   const [cache] = React.useState(() => new CurveCache());
 
   React.useEffect(() => {
-    seriesModel.want(drawn, metrics).catch(() => undefined); // the next poll reports the problem
-  }, [seriesModel, drawn, metrics]);
+    seriesModel.want(
+      drawn.map(id => runKey(notebookId, id)),
+      metrics
+    );
+  }, [seriesModel, notebookId, drawn, metrics]);
 
   const byRun = React.useMemo(
     () => cache.group(rows, checkpoints.parents()),
@@ -183,7 +188,7 @@ function useCharts(
       curves: drawn.flatMap((runId): ICurve[] => {
         const startedAt = Date.parse(runs.get(runId)?.started_at ?? '');
         const points = cache.get(runId, metric, axis, {
-          logged: series[runId]?.[metric],
+          logged: series[runKey(notebookId, runId)]?.[metric],
           rows: byRun.get(runId) ?? [],
           startedAt: Number.isNaN(startedAt) ? undefined : startedAt
         });
@@ -202,7 +207,7 @@ function useCharts(
     }));
     cache.prune();
     return charts;
-  }, [metrics, axis, drawn, focused, byRun, runs, runOrder, series, cache, trans]);
+  }, [metrics, axis, drawn, focused, byRun, runs, runOrder, series, notebookId, cache, trans]);
 }
 
 interface IMoreProps {
