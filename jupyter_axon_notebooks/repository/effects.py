@@ -5,97 +5,41 @@ is, and a function that the notebook defines does what its body says. Names that
 those of the last ``import *``, if there is one; like imports, they do not change. Names that the
 code finds in another way, files, and the state of modules are unknown.
 
-Random generators count as names that drawing uses and changes, and that setting a seed assigns.
-Code that uses a framework with a generator of its own (PyTorch, TensorFlow) draws from it, except
-for calls that are known not to. Explicit generators, such as those of ``default_rng`` and the keys
-of JAX, are ordinary values.
+Global random generators count as names that drawing uses and changes, and that setting a seed
+assigns. Code that uses a framework with a generator of its own (PyTorch, TensorFlow) draws from it,
+except for calls that are known not to. Explicit generators are ordinary values. Seeds that differ
+in each execution are found in code that runs in any case; see :mod:`.randomness`.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-import re
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .magics import MAX_PARSED, Cell, command_statement, parse, read_cell, setup_statement, words
+from .randomness import (
+    FRAMEWORKS,
+    GENERATORS,
+    NUMPY,
+    STATES,
+    EntropySources,
+    bindings,
+    find_draws,
+    find_restored,
+    find_seeded,
+    has_state,
+    sets_seeds,
+    sets_state,
+)
 
-#: The random generators, and how to set their seeds. No name contains a space.
-GENERATORS: Final = {
-    "Python's random": "random.seed(0)",
-    "NumPy's random": "np.random.seed(0)",
-    "PyTorch's random": "torch.manual_seed(0)",
-    "TensorFlow's random": "tf.random.set_seed(0)",
-}
-_PYTHON, _NUMPY, _TORCH, _TENSORFLOW = GENERATORS
 #: The folder that relative paths begin at; ``%cd data`` uses and changes it.
 _FOLDER: Final = "working folder"
 _FOLDER_CALL: Final = "__change_folder__"
 
-#: Packages whose code draws from the generator of a framework.
-_FRAMEWORKS: Final = {
-    **dict.fromkeys(
-        (
-            *("accelerate", "diffusers", "fastai", "lightning", "peft", "pytorch_lightning"),
-            *("sentence_transformers", "timm", "torch", "torch_geometric", "torchvision"),
-            *("transformers", "trl"),
-        ),
-        _TORCH,
-    ),
-    **dict.fromkeys(("keras", "tensorflow", "tf_keras"), _TENSORFLOW),
-}
-#: Names of other functions that set seeds, in lower case, such as ``seed_everything`` and
-#: ``set_random_seed``; not ``get_seed``, ``load_seeds`` or ``initial_seed``.
-_SETS_SEEDS: Final = re.compile(
-    r"_*(?:re_?|(?:set|fix|manual|reset|init|use|apply)(?:_?(?:random|global)|_\w+)?_?)?"
-    r"seed(?:s|_\w+|all|everything)?"
-)
-#: Functions that set seeds, by their full names.
-_SEEDS: Final = {
-    "random.seed": {_PYTHON},
-    "random.setstate": {_PYTHON},
-    "numpy.random.seed": {_NUMPY},
-    "numpy.random.set_state": {_NUMPY},
-    "torch.manual_seed": {_TORCH},
-    "torch.random.manual_seed": {_TORCH},
-    "torch.set_rng_state": {_TORCH},
-    "torch.random.set_rng_state": {_TORCH},
-    "tensorflow.random.set_seed": {_TENSORFLOW},
-    "tensorflow.random.set_random_seed": {_TENSORFLOW},
-    "tensorflow.compat.v1.set_random_seed": {_TENSORFLOW},
-}
-#: Calls of PyTorch's own functions that draw, besides those that begin with ``rand``.
-_TORCH_DRAWS: Final = frozenset(
-    ("DataLoader", "bernoulli", "dropout", "multinomial", "normal", "poisson", "random_split")
-)
-#: Words in the names of a framework's functions and classes that do not draw.
-_QUIET: Final = (
-    *("Activation", "Argument", "Callback", "Config", "Dataset", "Flatten", "Input", "Logger"),
-    *("Loss", "Metric", "Optimizer", "Processor", "ReLU", "Rescaling", "Tokenizer", "dataset"),
-)
-_QUIET_MODULES: Final = frozenset(("datasets", "transforms"))
-#: Modules of scikit-learn that draw from NumPy's generator, unless they get ``random_state``.
-_SKLEARN: Final = frozenset(
-    (
-        *("cluster", "decomposition", "ensemble", "linear_model", "manifold", "mixture"),
-        *("model_selection", "neural_network", "svm", "tree", "utils"),
-    )
-)
-#: Of these, what draws only with one of the options below: estimators and functions.
-_SKLEARN_QUIET: Final = words(
-    """
-    AgglomerativeClustering BayesianRidge DBSCAN ElasticNet ElasticNetCV GridSearchCV GroupKFold
-    KFold LeaveOneGroupOut LeaveOneOut Lars Lasso LassoCV LinearRegression LogisticRegression
-    LogisticRegressionCV NuSVC NuSVR OneClassSVM ParameterGrid PredefinedSplit Ridge RidgeCV
-    RidgeClassifier SVC SVR StratifiedGroupKFold StratifiedKFold TimeSeriesSplit cross_val_predict
-    cross_val_score cross_validate learning_curve validation_curve
-    """
-)
-_SKLEARN_DRAWING_OPTIONS: Final = frozenset(("probability", "selection", "shuffle", "solver"))
-_SKLEARN_UTILS: Final = frozenset(("resample", "shuffle"))
 _BUILTINS: Final = frozenset(dir(builtins))
 #: Builtin functions that do not change their arguments.
 _READING: Final = words(
@@ -129,12 +73,19 @@ class Effects(NamedTuple):
         The names whose values it may change, including those that it assigns.
     writes : frozenset of str
         The names that it changes by an assignment, by a method such as ``append``, or by drawing.
+    entropy : frozenset of str
+        The functions whose entropy decides on the random numbers that it draws.
+    unseeded : mapping of str to str
+        The generators that it leaves with a seed that is not fixed, and the functions from whose
+        entropy the seeds come.
     """
 
-    uses: frozenset[str] = frozenset()
-    assigns: frozenset[str] = frozenset()
-    changes: frozenset[str] = frozenset()
-    writes: frozenset[str] = frozenset()
+    uses: frozenset[str]
+    assigns: frozenset[str]
+    changes: frozenset[str]
+    writes: frozenset[str]
+    entropy: frozenset[str]
+    unseeded: Mapping[str, str]
 
 
 class EffectReader:
@@ -161,7 +112,7 @@ class EffectReader:
         for source in dict.fromkeys(sources):
             if (tree := _parse(source)) is not None:
                 trees.append(tree)
-                self._bound |= _bound(tree)
+                self._bound.update(bindings(tree))
                 imports = dict(_imports(tree))
                 self.imports |= imports
                 if source in kept:
@@ -171,6 +122,7 @@ class EffectReader:
             for statement in tree.body:
                 if isinstance(statement, _DEFINITIONS):
                     self.definitions[statement.name] = statement
+        self.entropy = EntropySources(trees, self.full_name)
         for _ in range(2):  # a cell may use names of later ones
             for tree in trees:
                 self._find_drawing(tree)
@@ -193,22 +145,22 @@ class EffectReader:
                 targets, value = [node.target], node.value
             else:
                 continue
-            if self._is_generator(value):
+            if self.is_generator(value):
                 continue
             found = frozenset(generator for name in _names(value) for generator in self.draws(name))
             if found:
                 for name in _names(*targets):
                     self.drawing[name] = self.drawing.get(name, frozenset()) | found
 
-    def _is_generator(self, value: ast.expr) -> bool:
-        """Return whether a value is an explicit generator of PyTorch."""
+    def is_generator(self, value: ast.expr) -> bool:
+        """Return whether a value is, or belongs to, a new explicit generator of PyTorch."""
         calls = (node for node in ast.walk(value) if isinstance(node, ast.Call))
         return any(self.full_name(call.func) == "torch.Generator" for call in calls)
 
     def draws(self, name: str) -> frozenset[str]:
         """Return the generators of frameworks from which a value may draw when it is called."""
         if (imported := self._imported(name)) is not None:
-            generator = _FRAMEWORKS.get(imported.partition(".")[0])
+            generator = FRAMEWORKS.get(imported.partition(".")[0])
             return frozenset(() if generator is None else (generator,))
         if name in self.definitions:
             inner = {one for one in _names(self.definitions[name]) if self._imported(one)}
@@ -250,6 +202,12 @@ class _Visitor(ast.NodeVisitor):
         self._assigns: set[str] = set()
         self._changes: set[str] = set()
         self._writes: set[str] = set()
+        self._entropy: set[str] = set()
+        self._unseeded: dict[str, str] = {}
+        #: By the names of saved states of global generators, functions that restore them here.
+        self._saved: dict[str, Callable[[], None]] = {}
+        #: How many conditions decide whether the code runs.
+        self._conditions = 0
         #: The names of the scopes within the cell, innermost last.
         self._local: list[set[str]] = []
         self._entered: set[str] = set()
@@ -264,8 +222,14 @@ class _Visitor(ast.NodeVisitor):
         self.visit(tree)
         # Importing a module again does not change it.
         writes = self._writes | (self._assigns - self._reader.kept_imports)
-        found = self._uses, self._assigns, self._changes | writes, writes
-        return Effects(*map(frozenset, found))
+        return Effects(
+            uses=frozenset(self._uses),
+            assigns=frozenset(self._assigns),
+            changes=frozenset(self._changes | writes),
+            writes=frozenset(writes),
+            entropy=frozenset(self._entropy),
+            unseeded=self._unseeded,
+        )
 
     # Names
 
@@ -273,6 +237,8 @@ class _Visitor(ast.NodeVisitor):
         return any(name in names for names in self._local)
 
     def _use(self, name: str) -> None:
+        if name in self._unseeded:
+            self._entropy.add(self._unseeded[name])
         if self._is_local(name):
             return
         if name not in self._assigns:
@@ -285,6 +251,8 @@ class _Visitor(ast.NodeVisitor):
             self._local = outer
 
     def _assign(self, name: str) -> None:
+        self._unseeded.pop(name, None)
+        self._saved.pop(name, None)
         if self._local:
             self._local[-1].add(name)
         else:
@@ -302,15 +270,66 @@ class _Visitor(ast.NodeVisitor):
     def _draw(self, generator: str, *, explicitly: bool) -> None:
         if generator not in self._assigns:
             self._uses.add(generator)
+        if generator in self._unseeded:
+            self._entropy.add(self._unseeded[generator])
         (self._writes if explicitly else self._changes).add(generator)
 
     @contextmanager
     def _scope(self, names: Iterable[str]) -> Iterator[None]:
         self._local.append(set(names))
+        hidden = {
+            name: self._unseeded.pop(name) for name in self._local[-1] & self._unseeded.keys()
+        }
         try:
             yield
         finally:
-            self._local.pop()
+            for name in self._local.pop():
+                self._unseeded.pop(name, None)
+            self._unseeded |= hidden
+
+    @contextmanager
+    def _condition(self) -> Iterator[None]:
+        self._conditions += 1
+        try:
+            yield
+        finally:
+            self._conditions -= 1
+
+    # Seeds
+
+    def _save(self, generator: str) -> Callable[[], None]:
+        """Return a function that restores what is known of a global generator."""
+        known = [
+            (names, generator in names) for names in (self._assigns, self._changes, self._writes)
+        ]
+        entropy, entered = self._unseeded.get(generator), {*self._entered}
+
+        def restore() -> None:
+            for names, is_member in known:
+                (names.add if is_member else names.discard)(generator)
+            self._unseeded.pop(generator, None)
+            if entropy is not None:
+                self._unseeded[generator] = entropy
+            if not self._local:  # functions that were called since may set the seed again
+                self._entered &= entered
+
+        return restore
+
+    def _set_seed(self, generators: Iterable[str], entropy: str | None) -> None:
+        for generator in generators:
+            self._unseeded.pop(generator, None)
+            is_seeded = self._conditions or self._reader.entropy.is_seeded(generator)
+            if entropy is not None and not is_seeded:
+                self._unseeded[generator] = entropy
+
+    def _restored(self, manager: ast.expr) -> set[str]:
+        """Return the global generators whose states a context manager restores."""
+        definition: ast.AST = manager
+        if isinstance(manager, ast.Call) and isinstance(manager.func, ast.Name):
+            definition = self._reader.definitions.get(manager.func.id, manager)
+        calls = [node for node in ast.walk(definition) if isinstance(node, ast.Call)]
+        names = [self._reader.full_name(call.func) or "" for call in calls]
+        return set().union(*map(find_restored, names, calls))
 
     # Nodes
 
@@ -345,9 +364,12 @@ class _Visitor(ast.NodeVisitor):
                 for alias, _ in _imports(node):
                     self._assign(alias)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                for default in (*node.args.defaults, *node.args.kw_defaults, *node.decorator_list):
-                    if default is not None:
-                        self.visit(default)
+                with self._condition():  # a call may have other values
+                    for default in (*node.args.defaults, *node.args.kw_defaults):
+                        if default is not None:
+                            self.visit(default)
+                for decorator in node.decorator_list:
+                    self.visit(decorator)
                 if self._local:  # a function within one that is called
                     self._visit_body(node)
                 self._assign(node.name)
@@ -359,20 +381,46 @@ class _Visitor(ast.NodeVisitor):
                         if not isinstance(statement, _DEFINITIONS):
                             self.visit(statement)
                 self._assign(node.name)
-            case (
-                ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp()
-            ):
-                with self._scope(_bound(node)):
+            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
+                with self._scope(bindings(node)):
                     self.generic_visit(node)
+            case ast.Lambda():
+                with self._scope(bindings(node)), self._condition():
+                    self.generic_visit(node)
+            case ast.If() | ast.IfExp() | ast.BoolOp() | ast.ExceptHandler() | ast.match_case():
+                with self._condition():
+                    self.generic_visit(node)
+            case ast.With() | ast.AsyncWith():
+                restored = {one for item in node.items for one in self._restored(item.context_expr)}
+                saved = [self._save(generator) for generator in restored]
+                self.generic_visit(node)
+                for restore in () if _contains(node, ast.Yield) else saved:
+                    restore()
+            case ast.Yield():  # a context manager restores states after the code within it
+                self._saved.clear()
+                self.generic_visit(node)
             case ast.Call():
                 self._visit_call(node)
             case _:
                 self.generic_visit(node)
 
     def _visit_assignment(self, value: ast.expr, targets: Iterable[ast.expr]) -> None:
+        entropy, targets = {*self._entropy}, [*targets]
         self.visit(value)
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        function = self._reader.entropy.of_generator(value, self._unseeded)
+        if function is not None and names:
+            self._entropy = entropy  # creating it does not draw
+        saved = None
+        if isinstance(value, ast.Call):
+            generator = STATES.get(self._reader.full_name(value.func) or "")
+            saved = self._save(generator) if generator else None
         for target in targets:
             self._visit_target(target)
+        for name in names:
+            self._set_seed([name], function)
+            if saved is not None:
+                self._saved[name] = saved
 
     def _visit_target(self, target: ast.expr) -> None:
         if isinstance(target, (ast.Tuple, ast.List)):
@@ -390,13 +438,20 @@ class _Visitor(ast.NodeVisitor):
         if isinstance(definition, ast.ClassDef):
             for statement in definition.body:
                 if isinstance(statement, _DEFINITIONS):
-                    self._visit_body(statement)
+                    # Nothing is known of whether other methods are called.
+                    is_called = statement.name in ("__init__", "__post_init__")
+                    with nullcontext() if is_called else self._condition():
+                        self._visit_body(statement)
         elif isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef)):
             inner = [node for one in definition.body for node in ast.walk(one)]
             shared = {name for node in inner if isinstance(node, ast.Global) for name in node.names}
-            with self._scope(_bound(definition) - shared):
+            conditions = self._conditions
+            with self._scope({*bindings(definition)} - shared):
                 for statement in definition.body:
                     self.visit(statement)
+                    if isinstance(statement, ast.If) and _contains(statement, ast.Return):
+                        self._conditions += 1
+            self._conditions = conditions
             # A scope of its own, so that these are no assignments of the cell.
             self._change(shared, writes=True)
 
@@ -415,81 +470,47 @@ class _Visitor(ast.NodeVisitor):
             self._change(_root(function), writes=function.attr in _CHANGING)
         if not (isinstance(function, ast.Name) and function.id in _READING):
             self._change(_names(*arguments))
+        self._find_entropy(node)
         if full_name is not None:
             self._call(full_name, node)
-        else:
+        elif not self._reader.is_generator(function):
             for name in _root(function):
                 for generator in self._reader.draws(name) if not self._is_local(name) else ():
                     self._draw(generator, explicitly=False)
             is_sample = isinstance(function, ast.Attribute) and function.attr == "sample"
-            if is_sample and "pandas" in self._reader.imports.values() and not _has_state(node):
-                self._draw(_NUMPY, explicitly=False)
+            if is_sample and "pandas" in self._reader.imports.values() and not has_state(node):
+                self._draw(NUMPY, explicitly=False)
+
+    def _find_entropy(self, node: ast.Call) -> None:
+        """Find seeds that differ in each execution, unless an imported function sets them."""
+        sources, function = self._reader.entropy, node.func
+        if isinstance(function, ast.Name) and function.id in self._reader.definitions:
+            if sets_seeds(function.id) and (node.args or node.keywords):
+                generators = GENERATORS.keys() & self._assigns
+                self._set_seed(generators, sources.of_seed(node, self._unseeded))
+        elif (generator := sources.reseeded(node)) is not None:
+            self._set_seed([generator], sources.of_seed(node, self._unseeded))
+        elif not self._conditions and (found := sources.of_call(node, self._unseeded)):
+            self._entropy.add(found)
 
     def _call(self, name: str, node: ast.Call) -> None:
-        """Add the effects of a call of an imported function on generators."""
-        seeds = _seeds(name, node)
-        if seeds is not None:
-            for generator in seeds:
-                self._assigns.add(generator)
+        """Add the effects of a call of an imported function on global generators."""
+        state = node.args[0] if sets_state(name) and node.args else None
+        if isinstance(state, ast.Name) and state.id in self._saved and not self._conditions:
+            self._saved[state.id]()
             return
-        for generator, explicitly in _draws(name, node):
+        seeded = find_seeded(name)
+        if seeded is not None:
+            self._assigns |= seeded
+            self._set_seed(seeded, self._reader.entropy.of_seed(node, self._unseeded))
+            return
+        for generator, explicitly in find_draws(name, node):
             self._draw(generator, explicitly=explicitly)
 
     def _change_folder(self) -> None:
         if _FOLDER not in self._assigns:
             self._uses.add(_FOLDER)
         self._writes.add(_FOLDER)
-
-
-def _seeds(name: str, call: ast.Call) -> set[str] | None:
-    """Return the generators that a call seeds; None if it is no such function."""
-    last = name.rpartition(".")[2]
-    if name in _SEEDS:
-        given = [*call.args, *(keyword.value for keyword in call.keywords)]
-        is_seeded = any(not _is_none(value) for value in given)
-        return _SEEDS[name] if is_seeded else set()
-    # Trainers of transformers set the seed when they are created.
-    is_trainer = name.startswith(("transformers.", "trl.")) and last.endswith("Trainer")
-    if last == "enable_full_determinism" or is_trainer:
-        return {*GENERATORS}
-    if "seed" not in last.lower() or last[0].isupper():
-        return None
-    # Of a graphics card, of PyTorch from the system, and of explicit generators.
-    others = ("jax.", "torch.cuda.", "torch.initial_", "torch.mps.", "torch.seed", "torch.xpu.")
-    if name.startswith(others):
-        return set()
-    return {*GENERATORS} if _SETS_SEEDS.fullmatch(last.lower()) else None
-
-
-def _draws(name: str, call: ast.Call) -> Iterator[tuple[str, bool]]:
-    """Yield the generators from which a call draws, and whether it only does that."""
-    root, _, rest = name.partition(".")
-    last = name.rpartition(".")[2]
-    is_class, is_quiet = last[:1].isupper(), any(word in name for word in _QUIET)
-    if root == "random" and rest and not is_class and last != "getstate":
-        yield _PYTHON, True
-    elif name.startswith("numpy.random."):
-        if not is_class and last not in ("default_rng", "get_state"):
-            yield _NUMPY, True
-    elif (root == "scipy" and last == "rvs") or (
-        root == "sklearn" and rest.partition(".")[0] in _SKLEARN
-    ):
-        if not _has_state(call) and (root == "scipy" or _sklearn_draws(rest, call)):
-            yield _NUMPY, False
-    elif root == "torch":
-        if _has_state(call, "generator"):
-            return
-        if last.startswith("rand") or last in _TORCH_DRAWS or ".nn.init." in name:
-            yield _TORCH, last != "DataLoader"
-        elif ".nn." in name and is_class and not is_quiet:
-            yield _TORCH, False
-    elif _FRAMEWORKS.get(root) == _TENSORFLOW:
-        if ".random." in name:
-            yield _TENSORFLOW, not is_class
-        elif "keras." in name and is_class and not is_quiet:
-            yield _TENSORFLOW, False
-    elif root in _FRAMEWORKS and not is_quiet and not _QUIET_MODULES & set(name.split(".")):
-        yield _FRAMEWORKS[root], False
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -504,21 +525,8 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
 
-def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
-
-
-def _sklearn_draws(name: str, call: ast.Call) -> bool:
-    module, _, last = name.partition(".")
-    last = last.rpartition(".")[2]
-    if module == "utils":
-        return last in _SKLEARN_UTILS
-    options = {keyword.arg for keyword in call.keywords}
-    return last not in _SKLEARN_QUIET or bool(options & _SKLEARN_DRAWING_OPTIONS)
-
-
-def _has_state(call: ast.Call, option: str = "random_state") -> bool:
-    return any(one.arg == option and not _is_none(one.value) for one in call.keywords)
+def _contains(node: ast.AST, kind: type[ast.AST]) -> bool:
+    return any(isinstance(one, kind) for one in ast.walk(node))
 
 
 def _names(*nodes: ast.AST) -> set[str]:
@@ -530,17 +538,6 @@ def _root(node: ast.expr) -> list[str]:
     while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):
         node = node.func if isinstance(node, ast.Call) else node.value
     return [node.id] if isinstance(node, ast.Name) else []
-
-
-def _bound(scope: ast.AST) -> set[str]:
-    """Return the names that are local to a function, a lambda or a comprehension."""
-    found = set()
-    for node in ast.walk(scope):
-        if isinstance(node, ast.arg):
-            found.add(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-    return found
 
 
 @lru_cache(maxsize=1_000)

@@ -38,7 +38,7 @@ Some executions do not count, because they cannot have an effect on the training
     ``%run`` and ``%cd`` may have other effects.
 ``unseeded``
     A complete pass draws random numbers before it sets a seed, so that they depend on executions
-    before it.
+    before it; or their seed differs in each execution, as that of ``default_rng()`` does.
 ``deleted``
     An executed cell is no longer in the notebook.
 ``not_run``
@@ -56,7 +56,7 @@ from ..alignment import longest_increasing
 from ..provenance import ExecutedCell, Flag, FlagKind
 from ..records import NotebookCell
 from .cell_matching import code_sources, match_cells, normalize_source
-from .effects import GENERATORS, EffectReader
+from .effects import EffectReader
 from .magics import (
     MAX_PARSED,
     command_statement,
@@ -66,6 +66,7 @@ from .magics import (
     read_cell,
     setup_statement,
 )
+from .randomness import GENERATORS
 
 _RESTART: Final = "Restart the kernel and run all cells."
 
@@ -128,6 +129,8 @@ class _FlagFinder:
         ]
         #: The random generators that a complete pass continues.
         self._unseeded: set[str] = set()
+        #: The sources of entropy that a complete pass draws from, by the positions of cells.
+        self._entropy: dict[int, frozenset[str]] = {}
         self._executions: dict[str, list[ExecutedCell]] = {}
         self._unmatched: dict[str, ExecutedCell] = {}
         positions: dict[str, list[int]] = {}
@@ -167,6 +170,7 @@ class _FlagFinder:
         reader = EffectReader((cell.source for cell in self._executed), kept)
         needed: set[str] = set()
         definitions = set(self._above) - set(self._working)
+        is_again = not {*self._working, self._training}.isdisjoint(self._matches[:start])
         found, seen = [], dict[str | None, str]()
         for position in range(last, -1, -1):
             cell, cell_id = self._executed[position], self._matches[position]
@@ -187,6 +191,10 @@ class _FlagFinder:
                     continue
             found.append(position)
             if effects is not None:
+                unseeded = needed & effects.unseeded.keys()
+                entropy = effects.entropy | {effects.unseeded[name] for name in unseeded}
+                if entropy and is_again and position >= start:
+                    self._entropy[position] = entropy
                 needed = needed - effects.assigns | effects.uses
         return sorted(found)
 
@@ -268,7 +276,7 @@ class _FlagFinder:
                 yield self._flag(FlagKind.RERUN, message, cell_id, runs)
 
     def unseeded(self) -> Iterator[Flag]:
-        """Yield a flag if random numbers depend on executions before the last pass."""
+        """Yield flags if random numbers are not those of executions before the last pass."""
         if self._unseeded:
             generators = [one for one in GENERATORS if one in self._unseeded]
             names = " and ".join(generators)
@@ -278,6 +286,15 @@ class _FlagFinder:
                 message=f"{names} numbers continue those of earlier executions in this kernel. Set "
                 f"the seed before they are used, with {seeds}, or restart the kernel and run all "
                 "cells.",
+            )
+        for position, functions in sorted(self._entropy.items()):
+            seeds = " and ".join(f"`{function}()`" for function in sorted(functions))
+            yield self._flag(
+                FlagKind.UNSEEDED,
+                f"{{}} uses a random seed that differs in each execution: {seeds}. Use a fixed "
+                "seed, such as 0, and train again.",
+                self._matches[position],
+                [self._executed[position]],
             )
 
     def deleted(self) -> Iterator[Flag]:

@@ -123,7 +123,6 @@ UNSEEDED = {
     ),
     "python": ("Python", "import random", "n = 3", "x = random.random()"),
     "numpy": ("NumPy", "import numpy as np", "n = 3", "x = np.random.rand(3)"),
-    "without a number": ("NumPy", "import numpy as np", "np.random.seed()", "x = np.random.rand()"),
     "too late": (
         "NumPy",
         "import numpy as np",
@@ -177,6 +176,161 @@ UNSEEDED = {
     ),
     "pandas": ("NumPy", "import pandas as pd", "df = pd.DataFrame()", "x = df.sample(frac=1)"),
 }  # fmt: skip
+
+
+IMPORTS = """import datetime, os, random, secrets, time, uuid
+from contextlib import contextmanager
+import jax, numpy as np, torch
+from helpers import temp_seed
+from sklearn.model_selection import train_test_split
+from torch.random import fork_rng
+"""
+CONTEXT_MANAGER = """@contextmanager
+def seeded(seed):
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+"""
+FORK = """@contextmanager
+def seeded(seed):
+    with fork_rng():
+        torch.manual_seed(seed)
+        yield
+"""
+CONTEXT_CLASS = """class Seeded:
+    def __enter__(self):
+        self.state = np.random.get_state()
+        np.random.seed(0)
+
+    def __exit__(self, *exception):
+        np.random.set_state(self.state)
+"""
+#: Two cells each, whose random numbers are the same in each execution, or may be.
+FIXED_SEEDS = [
+    ("rng = np.random.Generator(np.random.PCG64(0))", "x = rng.normal()"),
+    ("rng = random.Random(seed)", "x = rng.random()"),
+    ("g = torch.Generator().manual_seed(0)", "x = torch.rand(1, generator=g)"),
+    ("g = torch.Generator()", "x = torch.rand(1, generator=g)"),  # PyTorch has a default seed
+    ("key = jax.random.PRNGKey(SEED)", "key, other = jax.random.split(key)"),
+    ("seeds = np.random.SeedSequence(1)", "x = [np.random.default_rng(s) for s in seeds.spawn(2)]"),
+    # A seed after the generator was created.
+    ("rng = random.Random()\nrng.seed(4)", "x = rng.random()"),
+    ("rng = np.random.RandomState()", "rng.set_state(state)\nx = rng.rand()"),
+    ("rng = np.random.default_rng()\nrng.bit_generator.state = state", "x = rng.random()"),
+    ("rng = np.random.default_rng()", "rng = np.random.default_rng(3)\nx = rng.random()"),
+    ("rngs = [random.Random() for _ in range(2)]",
+     "for i, r in enumerate(rngs): r.seed(i)\nx = rngs"),
+    ("g = torch.Generator()\ndef seed_generator(g):\n    g.manual_seed(0)",
+     "seed_generator(g)\nx = torch.rand(1, generator=g)"),
+    ("random.seed()\nrandom.seed(0)", "x = random.random()"),
+    ("np.random.seed()", "np.random.seed(0)\nx = np.random.rand()"),
+    # Entropy that draws nothing.
+    ("rng = np.random.default_rng()", "x = 1"),
+    ("random.seed()", "x = 1"),
+    ("start = time.time()", "x = time.time() - start"),
+    ("name = f'{uuid.uuid4().hex} {datetime.datetime.now()}'",
+     "np.random.seed(0)\nx = np.random.rand()"),
+    # Seeds of unknown origin.
+    ("seed = int(os.environ.get('SEED', time.time()))\nnp.random.seed(seed)",
+     "x = np.random.rand()"),
+    ("rng = np.random.default_rng(config['seed'])", "x = rng.normal()"),
+    ("seed = args.seed if args.seed else int(time.time())\nrandom.seed(seed)",
+     "x = random.random()"),
+    ("seed = None\nif seed is None:\n    seed = int(time.time())",
+     "random.seed(seed)\nx = random.random()"),
+    ("if seed is None:\n    np.random.seed()\nelse:\n    np.random.seed(seed)",
+     "x = np.random.rand()"),
+    ("def draw(seed):\n    return np.random.default_rng(seed).normal()", "x = draw(1)"),
+    ("def draw(rng=None):\n    if rng is None:\n        rng = np.random.default_rng()\n"
+     "    return rng.normal()", "x = draw(np.random.default_rng(0))"),
+    ("def check(rng):\n    if rng is not None:\n        return rng\n    return random.Random()",
+     "x = check(random.Random(0))"),
+    ("def draw(rng=np.random.default_rng()):\n    return rng.normal()",
+     "x = draw(np.random.default_rng(0))"),
+    ("class Sampler:\n    def __init__(self, rng=None):\n"
+     "        self.rng = rng or random.Random()\n    def reset(self):\n"
+     "        self.rng = random.Random()", "x = Sampler(random.Random(0))"),
+    ("random.seed(0)\nnp.random.seed(random.randrange(100))", "x = np.random.rand()"),
+    # Seeds of a block.
+    ("with fork_rng():\n    torch.manual_seed(0)\n    x = torch.rand(1)", "y = x"),
+    ("torch.manual_seed(0)", "with fork_rng():\n    torch.manual_seed(1)\nx = torch.rand(1)"),
+    ("def fix(s):\n    torch.manual_seed(s)",
+     "with fork_rng():\n    fix(1)\nfix(0)\nx = torch.rand(1)"),
+    (CONTEXT_MANAGER, "with seeded(0):\n    x = np.random.rand()"),
+    (FORK, "with seeded(0):\n    x = torch.rand(1)"),
+    (CONTEXT_CLASS, "with Seeded():\n    x = np.random.rand()"),
+    ("n = 3", "with temp_seed(0):\n    x = np.random.rand(n)"),
+    ("s = np.random.get_state()\nnp.random.seed(0)\nx = np.random.rand()\nnp.random.set_state(s)",
+     "y = x"),
+    ("np.random.seed(1)\ns = np.random.get_state()",
+     "y = np.random.rand()\nnp.random.set_state(s)\n"
+     "x = np.random.rand()"),
+]  # fmt: skip
+#: The source of entropy, and two cells whose random numbers differ in each execution.
+ENTROPY = [
+    ("numpy.random.default_rng", "rng = np.random.default_rng()", "x = rng.normal()"),
+    ("numpy.random.default_rng", "rng: object = np.random.default_rng(seed=None)",
+     "x = rng.normal()"),
+    ("numpy.random.default_rng", "n = 3", "x = np.random.default_rng().normal(size=n)"),
+    ("numpy.random.default_rng",
+     "def draw():\n    rng = np.random.default_rng()\n    return rng.normal()",
+     "x = draw()"),
+    ("numpy.random.default_rng", "class Sampler:\n    def __init__(self):\n"
+     "        self.rng = np.random.default_rng()", "x = Sampler()"),
+    ("numpy.random.PCG64", "rng = np.random.Generator(np.random.PCG64())", "x = rng.normal()"),
+    ("numpy.random.Philox", "bits = np.random.Philox()", "x = np.random.Generator(bits).normal()"),
+    ("numpy.random.SeedSequence", "rng = np.random.default_rng(np.random.SeedSequence())",
+     "x = rng.normal()"),
+    ("numpy.random.RandomState", "n = [1, 2]",
+     "x = train_test_split(n, random_state=np.random.RandomState())"),
+    ("random.Random", "rng = random.Random()", "files = [1, 2, 3]\nrng.shuffle(files)"),
+    ("random.SystemRandom", "rng = random.SystemRandom(0)", "x = rng.random()"),
+    ("g.seed", "g = torch.Generator()\ng.seed()", "x = torch.rand(1, generator=g)"),
+    ("time.time", "g = torch.Generator().manual_seed(int(time.time()))",
+     "x = torch.rand(1, generator=g)"),
+    ("time.time", "key = jax.random.PRNGKey(int(time.time()))", "x = jax.random.normal(key)"),
+    ("secrets.randbits", "key = jax.random.key(secrets.randbits(32))",
+     "x = jax.random.normal(key)"),
+    ("random.seed", "random.seed()", "x = random.random()"),
+    ("numpy.random.seed", "np.random.seed(None)", "x = np.random.rand()"),
+    ("numpy.random.seed", "np.random.seed(0)", "np.random.seed()\nx = np.random.rand()"),
+    ("torch.seed", "torch.manual_seed(0)\ntorch.seed()", "x = torch.rand(1)"),
+    ("torch.random.seed", "torch.random.seed()", "x = torch.rand(1)"),
+    ("time.time_ns", "np.random.seed(time.time_ns() % 2**32)", "x = np.random.rand()"),
+    ("datetime.datetime.now", "random.seed(datetime.datetime.now().timestamp())",
+     "x = random.random()"),
+    ("os.urandom", "random.seed(int.from_bytes(os.urandom(4), 'big'))", "x = random.random()"),
+    ("os.urandom", "np.random.seed(np.frombuffer(os.urandom(4), np.uint32)[0])",
+     "x = np.random.rand()"),
+    ("uuid.uuid4", "torch.manual_seed(uuid.uuid4().int % 2**32)", "x = torch.rand(1)"),
+    ("time.time", "SEED = int(time.time())", "torch.manual_seed(SEED)\nx = torch.rand(1)"),
+    ("time.time", "n = [1, 2]", "x = train_test_split(n, random_state=int(time.time()))"),
+    ("time.time", "data = load()", "x = data.sample(frac=1, random_state=int(time.time()))"),
+    ("time.time", "def set_seed(s):\n    np.random.seed(s)",
+     "set_seed(int(time.time()))\nx = np.random.rand()"),
+]  # fmt: skip
+#: The generator, and two cells that draw from it after a block that sets its seed.
+UNSEEDED_AFTER_BLOCK = [
+    ("PyTorch", "with torch.random.fork_rng(devices=[]):\n    torch.manual_seed(0)",
+     "x = torch.rand(1)"),
+    ("PyTorch", "def draw():\n    with fork_rng():\n        torch.manual_seed(0)\n"
+     "        return torch.rand(1)", "x = draw() + torch.rand(1)"),
+    ("PyTorch", FORK, "with seeded(0):\n    y = torch.rand(1)\nx = torch.rand(1)"),
+    ("NumPy", CONTEXT_MANAGER, "with seeded(0):\n    y = np.random.rand()\nx = np.random.rand()"),
+    ("NumPy", CONTEXT_CLASS, "with Seeded():\n    y = np.random.rand()\nx = np.random.rand()"),
+    ("NumPy", "with temp_seed(0):\n    y = np.random.rand()", "x = np.random.rand()"),
+    ("NumPy", "s = np.random.get_state()\nnp.random.seed(0)\ny = np.random.rand()\n"
+     "np.random.set_state(s)", "x = np.random.rand()"),
+    ("Python", "s = random.getstate()\nrandom.seed(0)\nrandom.setstate(s)", "x = random.random()"),
+    ("PyTorch", "s = torch.get_rng_state()\ntorch.manual_seed(0)\ntorch.set_rng_state(s)",
+     "x = torch.rand(1)"),
+    # Seeds that are drawn from a generator without one.
+    ("Python", "np.random.seed(random.randrange(100))", "x = np.random.rand()"),
+    ("NumPy", "torch.manual_seed(np.random.randint(100))", "x = torch.rand(1)"),
+]  # fmt: skip
 
 
 class Kernel:
@@ -240,6 +394,54 @@ def test_running_all_again_continues_the_random_numbers_without_seeds(
     assert flag.kind.value == "unseeded"
     assert flag.message.startswith(f"{generator}'s random numbers continue")
     assert "restart the kernel" in flag.message
+
+
+@pytest.mark.parametrize("sources", FIXED_SEEDS)
+def test_running_all_again_is_clean_if_seeds_are_fixed(sources: tuple[str, ...]) -> None:
+    kernel = Kernel(IMPORTS, *sources)
+    for _ in range(3):
+        kernel.run("c0", "c1", "c2")
+        assert kernel.flags() == []
+
+
+@pytest.mark.parametrize(("function", "sources"), [(one[0], one[1:]) for one in ENTROPY])
+def test_running_all_again_with_a_seed_that_differs_is_flagged(
+    function: str, sources: tuple[str, ...]
+) -> None:
+    kernel = Kernel(IMPORTS, *sources)
+    kernel.run("c0", "c1", "c2")
+    assert kernel.flags() == []
+    kernel.run("c0", "c1", "c2")
+    [flag] = kernel.flags()
+    assert flag.kind.value == "unseeded"
+    assert flag.message in {
+        f"Cell {number} (In [{number + 2}]) uses a random seed that differs in each execution: "
+        f"`{function}()`. Use a fixed seed, such as 0, and train again."
+        for number in (3, 4)
+    }
+
+
+@pytest.mark.parametrize(
+    ("generator", "sources"), [(one[0], one[1:]) for one in UNSEEDED_AFTER_BLOCK]
+)
+def test_the_seed_of_a_block_is_none_of_the_code_after_it(
+    generator: str, sources: tuple[str, ...]
+) -> None:
+    kernel = Kernel(IMPORTS, *sources)
+    kernel.run("c0", "c1", "c2")
+    assert kernel.flags() == []
+    kernel.run("c0", "c1", "c2")
+    [flag] = kernel.flags()
+    assert flag.message.startswith(f"{generator}'s random numbers continue")
+
+
+def test_a_fixed_seed_ends_the_flag_of_a_seed_that_differs() -> None:
+    kernel = Kernel("import numpy as np", "rng = np.random.default_rng()", "x = rng.normal()")
+    kernel.run("c0", "c1", "c2", "c0", "c1", "c2")
+    assert kernel.kinds() == [("unseeded", "c1")]
+    kernel.edit("c1", "rng = np.random.default_rng(0)")
+    kernel.run("c1", "c2")
+    assert kernel.flags() == []
 
 
 def test_a_message_names_all_generators_and_their_seeds() -> None:

@@ -1,0 +1,421 @@
+"""Random generators: what seeds them, what draws from them, and seeds that are not fixed. Pure.
+
+The *global generators* of packages have the names of :data:`GENERATORS`. *Explicit generators* are
+values, such as those of ``default_rng`` and the keys of JAX. A *source of entropy* is a function
+whose result differs in each execution: ``time.time()``, ``os.urandom()``, or ``default_rng()``
+without a seed. Seeds of unknown origin, such as parameters and configurations, count as fixed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Final
+
+from .magics import words
+
+#: The random generators, and how to set their seeds. No name contains a space.
+GENERATORS: Final = {
+    "Python's random": "random.seed(0)",
+    "NumPy's random": "np.random.seed(0)",
+    "PyTorch's random": "torch.manual_seed(0)",
+    "TensorFlow's random": "tf.random.set_seed(0)",
+}
+_PYTHON, NUMPY, _TORCH, _TENSORFLOW = GENERATORS
+#: Packages whose code draws from the generator of a framework.
+FRAMEWORKS: Final = {
+    **dict.fromkeys(
+        (
+            *("accelerate", "diffusers", "fastai", "lightning", "peft", "pytorch_lightning"),
+            *("sentence_transformers", "timm", "torch", "torch_geometric", "torchvision"),
+            *("transformers", "trl"),
+        ),
+        _TORCH,
+    ),
+    **dict.fromkeys(("keras", "tensorflow", "tf_keras"), _TENSORFLOW),
+}
+#: Names of other functions that set seeds, in lower case, such as ``seed_everything`` and
+#: ``set_random_seed``; not ``get_seed``, ``load_seeds`` or ``initial_seed``.
+_SETS_SEEDS: Final = re.compile(
+    r"_*(?:re_?|(?:set|fix|manual|reset|init|use|apply)(?:_?(?:random|global)|_\w+)?_?)?"
+    r"seed(?:s|_\w+|all|everything)?"
+)
+#: Names of context managers that set a seed and restore the state of the generators.
+_SEEDS_WITHIN: Final = re.compile(r"_*(?:local|np|numpy|scoped|temp|temporary|tmp|torch)_?seed")
+#: Functions that set seeds, by their full names.
+_SEEDS: Final = {
+    "random.seed": {_PYTHON},
+    "random.setstate": {_PYTHON},
+    "numpy.random.seed": {NUMPY},
+    "numpy.random.set_state": {NUMPY},
+    "torch.manual_seed": {_TORCH},
+    "torch.seed": {_TORCH},
+    "torch.random.seed": {_TORCH},
+    "torch.random.manual_seed": {_TORCH},
+    "torch.set_rng_state": {_TORCH},
+    "torch.random.set_rng_state": {_TORCH},
+    "tensorflow.random.set_seed": {_TENSORFLOW},
+    "tensorflow.random.set_random_seed": {_TENSORFLOW},
+    "tensorflow.compat.v1.set_random_seed": {_TENSORFLOW},
+}
+#: Functions that return the state of a generator, by their full names.
+STATES: Final = {
+    "random.getstate": _PYTHON,
+    "numpy.random.get_state": NUMPY,
+    "torch.get_rng_state": _TORCH,
+    "torch.random.get_rng_state": _TORCH,
+}
+#: Functions that set such a state.
+_SETS_STATES: Final = frozenset(name for name in _SEEDS if name.endswith(("setstate", "_state")))
+#: Context managers that restore the states of generators, by their last names.
+_RESTORING: Final = {"fork_rng": {_TORCH}, "isolate_rng": {*GENERATORS}}
+#: Functions that return something else in each execution, by their full names.
+_ENTROPY: Final = words(
+    """
+    datetime.datetime.now datetime.datetime.today datetime.datetime.utcnow os.getpid os.getrandom
+    os.urandom pandas.Timestamp.now pandas.Timestamp.today time.monotonic time.monotonic_ns
+    time.perf_counter time.perf_counter_ns time.process_time time.process_time_ns time.time
+    time.time_ns torch.random.seed torch.seed uuid.uuid1 uuid.uuid4 secrets.choice
+    secrets.randbelow secrets.randbits secrets.token_bytes secrets.token_hex secrets.token_urlsafe
+    """
+)
+#: Explicit generators that take a seed from the system if they get none, and have methods to seed.
+_RESEEDABLE: Final = words("numpy.random.RandomState random.Random")
+#: The explicit generators that take a seed from the system if they get none. PyTorch's do not.
+_EXPLICIT: Final = _RESEEDABLE | words(
+    """
+    numpy.random.Generator numpy.random.MT19937 numpy.random.PCG64 numpy.random.PCG64DXSM
+    numpy.random.Philox numpy.random.SFC64 numpy.random.SeedSequence numpy.random.default_rng
+    """
+)
+#: Explicit generators that always take a seed from the system.
+_SYSTEM: Final = words(
+    "random.SystemRandom tensorflow.random.Generator.from_non_deterministic_state"
+)
+_GENERATORS: Final = (
+    _EXPLICIT
+    | _SYSTEM
+    | words(
+        "jax.random.PRNGKey jax.random.key tensorflow.random.Generator.from_seed torch.Generator"
+    )
+)
+#: Methods that set the seeds and states of explicit generators.
+_METHODS: Final = frozenset(("manual_seed", "seed", "set_state", "setstate"))
+#: Options that set the seed of what a function does.
+_OPTIONS: Final = frozenset(("random_state", "seed"))
+#: Methods of data that have such options.
+_DRAWING: Final = frozenset(("sample", "shuffle", "train_test_split"))
+#: Functions whose result differs if their argument does.
+_CONVERSIONS: Final = words("abs float from_bytes hash int pow round str")
+#: Calls of PyTorch's own functions that draw, besides those that begin with ``rand``.
+_TORCH_DRAWS: Final = frozenset(
+    ("DataLoader", "bernoulli", "dropout", "multinomial", "normal", "poisson", "random_split")
+)
+#: Words in the names of a framework's functions and classes that do not draw.
+_QUIET: Final = (
+    *("Activation", "Argument", "Callback", "Config", "Dataset", "Flatten", "Input", "Logger"),
+    *("Loss", "Metric", "Optimizer", "Processor", "ReLU", "Rescaling", "Tokenizer", "dataset"),
+)
+_QUIET_MODULES: Final = frozenset(("datasets", "transforms"))
+#: Modules of scikit-learn that draw from NumPy's generator, unless they get ``random_state``.
+_SKLEARN: Final = frozenset(
+    (
+        *("cluster", "decomposition", "ensemble", "linear_model", "manifold", "mixture"),
+        *("model_selection", "neural_network", "svm", "tree", "utils"),
+    )
+)
+#: Of these, what draws only with one of the options below: estimators and functions.
+_SKLEARN_QUIET: Final = words(
+    """
+    AgglomerativeClustering BayesianRidge DBSCAN ElasticNet ElasticNetCV GridSearchCV GroupKFold
+    KFold LeaveOneGroupOut LeaveOneOut Lars Lasso LassoCV LinearRegression LogisticRegression
+    LogisticRegressionCV NuSVC NuSVR OneClassSVM ParameterGrid PredefinedSplit Ridge RidgeCV
+    RidgeClassifier SVC SVR StratifiedGroupKFold StratifiedKFold TimeSeriesSplit cross_val_predict
+    cross_val_score cross_validate learning_curve validation_curve
+    """
+)
+_SKLEARN_DRAWING_OPTIONS: Final = frozenset(("probability", "selection", "shuffle", "solver"))
+_SKLEARN_UTILS: Final = frozenset(("resample", "shuffle"))
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class EntropySources:
+    """The seeds and explicit generators of sources that differ in each execution.
+
+    Parameters
+    ----------
+    trees : sequence of ast.Module
+        The sources.
+    full_name : callable
+        Returns the full name of an imported function, or None.
+    """
+
+    def __init__(
+        self, trees: Sequence[ast.Module], full_name: Callable[[ast.expr], str | None]
+    ) -> None:
+        self._full_name = full_name
+        #: Names that only get values from sources of entropy, and these functions.
+        self._values: dict[str, str] = {}
+        self._generators: set[str] = set()
+        #: Names of explicit generators that get a fixed seed, or a state, after they are created.
+        self._seeded: set[str] = set()
+        with suppress(RecursionError):
+            self._find_values(trees)
+            for tree in trees:
+                self._find_seeded(tree)
+
+    def _find_values(self, trees: Sequence[ast.Module]) -> None:
+        bound, values, found = Counter[str](), Counter[str](), dict[str, str]()
+        for tree in trees:
+            bound.update(bindings(tree))
+            for targets, value in _assignments(tree.body):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                if self._is_explicit(value):
+                    self._generators.update(names)
+                elif (function := self.of_value(value)) is not None:
+                    values.update(names)
+                    found |= dict.fromkeys(names, function)
+        self._values = {
+            name: function for name, function in found.items() if values[name] == bound[name]
+        }
+
+    def _find_seeded(self, tree: ast.Module) -> None:
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Attribute(value=generator, attr=method)) if (
+                    method in _METHODS and self._full_name(node.func) is None
+                ):
+                    if _given(node) and self.of_seed(node) is None:
+                        self._seeded |= _identifiers(generator)
+                case ast.Call(func=ast.Name(id=name)) if sets_seeds(name):
+                    self._seeded |= {one.id for one in node.args if isinstance(one, ast.Name)}
+                case ast.Attribute(value=generator, attr="state", ctx=ast.Store()):
+                    self._seeded |= _identifiers(generator)
+
+    def of_value(self, node: ast.expr, unseeded: Mapping[str, str] = _NOTHING) -> str | None:
+        """Return the source of entropy that a value comes from, if any.
+
+        Parameters
+        ----------
+        unseeded : mapping of str to str
+            Names of explicit generators without a fixed seed, and the sources of their seeds.
+        """
+        match node:
+            case ast.Name(id=name):
+                return unseeded.get(name) or self._values.get(name)
+            case (
+                ast.Attribute(value=inner)
+                | ast.NamedExpr(value=inner)
+                | ast.Subscript(value=inner)
+                | ast.UnaryOp(operand=inner)
+            ):
+                return self.of_value(inner, unseeded)
+            case ast.BinOp(left=left, right=right):
+                return self._first((left, right), unseeded)
+            case ast.List(elts=elements) | ast.Tuple(elts=elements):
+                return self._first(elements, unseeded)
+            case ast.Call(func=function):
+                name = self._full_name(function) or ""
+                if name in _ENTROPY:
+                    return name
+                if self._is_explicit(node):
+                    return self.of_seed(node, unseeded)
+                last = function.attr if isinstance(function, ast.Attribute) else _id(function)
+                if last in _CONVERSIONS or name.startswith(("math.", "numpy.", "struct.")):
+                    return self._first(node.args, unseeded)
+                if isinstance(function, ast.Attribute):
+                    return self.of_value(function.value, unseeded)
+        return None
+
+    def of_seed(self, call: ast.Call, unseeded: Mapping[str, str] = _NOTHING) -> str | None:
+        """Return the source of entropy for the seed that a call sets, if any."""
+        name = self._full_name(call.func)
+        if (given := _given(call)) and name not in _SYSTEM:
+            return self._first(given, unseeded)
+        if name is None and isinstance(call.func, ast.Attribute) and call.func.attr == "seed":
+            return f"{_id(call.func.value)}.seed".lstrip(".")
+        return name if name in {*_EXPLICIT, *_SYSTEM, *_SEEDS} else None
+
+    def of_generator(self, node: ast.expr, unseeded: Mapping[str, str]) -> str | None:
+        """Return the source of entropy for the seed of a new explicit generator, if any."""
+        if isinstance(node, ast.Call) and self._is_explicit(node):
+            return self.of_seed(node, unseeded)
+        return None
+
+    def of_call(self, call: ast.Call, unseeded: Mapping[str, str]) -> str | None:
+        """Return the source of entropy for the numbers that a function draws, if any.
+
+        If methods seed generators, those without a name are assumed to be among them.
+        """
+        name = self._full_name(call.func)
+        if (found := self.of_generator(call, unseeded)) is not None:
+            return None if self._seeded and found in _RESEEDABLE else found
+        if name is None:
+            is_drawing = isinstance(call.func, ast.Attribute) and call.func.attr in _DRAWING
+        else:
+            is_drawing = find_seeded(name) is None
+        if not is_drawing:
+            return None
+        seeds = (keyword.value for keyword in call.keywords if keyword.arg in _OPTIONS)
+        return self._first(seeds, unseeded)
+
+    def is_seeded(self, name: str) -> bool:
+        """Return whether a generator may get a fixed seed after it is created."""
+        return name in self._seeded
+
+    def reseeded(self, call: ast.Call) -> str | None:
+        """Return the name of the explicit generator whose seed a call sets, if any."""
+        function = call.func
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+            name = function.value.id
+            return name if function.attr in _METHODS and name in self._generators else None
+        return None
+
+    def _first(self, nodes: Iterable[ast.expr], unseeded: Mapping[str, str]) -> str | None:
+        return next((found for one in nodes if (found := self.of_value(one, unseeded))), None)
+
+    def _is_explicit(self, node: ast.expr) -> bool:
+        """Return whether a value is a new generator, such as ``Generator().manual_seed(0)``."""
+        if not isinstance(node, ast.Call):
+            return False
+        function = node.func
+        if isinstance(function, ast.Attribute) and function.attr in _METHODS:
+            function = function.value.func if isinstance(function.value, ast.Call) else function
+        return self._full_name(function) in _GENERATORS
+
+
+def find_seeded(name: str) -> set[str] | None:
+    """Return the global generators that a function seeds; None if it is no such function."""
+    last = name.rpartition(".")[2]
+    if name in _SEEDS:
+        return _SEEDS[name]
+    # Trainers of transformers set the seed when they are created.
+    is_trainer = name.startswith(("transformers.", "trl.")) and last.endswith("Trainer")
+    if last == "enable_full_determinism" or is_trainer:
+        return {*GENERATORS}
+    if "seed" not in last.lower() or last[0].isupper():
+        return None
+    # Of a graphics card, and of explicit generators.
+    others = ("jax.", "torch.cuda.", "torch.initial_", "torch.mps.", "torch.xpu.")
+    if name.startswith(others):
+        return set()
+    return {*GENERATORS} if sets_seeds(last) or _SEEDS_WITHIN.fullmatch(last.lower()) else None
+
+
+def sets_seeds(name: str) -> bool:
+    """Return whether a function sets seeds, by its name."""
+    return _SETS_SEEDS.fullmatch(name.lower()) is not None
+
+
+def sets_state(name: str) -> bool:
+    """Return whether a function sets the state of a global generator, by its full name."""
+    return name in _SETS_STATES
+
+
+def find_restored(name: str, call: ast.Call) -> set[str]:
+    """Return the global generators whose states a function restores."""
+    last = name.rpartition(".")[2]
+    if name in _SETS_STATES:
+        return _SEEDS[name]
+    if _SEEDS_WITHIN.fullmatch(last.lower()):
+        return {*GENERATORS}
+    is_optional = any(keyword.arg == "enabled" for keyword in call.keywords)
+    return set() if is_optional else _RESTORING.get(last, set())
+
+
+def find_draws(name: str, call: ast.Call) -> Iterator[tuple[str, bool]]:
+    """Yield the global generators from which a call draws, and whether it only does that."""
+    root, _, rest = name.partition(".")
+    last = name.rpartition(".")[2]
+    is_class, is_quiet = last[:1].isupper(), any(word in name for word in _QUIET)
+    if root == "random" and rest and not is_class and last != "getstate":
+        yield _PYTHON, True
+    elif name.startswith("numpy.random."):
+        if not is_class and last not in ("default_rng", "get_state"):
+            yield NUMPY, True
+    elif (root == "scipy" and last == "rvs") or (
+        root == "sklearn" and rest.partition(".")[0] in _SKLEARN
+    ):
+        if not has_state(call) and (root == "scipy" or _sklearn_draws(rest, call)):
+            yield NUMPY, False
+    elif root == "torch":
+        if has_state(call, "generator"):
+            return
+        if last.startswith("rand") or last in _TORCH_DRAWS or ".nn.init." in name:
+            yield _TORCH, last != "DataLoader"
+        elif ".nn." in name and is_class and not is_quiet:
+            yield _TORCH, False
+    elif FRAMEWORKS.get(root) == _TENSORFLOW:
+        if ".random." in name:
+            yield _TENSORFLOW, not is_class
+        elif "keras." in name and is_class and not is_quiet:
+            yield _TENSORFLOW, False
+    elif root in FRAMEWORKS and not is_quiet and not _QUIET_MODULES & set(name.split(".")):
+        yield FRAMEWORKS[root], False
+
+
+def _given(call: ast.Call) -> list[ast.expr]:
+    """Return the arguments of a call that are not None."""
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    return [argument for argument in arguments if not _is_none(argument)]
+
+
+def _id(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _sklearn_draws(name: str, call: ast.Call) -> bool:
+    module, _, last = name.partition(".")
+    last = last.rpartition(".")[2]
+    if module == "utils":
+        return last in _SKLEARN_UTILS
+    options = {keyword.arg for keyword in call.keywords}
+    return last not in _SKLEARN_QUIET or bool(options & _SKLEARN_DRAWING_OPTIONS)
+
+
+def has_state(call: ast.Call, option: str = "random_state") -> bool:
+    """Return whether a call has an option that sets the seed or the generator."""
+    return any(one.arg == option and not _is_none(one.value) for one in call.keywords)
+
+
+def _assignments(body: Sequence[ast.stmt]) -> Iterator[tuple[list[ast.expr], ast.expr]]:
+    """Yield the targets and values of assignments that depend on no condition."""
+    for statement in body:
+        match statement:
+            case ast.Assign(targets=targets, value=value):
+                yield targets, value
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                yield [target], value
+            case (
+                ast.FunctionDef(body=inner)
+                | ast.AsyncFunctionDef(body=inner)
+                | ast.With(body=inner)
+                | ast.AsyncWith(body=inner)
+                | ast.For(body=inner)
+            ):
+                yield from _assignments(inner)
+
+
+def bindings(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that code assigns, and those of parameters."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def _identifiers(node: ast.expr) -> set[str]:
+    """Return the names in an expression such as ``self.rng.bit_generator``."""
+    nodes = [*ast.walk(node)]
+    names = {one.id for one in nodes if isinstance(one, ast.Name)}
+    return names | {one.attr for one in nodes if isinstance(one, ast.Attribute)}
