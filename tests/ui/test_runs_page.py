@@ -265,17 +265,14 @@ def test_the_others_are_compared_with_a_baseline_at_the_top(
 
     # It stays in place when the table is scrolled, and rows that keys lead to are not below it.
     add_runs(lab, notebook_id, *({"name": f"more {number}"} for number in range(60)))
-    expect(page.count).to_have_text("63 runs")
+    expect(page.count).to_have_text(re.compile("^63 "))
     page.grid.focus()
     page.lab.page.keyboard.press("End")
     page.row(slow).get_by_role("button", name="slow").click(trial=True)  # nothing covers it
     for _ in range(40):
         page.lab.page.keyboard.press("ArrowUp")
-    active = page.grid.locator(".axon-mod-active").bounding_box()
-    top = page.row(slow).bounding_box()
-    assert active is not None
-    assert top is not None
-    assert active["y"] >= top["y"] + top["height"] - 1
+    active = page.grid.locator(".axon-mod-active")
+    active.get_by_role("button").click(trial=True)
 
     page.root.get_by_role("combobox", name="Group by").select_option("config.lr")
     expect(page.rows.first).to_contain_text("slow")

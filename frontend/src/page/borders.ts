@@ -28,7 +28,8 @@ export function addBorderKeys(panel: SplitPanel, label: string, onMoved: () => v
     'aria-orientation',
     panel.orientation === 'horizontal' ? 'vertical' : 'horizontal'
   );
-  handle.addEventListener('focus', report);
+  report();
+  handle.addEventListener('focus', report); // it may have been dragged
   handle.addEventListener('keydown', event => {
     const move = MOVES[event.key];
     if (move !== undefined) {
