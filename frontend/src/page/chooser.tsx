@@ -8,6 +8,7 @@ import type { IVocabulary, RunColumn, Statistic } from '../pure/runs.ts';
 import { configColumnId, FIELD_COLUMNS, metricColumnId, toColumn } from '../pure/runs.ts';
 import { columnTitle } from './columns.tsx';
 import { usePage } from './context.ts';
+import { groupOptions } from './groups.ts';
 import { PopoverButton } from '../widgets/popover.tsx';
 import { shownColumns } from './table.tsx';
 
@@ -159,28 +160,15 @@ export function columnLabel(column: RunColumn, trans: TranslationBundle): string
 
 /** The choice of the column by which runs are grouped. */
 export function GroupSelect(): React.ReactElement {
-  const { model, settings, trans } = usePage();
-  const { config, differing } = model.vocabulary;
-  const { group } = settings.table;
-  const keys = [
-    ...['group', 'notebook', 'status', 'tags'],
-    ...config.filter(key => differing.has(key)).map(configColumnId),
-    ...config.filter(key => !differing.has(key)).map(configColumnId)
-  ];
-  const ids = group === '' || keys.includes(group) ? keys : [group, ...keys];
+  const page = usePage();
+  const { settings, trans } = page;
   return (
     <label className="axon-Runs-select">
       {trans.__('Group by')}
       <HTMLSelect
         aria-label={trans.__('Group by')}
-        value={group}
-        options={[
-          { value: '', label: trans.__('nothing') },
-          ...ids.flatMap(id => {
-            const column = toColumn(id);
-            return column === undefined ? [] : [{ value: id, label: columnTitle(column, trans) }];
-          })
-        ]}
+        value={settings.table.group}
+        options={groupOptions(page, trans.__('nothing'))}
         onChange={event => void settings.update({ group: event.target.value })}
       />
     </label>

@@ -8,7 +8,7 @@ import * as React from 'react';
 
 import { RunCommandIDs } from '../ids.ts';
 import type { CellValue, IRunGroup, RunColumn } from '../pure/runs.ts';
-import { automaticColumns, groupItems, sortItems, toColumn } from '../pure/runs.ts';
+import { automaticColumns, sortItems, toColumn } from '../pure/runs.ts';
 import type { IRunRow } from '../records.ts';
 import { KEY_TARGETS, ROW_HEIGHT, rowsBetween } from '../widgets/gridkeys.ts';
 import { useMeasure } from '../widgets/measure.ts';
@@ -23,6 +23,7 @@ import {
 } from './columns.tsx';
 import type { IPageContext } from './context.ts';
 import { usePage } from './context.ts';
+import { groupRuns } from './groups.ts';
 import { GroupRow, HeaderCell, RunRow, SelectAll } from './rows.tsx';
 
 const SELECT_WIDTH = 34;
@@ -144,10 +145,7 @@ export function RunTable(): React.ReactElement {
     if (groupColumn === undefined) {
       return undefined;
     }
-    const read = columnReader(groupColumn, model);
-    const valuesOf = (run: IRunRow): readonly CellValue[] =>
-      groupColumn.id === 'tags' ? run.tags : [read(run)];
-    return groupItems(sorted, valuesOf);
+    return groupRuns(sorted, groupColumn, model);
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [sorted, grouping, model]);
   const { selected } = model;
