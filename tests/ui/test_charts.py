@@ -14,6 +14,12 @@ from support.page import LabPage, wait_for
 
 #: The pixels of the curves of a chart.
 _PIXELS = "node => node.querySelector('.axon-MetricChart-canvas').toDataURL()"
+#: Whether a chart has a band: many pixels that are as translucent.
+_HAS_BAND = """node => {
+  const canvas = node.querySelector('.axon-MetricChart-canvas');
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return data.filter((value, index) => index % 4 === 3 && Math.abs(value - 51) < 2).length > 1000;
+}"""
 
 
 class Selection:
@@ -241,6 +247,49 @@ def test_a_smoothed_value_is_shown_with_the_value_itself(selection: Selection) -
     expect(selection.readout("loss").locator(".axon-mod-focused")).to_have_text(
         re.compile(r"not smoothed: 0\.(1|05)\)")
     )
+
+
+def test_runs_with_the_same_value_are_drawn_as_their_mean_with_a_band(
+    lab: LabPage, path: str
+) -> None:
+    notebook_id = lab.server.create_record(path)
+    configs = [{"lr": 0.1}, {"lr": 0.1}, {"lr": 0.5}]
+    selection = select(lab, notebook_id, *({"config": config} for config in configs))
+    selection.add_checkpoints(0, (0, {"loss": 1.0}), (20, {"loss": 0.2}))
+    selection.add_checkpoints(1, *((step, {"loss": 0.5 - step / 100}) for step in (0, 10, 20)))
+    selection.add_checkpoints(2, (0, {"loss": 0.9}), (20, {"loss": math.nan}))
+    show(selection)
+    expect(selection.plot("loss")).to_have_accessible_name(re.compile("by step, 3 runs"))
+    assert not selection.chart("loss").evaluate(_HAS_BAND)
+
+    mean_of = selection.area.get_by_role("combobox", name="mean of")
+    mean_of.select_option(label="lr")
+    legend = selection.area.get_by_role("list", name="Groups").get_by_role("listitem")
+    expect(legend).to_have_text(["0.5 (1 run)", "0.1 (2 runs)"])
+    expect(selection.plot("loss")).to_have_accessible_name(re.compile("by step, 2 groups"))
+    first, last = "0.75 ± 0.354", "0.25 ± 0.0707"
+    cells = selection.numbers("loss", "0.1 (2 runs)")
+    expect(cells).to_have_text(["3", first, last, last, first])
+    expect(selection.numbers("loss", "0.5 (1 run)")).to_have_text(["1", *["0.9"] * 4])
+    wait_for(lambda: selection.chart("loss").evaluate(_HAS_BAND), True)
+    selection.chart("loss").locator(".u-over").hover(position={"x": 1, "y": 100})
+    expect(selection.readout("loss")).to_contain_text(f"0.1 {first}")
+    selection.area.get_by_role("checkbox", name="log").check()
+    wait_for(lambda: selection.chart("loss").evaluate(_HAS_BAND), True)
+    mean_of.select_option(label="each run")
+    wait_for(lambda: selection.chart("loss").evaluate(_HAS_BAND), False)
+
+
+def test_curves_are_grouped_as_the_table_is(selection: Selection) -> None:
+    mean_of = selection.area.get_by_role("combobox", name="mean of")
+    expect(mean_of).to_have_value("")
+    group_by = selection.lab.page.get_by_role("combobox", name="Group by")
+    group_by.select_option(label="seed")
+    expect(mean_of).to_have_value("config.seed")
+    expect(selection.numbers("accuracy", "1 (2 runs)").last).to_have_text("0.9 ± 0")
+    expect(selection.chart("loss")).to_contain_text("1 value of a run is not in a mean")
+    group_by.select_option(label="nothing")
+    expect(mean_of).to_have_value("")
 
 
 def test_values_that_are_not_positive_are_reported_on_a_logarithmic_scale(

@@ -24,6 +24,8 @@ export interface IChartControlsProps {
   axes: readonly ChartAxis[];
   onChange: (settings: IChartSettings) => void;
   trans: TranslationBundle;
+  /** Further controls. */
+  children?: React.ReactNode;
 }
 
 export function ChartControls({
@@ -31,7 +33,8 @@ export function ChartControls({
   metrics,
   axes,
   onChange,
-  trans
+  trans,
+  children
 }: IChartControlsProps): React.ReactElement {
   const { axis, smoothing, log } = settings;
   const chosen = metrics.filter(metric => settings.metrics.includes(metric));
@@ -81,6 +84,7 @@ export function ChartControls({
         />
         {trans.__('log')}
       </label>
+      {children}
     </div>
   );
 }

@@ -5,8 +5,11 @@ import { Button } from '@jupyterlab/ui-components';
 import type { ISignal } from '@lumino/signaling';
 import * as React from 'react';
 
+import type { IPoints } from '../pure/curve.ts';
 import { extentOf, isDrawable, summarizeCurve } from '../pure/curve.ts';
 import { formatDuration } from '../pure/duration.ts';
+import type { ISpread } from '../pure/means.ts';
+import { smoothedMean } from '../pure/means.ts';
 import { formatNumber } from '../pure/metrics.ts';
 import { smooth } from '../pure/smoothing.ts';
 import { useSignal } from '../widgets/context.tsx';
@@ -21,8 +24,9 @@ const DEFAULT_MIN_WIDTH = 240;
 /** Number of runs beside the emphasised one whose values are shown at the cursor. */
 const MAX_VALUES = 8;
 
-/** The values of a metric of a run. Keep the arrays while they don't change: they are compared by identity. */
+/** The values of a metric of a run, or the mean of several. Keep the arrays while they don't change: they are compared by identity. */
 export interface ICurve {
+  /** The id of the run or of the group. */
   runId: string;
   label: string;
   /** Index of `--axon-run-N`; from 8 on, the colours repeat with dashes. */
@@ -33,11 +37,16 @@ export interface ICurve {
   y: readonly (number | null)[];
   /** Whether the run is emphasised. */
   isFocused?: boolean;
+  /** The curves of the runs and their spread, if it is a mean. They belong to `y`. */
+  runs?: readonly IPoints[];
+  spread?: ISpread;
 }
 
 export interface IMetricChart {
   metric: string;
   curves: readonly ICurve[];
+  /** Whether curves are those of groups of runs. */
+  isGrouped?: boolean;
 }
 
 export interface IChartAxis {
@@ -142,6 +151,7 @@ const MetricChart = React.memo(
 function hasSameCurves(before: IMetricChart, after: IMetricChart): boolean {
   return (
     before.metric === after.metric &&
+    before.isGrouped === after.isGrouped &&
     before.curves.length === after.curves.length &&
     before.curves.every((curve, index) => {
       const { x, y, label, colour, runId } = after.curves[index] ?? curve;
@@ -218,10 +228,12 @@ function MetricChartView({
         role="img"
         tabIndex={0}
         aria-label={trans.__(
-          'Curves of %1 by %2, %3 runs. Arrow keys move along a curve and between curves, plus and minus zoom, 0 shows all.',
+          'Curves of %1 by %2, %3. Arrow keys move along a curve and between curves, plus and minus zoom, 0 shows all.',
           metric,
           axisLabel,
-          chart.curves.length
+          chart.isGrouped
+            ? trans._n('%1 group', '%1 groups', chart.curves.length)
+            : trans._n('%1 run', '%1 runs', chart.curves.length)
         )}
         onBlur={() => group.setCursor(undefined)}
         onKeyDown={event => {
@@ -242,20 +254,30 @@ function MetricChartView({
 
 /** Return the curves to draw; those whose values have not changed are not smoothed again. */
 function useDrawnCurves(curves: readonly ICurve[], smoothing: number): readonly IDrawnCurve[] {
-  const [cache] = React.useState(() => new Map<number, WeakMap<object, ICurve['y']>>());
+  const [cache] = React.useState(() => new Map<number, WeakMap<object, SmoothedCurve>>());
   return React.useMemo(() => {
-    const values = cache.get(smoothing) ?? new WeakMap<object, ICurve['y']>();
+    const values = cache.get(smoothing) ?? new WeakMap<object, SmoothedCurve>();
     cache.clear();
     cache.set(smoothing, values);
-    return curves.map(({ runId, colour, x, y }) => {
+    return curves.map(curve => {
       if (smoothing === 0) {
-        return { runId, colour, x, y };
+        return curve;
       }
-      const smoothed = values.get(y) ?? smooth(y, smoothing);
+      const { y } = curve;
+      const smoothed = values.get(y) ?? smoothCurve(curve, smoothing);
       values.set(y, smoothed);
-      return { runId, colour, x, y: smoothed, raw: y };
+      return { ...curve, ...smoothed, raw: y };
     });
   }, [cache, curves, smoothing]);
+}
+
+type SmoothedCurve = Pick<ICurve, 'y' | 'spread'>;
+
+/** Smooth a curve. Of a mean, each run is smoothed, so that the band is that of the smoothed runs. */
+function smoothCurve({ y, runs, spread }: ICurve, smoothing: number): SmoothedCurve {
+  return runs === undefined || spread === undefined
+    ? { y: smooth(y, smoothing) }
+    : smoothedMean(runs, smoothing);
 }
 
 function ZoomButton({
@@ -303,12 +325,16 @@ function Readout({ chart, plot, group, axis, trans }: IReadoutProps): React.Reac
     >
       {cursor !== undefined && <span>{`${axis.label} ${formatPosition(axis, cursor.x)}`}</span>}
       {values.map(({ curve, index, value }) => {
-        const { runId, colour, raw } = curve;
+        const { runId, colour, raw, spread } = curve;
         const exact = raw?.[index];
+        const count = spread?.count[index];
         return (
           <span key={runId} className={runId === emphasised ? 'axon-mod-focused' : ''}>
             <Swatch colour={colour} />
-            {labels.get(runId)} {formatNumber(value)}
+            {labels.get(runId)} {spreadText(value, spread, index)}
+            {count !== undefined &&
+              runId === emphasised &&
+              ` (${trans._n('%1 run', '%1 runs', count)})`}
             {isDrawable(exact, false) &&
               runId === emphasised &&
               ` (${trans.__('not smoothed: %1', formatNumber(exact))})`}
@@ -317,6 +343,14 @@ function Readout({ chart, plot, group, axis, trans }: IReadoutProps): React.Reac
       })}
     </p>
   );
+}
+
+/** Return a value of a mean with the deviation of the runs, as in the table; the value alone if it is that of one run. */
+function spreadText(value: number, spread: ISpread | undefined, index: number): string {
+  const deviation = (spread?.count[index] ?? 0) > 1 ? spread?.deviation[index] : undefined;
+  return deviation === undefined
+    ? formatNumber(value)
+    : `${formatNumber(value)} ± ${formatNumber(Number(deviation.toPrecision(3)))}`;
 }
 
 function formatPosition(axis: IChartAxis, x: number): string {
@@ -333,25 +367,44 @@ const Gaps = React.memo(function Gaps({
   log: boolean;
   trans: TranslationBundle;
 }): React.ReactElement | null {
-  let count = 0;
-  for (const { y } of chart.curves) {
-    for (const value of y) {
-      count += isDrawable(value, log) ? 0 : 1;
+  let [count, omitted] = [0, 0];
+  for (const { y, runs, spread } of chart.curves) {
+    if (runs === undefined || spread === undefined) {
+      count += countGaps(y, log);
+    } else {
+      count += countGaps(y, log) - countGaps(y, false);
+      omitted += runs.reduce((sum, run) => sum + countGaps(run.y, false), 0);
     }
   }
-  if (count === 0) {
+  if (count + omitted === 0) {
     return null;
   }
   return (
     <p className="axon-MetricChart-gaps">
-      {trans._n(
-        '%1 point is not drawn: it is not finite, or not positive on a logarithmic scale.',
-        '%1 points are not drawn: they are not finite, or not positive on a logarithmic scale.',
-        count
-      )}
+      {count > 0 &&
+        trans._n(
+          '%1 point is not drawn: it is not finite, or not positive on a logarithmic scale.',
+          '%1 points are not drawn: they are not finite, or not positive on a logarithmic scale.',
+          count
+        )}{' '}
+      {omitted > 0 &&
+        trans._n(
+          '%1 value of a run is not in a mean: it is not finite.',
+          '%1 values of runs are not in a mean: they are not finite.',
+          omitted
+        )}
     </p>
   );
 });
+
+/** Return how many values cannot be drawn. */
+function countGaps(values: ICurve['y'], log: boolean): number {
+  let count = 0;
+  for (const value of values) {
+    count += isDrawable(value, log) ? 0 : 1;
+  }
+  return count;
+}
 
 /** The curves in numbers, for users who cannot see them. */
 const Numbers = React.memo(function Numbers({
@@ -364,10 +417,14 @@ const Numbers = React.memo(function Numbers({
   return (
     <div className="axon-Hidden">
       <table>
-        <caption>{trans.__('Values of %1', chart.metric)}</caption>
+        <caption>
+          {chart.isGrouped
+            ? trans.__('Values of %1, mean ± standard deviation', chart.metric)
+            : trans.__('Values of %1', chart.metric)}
+        </caption>
         <thead>
           <tr>
-            <th scope="col">{trans.__('run')}</th>
+            <th scope="col">{chart.isGrouped ? trans.__('group') : trans.__('run')}</th>
             <th scope="col">{trans.__('points')}</th>
             <th scope="col">{trans.__('first')}</th>
             <th scope="col">{trans.__('last')}</th>
@@ -377,7 +434,17 @@ const Numbers = React.memo(function Numbers({
         </thead>
         <tbody>
           {chart.curves.map(curve => (
-            <NumbersRow key={curve.runId} label={curve.label} x={curve.x} y={curve.y} />
+            <NumbersRow
+              key={curve.runId}
+              label={
+                chart.isGrouped
+                  ? `${curve.label} (${trans._n('%1 run', '%1 runs', curve.runs?.length ?? 1)})`
+                  : curve.label
+              }
+              x={curve.x}
+              y={curve.y}
+              spread={curve.spread}
+            />
           ))}
         </tbody>
       </table>
@@ -388,15 +455,21 @@ const Numbers = React.memo(function Numbers({
 const NumbersRow = React.memo(function NumbersRow({
   label,
   x,
-  y
-}: Pick<ICurve, 'label' | 'x' | 'y'>): React.ReactElement {
+  y,
+  spread
+}: Pick<ICurve, 'label' | 'x' | 'y'> & {
+  spread: ISpread | undefined;
+}): React.ReactElement {
   const { count = 0, first, last, min, max } = summarizeCurve({ x, y }) ?? {};
   return (
     <tr>
       <th scope="row">{label}</th>
       <td>{count}</td>
       {[first, last, min, max].map((value, index) => (
-        <td key={index}>{value === undefined ? '' : formatNumber(value)}</td>
+        <td key={index}>
+          {value !== undefined &&
+            spreadText(value, spread, index === 1 ? y.lastIndexOf(value) : y.indexOf(value))}
+        </td>
       ))}
     </tr>
   );

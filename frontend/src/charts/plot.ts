@@ -14,6 +14,8 @@ import {
   valueAt,
   valueRange
 } from '../pure/curve.ts';
+import type { ISpread } from '../pure/means.ts';
+import { bandPolygons, bordersOf } from '../pure/means.ts';
 import { DURATION_STEPS, formatDuration } from '../pure/duration.ts';
 import { formatTick } from '../pure/metrics.ts';
 import { logTicks } from '../pure/scales.ts';
@@ -26,6 +28,8 @@ import type { ChartGroup } from './group.ts';
 const DOT_DISTANCE = 14;
 /** Distance in pixels within which a curve is at the cursor. */
 const PROXIMITY = 32;
+/** Opacity of bands. */
+const BAND_ALPHA = 0.2;
 /** Parts of the visible range by which a key zooms or moves. */
 const ZOOM_STEP = 0.5;
 const MOVE_STEP = 0.2;
@@ -37,6 +41,8 @@ export interface IDrawnCurve extends IPoints {
   colour: number;
   /** The values themselves if `y` is smoothed. */
   raw?: readonly (number | null)[];
+  /** If it is the mean of several runs, for its band. */
+  spread?: ISpread;
 }
 
 export interface IPlotOptions {
@@ -248,9 +254,11 @@ export class Plot {
   #applyRange(): void {
     const range = this.#range;
     const { log } = this.#options;
-    const drawn = this.#curves.flatMap(curve =>
-      curve.raw === undefined ? [curve] : [curve, { x: curve.x, y: curve.raw }]
-    );
+    const drawn = this.#curves.flatMap(curve => [
+      curve,
+      ...(curve.raw === undefined ? [] : [{ x: curve.x, y: curve.raw }]),
+      ...(curve.spread === undefined ? [] : bordersOf(curve, curve.spread, log))
+    ]);
     const values = valueRange(drawn, range, log) ?? { min: log ? 0.1 : 0, max: 1 };
     this.#plot.batch(() => {
       this.#plot.setScale('x', range);
@@ -263,6 +271,9 @@ export class Plot {
     const range = this.#range;
     context.lineJoin = 'round';
     for (const curve of this.#curves) {
+      this.#drawBand(context, curve, range);
+    }
+    for (const curve of this.#curves) {
       if (curve.raw !== undefined) {
         context.globalAlpha = 0.25;
         this.#drawCurve(context, { ...curve, y: curve.raw }, range, 1);
@@ -272,6 +283,33 @@ export class Plot {
     }
     this.#drawCursor();
   };
+
+  #drawBand(context: CanvasRenderingContext2D, curve: IDrawnCurve, range: IRange): void {
+    if (curve.spread === undefined) {
+      return;
+    }
+    const path = new Path2D();
+    const polygons = bandPolygons(
+      curve,
+      curve.spread,
+      range,
+      this.#plot.scales['y']?.min ?? 0,
+      this.#options.log,
+      value => this.#plot.valToPos(value, 'x'),
+      value => this.#plot.valToPos(value, 'y')
+    );
+    for (const polygon of polygons) {
+      polygon.forEach(([x, y], index) => (index === 0 ? path.moveTo(x, y) : path.lineTo(x, y)));
+    }
+    context.globalAlpha = BAND_ALPHA;
+    context.fillStyle = this.#colourOf(curve);
+    context.fill(path);
+    context.globalAlpha = 1;
+  }
+
+  #colourOf({ colour }: IDrawnCurve): string {
+    return this.#palette.runs[colourIndex(colour)] ?? this.#palette.text;
+  }
 
   #drawCurve(
     context: CanvasRenderingContext2D,
@@ -302,7 +340,7 @@ export class Plot {
         }
       });
     }
-    const colour = this.#palette.runs[colourIndex(curve.colour)] ?? this.#palette.text;
+    const colour = this.#colourOf(curve);
     context.strokeStyle = colour;
     context.fillStyle = colour;
     context.lineWidth = width;
@@ -323,6 +361,7 @@ export class Plot {
       focused !== undefined && this.#curves.length > 1
     );
     if (focused !== undefined) {
+      this.#drawBand(context, focused, range);
       this.#drawCurve(context, focused, range, 2.5);
     }
     if (cursor === undefined) {
@@ -338,7 +377,7 @@ export class Plot {
     context.stroke();
     for (const { curve, index, value } of this.valuesAt(cursor.x)) {
       context.beginPath();
-      context.fillStyle = this.#palette.runs[colourIndex(curve.colour)] ?? this.#palette.text;
+      context.fillStyle = this.#colourOf(curve);
       context.arc(
         this.#plot.valToPos(curve.x[index] ?? cursor.x, 'x'),
         this.#plot.valToPos(value, 'y'),

@@ -228,13 +228,8 @@ export function GroupCell({
   if (numbers !== undefined && (column.kind === 'metric' || distinct.size > 1)) {
     const { mean, deviation, count } = numbers;
     const best = column.kind === 'metric' ? bestOf(column.metric, numbers, model) : undefined;
-    const title = trans._n(
-      'Mean ± standard deviation of %1 run',
-      'Mean ± standard deviation of %1 runs',
-      count
-    );
     return (
-      <span title={title}>
+      <span title={spreadTitle(count, trans)}>
         {aggregateText(column, mean)}
         {count > 1 && ` ± ${aggregateText(column, deviation)}`}
         {best !== undefined && <small>{trans.__('best %1', formatNumber(best))}</small>}
@@ -253,6 +248,15 @@ export function GroupCell({
     </>
   ) : (
     <small>{trans.__('%1 values', distinct.size)}</small>
+  );
+}
+
+/** Return what `mean ± deviation` is about. */
+export function spreadTitle(count: number, trans: TranslationBundle): string {
+  return trans._n(
+    'Mean ± standard deviation of %1 run',
+    'Mean ± standard deviation of %1 runs',
+    count
   );
 }
 

@@ -1,9 +1,9 @@
-/** Groups of runs. */
+/** Groups of runs, in the table and in the curves. */
 
 import type { CellValue, IRunGroup, RunColumn } from '../pure/runs.ts';
 import { configColumnId, groupItems, toColumn } from '../pure/runs.ts';
 import type { IRunRow } from '../records.ts';
-import { columnReader, columnTitle } from './columns.tsx';
+import { columnReader, columnTitle, groupLabel } from './columns.tsx';
 import type { IPageContext } from './context.ts';
 import type { RunsModel } from './model.ts';
 
@@ -39,4 +39,35 @@ export function groupRuns(
   const valuesOf = (run: IRunRow): readonly CellValue[] =>
     column.id === 'tags' ? run.tags : [read(run)];
   return groupItems(runs, valuesOf);
+}
+
+/** What is drawn as one curve: a run, or the mean of a group of runs. */
+export interface ICurveGroup {
+  id: string;
+  label: string;
+  colour: number;
+  runs: readonly IRunRow[];
+}
+
+/**
+ * Return the curves of runs that are grouped by a column.
+ *
+ * The colours of groups follow those of their runs, so that they do not change with the order of the table.
+ */
+export function curveGroups(
+  { model, trans }: IPageContext,
+  runs: readonly IRunRow[],
+  column: RunColumn,
+  colours: ReadonlyMap<string, number>
+): ICurveGroup[] {
+  const groups = groupRuns(runs, column, model);
+  const first = ({ items }: IRunGroup<IRunRow>): number =>
+    Math.min(...items.map(({ id }) => colours.get(id) ?? 0));
+  const ordered = [...groups].sort((a, b) => first(a) - first(b));
+  return groups.map(group => ({
+    id: group.key,
+    label: groupLabel(column, group, trans),
+    colour: ordered.indexOf(group),
+    runs: group.items
+  }));
 }

@@ -11,17 +11,26 @@ import { chartAxis, ChartControls } from '../charts/controls.tsx';
 import type { IMetricChart } from '../charts/metrics.tsx';
 import { MetricCharts } from '../charts/metrics.tsx';
 import { ParallelCoordinates } from '../charts/parallel.tsx';
+import { DimensionSelect } from '../charts/readout.tsx';
 import { Scatter } from '../charts/scatter.tsx';
 import { Swatch } from '../charts/swatch.tsx';
 import type { IPoints } from '../pure/curve.ts';
 import { isSystem, metricsToDraw } from '../pure/curves.ts';
 import type { Direction } from '../pure/direction.ts';
+import { keepEqual } from '../pure/equal.ts';
+import type { IMean } from '../pure/means.ts';
+import { meanOf } from '../pure/means.ts';
+import { toColumn } from '../pure/runs.ts';
 import { toPoints } from '../pure/series.ts';
 import type { ILoggedSeries, IRunRow } from '../records.ts';
 import type { SeriesLoader } from '../series.ts';
 import { useEqual, useSignal } from '../widgets/context.tsx';
 import type { IMeasure } from '../widgets/measure.ts';
 import { useMeasure } from '../widgets/measure.ts';
+import { spreadTitle } from './columns.tsx';
+import { usePage } from './context.ts';
+import type { ICurveGroup } from './groups.ts';
+import { curveGroups, groupOptions } from './groups.ts';
 
 /** The most runs whose curves are drawn, and the most runs of the other charts. */
 const MAX_CURVES = 50;
@@ -155,21 +164,33 @@ function Curves({
   const [focused, setFocused] = React.useState<string | undefined>(undefined);
   const [node, setNode] = React.useState<HTMLElement | null>(null);
   const height = curvesHeight(useMeasure(node), settings.metrics.length);
+  const page = usePage();
+  const [chosenGrouping, setGrouping] = React.useState<string | undefined>(undefined);
+  const grouping = chosenGrouping ?? page.settings.table.group;
+  const column = toColumn(grouping);
+  const groups =
+    column === undefined
+      ? runs.map((run): ICurveGroup => {
+          return { id: run.id, label: run.name, colour: colours.get(run.id) ?? 0, runs: [run] };
+        })
+      : curveGroups(page, runs, column, colours);
   const toCurve = useCurves();
+  const toMean = useMeans();
   const axis = settings.axis === 'time' ? 'time' : 'step';
   const charts = settings.metrics.map((name): IMetricChart => ({
     metric: name,
-    curves: runs.flatMap(run => {
-      const found = series[run.id]?.[name];
-      return found === undefined || found.step.length === 0
+    isGrouped: column !== undefined,
+    curves: groups.flatMap(({ id, label, colour, runs }) => {
+      const curves = runs.flatMap(run => {
+        const found = series[run.id]?.[name];
+        return found === undefined || found.step.length === 0
+          ? []
+          : toCurve(found, axis, Date.parse(run.started_at));
+      });
+      const isFocused = id === focused;
+      return curves.length === 0
         ? []
-        : {
-            runId: run.id,
-            label: run.name,
-            colour: colours.get(run.id) ?? 0,
-            isFocused: run.id === focused,
-            ...toCurve(found, axis, Date.parse(run.started_at))
-          };
+        : { runId: id, label, colour, isFocused, ...toMean(`${axis} ${id} ${name}`, curves) };
     })
   }));
   if (metrics.length === 0) {
@@ -183,7 +204,14 @@ function Curves({
         axes={['step', 'time']}
         onChange={setChosen}
         trans={trans}
-      />
+      >
+        <DimensionSelect
+          label={trans.__('mean of')}
+          value={column === undefined ? '' : grouping}
+          options={groupOptions(page, trans.__('each run'))}
+          onChange={setGrouping}
+        />
+      </ChartControls>
       {selected.length > MAX_CURVES && (
         <p className="axon-Hint">
           {trans.__('Only the first %1 of the selected runs are drawn.', MAX_CURVES)}
@@ -194,15 +222,20 @@ function Curves({
           {error}
         </p>
       )}
-      <ul className="axon-RunLegend" aria-label={trans.__('Runs')}>
-        {runs.map(({ id, name }) => (
+      <ul
+        className="axon-RunLegend"
+        aria-label={column === undefined ? trans.__('Runs') : trans.__('Groups')}
+      >
+        {groups.map(({ id, label, colour, runs }) => (
           <li
             key={id}
+            title={runs.length > 1 ? spreadTitle(runs.length, trans) : undefined}
             onPointerEnter={() => setFocused(id)}
             onPointerLeave={() => setFocused(undefined)}
           >
-            <Swatch colour={colours.get(id) ?? 0} />
-            {name}
+            <Swatch colour={colour} />
+            {label}
+            {column !== undefined && ` (${trans._n('%1 run', '%1 runs', runs.length)})`}
           </li>
         ))}
       </ul>
@@ -355,6 +388,23 @@ function useCurves(): typeof toPoints {
       known.set(series, points);
       points[axis] ??= toPoints(series, axis, startedAt);
       return points[axis];
+    },
+    [known]
+  );
+}
+
+/** Return a function that returns the mean of curves, and for a key the same one while the curves are the same. */
+function useMeans(): (key: string, curves: readonly IPoints[]) => IMean {
+  const [known] = React.useState(() => new Map<string, IMean>());
+  return React.useCallback(
+    (key, curves) => {
+      const before = known.get(key);
+      if (before !== undefined && keepEqual(before.runs, curves) === before.runs) {
+        return before;
+      }
+      const mean = meanOf(curves);
+      known.set(key, mean);
+      return mean;
     },
     [known]
   );
