@@ -36,17 +36,17 @@ export class SeriesLoader {
     return this.#changed;
   }
 
-  /** The loaded series, perhaps also of runs that are no longer wanted; a new object after every change. */
+  /** The loaded series by key of the run and metric; a new object after every change. */
   get series(): SeriesOfRuns {
     return this.#series;
   }
 
-  /** Whether something was loaded, or could not be. */
+  /** Whether something that is wanted was loaded, or could not be. */
   get isLoaded(): boolean {
     return this.#isLoaded;
   }
 
-  /** Why the last request failed. */
+  /** Why what is wanted could not be loaded. */
   get error(): string | undefined {
     return this.#error;
   }
@@ -59,14 +59,14 @@ export class SeriesLoader {
   /** Forget everything. */
   clear(): void {
     this.#runs = [];
-    this.#states.clear();
-    this.#series = {};
+    this.#keepWanted();
   }
 
   /** Load these metrics of these runs, given their keys, now and whenever `load` is called. */
   want(runs: readonly string[], metrics: readonly string[]): void {
     this.#runs = runs;
     this.#metrics = metrics;
+    this.#keepWanted();
     this.load().catch(() => undefined); // `error` reports it, and whoever calls `load` next
   }
 
@@ -86,19 +86,39 @@ export class SeriesLoader {
           this.#states.set(run, state);
         }
         this.#series = { ...this.#series, ...keepUnchanged(this.#series, found) };
+        this.#keepWanted(); // others may be wanted meanwhile
         this.#isLoaded = true;
         this.#error = undefined;
         this.#changed.emit();
       }
+      this.#finish(undefined);
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
-      if (message !== this.#error) {
-        this.#isLoaded = true;
-        this.#error = message;
-        this.#changed.emit();
-      }
+      this.#finish(error instanceof Error ? error.message : String(error));
       throw error;
     }
+  }
+
+  #finish(error: string | undefined): void {
+    if (!this.#isLoaded || error !== this.#error) {
+      this.#isLoaded = true;
+      this.#error = error;
+      this.#changed.emit();
+    }
+  }
+
+  /** Forget the runs that are no longer wanted. */
+  #keepWanted(): void {
+    const wanted = new Set(this.#runs);
+    const kept = Object.entries(this.#series).filter(([run]) => wanted.has(run));
+    if (kept.length < Object.keys(this.#series).length) {
+      this.#series = Object.fromEntries(kept);
+    }
+    for (const run of this.#states.keys()) {
+      if (!wanted.has(run)) {
+        this.#states.delete(run);
+      }
+    }
+    this.#isLoaded &&= this.#states.size > 0;
   }
 
   /** Return the states of the runs that have changed since they were loaded. */

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -191,7 +191,9 @@ class NotebookRepository(NotebookReader):
             if not self._store.notebooks.contains(doc_id=id):
                 self._store.contents.remove_notebook(id)
 
-    def save(self, id: str, saved: SavedNotebook, *, unless_read: bool = False) -> NotebookSummary:
+    def save(
+        self, id: str, saved: SavedNotebook, *, unless_read: Sequence[Mapping[str, int]] = ()
+    ) -> NotebookSummary:
         """Update a record from its saved file.
 
         Its name, description, links and the tags that were set on the record stay. ``updated_at``
@@ -199,10 +201,10 @@ class NotebookRepository(NotebookReader):
 
         Parameters
         ----------
-        unless_read : bool
-            Raise Conflict if the record was already updated from this state of the file. Then
-            another process has read the file that this process wrote, and may have changed the
-            record since.
+        unless_read : sequence of dict
+            States of the file, as in ``saved.file``. Raise Conflict if the record was updated from
+            one of them: then another process has read what this one wrote or something later, and
+            may have changed the record since.
 
         Raises
         ------
@@ -215,9 +217,10 @@ class NotebookRepository(NotebookReader):
         self._stage(id, parts)
 
         def edit(header: NotebookHeader, stored: dict[str, Any]) -> bool:
-            is_reread = bool(saved.file) and stored.get("file") == saved.file
-            if unless_read and is_reread:
+            file = stored.get("file")
+            if file and file in unless_read:
                 raise Conflict(f"notebook {id} was updated from this state of its file already")
+            is_reread = bool(file) and file == saved.file
             before = comparable(header, stored)
             version_id, cell_statuses = stored["version_id"], stored["cell_statuses"]
             status = header.status

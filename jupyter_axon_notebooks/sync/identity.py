@@ -99,8 +99,6 @@ def identify(
     file: ObservedFile,
     bindings: BindingLookup,
     is_gone: Callable[[str, str], bool] | None = None,
-    *,
-    bound: Binding | None = None,
 ) -> ExistingRecord | NewRecord:
     """Return the record that a file belongs to; see the table in the module's docstring.
 
@@ -109,10 +107,8 @@ def identify(
     is_gone : callable, optional
         Returns whether the first path is missing or leads to the same file as the second;
         :func:`file_is_gone` by default.
-    bound : Binding, optional
-        The binding to the path, if the caller knows it.
     """
-    bound = bound or bindings.find_by_path(file.origin, file.path)
+    bound = bindings.find_by_path(file.origin, file.path)
     if bound is not None:
         return ExistingRecord(bound.id)
     if file.embedded_id is None:

@@ -92,14 +92,8 @@ class NotebookRecorder:
             If the store cannot be written.
         """
         self.owners.setdefault(path, owner)
-        bound = None
         saved_content = None if content is None or not matches_file(content) else content
         content = saved_content
-        if content is not None:
-            bound = self._repository.bindings.find_by_path(self._origin, path)
-            if bound is not None and bound.file and bound.file == fingerprint(path):
-                # Another server has recorded the file as it is now. Its save may be the later one.
-                bound = content = None
         for attempt in range(1, _ATTEMPTS + 1):
             if content is None:
                 # Taken before the content is read, so that a later change is noticed.
@@ -110,7 +104,7 @@ class NotebookRecorder:
             observed = ObservedFile(
                 self._origin, path, owner, embedded_id(content), {} if file is None else file
             )
-            found = identify(observed, self._repository.bindings, bound=bound)
+            found = identify(observed, self._repository.bindings)
             if is_copy and (isinstance(found, NewRecord) or found.is_moved):
                 found = NewRecord(copied_from=observed.embedded_id)
             if attempt == _ATTEMPTS and isinstance(found, NewRecord) and found.id is not None:
@@ -118,14 +112,16 @@ class NotebookRecorder:
                 found = NewRecord(copied_from=found.id)
             try:
                 if isinstance(found, ExistingRecord):
-                    unless_read = content is saved_content
-                    summary = self._update(found, observed, content, previous, unless_read)
+                    # Another server may have saved the file since, and recorded it already.
+                    is_saved = content is saved_content
+                    states = [observed.file, fingerprint(path)] if is_saved else []
+                    summary = self._update(found, observed, content, previous, states)
                 else:
                     summary = self._create(found, observed, content)
             except (Conflict, NotFound):  # another process changed the record or the file
                 if attempt == _ATTEMPTS:
                     raise
-                bound = content = None
+                content = None
             else:
                 if observed.embedded_id is None and fingerprint(path) == file:
                     self._ids.set_stored(path, summary.id, overwrite=False)
@@ -169,7 +165,7 @@ class NotebookRecorder:
         observed: ObservedFile,
         content: Mapping[str, Any],
         previous: Sequence[NotebookCell] | None,
-        unless_read: bool,
+        unless_read: Sequence[Mapping[str, int]],
     ) -> NotebookSummary:
         if found.is_moved:
             self._repository.bindings.bind(found.id, observed.path)

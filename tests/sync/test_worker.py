@@ -19,7 +19,7 @@ from jupyter_axon_notebooks.errors import InvalidData, NotFound, StoreBusy, Stor
 from jupyter_axon_notebooks.records import NotebookStatus, new_id
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.store import Store, open_store
-from jupyter_axon_notebooks.sync import NotebookSync, worker
+from jupyter_axon_notebooks.sync import NotebookSync, recorder, worker
 from jupyter_axon_notebooks.sync.files import read_file
 
 Sync = NotebookSync[StoreSession]
@@ -104,13 +104,37 @@ def test_the_server_that_records_last_records_the_content_of_the_file(
 def test_a_server_that_records_late_keeps_the_later_save_of_another(
     sync: Sync, repository: NotebookRepository, tmp_path: Path
 ) -> None:
+    path = tmp_path / "a.ipynb"
     late = create_sync(repository)
     for server, source in ((sync, "first"), (late, "second"), (sync, "third")):
-        save(server, tmp_path / "a.ipynb", source)
+        save(server, path, source)
         sync.drain()
     late.start()
     assert late.stop()
-    assert recorded_sources(repository, tmp_path / "a.ipynb") == ["third"]
+    assert recorded_sources(repository, path) == ["third"]
+
+
+def test_a_later_save_is_kept_that_is_recorded_while_an_earlier_one_is(
+    sync: Sync, repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ipynb"
+    save(sync, path, "first")
+    sync.drain()
+    late = create_sync(repository)
+    save(late, path, "second")
+    find_record = recorder.identify
+
+    def identify(*args: Any, **options: Any) -> Any:
+        """Let the other server save and record when the late one has looked for the record."""
+        monkeypatch.undo()
+        save(sync, path, "third")
+        sync.drain()
+        return find_record(*args, **options)
+
+    monkeypatch.setattr(recorder, "identify", identify)
+    late.start()
+    assert late.stop()
+    assert recorded_sources(repository, path) == ["third"]
 
 
 def test_a_save_is_recorded_when_the_store_is_no_longer_locked(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Request, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from support.accessibility import THEMES, find_violations, use_theme
 from support.lab import run_lab
 from support.page import POLL_URL, LabPage, wait_for
@@ -279,6 +280,47 @@ def test_the_others_are_compared_with_a_baseline_at_the_top(
     page.row(slow).click(button="right")
     lab.menu_item("Use No Baseline").click()
     expect(page.rows.first).not_to_contain_text("slow")
+
+
+def test_a_baseline_that_is_not_in_the_table_is_named_or_none(
+    page: RunsPage, lab: LabPage, runs: list[str]
+) -> None:
+    slow, good, _ = runs
+    loss = page.row(good).locator('[data-column="metrics.loss.best"]')
+    page.row(slow).click(button="right")
+    lab.menu_item("Use as Baseline").click()
+    expect(loss).to_have_text("0.2 ▲")
+    where = page.filter.input_value()
+    page.filter.fill(f'{where} and name != "slow"')
+    expect(page.root).to_contain_text("Baseline: slow")
+    expect(loss).to_have_text("0.2 ▲")
+    page.root.get_by_role("button", name="Use No Baseline").click()
+    expect(loss).to_have_text("0.2")
+    expect(page.root).not_to_contain_text("Baseline: slow")
+    page.filter.fill(where)
+    page.row(slow).click(button="right")
+    lab.menu_item("Use as Baseline").click()
+    expect(loss).to_have_text("0.2 ▲")
+    page.select(slow)
+    page.root.get_by_role("button", name="Archive").press("Enter")
+    expect(loss).to_have_text("0.2")
+    expect(page.grid).to_be_focused()  # the button is gone
+
+
+def test_an_error_of_the_curves_ends_with_its_cause(
+    page: RunsPage, lab: LabPage, runs: list[str]
+) -> None:
+    page.select(runs[0])
+    expect(page.root.locator(".axon-MetricChart").first).to_be_visible()
+    lab.page.route("**/axon/runs/series?*", lambda route: route.abort())
+    page.select(runs[1])
+    alert = page.root.locator(".axon-Selection").get_by_role("alert")
+    expect(alert).to_be_visible()
+    lab.page.unroute("**/axon/runs/series?*")
+    expect(alert).to_be_hidden()
+    expect(page.root.get_by_role("table", name="Values of loss").get_by_role("row")).to_have_count(
+        3
+    )
 
 
 def test_tags_of_several_runs_are_added_and_removed_without_being_merged(
@@ -623,18 +665,20 @@ def test_a_hidden_tab_of_the_browser_does_not_poll(lab: LabPage) -> None:
             is_hidden,
         )
 
-    is_poll = re.compile(f"{_TABLE}|{POLL_URL.pattern}")
-    with lab.page.expect_request(is_poll):
-        pass
+    def is_polling() -> bool:
+        try:
+            with lab.page.expect_request(re.compile("/axon/"), timeout=4000):
+                return True
+        except PlaywrightTimeoutError:
+            return False
+
+    assert is_polling()
     set_hidden(True)
-    lab.page.wait_for_timeout(1500)  # for requests that were on their way
-    urls: list[str] = []
-    lab.page.on("request", lambda request: urls.append(request.url))
-    lab.page.wait_for_timeout(5000)
-    assert [url for url in urls if "/axon/" in url] == []
-    set_hidden(False)
-    with lab.page.expect_request(is_poll):
-        pass
+    try:
+        wait_for(is_polling, False)
+    finally:
+        set_hidden(False)
+    assert is_polling()
 
 
 def test_the_launcher_and_the_view_menu_open_the_page(lab: LabPage) -> None:

@@ -1,15 +1,15 @@
 /** The borders between the areas of the Training Runs page. */
 
+import { MessageLoop } from '@lumino/messaging';
 import type { SplitPanel } from '@lumino/widgets';
+import { Widget } from '@lumino/widgets';
 
 /** The share by which a key moves a border, and the least share of an area. */
 const STEP = 0.05;
 const MIN_SHARE = 0.05;
-const MOVES: Partial<Record<string, number>> = {
-  ArrowLeft: -STEP,
-  ArrowUp: -STEP,
-  ArrowRight: STEP,
-  ArrowDown: STEP
+const MOVES: Record<SplitPanel.Orientation, Partial<Record<string, number>>> = {
+  horizontal: { ArrowLeft: -STEP, ArrowRight: STEP },
+  vertical: { ArrowUp: -STEP, ArrowDown: STEP }
 };
 
 /** Let the arrow keys move the border between the two widgets of a panel. */
@@ -31,10 +31,11 @@ export function addBorderKeys(panel: SplitPanel, label: string, onMoved: () => v
   report();
   handle.addEventListener('focus', report); // it may have been dragged
   handle.addEventListener('keydown', event => {
-    const move = MOVES[event.key];
-    if (move !== undefined) {
+    const move = MOVES[panel.orientation][event.key];
+    if (move !== undefined && !event.altKey && !event.ctrlKey && !event.metaKey) {
       const next = Math.max(MIN_SHARE, Math.min(1 - MIN_SHARE, share() + move));
       panel.setRelativeSizes([next, 1 - next]);
+      MessageLoop.sendMessage(panel, Widget.Msg.UpdateRequest); // lays out, with the least sizes of the areas
       report();
       onMoved();
       event.preventDefault();

@@ -29,8 +29,8 @@ export interface IRunsListener {
   onProblemChanged: () => void;
   /** A filter may select other runs than before. */
   onOutdated: () => void;
-  /** Loads what depends on the runs; called after each request for changes. */
-  onLoaded: () => Promise<void>;
+  /** Loads what depends on the runs, after each request for changes; `problem` reports if it cannot be loaded. */
+  loadDependent: () => Promise<void>;
 }
 
 /**
@@ -214,7 +214,7 @@ export class RunCollection implements IDisposable {
           await this.#loadAll();
         }
       }
-      await this.#listener.onLoaded();
+      await this.#listener.loadDependent();
       this.#setProblem(undefined);
     } catch (error) {
       if (!this.#poll.isDisposed) {

@@ -140,7 +140,7 @@ export function addRunCommands(options: IRunCommandsOptions): void {
     downloadIcon,
     trans.__('Save the Training Runs as CSV'),
     trans.__(
-      'Save the visible columns of the runs that the filter selects, except code and reproducible, as a CSV file'
+      'Save the visible columns and the ids of the runs that the filter selects, except code and reproducible, as a CSV file'
     ),
     () => download(csv(), 'runs.csv')
   );

@@ -14,8 +14,8 @@ import type { IRunChange, IRunReproducibility, IRunRow } from '../records.ts';
 import { SeriesLoader } from '../series.ts';
 import type { PanelSettings } from '../settings.ts';
 import { RunCollection } from './collection.ts';
-import type { IFilterError } from './matching.ts';
-import { RunFilter } from './matching.ts';
+import type { IFilterError } from './runfilter.ts';
+import { RunFilter } from './runfilter.ts';
 import { ReproducibilityLoader } from './reproducibility.ts';
 
 /** The metric by which runs are compared. */
@@ -61,13 +61,13 @@ export class RunsModel implements IDisposable {
       onRunsChanged: () => this.#onRunsChanged(),
       onProblemChanged: () => this.#changed.emit(),
       onOutdated: () => this.#filter.markOutdated(),
-      onLoaded: () => this.#loadDependent()
+      loadDependent: () => this.#loadDependent()
     });
     this.series = new SeriesLoader(this.background, id => loggedState(this.#runs.all.get(id)));
     this.#filter = new RunFilter(
       runs => this.#runs.merge(runs),
-      areOthers => {
-        this.#shown = areOthers ? undefined : this.#shown;
+      isSelectionChanged => {
+        this.#shown = isSelectionChanged ? undefined : this.#shown;
         this.#visibleSelection = undefined;
         this.#changed.emit();
       }
@@ -271,9 +271,10 @@ export class RunsModel implements IDisposable {
     return this.#bestRuns;
   }
 
-  /** The run with which the user compares the others. */
+  /** The run with which the user compares the others, unless it is archived. */
   get baseline(): IRunRow | undefined {
-    return this.#runs.all.get(this.#baselineId);
+    const run = this.#runs.all.get(this.#baselineId);
+    return run?.archived === true ? undefined : run;
   }
 
   setBaseline(id: string): void {

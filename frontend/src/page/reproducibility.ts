@@ -20,6 +20,7 @@ export interface IRunSource {
 
 interface IKnown {
   result: IRunReproducibility;
+  withoutCode: IRunReproducibility;
   base: string | undefined;
   changeCount: number;
 }
@@ -39,9 +40,12 @@ export class ReproducibilityLoader {
     this.#onChanged = onChanged;
   }
 
-  /** Return what is known of a run; undefined until it is loaded. */
+  /** Return what is known of a run, without a comparison with another run than now; undefined until it is loaded. */
   get(id: string): IRunReproducibility | undefined {
-    return this.#known.get(id)?.result;
+    const known = this.#known.get(id);
+    return known === undefined || known.base === this.#runs.baseOf(id)
+      ? known?.result
+      : known.withoutCode;
   }
 
   /** Load what is missing or outdated; what cannot be loaded remains as it is. */
@@ -60,13 +64,14 @@ export class ReproducibilityLoader {
       const found = await this.#client.reproducibility(ids, id => bases.get(id));
       const results = new Map(found.map(result => [result.run_id, result]));
       for (const id of ids) {
-        const result = results.get(id) ?? { run_id: id, notebook_id: '', flags: [] };
-        if (bases.get(id) === undefined) {
-          delete result.code; // it was compared with a run of another notebook
-          delete result.changed_cells;
-        }
+        const found = results.get(id) ?? { run_id: id, notebook_id: '', flags: [] };
+        const withoutCode = { ...found };
+        delete withoutCode.code;
+        delete withoutCode.changed_cells;
+        const base = bases.get(id);
+        const result = base === undefined ? withoutCode : found; // or it was compared with one of another notebook
         isChanged ||= !isEqual(this.get(id), result);
-        this.#known.set(id, { result, base: bases.get(id), changeCount });
+        this.#known.set(id, { result, withoutCode, base, changeCount });
       }
     } catch {
       // the next call tries again
@@ -85,7 +90,7 @@ export class ReproducibilityLoader {
     }
     const { base, changeCount } = known;
     return (
-      mayUpdate && (base !== this.#runs.baseOf(id) || changeCount !== this.#runs.changeCount())
+      base !== this.#runs.baseOf(id) || (mayUpdate && changeCount !== this.#runs.changeCount())
     );
   }
 }

@@ -35,6 +35,8 @@ import { curveGroups, groupOptions } from './groups.ts';
 /** The most runs whose curves are drawn, and the most runs of the other charts. */
 const MAX_CURVES = 50;
 const MAX_RUNS = 10_000;
+/** Number of means that are kept of groups with the same first run. */
+const MAX_MEANS = 8;
 /** Number of metrics that are drawn at first. */
 const METRICS = 4;
 /** Smallest height of a chart of runs in pixels, and the height of what is above it. */
@@ -181,16 +183,16 @@ function Curves({
     metric: name,
     isGrouped: column !== undefined,
     curves: groups.flatMap(({ id, label, colour, runs }) => {
-      const curves = runs.flatMap(run => {
+      const [first, ...others] = runs.flatMap(run => {
         const found = series[run.id]?.[name];
         return found === undefined || found.step.length === 0
           ? []
           : toCurve(found, axis, Date.parse(run.started_at));
       });
       const isFocused = id === focused;
-      return curves.length === 0
+      return first === undefined
         ? []
-        : { runId: id, label, colour, isFocused, ...toMean(`${axis} ${id} ${name}`, curves) };
+        : { runId: id, label, colour, isFocused, ...toMean([first, ...others]) };
     })
   }));
   if (metrics.length === 0) {
@@ -393,17 +395,17 @@ function useCurves(): typeof toPoints {
   );
 }
 
-/** Return a function that returns the mean of curves, and for a key the same one while the curves are the same. */
-function useMeans(): (key: string, curves: readonly IPoints[]) => IMean {
-  const [known] = React.useState(() => new Map<string, IMean>());
+/** Return a function that returns the mean of curves, the same one for the same curves. */
+function useMeans(): (curves: readonly [IPoints, ...IPoints[]]) => IMean {
+  const [known] = React.useState(() => new WeakMap<IPoints, readonly IMean[]>());
   return React.useCallback(
-    (key, curves) => {
-      const before = known.get(key);
-      if (before !== undefined && keepEqual(before.runs, curves) === before.runs) {
-        return before;
+    curves => {
+      const means = known.get(curves[0]) ?? [];
+      const before = means.find(({ runs }) => keepEqual(runs, curves) === runs);
+      const mean = before ?? meanOf(curves);
+      if (before === undefined) {
+        known.set(curves[0], [mean, ...means].slice(0, MAX_MEANS));
       }
-      const mean = meanOf(curves);
-      known.set(key, mean);
       return mean;
     },
     [known]

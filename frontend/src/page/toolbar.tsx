@@ -42,6 +42,7 @@ export function RunsToolbar(): React.ReactElement {
       </div>
       <div className="axon-Runs-controls">
         <Count />
+        <HiddenBaseline />
         <SelectionButtons />
         <GroupSelect />
         <BestSelect />
@@ -67,6 +68,40 @@ function Count(): React.ReactElement {
   );
 }
 
+/** The baseline, if the filter hides it. */
+function HiddenBaseline(): React.ReactElement | null {
+  const { model, settings, trans } = usePage();
+  const { baseline } = model;
+  if (baseline === undefined || model.shown.some(({ id }) => id === baseline.id)) {
+    return null;
+  }
+  const remove = trans.__('Use No Baseline');
+  return (
+    <span className="axon-Runs-baseline">
+      {trans.__('Baseline: %1', baseline.name)}
+      <Button
+        minimal
+        small
+        title={remove}
+        aria-label={remove}
+        onClick={() => void settings.update({ baseline: '' })}
+      >
+        <closeIcon.react tag="span" width="14px" />
+      </Button>
+    </span>
+  );
+}
+
+/** Focus the table if the button that had the focus is gone. */
+async function keepFocus(event: React.MouseEvent, action: () => unknown): Promise<void> {
+  const page = event.currentTarget.closest('.axon-Runs');
+  await action();
+  await new Promise(requestAnimationFrame);
+  if (document.activeElement === document.body) {
+    page?.querySelector<HTMLElement>('.axon-Runs-grid')?.focus();
+  }
+}
+
 function SelectionButtons(): React.ReactElement | null {
   const { model, commands, trans } = usePage();
   const { selected, visibleSelection } = model;
@@ -81,7 +116,7 @@ function SelectionButtons(): React.ReactElement | null {
       small
       disabled={!commands.isEnabled(command)}
       title={commands.caption(command)}
-      onClick={() => void commands.execute(command)}
+      onClick={event => void keepFocus(event, () => commands.execute(command))}
     >
       {label}
     </Button>
@@ -100,12 +135,18 @@ function SelectionButtons(): React.ReactElement | null {
       </span>
       {button(RunCommandIDs.editTags, trans.__('Tag…'))}
       {button(RunCommandIDs.editNotes, trans.__('Notes…'))}
-      {commands.isEnabled(RunCommandIDs.archive) &&
+      {commands.isVisible(RunCommandIDs.archive) &&
         button(RunCommandIDs.archive, trans.__('Archive'))}
       {commands.isVisible(RunCommandIDs.unarchive) &&
         button(RunCommandIDs.unarchive, trans.__('Unarchive'))}
       {button(RunCommandIDs.delete, trans.__('Delete…'))}
-      <Button minimal small title={clear} aria-label={clear} onClick={() => model.select([])}>
+      <Button
+        minimal
+        small
+        title={clear}
+        aria-label={clear}
+        onClick={event => void keepFocus(event, () => model.select([]))}
+      >
         <closeIcon.react tag="span" width="14px" />
       </Button>
     </div>

@@ -21,7 +21,7 @@ export interface IFilterError {
 /** A filter, and the runs that the last valid one selects. */
 export class RunFilter {
   readonly #onFound: (runs: IRunTable) => void;
-  readonly #onChanged: (areOthers: boolean) => void;
+  readonly #onChanged: (isSelectionChanged: boolean) => void;
   #where = '';
   /** The keys of the selected runs; undefined without a filter. */
   #keys: ReadonlySet<string> | undefined;
@@ -34,7 +34,10 @@ export class RunFilter {
    * @param onFound - Called with runs that may not be loaded yet.
    * @param onChanged - Called after a change; the argument tells whether other runs are selected.
    */
-  constructor(onFound: (runs: IRunTable) => void, onChanged: (areOthers: boolean) => void) {
+  constructor(
+    onFound: (runs: IRunTable) => void,
+    onChanged: (isSelectionChanged: boolean) => void
+  ) {
     this.#onFound = onFound;
     this.#onChanged = onChanged;
   }
