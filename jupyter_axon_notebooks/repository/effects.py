@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
@@ -24,14 +25,16 @@ from .magics import MAX_PARSED, Cell, command_statement, parse, read_cell, setup
 from .randomness import (
     FRAMEWORKS,
     GENERATORS,
-    NUMPY,
+    METHODS,
+    SEEDS,
     STATES,
     EntropySources,
     bindings,
     find_draws,
+    find_method_draws,
     find_restored,
     find_seeded,
-    has_state,
+    identifiers,
     sets_seeds,
     sets_state,
 )
@@ -107,7 +110,7 @@ class EffectReader:
         #: The names of builtins that the notebook does not assign.
         self.builtins = _BUILTINS
         #: The names that the sources assign; others come from the kernel or from ``import *``.
-        self._bound: set[str] = set()
+        self._bound = Counter[str]()
         trees = []
         for source in dict.fromkeys(sources):
             if (tree := _parse(source)) is not None:
@@ -117,12 +120,12 @@ class EffectReader:
                 self.imports |= imports
                 if source in kept:
                     self.kept_imports |= imports.keys()
-        self.builtins -= self._bound
+        self.builtins -= self._bound.keys()
         for tree in trees:
             for statement in tree.body:
                 if isinstance(statement, _DEFINITIONS):
                     self.definitions[statement.name] = statement
-        self.entropy = EntropySources(trees, self.full_name)
+        self.entropy = EntropySources(trees, self._bound, self.full_name)
         for _ in range(2):  # a cell may use names of later ones
             for tree in trees:
                 self._find_drawing(tree)
@@ -139,33 +142,44 @@ class EffectReader:
 
     def _find_drawing(self, tree: ast.Module) -> None:
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign):
-                targets, value = node.targets, node.value
-            elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
-                targets, value = [node.target], node.value
-            else:
-                continue
-            if self.is_generator(value):
-                continue
-            found = frozenset(generator for name in _names(value) for generator in self.draws(name))
-            if found:
-                for name in _names(*targets):
+            value: ast.AST
+            match node:
+                case ast.Assign(targets=targets, value=value):
+                    names = _names(*targets)
+                case (
+                    ast.AnnAssign(target=target, value=ast.expr() as value)
+                    | ast.NamedExpr(target=target, value=value)
+                ):
+                    names = _names(target)
+                case ast.ClassDef(name=name) | ast.FunctionDef(name=name) if (
+                    self.definitions.get(name) is node
+                ):
+                    names, value = {name}, node
+                case _:
+                    continue
+            if found := frozenset(self._find_drawn(value)):
+                for name in names:
                     self.drawing[name] = self.drawing.get(name, frozenset()) | found
 
-    def is_generator(self, value: ast.expr) -> bool:
-        """Return whether a value is, or belongs to, a new explicit generator of PyTorch."""
-        calls = (node for node in ast.walk(value) if isinstance(node, ast.Call))
-        return any(self.full_name(call.func) == "torch.Generator" for call in calls)
+    def _find_drawn(self, value: ast.AST) -> Iterator[str]:
+        """Yield the generators of frameworks from which a value may draw when it is called."""
+        is_definition = isinstance(value, _DEFINITIONS)
+        for node in ast.walk(value):
+            match node:
+                case ast.Call() if not is_definition and self.entropy.is_explicit(node):
+                    return
+                case ast.Call(func=function):
+                    yield from self._find_framework(function, node)
+                case ast.ClassDef(bases=bases):
+                    for base in bases:
+                        yield from self._find_framework(base, ast.Call(base, [], []))
+                case ast.Name(id=name) if not is_definition or name in self.definitions:
+                    yield from self.drawing.get(name, ())
 
-    def draws(self, name: str) -> frozenset[str]:
-        """Return the generators of frameworks from which a value may draw when it is called."""
-        if (imported := self._imported(name)) is not None:
-            generator = FRAMEWORKS.get(imported.partition(".")[0])
-            return frozenset(() if generator is None else (generator,))
-        if name in self.definitions:
-            inner = {one for one in _names(self.definitions[name]) if self._imported(one)}
-            return frozenset(one for alias in inner for one in self.draws(alias))
-        return self.drawing.get(name, frozenset())
+    def _find_framework(self, function: ast.expr, call: ast.Call) -> Iterator[str]:
+        for generator, only in find_draws(self.full_name(function) or "", call):
+            if not only and generator in FRAMEWORKS.values():
+                yield generator
 
     def full_name(self, function: ast.expr) -> str | None:
         """Return the full name of an imported function, such as ``numpy.random.rand``."""
@@ -191,6 +205,8 @@ class EffectReader:
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+#: Statements after which the rest of a function or loop does not run.
+_LEAVING = (ast.Return, ast.Continue, ast.Break)
 
 
 class _Visitor(ast.NodeVisitor):
@@ -208,6 +224,8 @@ class _Visitor(ast.NodeVisitor):
         self._saved: dict[str, Callable[[], None]] = {}
         #: How many conditions decide whether the code runs.
         self._conditions = 0
+        #: Whether one of them is that there is a seed, as in ``if seed is None``.
+        self._is_optional = False
         #: The names of the scopes within the cell, innermost last.
         self._local: list[set[str]] = []
         self._entered: set[str] = set()
@@ -268,6 +286,8 @@ class _Visitor(ast.NodeVisitor):
                 (self._writes if writes else self._changes).add(name)
 
     def _draw(self, generator: str, *, explicitly: bool) -> None:
+        if self._is_optional:
+            return
         if generator not in self._assigns:
             self._uses.add(generator)
         if generator in self._unseeded:
@@ -276,24 +296,37 @@ class _Visitor(ast.NodeVisitor):
 
     @contextmanager
     def _scope(self, names: Iterable[str]) -> Iterator[None]:
-        self._local.append(set(names))
-        hidden = {
-            name: self._unseeded.pop(name) for name in self._local[-1] & self._unseeded.keys()
-        }
-        try:
-            yield
-        finally:
-            for name in self._local.pop():
-                self._unseeded.pop(name, None)
-            self._unseeded |= hidden
+        outer, local = self._local, set(names)
+        hidden = {name: self._unseeded.pop(name) for name in local & self._unseeded.keys()}
+        self._local = [*outer, local]
+        yield
+        self._local = outer
+        for name in local:
+            self._unseeded.pop(name, None)
+        self._unseeded |= hidden
 
     @contextmanager
-    def _condition(self) -> Iterator[None]:
-        self._conditions += 1
-        try:
+    def _condition(self, test: ast.expr | None = None) -> Iterator[None]:
+        """Visit code that a condition decides on."""
+        is_optional = self._is_optional
+        if test is not None and any("seed" in name.lower() for name in identifiers(test)):
+            self._is_optional = True
+        with self._block():
+            self._conditions += 1
             yield
-        finally:
-            self._conditions -= 1
+        self._is_optional = is_optional
+
+    @contextmanager
+    def _block(self) -> Iterator[None]:
+        """Visit a loop or a function, which may end early."""
+        conditions = self._conditions
+        yield
+        self._conditions = conditions
+
+    def _full_name(self, function: ast.expr) -> str | None:
+        """Return the full name of an imported function, unless its name is local."""
+        is_local = any(map(self._is_local, _root(function)))
+        return None if is_local else self._reader.full_name(function)
 
     # Seeds
 
@@ -322,6 +355,12 @@ class _Visitor(ast.NodeVisitor):
             if entropy is not None and not is_seeded:
                 self._unseeded[generator] = entropy
 
+    def _refer(self, function: ast.expr) -> None:
+        """Add that a function for seeds may be called, as in ``for f in [random.seed]: f(0)``."""
+        seeded = SEEDS.get(self._full_name(function) or "", set())
+        self._assigns |= seeded
+        self._set_seed(seeded, None)
+
     def _restored(self, manager: ast.expr) -> set[str]:
         """Return the global generators whose states a context manager restores."""
         definition: ast.AST = manager
@@ -337,7 +376,11 @@ class _Visitor(ast.NodeVisitor):
         """Add the effects of a node."""
         match node:
             case ast.Name(id=name, ctx=ast.Load()):
+                self._refer(node)
                 self._use(name)
+            case ast.Attribute():
+                self._refer(node)
+                self.generic_visit(node)
             case ast.Name(id=name, ctx=ast.Store()):
                 self._assign(name)
             case ast.Name(id=name):
@@ -355,14 +398,19 @@ class _Visitor(ast.NodeVisitor):
                 self._change(_names(target), writes=True)
             case ast.For(iter=values) | ast.AsyncFor(iter=values):
                 self._visit_assignment(values, [node.target])
-                for statement in (*node.body, *node.orelse):
-                    self.visit(statement)
+                with self._block():
+                    for statement in (*node.body, *node.orelse):
+                        self.visit(statement)
+            case ast.While():
+                with self._block():
+                    self.generic_visit(node)
             case ast.Delete(targets=targets):
                 for deleted in targets:
                     self._visit_target(deleted)
             case ast.Import() | ast.ImportFrom():
                 for alias, _ in _imports(node):
-                    self._assign(alias)
+                    if not self._local:  # a local name does not stand for an import
+                        self._assign(alias)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 with self._condition():  # a call may have other values
                     for default in (*node.args.defaults, *node.args.kw_defaults):
@@ -387,7 +435,12 @@ class _Visitor(ast.NodeVisitor):
             case ast.Lambda():
                 with self._scope(bindings(node)), self._condition():
                     self.generic_visit(node)
-            case ast.If() | ast.IfExp() | ast.BoolOp() | ast.ExceptHandler() | ast.match_case():
+            case ast.If(test=test) | ast.IfExp(test=test) | ast.BoolOp(values=[test, *_]):
+                with self._condition(test):
+                    self.generic_visit(node)
+                if isinstance(node, ast.If) and _contains(node, _LEAVING):
+                    self._conditions += 1
+            case ast.ExceptHandler() | ast.match_case():
                 with self._condition():
                     self.generic_visit(node)
             case ast.With() | ast.AsyncWith():
@@ -408,12 +461,13 @@ class _Visitor(ast.NodeVisitor):
         entropy, targets = {*self._entropy}, [*targets]
         self.visit(value)
         names = [target.id for target in targets if isinstance(target, ast.Name)]
-        function = self._reader.entropy.of_generator(value, self._unseeded)
-        if function is not None and names:
+        sources = self._reader.entropy
+        function = sources.of_generator(value, self._unseeded)
+        if function is not None and (names or any(map(sources.is_seeded, targets))):
             self._entropy = entropy  # creating it does not draw
         saved = None
         if isinstance(value, ast.Call):
-            generator = STATES.get(self._reader.full_name(value.func) or "")
+            generator = STATES.get(self._full_name(value.func) or "")
             saved = self._save(generator) if generator else None
         for target in targets:
             self._visit_target(target)
@@ -445,22 +499,21 @@ class _Visitor(ast.NodeVisitor):
         elif isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef)):
             inner = [node for one in definition.body for node in ast.walk(one)]
             shared = {name for node in inner if isinstance(node, ast.Global) for name in node.names}
-            conditions = self._conditions
-            with self._scope({*bindings(definition)} - shared):
+            with self._scope({*bindings(definition)} - shared), self._block():
                 for statement in definition.body:
                     self.visit(statement)
-                    if isinstance(statement, ast.If) and _contains(statement, ast.Return):
-                        self._conditions += 1
-            self._conditions = conditions
             # A scope of its own, so that these are no assignments of the cell.
             self._change(shared, writes=True)
 
     def _visit_call(self, node: ast.Call) -> None:
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+        # Trainers of transformers call it after they set the seed.
+        later = [keyword.value for keyword in node.keywords if keyword.arg == "model_init"]
         for each in arguments:
-            self.visit(each)
+            if each not in later:
+                self.visit(each)
         self.visit(node.func)
-        function, full_name = node.func, self._reader.full_name(node.func)
+        function, full_name = node.func, self._full_name(node.func)
         if isinstance(function, ast.Name) and function.id in _LOOKING_UP:
             for text in self._texts - self._assigns:
                 self._use(text)
@@ -473,13 +526,21 @@ class _Visitor(ast.NodeVisitor):
         self._find_entropy(node)
         if full_name is not None:
             self._call(full_name, node)
-        elif not self._reader.is_generator(function):
-            for name in _root(function):
-                for generator in self._reader.draws(name) if not self._is_local(name) else ():
-                    self._draw(generator, explicitly=False)
-            is_sample = isinstance(function, ast.Attribute) and function.attr == "sample"
-            if is_sample and "pandas" in self._reader.imports.values() and not has_state(node):
-                self._draw(NUMPY, explicitly=False)
+        elif not (isinstance(function, ast.Name) and function.id in self._reader.definitions):
+            self._call_value(function, node)
+        for each in later:
+            self.visit(each)
+
+    def _call_value(self, function: ast.expr, node: ast.Call) -> None:
+        """Add the effects of a call of a value, or its method, on global generators."""
+        for name in _root(function):
+            for generator in self._reader.drawing.get(name, ()) if not self._is_local(name) else ():
+                self._draw(generator, explicitly=False)
+        if isinstance(function, ast.Attribute):
+            for generator in find_method_draws(function.attr, node):
+                self._draw(generator, explicitly=False)
+            if function.attr not in METHODS and sets_seeds(function.attr):
+                self._assigns.update(GENERATORS)
 
     def _find_entropy(self, node: ast.Call) -> None:
         """Find seeds that differ in each execution, unless an imported function sets them."""
@@ -525,7 +586,7 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, f"{node.module}.{alias.name}"
 
 
-def _contains(node: ast.AST, kind: type[ast.AST]) -> bool:
+def _contains(node: ast.AST, kind: type[ast.AST] | tuple[type[ast.AST], ...]) -> bool:
     return any(isinstance(one, kind) for one in ast.walk(node))
 
 

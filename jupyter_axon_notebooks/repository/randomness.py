@@ -25,7 +25,7 @@ GENERATORS: Final = {
     "PyTorch's random": "torch.manual_seed(0)",
     "TensorFlow's random": "tf.random.set_seed(0)",
 }
-_PYTHON, NUMPY, _TORCH, _TENSORFLOW = GENERATORS
+_PYTHON, _NUMPY, _TORCH, _TENSORFLOW = GENERATORS
 #: Packages whose code draws from the generator of a framework.
 FRAMEWORKS: Final = {
     **dict.fromkeys(
@@ -47,11 +47,11 @@ _SETS_SEEDS: Final = re.compile(
 #: Names of context managers that set a seed and restore the state of the generators.
 _SEEDS_WITHIN: Final = re.compile(r"_*(?:local|np|numpy|scoped|temp|temporary|tmp|torch)_?seed")
 #: Functions that set seeds, by their full names.
-_SEEDS: Final = {
+SEEDS: Final = {
     "random.seed": {_PYTHON},
     "random.setstate": {_PYTHON},
-    "numpy.random.seed": {NUMPY},
-    "numpy.random.set_state": {NUMPY},
+    "numpy.random.seed": {_NUMPY},
+    "numpy.random.set_state": {_NUMPY},
     "torch.manual_seed": {_TORCH},
     "torch.seed": {_TORCH},
     "torch.random.seed": {_TORCH},
@@ -65,12 +65,12 @@ _SEEDS: Final = {
 #: Functions that return the state of a generator, by their full names.
 STATES: Final = {
     "random.getstate": _PYTHON,
-    "numpy.random.get_state": NUMPY,
+    "numpy.random.get_state": _NUMPY,
     "torch.get_rng_state": _TORCH,
     "torch.random.get_rng_state": _TORCH,
 }
 #: Functions that set such a state.
-_SETS_STATES: Final = frozenset(name for name in _SEEDS if name.endswith(("setstate", "_state")))
+_SETS_STATES: Final = frozenset(name for name in SEEDS if name.endswith(("setstate", "_state")))
 #: Context managers that restore the states of generators, by their last names.
 _RESTORING: Final = {"fork_rng": {_TORCH}, "isolate_rng": {*GENERATORS}}
 #: Functions that return something else in each execution, by their full names.
@@ -79,8 +79,9 @@ _ENTROPY: Final = words(
     datetime.datetime.now datetime.datetime.today datetime.datetime.utcnow os.getpid os.getrandom
     os.urandom pandas.Timestamp.now pandas.Timestamp.today time.monotonic time.monotonic_ns
     time.perf_counter time.perf_counter_ns time.process_time time.process_time_ns time.time
-    time.time_ns torch.random.seed torch.seed uuid.uuid1 uuid.uuid4 secrets.choice
-    secrets.randbelow secrets.randbits secrets.token_bytes secrets.token_hex secrets.token_urlsafe
+    time.time_ns torch.random.seed torch.seed uuid.uuid1 uuid.uuid4 random.SystemRandom
+    secrets.choice secrets.randbelow secrets.randbits secrets.token_bytes secrets.token_hex
+    secrets.token_urlsafe
     """
 )
 #: Explicit generators that take a seed from the system if they get none, and have methods to seed.
@@ -90,21 +91,17 @@ _EXPLICIT: Final = _RESEEDABLE | words(
     """
     numpy.random.Generator numpy.random.MT19937 numpy.random.PCG64 numpy.random.PCG64DXSM
     numpy.random.Philox numpy.random.SFC64 numpy.random.SeedSequence numpy.random.default_rng
+    tensorflow.random.Generator.from_non_deterministic_state
     """
 )
-#: Explicit generators that always take a seed from the system.
-_SYSTEM: Final = words(
-    "random.SystemRandom tensorflow.random.Generator.from_non_deterministic_state"
-)
-_GENERATORS: Final = (
-    _EXPLICIT
-    | _SYSTEM
-    | words(
-        "jax.random.PRNGKey jax.random.key tensorflow.random.Generator.from_seed torch.Generator"
-    )
+_GENERATORS: Final = _EXPLICIT | words(
+    """
+    jax.random.PRNGKey jax.random.key keras.random.SeedGenerator
+    tensorflow.random.Generator.from_seed torch.Generator
+    """
 )
 #: Methods that set the seeds and states of explicit generators.
-_METHODS: Final = frozenset(("manual_seed", "seed", "set_state", "setstate"))
+METHODS: Final = words("manual_seed reset_from_seed seed set_state setstate")
 #: Options that set the seed of what a function does.
 _OPTIONS: Final = frozenset(("random_state", "seed"))
 #: Methods of data that have such options.
@@ -115,31 +112,40 @@ _CONVERSIONS: Final = words("abs float from_bytes hash int pow round str")
 _TORCH_DRAWS: Final = frozenset(
     ("DataLoader", "bernoulli", "dropout", "multinomial", "normal", "poisson", "random_split")
 )
+#: Methods of PyTorch's tensors that draw.
+_TENSOR_DRAWS: Final = words(
+    "bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal_ random_ uniform_"
+)
+#: Options of ``DataFrame.sample`` that methods of other classes do not have.
+_SAMPLE_OPTIONS: Final = frozenset(("frac", "n", "replace", "weights"))
 #: Words in the names of a framework's functions and classes that do not draw.
-_QUIET: Final = (
-    *("Activation", "Argument", "Callback", "Config", "Dataset", "Flatten", "Input", "Logger"),
-    *("Loss", "Metric", "Optimizer", "Processor", "ReLU", "Rescaling", "Tokenizer", "dataset"),
-)
-_QUIET_MODULES: Final = frozenset(("datasets", "transforms"))
-#: Modules of scikit-learn that draw from NumPy's generator, unless they get ``random_state``.
-_SKLEARN: Final = frozenset(
-    (
-        *("cluster", "decomposition", "ensemble", "linear_model", "manifold", "mixture"),
-        *("model_selection", "neural_network", "svm", "tree", "utils"),
-    )
-)
-#: Of these, what draws only with one of the options below: estimators and functions.
-_SKLEARN_QUIET: Final = words(
+_QUIET: Final = words(
     """
-    AgglomerativeClustering BayesianRidge DBSCAN ElasticNet ElasticNetCV GridSearchCV GroupKFold
-    KFold LeaveOneGroupOut LeaveOneOut Lars Lasso LassoCV LinearRegression LogisticRegression
-    LogisticRegressionCV NuSVC NuSVR OneClassSVM ParameterGrid PredefinedSplit Ridge RidgeCV
-    RidgeClassifier SVC SVR StratifiedGroupKFold StratifiedKFold TimeSeriesSplit cross_val_predict
-    cross_val_score cross_validate learning_curve validation_curve
+    Accelerator Activation Argument Callback Config Dataset Fabric Flatten Input Logger Loss Metric
+    Optimizer Processor ReLU Rescaling Tokenizer dataset
     """
 )
-_SKLEARN_DRAWING_OPTIONS: Final = frozenset(("probability", "selection", "shuffle", "solver"))
-_SKLEARN_UTILS: Final = frozenset(("resample", "shuffle"))
+_QUIET_MODULES: Final = words(
+    "callbacks datasets loggers logging losses metrics optimizers transforms utils"
+)
+#: Functions and estimators of scikit-learn that draw from NumPy's generator, unless they get
+#: ``random_state``; without "Classifier" and "Regressor" at the end of the name.
+_SKLEARN: Final = words(
+    """
+    AdaBoost AffinityPropagation Bagging BayesianGaussianMixture BernoulliRBM BisectingKMeans
+    DecisionTree DictionaryLearning ExtraTree ExtraTrees FactorAnalysis FastICA GaussianMixture
+    GaussianRandomProjection GradientBoosting GroupShuffleSplit HalvingGridSearchCV
+    HalvingRandomSearchCV HistGradientBoosting IsolationForest IterativeImputer KMeans
+    LatentDirichletAllocation LinearSVC LinearSVR LocallyLinearEmbedding MDS MLP MiniBatchKMeans
+    MiniBatchNMF NMF Nystroem ParameterSampler PassiveAggressive Perceptron RANSAC RBFSampler
+    RandomForest RandomizedSearchCV RepeatedKFold RepeatedStratifiedKFold SGD ShuffleSplit
+    SparseRandomProjection SpectralClustering SpectralEmbedding StratifiedShuffleSplit TSNE TheilSen
+    TruncatedSVD k_means permutation_importance resample shuffle train_test_split
+    """
+)
+#: Options with which others draw, and their values.
+_SKLEARN_OPTIONS: Final = frozenset(("probability", "selection", "shuffle", "solver", "svd_solver"))
+_SKLEARN_VALUES: Final = frozenset((True, "random", "randomized", "liblinear", "sag", "saga"))
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -151,18 +157,25 @@ class EntropySources:
     ----------
     trees : sequence of ast.Module
         The sources.
+    bound : mapping of str to int
+        How often they bind each name.
     full_name : callable
         Returns the full name of an imported function, or None.
     """
 
     def __init__(
-        self, trees: Sequence[ast.Module], full_name: Callable[[ast.expr], str | None]
+        self,
+        trees: Sequence[ast.Module],
+        bound: Mapping[str, int],
+        full_name: Callable[[ast.expr], str | None],
     ) -> None:
+        self._bound = bound
         self._full_name = full_name
         #: Names that only get values from sources of entropy, and these functions.
         self._values: dict[str, str] = {}
         self._generators: set[str] = set()
-        #: Names of explicit generators that get a fixed seed, or a state, after they are created.
+        #: Names of explicit generators that get a fixed seed, or a state, after they are created;
+        #: with a dot, those of attributes that get a generator with a fixed seed.
         self._seeded: set[str] = set()
         with suppress(RecursionError):
             self._find_values(trees)
@@ -170,32 +183,39 @@ class EntropySources:
                 self._find_seeded(tree)
 
     def _find_values(self, trees: Sequence[ast.Module]) -> None:
-        bound, values, found = Counter[str](), Counter[str](), dict[str, str]()
+        values, found = Counter[str](), dict[str, str]()
         for tree in trees:
-            bound.update(bindings(tree))
             for targets, value in _assignments(tree.body):
                 names = [target.id for target in targets if isinstance(target, ast.Name)]
-                if self._is_explicit(value):
+                if self.is_explicit(value):
                     self._generators.update(names)
                 elif (function := self.of_value(value)) is not None:
                     values.update(names)
                     found |= dict.fromkeys(names, function)
         self._values = {
-            name: function for name, function in found.items() if values[name] == bound[name]
+            name: function for name, function in found.items() if values[name] == self._bound[name]
         }
 
     def _find_seeded(self, tree: ast.Module) -> None:
         for node in ast.walk(tree):
             match node:
                 case ast.Call(func=ast.Attribute(value=generator, attr=method)) if (
-                    method in _METHODS and self._full_name(node.func) is None
+                    method in METHODS and self._full_name(node.func) is None
                 ):
-                    if _given(node) and self.of_seed(node) is None:
-                        self._seeded |= _identifiers(generator)
+                    if self._is_fixed(node):
+                        self._seeded |= identifiers(generator)
                 case ast.Call(func=ast.Name(id=name)) if sets_seeds(name):
                     self._seeded |= {one.id for one in node.args if isinstance(one, ast.Name)}
                 case ast.Attribute(value=generator, attr="state", ctx=ast.Store()):
-                    self._seeded |= _identifiers(generator)
+                    self._seeded |= identifiers(generator)
+                case ast.Assign(targets=targets, value=ast.Call() as call) if self.is_explicit(
+                    call
+                ) and self._is_fixed(call):
+                    attributes = (one for one in targets if isinstance(one, ast.Attribute))
+                    self._seeded |= {f".{one.attr}" for one in attributes}
+
+    def _is_fixed(self, call: ast.Call) -> bool:
+        return _seed(call) is not None and self.of_seed(call) is None
 
     def of_value(self, node: ast.expr, unseeded: Mapping[str, str] = _NOTHING) -> str | None:
         """Return the source of entropy that a value comes from, if any.
@@ -217,13 +237,11 @@ class EntropySources:
                 return self.of_value(inner, unseeded)
             case ast.BinOp(left=left, right=right):
                 return self._first((left, right), unseeded)
-            case ast.List(elts=elements) | ast.Tuple(elts=elements):
-                return self._first(elements, unseeded)
             case ast.Call(func=function):
                 name = self._full_name(function) or ""
                 if name in _ENTROPY:
                     return name
-                if self._is_explicit(node):
+                if self.is_explicit(node):
                     return self.of_seed(node, unseeded)
                 last = function.attr if isinstance(function, ast.Attribute) else _id(function)
                 if last in _CONVERSIONS or name.startswith(("math.", "numpy.", "struct.")):
@@ -235,15 +253,15 @@ class EntropySources:
     def of_seed(self, call: ast.Call, unseeded: Mapping[str, str] = _NOTHING) -> str | None:
         """Return the source of entropy for the seed that a call sets, if any."""
         name = self._full_name(call.func)
-        if (given := _given(call)) and name not in _SYSTEM:
-            return self._first(given, unseeded)
+        if (seed := _seed(call)) is not None:
+            return self.of_value(seed, unseeded)
         if name is None and isinstance(call.func, ast.Attribute) and call.func.attr == "seed":
             return f"{_id(call.func.value)}.seed".lstrip(".")
-        return name if name in {*_EXPLICIT, *_SYSTEM, *_SEEDS} else None
+        return name if name in {*_EXPLICIT, *SEEDS} else None
 
     def of_generator(self, node: ast.expr, unseeded: Mapping[str, str]) -> str | None:
         """Return the source of entropy for the seed of a new explicit generator, if any."""
-        if isinstance(node, ast.Call) and self._is_explicit(node):
+        if isinstance(node, ast.Call) and self.is_explicit(node):
             return self.of_seed(node, unseeded)
         return None
 
@@ -264,27 +282,29 @@ class EntropySources:
         seeds = (keyword.value for keyword in call.keywords if keyword.arg in _OPTIONS)
         return self._first(seeds, unseeded)
 
-    def is_seeded(self, name: str) -> bool:
+    def is_seeded(self, target: ast.expr | str) -> bool:
         """Return whether a generator may get a fixed seed after it is created."""
-        return name in self._seeded
+        if isinstance(target, ast.Attribute):
+            return not self._seeded.isdisjoint((target.attr, f".{target.attr}"))
+        return target in self._seeded
 
     def reseeded(self, call: ast.Call) -> str | None:
         """Return the name of the explicit generator whose seed a call sets, if any."""
         function = call.func
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
             name = function.value.id
-            return name if function.attr in _METHODS and name in self._generators else None
+            return name if function.attr in METHODS and name in self._generators else None
         return None
 
     def _first(self, nodes: Iterable[ast.expr], unseeded: Mapping[str, str]) -> str | None:
         return next((found for one in nodes if (found := self.of_value(one, unseeded))), None)
 
-    def _is_explicit(self, node: ast.expr) -> bool:
+    def is_explicit(self, node: ast.expr) -> bool:
         """Return whether a value is a new generator, such as ``Generator().manual_seed(0)``."""
         if not isinstance(node, ast.Call):
             return False
         function = node.func
-        if isinstance(function, ast.Attribute) and function.attr in _METHODS:
+        if isinstance(function, ast.Attribute) and function.attr in METHODS:
             function = function.value.func if isinstance(function.value, ast.Call) else function
         return self._full_name(function) in _GENERATORS
 
@@ -292,11 +312,11 @@ class EntropySources:
 def find_seeded(name: str) -> set[str] | None:
     """Return the global generators that a function seeds; None if it is no such function."""
     last = name.rpartition(".")[2]
-    if name in _SEEDS:
-        return _SEEDS[name]
+    if name in SEEDS:
+        return SEEDS[name]
     # Trainers of transformers set the seed when they are created.
     is_trainer = name.startswith(("transformers.", "trl.")) and last.endswith("Trainer")
-    if last == "enable_full_determinism" or is_trainer:
+    if last in ("enable_full_determinism", "set_determinism") or is_trainer:
         return {*GENERATORS}
     if "seed" not in last.lower() or last[0].isupper():
         return None
@@ -321,7 +341,7 @@ def find_restored(name: str, call: ast.Call) -> set[str]:
     """Return the global generators whose states a function restores."""
     last = name.rpartition(".")[2]
     if name in _SETS_STATES:
-        return _SEEDS[name]
+        return SEEDS[name]
     if _SEEDS_WITHIN.fullmatch(last.lower()):
         return {*GENERATORS}
     is_optional = any(keyword.arg == "enabled" for keyword in call.keywords)
@@ -332,37 +352,48 @@ def find_draws(name: str, call: ast.Call) -> Iterator[tuple[str, bool]]:
     """Yield the global generators from which a call draws, and whether it only does that."""
     root, _, rest = name.partition(".")
     last = name.rpartition(".")[2]
-    is_class, is_quiet = last[:1].isupper(), any(word in name for word in _QUIET)
+    is_class = last[:1].isupper()
+    is_quiet = any(word in name for word in _QUIET) or bool({*name.split(".")} & _QUIET_MODULES)
     if root == "random" and rest and not is_class and last != "getstate":
         yield _PYTHON, True
     elif name.startswith("numpy.random."):
         if not is_class and last not in ("default_rng", "get_state"):
-            yield NUMPY, True
-    elif (root == "scipy" and last == "rvs") or (
-        root == "sklearn" and rest.partition(".")[0] in _SKLEARN
-    ):
-        if not has_state(call) and (root == "scipy" or _sklearn_draws(rest, call)):
-            yield NUMPY, False
+            yield _NUMPY, True
+    elif (root == "scipy" and last == "rvs") or (root == "sklearn" and _sklearn_draws(rest, call)):
+        if not has_state(call):
+            yield _NUMPY, False
     elif root == "torch":
-        if has_state(call, "generator"):
-            return
         if last.startswith("rand") or last in _TORCH_DRAWS or ".nn.init." in name:
-            yield _TORCH, last != "DataLoader"
-        elif ".nn." in name and is_class and not is_quiet:
+            if not has_state(call, "generator"):
+                yield _TORCH, last != "DataLoader"
+        elif name == "torch.hub.load" or (".nn." in name and is_class and not is_quiet):
             yield _TORCH, False
     elif FRAMEWORKS.get(root) == _TENSORFLOW:
+        if name in _GENERATORS or last.startswith("stateless_") or last in ("fold_in", "split"):
+            return
         if ".random." in name:
+            if "keras." in name and has_state(call, "seed"):
+                return
             yield _TENSORFLOW, not is_class
         elif "keras." in name and is_class and not is_quiet:
             yield _TENSORFLOW, False
-    elif root in FRAMEWORKS and not is_quiet and not _QUIET_MODULES & set(name.split(".")):
+    elif root in FRAMEWORKS and not is_quiet:
         yield FRAMEWORKS[root], False
 
 
-def _given(call: ast.Call) -> list[ast.expr]:
-    """Return the arguments of a call that are not None."""
+def find_method_draws(method: str, call: ast.Call) -> Iterator[str]:
+    """Yield the global generators from which a method of data draws."""
+    if method in _TENSOR_DRAWS and not has_state(call, "generator"):
+        yield _TORCH
+    options = {keyword.arg for keyword in call.keywords}
+    if method == "sample" and options & _SAMPLE_OPTIONS and not has_state(call):
+        yield _NUMPY
+
+
+def _seed(call: ast.Call) -> ast.expr | None:
+    """Return the first argument of a call, unless it is None."""
     arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
-    return [argument for argument in arguments if not _is_none(argument)]
+    return arguments[0] if arguments and not _is_none(arguments[0]) else None
 
 
 def _id(node: ast.expr) -> str:
@@ -374,17 +405,27 @@ def _is_none(node: ast.expr) -> bool:
 
 
 def _sklearn_draws(name: str, call: ast.Call) -> bool:
-    module, _, last = name.partition(".")
-    last = last.rpartition(".")[2]
-    if module == "utils":
-        return last in _SKLEARN_UTILS
-    options = {keyword.arg for keyword in call.keywords}
-    return last not in _SKLEARN_QUIET or bool(options & _SKLEARN_DRAWING_OPTIONS)
+    last = name.rpartition(".")[2].removesuffix("Classifier").removesuffix("Regressor")
+    options = {
+        keyword.value.value
+        for keyword in call.keywords
+        if keyword.arg in _SKLEARN_OPTIONS and isinstance(keyword.value, ast.Constant)
+    }
+    is_made = name.startswith("datasets.make_")
+    return is_made or last in _SKLEARN or not _SKLEARN_VALUES.isdisjoint(options)
 
 
 def has_state(call: ast.Call, option: str = "random_state") -> bool:
-    """Return whether a call has an option that sets the seed or the generator."""
-    return any(one.arg == option and not _is_none(one.value) for one in call.keywords)
+    """Return whether a call may have an option that sets the seed or the generator.
+
+    ``**options`` may contain it, and without shuffling there is no need for it.
+    """
+    return any(
+        one.arg is None
+        or (one.arg == option and not _is_none(one.value))
+        or (one.arg == "shuffle" and isinstance(one.value, ast.Constant) and not one.value.value)
+        for one in call.keywords
+    )
 
 
 def _assignments(body: Sequence[ast.stmt]) -> Iterator[tuple[list[ast.expr], ast.expr]]:
@@ -414,7 +455,7 @@ def bindings(tree: ast.AST) -> Iterator[str]:
             yield node.id
 
 
-def _identifiers(node: ast.expr) -> set[str]:
+def identifiers(node: ast.expr) -> set[str]:
     """Return the names in an expression such as ``self.rng.bit_generator``."""
     nodes = [*ast.walk(node)]
     names = {one.id for one in nodes if isinstance(one, ast.Name)}

@@ -32,6 +32,63 @@ SEEDED = {
         "arguments = TrainingArguments(seed=42)\n\n\ndef build():\n    return object()",
         "trainer = Trainer(model_init=build, args=arguments)\ntrainer.train()",
     ),
+    "a trainer of transformers that initializes the model": (
+        "from transformers import AutoModel, Trainer, TrainingArguments",
+        "arguments = TrainingArguments(seed=42)\n\n\ndef build():\n"
+        "    return AutoModel.from_pretrained('x')",
+        "trainer = Trainer(model_init=build, args=arguments)\ntrainer.train()",
+    ),
+    "transformers, what does not draw before the seed": (
+        "from accelerate import Accelerator\nfrom transformers import AutoModel, logging, set_seed",
+        "logging.set_verbosity_error()\naccelerator = Accelerator()\nset_seed(0)",
+        "x = AutoModel.from_pretrained('x')",
+    ),
+    "keras, what does not draw before the seed": (
+        "import keras",
+        "stop = keras.callbacks.EarlyStopping()\nkeras.utils.set_random_seed(1)",
+        "x = keras.layers.Dense(1)",
+    ),
+    "sklearn, options that do not draw": (
+        "from sklearn.ensemble import RandomForestClassifier\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.model_selection import train_test_split\n"
+        "from sklearn.tree import plot_tree",
+        "options = {'random_state': 0}\nmodel = RandomForestClassifier(**options)",
+        "train, _ = train_test_split([1, 2], shuffle=False)\nplot_tree(model)\n"
+        "x = LogisticRegression(solver='lbfgs').fit(train, train)",
+    ),
+    "tensorflow, explicit generators": (
+        "import keras, tensorflow as tf",
+        "g = tf.random.Generator.from_seed(1)\nh = keras.random.normal((2,), seed=1)",
+        "x = g.normal([2]) + tf.random.stateless_normal([2], seed=(1, 2)) + h",
+    ),
+    "methods of other objects than pandas'": (
+        "import pandas as pd",
+        "env.action_space.seed(0)\nbuffer = Buffer()",
+        "x = buffer.sample(64), env.action_space.sample()",
+    ),
+    "the method of an object": (
+        "import numpy as np\nfrom lightning import Fabric",
+        "fabric = Fabric()\nfabric.seed_everything(0)",
+        "x = np.random.rand()",
+    ),
+    "monai": ("import torch\nfrom monai.utils import set_determinism", "set_determinism(seed=0)",
+              "x = torch.rand(1)"),
+    "functions in a list": (
+        "import random\nimport numpy as np",
+        "for fix in (random.seed, np.random.seed):\n    fix(0)",
+        "x = random.random() + np.random.rand()",
+    ),
+    "a partial function": (
+        "from functools import partial\nimport numpy as np",
+        "fix = partial(np.random.seed, 0)\nfix()",
+        "x = np.random.rand()",
+    ),
+    "a function that imports": (
+        "import math\ndef fix():\n    import random\n    random.seed(0)",
+        "fix()",
+        "import random\nx = random.random()",
+    ),
     "python": ("import random", "random.seed(1)", "x = random.random()"),
     "numpy": ("import numpy as np", "np.random.seed(0)", "x = np.random.rand(3)"),
     "from numpy": ("from numpy import random as r", "r.seed(seed=0)", "x = r.normal()"),
@@ -161,6 +218,13 @@ UNSEEDED = {
         "n = 3",
         "x = random.rand(n)",
     ),
+    "a value in place": ("PyTorch", "import torch", "w = torch.empty(3)", "w.normal_()"),
+    "a function that builds a model": (
+        "PyTorch",
+        "from torch import nn\ndef build():\n    return nn.Linear(1, 1)",
+        "model = build()",
+        "x = model(1)",
+    ),
     "a graphics card only": (
         "PyTorch",
         "import torch",
@@ -175,6 +239,8 @@ UNSEEDED = {
         "x = sum(data)",
     ),
     "pandas": ("NumPy", "import pandas as pd", "df = pd.DataFrame()", "x = df.sample(frac=1)"),
+    "sklearn, data": ("NumPy", "from sklearn.datasets import make_blobs", "n = 9",
+                      "x = make_blobs(n)"),
 }  # fmt: skip
 
 
@@ -214,6 +280,14 @@ FIXED_SEEDS = [
     ("rng = random.Random(seed)", "x = rng.random()"),
     ("g = torch.Generator().manual_seed(0)", "x = torch.rand(1, generator=g)"),
     ("g = torch.Generator()", "x = torch.rand(1, generator=g)"),  # PyTorch has a default seed
+    ("g = torch.Generator().manual_seed(0)", "x = torch.rand(1, generator=g).to('cpu').sum()"),
+    ("def make():\n    g = torch.Generator()\n    g.manual_seed(0)\n    return g",
+     "g = make()\nx = torch.empty(3)\nx.normal_(generator=g)\ny = x.sum()"),
+    ("class Sampler:\n    def __init__(self):\n        self.g = torch.Generator()\n"
+     "    def draw(self):\n        return torch.rand(1, generator=self.g)",
+     "sampler = Sampler()\nx = sampler.draw().item()"),
+    ("def loss(a):\n    return torch.mean(a)", "x = loss(torch.ones(3)).item()"),
+    ("def draw(random):\n    return random.normal()", "x = draw(np.random.default_rng(0))"),
     ("key = jax.random.PRNGKey(SEED)", "key, other = jax.random.split(key)"),
     ("seeds = np.random.SeedSequence(1)", "x = [np.random.default_rng(s) for s in seeds.spawn(2)]"),
     # A seed after the generator was created.
@@ -227,7 +301,13 @@ FIXED_SEEDS = [
      "seed_generator(g)\nx = torch.rand(1, generator=g)"),
     ("random.seed()\nrandom.seed(0)", "x = random.random()"),
     ("np.random.seed()", "np.random.seed(0)\nx = np.random.rand()"),
+    ("class Env:\n    def __init__(self):\n        self.rng = np.random.default_rng()\n"
+     "    def reset(self, seed):\n        self.rng = np.random.default_rng(seed)",
+     "env = Env()\nx = env.reset(0)"),
     # Entropy that draws nothing.
+    ("config = [1, time.time()]\nnp.random.seed(config[0])", "x = np.random.rand()"),
+    ("temp_seed(0, time.time())", "x = np.random.rand()"),
+    ("password = random.SystemRandom().choice('abc')", "x = password"),
     ("rng = np.random.default_rng()", "x = 1"),
     ("random.seed()", "x = 1"),
     ("start = time.time()", "x = time.time() - start"),
@@ -241,6 +321,11 @@ FIXED_SEEDS = [
      "x = random.random()"),
     ("seed = None\nif seed is None:\n    seed = int(time.time())",
      "random.seed(seed)\nx = random.random()"),
+    ("if args.seed is None:\n    args.seed = random.randint(1, 10000)",
+     "random.seed(args.seed)\nx = random.random()"),
+    ("for seed in (0, None):\n    if seed is None:\n        continue\n"
+     "    rng = np.random.default_rng(seed)\n    if seed == 0:\n        break\n"
+     "    x = np.random.default_rng().normal()", "y = x"),
     ("if seed is None:\n    np.random.seed()\nelse:\n    np.random.seed(seed)",
      "x = np.random.rand()"),
     ("def draw(seed):\n    return np.random.default_rng(seed).normal()", "x = draw(1)"),
@@ -287,7 +372,7 @@ ENTROPY = [
     ("numpy.random.RandomState", "n = [1, 2]",
      "x = train_test_split(n, random_state=np.random.RandomState())"),
     ("random.Random", "rng = random.Random()", "files = [1, 2, 3]\nrng.shuffle(files)"),
-    ("random.SystemRandom", "rng = random.SystemRandom(0)", "x = rng.random()"),
+    ("random.SystemRandom", "random.seed(random.SystemRandom().random())", "x = random.random()"),
     ("g.seed", "g = torch.Generator()\ng.seed()", "x = torch.rand(1, generator=g)"),
     ("time.time", "g = torch.Generator().manual_seed(int(time.time()))",
      "x = torch.rand(1, generator=g)"),
@@ -433,6 +518,13 @@ def test_the_seed_of_a_block_is_none_of_the_code_after_it(
     kernel.run("c0", "c1", "c2")
     [flag] = kernel.flags()
     assert flag.message.startswith(f"{generator}'s random numbers continue")
+
+
+def test_functions_that_call_many_others_do_not_exceed_the_stack() -> None:
+    functions = "\n".join(f"def f{n}(): return f{n + 1}()" for n in range(1000))
+    kernel = Kernel(functions, "x = 1", "x = f0()")
+    kernel.run("c0", "c1", "c2", "c0", "c1", "c2")
+    assert {kind for kind, _ in kernel.kinds()} <= {"rerun"}
 
 
 def test_a_fixed_seed_ends_the_flag_of_a_seed_that_differs() -> None:
