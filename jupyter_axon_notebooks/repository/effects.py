@@ -126,9 +126,11 @@ class EffectReader:
                 if isinstance(statement, _DEFINITIONS):
                     self.definitions[statement.name] = statement
         self.entropy = EntropySources(trees, self._bound, self.full_name)
-        for _ in range(2):  # a cell may use names of later ones
-            for tree in trees:
-                self._find_drawing(tree)
+        values = [pair for tree in trees for pair in self._named_values(tree)]
+        for names, value in values * 2:  # a cell may use names of later ones
+            if found := frozenset(self._find_drawn(value)):
+                for name in names:
+                    self.drawing[name] = self.drawing.get(name, frozenset()) | found
 
     def read(self, source: str) -> Effects | None:
         """Return the effects of a source, or None if they are unknown."""
@@ -140,26 +142,17 @@ class EffectReader:
                 self._effects[source] = None
         return self._effects[source]
 
-    def _find_drawing(self, tree: ast.Module) -> None:
+    def _named_values(self, tree: ast.Module) -> Iterator[tuple[set[str], ast.AST]]:
+        """Yield values, functions and classes with their names."""
         for node in ast.walk(tree):
-            value: ast.AST
             match node:
-                case ast.Assign(targets=targets, value=value):
-                    names = _names(*targets)
-                case (
-                    ast.AnnAssign(target=target, value=ast.expr() as value)
-                    | ast.NamedExpr(target=target, value=value)
-                ):
-                    names = _names(target)
-                case ast.ClassDef(name=name) | ast.FunctionDef(name=name) if (
-                    self.definitions.get(name) is node
-                ):
-                    names, value = {name}, node
-                case _:
-                    continue
-            if found := frozenset(self._find_drawn(value)):
-                for name in names:
-                    self.drawing[name] = self.drawing.get(name, frozenset()) | found
+                case ast.Assign():
+                    yield _names(*node.targets), node.value
+                case ast.AnnAssign(value=ast.expr() as value) | ast.NamedExpr(value=value):
+                    yield _names(node.target), value
+                case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                    if self.definitions.get(node.name) is node:
+                        yield {node.name}, node
 
     def _find_drawn(self, value: ast.AST) -> Iterator[str]:
         """Yield the generators of frameworks from which a value may draw when it is called."""
@@ -190,7 +183,9 @@ class EffectReader:
         if not isinstance(function, ast.Name):
             return None
         imported = self._imported(function.id)
-        return None if imported is None else ".".join([imported, *reversed(names)])
+        if imported is None:
+            return None
+        return ".".join([imported, *reversed(names)]).replace("torch.random.", "torch.", 1)
 
     def is_foreign(self, name: str) -> bool:
         """Return whether no source binds a name, so that it comes from elsewhere."""

@@ -54,10 +54,7 @@ SEEDS: Final = {
     "numpy.random.set_state": {_NUMPY},
     "torch.manual_seed": {_TORCH},
     "torch.seed": {_TORCH},
-    "torch.random.seed": {_TORCH},
-    "torch.random.manual_seed": {_TORCH},
     "torch.set_rng_state": {_TORCH},
-    "torch.random.set_rng_state": {_TORCH},
     "tensorflow.random.set_seed": {_TENSORFLOW},
     "tensorflow.random.set_random_seed": {_TENSORFLOW},
     "tensorflow.compat.v1.set_random_seed": {_TENSORFLOW},
@@ -67,7 +64,6 @@ STATES: Final = {
     "random.getstate": _PYTHON,
     "numpy.random.get_state": _NUMPY,
     "torch.get_rng_state": _TORCH,
-    "torch.random.get_rng_state": _TORCH,
 }
 #: Functions that set such a state.
 _SETS_STATES: Final = frozenset(name for name in SEEDS if name.endswith(("setstate", "_state")))
@@ -79,7 +75,7 @@ _ENTROPY: Final = words(
     datetime.datetime.now datetime.datetime.today datetime.datetime.utcnow os.getpid os.getrandom
     os.urandom pandas.Timestamp.now pandas.Timestamp.today time.monotonic time.monotonic_ns
     time.perf_counter time.perf_counter_ns time.process_time time.process_time_ns time.time
-    time.time_ns torch.random.seed torch.seed uuid.uuid1 uuid.uuid4 random.SystemRandom
+    time.time_ns torch.seed uuid.uuid1 uuid.uuid4 random.SystemRandom
     secrets.choice secrets.randbelow secrets.randbits secrets.token_bytes secrets.token_hex
     secrets.token_urlsafe
     """

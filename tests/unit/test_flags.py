@@ -383,7 +383,7 @@ ENTROPY = [
     ("numpy.random.seed", "np.random.seed(None)", "x = np.random.rand()"),
     ("numpy.random.seed", "np.random.seed(0)", "np.random.seed()\nx = np.random.rand()"),
     ("torch.seed", "torch.manual_seed(0)\ntorch.seed()", "x = torch.rand(1)"),
-    ("torch.random.seed", "torch.random.seed()", "x = torch.rand(1)"),
+    ("torch.seed", "torch.random.seed()", "x = torch.rand(1)"),
     ("time.time_ns", "np.random.seed(time.time_ns() % 2**32)", "x = np.random.rand()"),
     ("datetime.datetime.now", "random.seed(datetime.datetime.now().timestamp())",
      "x = random.random()"),
