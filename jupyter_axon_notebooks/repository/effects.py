@@ -532,7 +532,8 @@ class _Visitor(ast.NodeVisitor):
             for generator in self._reader.drawing.get(name, ()) if not self._is_local(name) else ():
                 self._draw(generator, explicitly=False)
         if isinstance(function, ast.Attribute):
-            for generator in find_method_draws(function.attr, node):
+            modules = self._reader.imports.values()
+            for generator in find_method_draws(function.attr, node, modules):
                 self._draw(generator, explicitly=False)
             if function.attr not in METHODS and sets_seeds(function.attr):
                 self._assigns.update(GENERATORS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
@@ -377,12 +377,13 @@ def find_draws(name: str, call: ast.Call) -> Iterator[tuple[str, bool]]:
         yield FRAMEWORKS[root], False
 
 
-def find_method_draws(method: str, call: ast.Call) -> Iterator[str]:
-    """Yield the global generators from which a method of data draws."""
+def find_method_draws(method: str, call: ast.Call, modules: Collection[str]) -> Iterator[str]:
+    """Yield the global generators from which a method of data draws, by the imported modules."""
     if method in _TENSOR_DRAWS and not has_state(call, "generator"):
         yield _TORCH
-    options = {keyword.arg for keyword in call.keywords}
-    if method == "sample" and options & _SAMPLE_OPTIONS and not has_state(call):
+    is_pandas = any(one.arg in _SAMPLE_OPTIONS for one in call.keywords) and "pandas" in modules
+    is_seeded = has_state(call) or has_state(call, "seed")  # the latter is an option of Polars
+    if method == "sample" and is_pandas and not is_seeded:
         yield _NUMPY
 
 

@@ -65,7 +65,7 @@ SEEDED = {
     "methods of other objects than pandas'": (
         "import pandas as pd",
         "env.action_space.seed(0)\nbuffer = Buffer()",
-        "x = buffer.sample(64), env.action_space.sample()",
+        "x = buffer.sample(64), env.action_space.sample(), polars_frame.sample(n=2, seed=3)",
     ),
     "the method of an object": (
         "import numpy as np\nfrom lightning import Fabric",
