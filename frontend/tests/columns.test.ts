@@ -99,7 +99,7 @@ test('columns of which no run that is shown has a value are left out', () => {
   const runs = [
     row('a', 'first', { loss: 0.5, val_loss: 0.6, acc: 0.7 }, { config: { lr: 1 } }),
     row('b', 'first', { loss: 0.5, val_loss: 0.6, acc: 0.7 }, { config: { lr: 2 } }),
-    row('c', 'second', { reward: 1 }, { config: { gamma: 0.9 } })
+    row('c', 'second', { reward: 1, 'system/cpu_percent': 3 }, { config: { gamma: 0.9 } })
   ];
   const shown = (runs: readonly IRunRow[], all: readonly IRunRow[]): string[] =>
     automaticColumns(runs, collectNames(all), 'loss').filter(id => /^(metrics|config)/.test(id));

@@ -85,7 +85,12 @@ export function addRunCommands(options: IRunCommandsOptions): void {
       ? ids.flatMap(id => model?.run(String(id)) ?? [])
       : (model?.visibleSelection ?? []);
   };
+  /** Return the run that a command for one run is for: that of the row whose menu was opened, or the only one. */
   const single = (args: Args): IRunRow | undefined => {
+    const { run } = args;
+    if (typeof run === 'string') {
+      return options.model()?.run(run);
+    }
     const runs = targets(args);
     return runs.length === 1 ? runs[0] : undefined;
   };
@@ -306,19 +311,24 @@ export function addRunCommands(options: IRunCommandsOptions): void {
     trans.__('Menu of a Run'),
     trans.__('Open the menu of runs'),
     (_model, args) =>
-      openMenu(commands, menuItems(targets(args)), Number(args['x']), Number(args['y'])),
+      openMenu(
+        commands,
+        menuItems(targets(args), single(args)),
+        Number(args['x']),
+        Number(args['y'])
+      ),
     { isVisible: () => false }
   );
 }
 
-/** Return the items of the menu of runs. */
-function menuItems(runs: readonly IRunRow[]): IMenuItem[] {
-  const [run] = runs;
+/** Return the items of the menu of runs; `run` is the one whose menu it is. */
+function menuItems(runs: readonly IRunRow[], run: IRunRow | undefined): IMenuItem[] {
   const ids = runs.map(({ id }) => id);
+  const args = run === undefined ? { ids } : { ids, run: run.id };
   return MENU_COMMANDS.flatMap((command): IMenuItem[] =>
     command !== CommandIDs.openRunVersion
-      ? [{ command, args: { ids } }]
-      : run !== undefined && runs.length === 1
+      ? [{ command, args }]
+      : run !== undefined
         ? [{ command, args: { notebook: run.notebook_id, run: run.run_id } }]
         : []
   );

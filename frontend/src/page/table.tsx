@@ -272,7 +272,8 @@ export function RunTable(): React.ReactElement {
   };
   const openMenu = (item: Item, x: number, y: number): void => {
     setActiveId(item.id);
-    void commands.execute(RunCommandIDs.menu, { ids: targetIds(item), x, y });
+    const run = item.kind === 'run' ? { run: item.run.id } : {};
+    void commands.execute(RunCommandIDs.menu, { ids: targetIds(item), ...run, x, y });
   };
   const openDetails = (run: IRunRow): void => model.showDetails(run.id);
 

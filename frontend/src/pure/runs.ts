@@ -1,6 +1,7 @@
 /** The columns of the table of runs: their values, order, aggregates and export. */
 
 import type { IRunRow } from '../records.ts';
+import { isSystem } from './curves.ts';
 import type { Direction } from './direction.ts';
 import { direction } from './direction.ts';
 import { defaultMetric, toNumber } from './metrics.ts';
@@ -262,9 +263,8 @@ export function automaticColumns(
   { differing, metrics }: INames,
   preferred = ''
 ): string[] {
-  const names = metrics.includes(preferred)
-    ? [preferred, ...metrics.filter(name => name !== preferred)]
-    : metrics;
+  const others = metrics.filter(name => name !== preferred && !isSystem(name));
+  const names = metrics.includes(preferred) ? [preferred, ...others] : others;
   const first = (
     names: Iterable<string>,
     count: number,
