@@ -112,9 +112,12 @@ class NotebookRecorder:
                 found = NewRecord(copied_from=found.id)
             try:
                 if isinstance(found, ExistingRecord):
-                    # Another server may have saved the file since, and recorded it already.
-                    is_saved = content is saved_content
-                    states = [observed.file, fingerprint(path)] if is_saved else []
+                    # Another server may have saved the file since, and recorded that already.
+                    states = [fingerprint(path)]
+                    if content is saved_content:
+                        states.append(observed.file)
+                    elif states == [observed.file]:
+                        states = []
                     summary = self._update(found, observed, content, previous, states)
                 else:
                     summary = self._create(found, observed, content)

@@ -114,14 +114,20 @@ def test_a_server_that_records_late_keeps_the_later_save_of_another(
     assert recorded_sources(repository, path) == ["third"]
 
 
+@pytest.mark.parametrize("is_read", [False, True], ids=["from the save", "from the file"])
 def test_a_later_save_is_kept_that_is_recorded_while_an_earlier_one_is(
-    sync: Sync, repository: NotebookRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sync: Sync,
+    repository: NotebookRepository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_read: bool,
 ) -> None:
     path = tmp_path / "a.ipynb"
     save(sync, path, "first")
     sync.drain()
     late = create_sync(repository)
-    save(late, path, "second")
+    late.start()
+    late.drain()
     find_record = recorder.identify
 
     def identify(*args: Any, **options: Any) -> Any:
@@ -132,7 +138,9 @@ def test_a_later_save_is_kept_that_is_recorded_while_an_earlier_one_is(
         return find_record(*args, **options)
 
     monkeypatch.setattr(recorder, "identify", identify)
-    late.start()
+    second = notebook("second")
+    late.notebook_saved(str(write(path, second)), "ada", None if is_read else second)
+    late.drain()
     assert late.stop()
     assert recorded_sources(repository, path) == ["third"]
 

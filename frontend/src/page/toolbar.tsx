@@ -79,27 +79,33 @@ function HiddenBaseline(): React.ReactElement | null {
   return (
     <span className="axon-Runs-baseline">
       {trans.__('Baseline: %1', baseline.name)}
-      <Button
-        minimal
-        small
+      <ActionButton
         title={remove}
         aria-label={remove}
         onClick={() => void settings.update({ baseline: '' })}
       >
         <closeIcon.react tag="span" width="14px" />
-      </Button>
+      </ActionButton>
     </span>
   );
 }
 
-/** Focus the table if the button that had the focus is gone. */
-async function keepFocus(event: React.MouseEvent, action: () => unknown): Promise<void> {
-  const page = event.currentTarget.closest('.axon-Runs');
-  await action();
-  await new Promise(requestAnimationFrame);
-  if (document.activeElement === document.body) {
-    page?.querySelector<HTMLElement>('.axon-Runs-grid')?.focus();
-  }
+/** A button that leaves the focus to the table when it disappears. */
+function ActionButton(props: React.ComponentProps<typeof Button>): React.ReactElement {
+  const node = React.useRef<HTMLSpanElement>(null);
+  React.useLayoutEffect(() => {
+    const { current } = node;
+    return () => {
+      if (current?.contains(document.activeElement) === true) {
+        current.closest('.axon-Runs')?.querySelector<HTMLElement>('.axon-Runs-grid')?.focus();
+      }
+    };
+  }, []);
+  return (
+    <span ref={node}>
+      <Button minimal small {...props} />
+    </span>
+  );
 }
 
 function SelectionButtons(): React.ReactElement | null {
@@ -111,15 +117,13 @@ function SelectionButtons(): React.ReactElement | null {
   }
   const clear = trans.__('Select none');
   const button = (command: string, label: string): React.ReactElement => (
-    <Button
-      minimal
-      small
+    <ActionButton
       disabled={!commands.isEnabled(command)}
       title={commands.caption(command)}
-      onClick={event => void keepFocus(event, () => commands.execute(command))}
+      onClick={() => void commands.execute(command)}
     >
       {label}
-    </Button>
+    </ActionButton>
   );
   return (
     <div className="axon-Runs-selected" role="toolbar" aria-label={trans.__('Selected runs')}>
@@ -140,15 +144,9 @@ function SelectionButtons(): React.ReactElement | null {
       {commands.isVisible(RunCommandIDs.unarchive) &&
         button(RunCommandIDs.unarchive, trans.__('Unarchive'))}
       {button(RunCommandIDs.delete, trans.__('Delete…'))}
-      <Button
-        minimal
-        small
-        title={clear}
-        aria-label={clear}
-        onClick={event => void keepFocus(event, () => model.select([]))}
-      >
+      <ActionButton title={clear} aria-label={clear} onClick={() => model.select([])}>
         <closeIcon.react tag="span" width="14px" />
-      </Button>
+      </ActionButton>
     </div>
   );
 }
