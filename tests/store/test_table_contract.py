@@ -7,13 +7,14 @@ of another type. The store may have excluded that document before, and then retu
 from __future__ import annotations
 
 import functools
+import json
 import math
 import operator as python
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.engines import ON_DISK
 from tinydb import Query, where
@@ -60,8 +61,10 @@ def fill(table: DocumentTable, documents: list[Document]) -> None:
 
 
 def check_condition(table: DocumentTable, stored: list[Document], condition: QueryInstance) -> None:
+    # As the store reads them: `x in [x]` is true of the same NaN, but not of one that was read.
+    read = [doc(str(one.doc_id), **json.loads(json.dumps(one))) for one in stored]
     try:
-        expected = [document for document in stored if condition(document)]
+        expected = [document for document in read if condition(document)]
     except TypeError:
         return
     assert comparable(table.search(condition)) == comparable(expected)
@@ -248,6 +251,7 @@ conditions = st.recursive(
 @on_disk
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(distinct_documents, st.lists(conditions, min_size=1, max_size=4))
+@example([doc("i0", n=math.nan)], [where("n").one_of([math.nan])])
 def test_random_conditions_match_the_same_documents(
     things_store: Store, stored: list[Document], asked: list[QueryInstance]
 ) -> None:
