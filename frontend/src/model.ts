@@ -1,8 +1,6 @@
 /** The training record of one open notebook. */
 
 import { ServerConnection } from '@jupyterlab/services';
-import { JSONExt } from '@lumino/coreutils';
-import type { PartialJSONValue } from '@lumino/coreutils';
 import type { IDisposable } from '@lumino/disposable';
 import { DisposableDelegate } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
@@ -19,6 +17,7 @@ import {
 } from './api.ts';
 import type { IChartSettings } from './charts/controls.tsx';
 import { CheckpointList } from './checkpoints.ts';
+import { isEqual } from './pure/equal.ts';
 import type { ICheckpointRow } from './pure/rows.ts';
 import type {
   IFlag,
@@ -509,10 +508,6 @@ function toRecord(notebook: INotebook): INotebookRecord {
 /** Return what changes with the logged values of a run; undefined if all its values are those of its checkpoints. */
 function loggedState(run: IRun | undefined): unknown {
   return run?.step_count ? [run.step_count, run.last_step, run.metrics] : undefined;
-}
-
-function isEqual(a: unknown, b: unknown): boolean {
-  return JSONExt.deepEqual((a ?? null) as PartialJSONValue, (b ?? null) as PartialJSONValue);
 }
 
 /** Return the problem that an error of a request means. */

@@ -276,7 +276,7 @@ class _FlagFinder:
                 yield self._flag(FlagKind.RERUN, message, cell_id, runs)
 
     def unseeded(self) -> Iterator[Flag]:
-        """Yield flags if random numbers are not those of executions before the last pass."""
+        """Yield flags for random numbers that running all cells again would not draw again."""
         if self._unseeded:
             generators = [one for one in GENERATORS if one in self._unseeded]
             names = " and ".join(generators)

@@ -1,7 +1,5 @@
 /** The runs of all notebooks, kept up to date. */
 
-import { JSONExt } from '@lumino/coreutils';
-import type { PartialJSONValue } from '@lumino/coreutils';
 import type { IDisposable } from '@lumino/disposable';
 import { DisposableDelegate } from '@lumino/disposable';
 import { Poll } from '@lumino/polling';
@@ -10,6 +8,7 @@ import type { AxonClient } from '../api.ts';
 import { isNotFound, ResponseError } from '../api.ts';
 import type { IProblem } from '../model.ts';
 import { toProblem } from '../model.ts';
+import { isEqual } from '../pure/equal.ts';
 import type { IRunChange, IRunRow, IRunTable } from '../records.ts';
 
 /** Longest time in milliseconds between two attempts to reach the server. */
@@ -342,8 +341,4 @@ function withChange(run: IRunRow, change: IRunChange): IRunRow {
   return Object.fromEntries(
     entries.filter(([, value]) => value !== null && value !== '')
   ) as unknown as IRunRow;
-}
-
-function isEqual(a: unknown, b: unknown): boolean {
-  return JSONExt.deepEqual((a ?? null) as PartialJSONValue, (b ?? null) as PartialJSONValue);
 }

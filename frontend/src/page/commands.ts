@@ -137,7 +137,7 @@ export function addRunCommands(options: IRunCommandsOptions): void {
     refreshIcon,
     trans.__('Refresh the Training Runs'),
     trans.__('Load the training runs again'),
-    model => model.reload()
+    model => model.runs.reload()
   );
 
   add(
@@ -222,7 +222,7 @@ export function addRunCommands(options: IRunCommandsOptions): void {
         trans
       );
       if (change !== undefined) {
-        await model.update(runs, run => {
+        await model.runs.update(runs, run => {
           const tags = changeTags(run.tags, change);
           return tags === undefined ? undefined : { tags };
         });
@@ -240,7 +240,7 @@ export function addRunCommands(options: IRunCommandsOptions): void {
       const runs = targets(args);
       const notes = await askNotes(runs, trans);
       if (notes !== undefined) {
-        await model.update(runs, run => (notes === (run.notes ?? '') ? undefined : { notes }));
+        await model.runs.update(runs, run => (notes === (run.notes ?? '') ? undefined : { notes }));
       }
     },
     forSome
@@ -263,7 +263,7 @@ export function addRunCommands(options: IRunCommandsOptions): void {
       archived
         ? trans.__('Hide runs unless a filter names archived; nothing is deleted')
         : trans.__('Show archived runs again'),
-      (model, args) => model.update(targets(args).filter(isTarget), () => ({ archived })),
+      (model, args) => model.runs.update(targets(args).filter(isTarget), () => ({ archived })),
       {
         isEnabled: args => targets(args).some(isTarget),
         isVisible: args => targets(args).some(isTarget)
@@ -294,7 +294,7 @@ export function addRunCommands(options: IRunCommandsOptions): void {
       if (answer !== undefined) {
         const { withPinned } = answer;
         const deleted = deletedRuns(runs, withPinned);
-        await model.delete(deleted, withPinned);
+        await model.runs.delete(deleted, withPinned);
         if (deleted.length === 0) {
           Notification.info(trans.__('Nothing was deleted: pinned checkpoints stay.'), {
             autoClose: NOTIFICATION_TIME

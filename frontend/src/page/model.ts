@@ -5,12 +5,11 @@ import type { ISignal } from '@lumino/signaling';
 import { Signal } from '@lumino/signaling';
 
 import type { AxonClient } from '../api.ts';
-import type { IProblem } from '../model.ts';
 import { direction } from '../pure/direction.ts';
 import { defaultMetric } from '../pure/metrics.ts';
 import type { IVocabulary } from '../pure/runs.ts';
 import { bestRuns, collectVocabulary } from '../pure/runs.ts';
-import type { IRunChange, IRunReproducibility, IRunRow } from '../records.ts';
+import type { IRunReproducibility, IRunRow } from '../records.ts';
 import { SeriesLoader } from '../series.ts';
 import type { PanelSettings } from '../settings.ts';
 import { RunCollection } from './collection.ts';
@@ -35,11 +34,12 @@ export class RunsModel implements IDisposable {
   readonly client: AxonClient;
   /** The client for requests that changes of runs cause, which are no activity of the user. */
   readonly background: AxonClient;
+  /** All runs, as the server has them. */
+  readonly runs: RunCollection;
   /** The logged values of the runs that are drawn. */
   readonly series: SeriesLoader;
   readonly #settings: PanelSettings;
   readonly #changed = new Signal<this, void>(this);
-  readonly #runs: RunCollection;
   #shown: readonly IRunRow[] | undefined;
   #order: readonly IRunRow[] = [];
   #visibleSelection: readonly IRunRow[] | undefined;
@@ -57,15 +57,15 @@ export class RunsModel implements IDisposable {
     this.client = client.clone();
     this.background = client.clone({ background: true });
     this.#settings = settings;
-    this.#runs = new RunCollection(this.client, this.background, {
+    this.runs = new RunCollection(this.client, this.background, {
       onRunsChanged: () => this.#onRunsChanged(),
       onProblemChanged: () => this.#changed.emit(),
       onOutdated: () => this.#filter.markOutdated(),
       loadDependent: () => this.#loadDependent()
     });
-    this.series = new SeriesLoader(this.background, id => loggedState(this.#runs.all.get(id)));
+    this.series = new SeriesLoader(this.background, id => loggedState(this.runs.all.get(id)));
     this.#filter = new RunFilter(
-      runs => this.#runs.merge(runs),
+      runs => this.runs.merge(runs),
       isSelectionChanged => {
         this.#shown = isSelectionChanged ? undefined : this.#shown;
         this.#visibleSelection = undefined;
@@ -75,9 +75,9 @@ export class RunsModel implements IDisposable {
     this.#reproducibility = new ReproducibilityLoader(
       this.background,
       {
-        has: id => this.#runs.all.has(id),
-        baseOf: id => this.baseOf(this.#runs.all.get(id)),
-        changeCount: () => this.#runs.changeCount
+        has: id => this.runs.all.has(id),
+        baseOf: id => this.baseOf(this.runs.all.get(id)),
+        changeCount: () => this.runs.changeCount
       },
       () => {
         if (!this.isDisposed) {
@@ -94,12 +94,12 @@ export class RunsModel implements IDisposable {
   }
 
   get isDisposed(): boolean {
-    return this.#runs.isDisposed;
+    return this.runs.isDisposed;
   }
 
   dispose(): void {
     if (!this.isDisposed) {
-      this.#runs.dispose();
+      this.runs.dispose();
       this.client.clearCache();
       this.background.clearCache();
       this.series.dispose();
@@ -107,24 +107,10 @@ export class RunsModel implements IDisposable {
     }
   }
 
-  /** Whether the first runs are loaded. */
-  get isLoaded(): boolean {
-    return this.#runs.isLoaded;
-  }
-
-  /** Whether all runs are loaded. */
-  get isComplete(): boolean {
-    return this.#runs.isComplete;
-  }
-
-  get problem(): IProblem | undefined {
-    return this.#runs.problem;
-  }
-
   /** The number of all runs that are not archived. */
   get total(): number {
     let count = 0;
-    for (const run of this.#runs.all.values()) {
+    for (const run of this.runs.all.values()) {
       count += run.archived === true ? 0 : 1;
     }
     return count;
@@ -132,28 +118,26 @@ export class RunsModel implements IDisposable {
 
   /** Return a run by `id` or `run_id`. */
   run(id: string): IRunRow | undefined {
-    return (
-      this.#runs.all.get(id) ?? [...this.#runs.all.values()].find(({ run_id }) => run_id === id)
-    );
+    return this.runs.all.get(id) ?? [...this.runs.all.values()].find(({ run_id }) => run_id === id);
   }
 
   notebook(id: string): { name: string; path?: string } | undefined {
-    return this.#runs.notebooks.get(id);
+    return this.runs.notebooks.get(id);
   }
 
   get notebookNames(): readonly string[] {
-    return [...new Set([...this.#runs.notebooks.values()].map(({ name }) => name))].sort();
+    return [...new Set([...this.runs.notebooks.values()].map(({ name }) => name))].sort();
   }
 
   /** The runs that the filter selects. */
   get shown(): readonly IRunRow[] {
-    this.#shown ??= [...this.#runs.all.values()].filter(run => this.#filter.selects(run));
+    this.#shown ??= [...this.runs.all.values()].filter(run => this.#filter.selects(run));
     return this.#shown;
   }
 
   /** The configuration keys, metrics, tags and groups of all runs. */
   get vocabulary(): IVocabulary {
-    this.#vocabulary ??= collectVocabulary([...this.#runs.all.values()]);
+    this.#vocabulary ??= collectVocabulary([...this.runs.all.values()]);
     return this.#vocabulary;
   }
 
@@ -184,7 +168,7 @@ export class RunsModel implements IDisposable {
         this.#selected.size === 0
           ? []
           : order.flatMap(({ id }) =>
-              this.#selected.has(id) ? (this.#runs.all.get(id) ?? []) : []
+              this.#selected.has(id) ? (this.runs.all.get(id) ?? []) : []
             );
     }
     return this.#visibleSelection;
@@ -227,7 +211,7 @@ export class RunsModel implements IDisposable {
 
   /** The run whose details are shown. */
   get details(): IRunRow | undefined {
-    return this.#detailsId === undefined ? undefined : this.#runs.all.get(this.#detailsId);
+    return this.#detailsId === undefined ? undefined : this.runs.all.get(this.#detailsId);
   }
 
   showDetails(id: string | undefined): void {
@@ -267,13 +251,13 @@ export class RunsModel implements IDisposable {
 
   /** The best run of each notebook, by the metric that it has. */
   get bestRuns(): ReadonlyMap<string, string> {
-    this.#bestRuns ??= bestRuns([...this.#runs.all.values()], this.ranking);
+    this.#bestRuns ??= bestRuns([...this.runs.all.values()], this.ranking);
     return this.#bestRuns;
   }
 
   /** The run with which the user compares the others, unless it is archived. */
   get baseline(): IRunRow | undefined {
-    const run = this.#runs.all.get(this.#baselineId);
+    const run = this.runs.all.get(this.#baselineId);
     return run?.archived === true ? undefined : run;
   }
 
@@ -293,45 +277,17 @@ export class RunsModel implements IDisposable {
       : this.bestRuns.get(run?.notebook_id ?? '');
   }
 
-  /** Keep everything up to date until the returned object is disposed of. */
-  watch(): IDisposable {
-    return this.#runs.watch();
-  }
-
-  /** Ask the server for changes now. */
-  refresh(): void {
-    this.#runs.refresh();
-  }
-
-  /** Load everything again. */
-  reload(): void {
-    this.#runs.reload();
-  }
-
   /** Show the details of a run, which may be archived; returns whether it exists. */
   async open(id: string): Promise<boolean> {
     if (this.run(id) === undefined) {
       const query = id.includes('/') ? { id: [id] } : { ids: id };
-      this.#runs.merge(await this.client.runTable(query)); // also if it is archived
+      this.runs.merge(await this.client.runTable(query)); // also if it is archived
     }
     const run = this.run(id);
     if (run !== undefined) {
       this.showDetails(run.id);
     }
     return run !== undefined;
-  }
-
-  /** Change each of these runs; `change` returns undefined for those that remain as they are. */
-  update(
-    runs: readonly IRunRow[],
-    change: (run: IRunRow) => IRunChange | undefined
-  ): Promise<void> {
-    return this.#runs.update(runs, change);
-  }
-
-  /** Delete runs with their checkpoints; those that are already deleted are no error. */
-  delete(runs: readonly IRunRow[], withPinned: boolean): Promise<void> {
-    return this.#runs.delete(runs, withPinned);
   }
 
   /** Return what is known of the reproducibility of a run; undefined until it is loaded. */
@@ -346,7 +302,7 @@ export class RunsModel implements IDisposable {
   }
 
   #onSettingsChanged(): void {
-    this.#runs.setInterval(this.#settings.pollInterval);
+    this.runs.setInterval(this.#settings.pollInterval);
     this.#onRunsChanged();
   }
 
@@ -355,8 +311,8 @@ export class RunsModel implements IDisposable {
     this.#visibleSelection = undefined;
     this.#vocabulary = undefined;
     this.#bestRuns = undefined;
-    if ([...this.#selected.keys()].some(id => !this.#runs.all.has(id))) {
-      this.#selected = new Map([...this.#selected].filter(([id]) => this.#runs.all.has(id)));
+    if ([...this.#selected.keys()].some(id => !this.runs.all.has(id))) {
+      this.#selected = new Map([...this.#selected].filter(([id]) => this.runs.all.has(id)));
     }
     if (!this.isDisposed) {
       this.#changed.emit();

@@ -144,7 +144,7 @@ export class RunsPage extends SplitPanel {
 
   #watchIfVisible(): void {
     if (this.isVisible) {
-      this.#watch ??= this.model.watch();
+      this.#watch ??= this.model.runs.watch();
     }
   }
 
@@ -217,7 +217,7 @@ function TableArea(): React.ReactElement {
   return (
     <div className="axon-Runs-area">
       <RunsToolbar />
-      {!model.isLoaded ? null : model.shown.length > 0 ? (
+      {!model.runs.isLoaded ? null : model.shown.length > 0 ? (
         <RunTable />
       ) : (
         <p className="axon-Hint">

@@ -1,9 +1,7 @@
 /** Whether runs can be reproduced, loaded for the runs that are visible. */
 
-import { JSONExt } from '@lumino/coreutils';
-import type { PartialJSONValue } from '@lumino/coreutils';
-
 import type { AxonClient } from '../api.ts';
+import { isEqual } from '../pure/equal.ts';
 import type { IRunReproducibility } from '../records.ts';
 
 /** Least time in milliseconds between two requests for what is known but may be outdated. */
@@ -93,11 +91,4 @@ export class ReproducibilityLoader {
       base !== this.#runs.baseOf(id) || (mayUpdate && changeCount !== this.#runs.changeCount())
     );
   }
-}
-
-function isEqual(a: IRunReproducibility | undefined, b: IRunReproducibility): boolean {
-  return (
-    a !== undefined &&
-    JSONExt.deepEqual(a as unknown as PartialJSONValue, b as unknown as PartialJSONValue)
-  );
 }

@@ -1,10 +1,8 @@
 /** The filter of the runs that the Training Runs page shows. */
 
-import { JSONExt } from '@lumino/coreutils';
-import type { PartialJSONValue } from '@lumino/coreutils';
-
 import type { AxonClient } from '../api.ts';
 import { ResponseError } from '../api.ts';
+import { isEqual } from '../pure/equal.ts';
 import type { IRunRow, IRunTable } from '../records.ts';
 
 /** A filter that names this field also selects archived runs. */
@@ -119,8 +117,4 @@ export class RunFilter {
       this.#onChanged(!isSame);
     }
   }
-}
-
-function isEqual(a: IFilterError | undefined, b: IFilterError | undefined): boolean {
-  return JSONExt.deepEqual((a ?? null) as PartialJSONValue, (b ?? null) as PartialJSONValue);
 }

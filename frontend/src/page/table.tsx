@@ -92,7 +92,7 @@ export function RunTable(): React.ReactElement {
     }));
     // `columns` is represented by its key. Widths follow the first runs, not every change.
     // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [columnKey, model.isComplete, model, trans, font]);
+  }, [columnKey, model.runs.isComplete, model, trans, font]);
   const sorting = toSorting(sort);
   // It has the header only: an object for each of 10,000 rows would make sorting and filtering slow.
   const table = useReactTable({

@@ -30,8 +30,8 @@ export function RunsToolbar(): React.ReactElement {
   return (
     <div className="axon-Runs-toolbar">
       <div role="status">
-        {model.problem !== undefined && (
-          <p className="axon-Notice">{problemText(trans, model.problem)}</p>
+        {model.runs.problem !== undefined && (
+          <p className="axon-Notice">{problemText(trans, model.runs.problem)}</p>
         )}
       </div>
       <div className="axon-Runs-controls">
@@ -56,10 +56,10 @@ const isArchived = (run: IRunRow): boolean => run.archived === true;
 
 function Count(): React.ReactElement {
   const { model, trans } = usePage();
-  const { shown, total, isComplete } = model;
+  const { shown, total } = model;
   return (
     <span className="axon-Runs-count" role="status">
-      {!isComplete
+      {!model.runs.isComplete
         ? trans.__('Loading runs…')
         : model.where === '' || shown.length === total || shown.some(isArchived)
           ? trans._n('%2 run', '%2 runs', shown.length, shown.length.toLocaleString())
