@@ -7,7 +7,8 @@ Otherwise each read is a transaction of its own.
 SQLite does not support forking while a database is open. The child inherits SQLite's record of the
 locks that its process holds, but not the locks. The parent may then remove the log that the child
 writes to, and the child's commits are lost. So every connection is closed before a fork, and parent
-and child open their own afterwards.
+and child open their own afterwards. If one is in use for longer than a fork waits, the child cannot
+use the file (:mod:`.sqlite.forks`).
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class Database:
         except BaseException:
             self._engine.sql.dispose()
             raise
-        _databases.add(self)
+        with _fork_lock:  # a fork waits only for databases that it knows
+            _databases.add(self)
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -168,7 +170,8 @@ class Database:
     def close(self) -> None:
         """Close all connections. A store in a file can be used again; one in memory is gone."""
         if os.getpid() == self._pid:
-            self._engine.close()
+            with self._in_use_here():
+                self._engine.close()
 
     def change_marker(self) -> str:
         """Return a text that changes with every commit of any process and is never reused.
@@ -205,6 +208,7 @@ class Database:
             self._reset()
         else:
             _inherited.append((self._engine.sql, connection))
+            self._engine.abandon()
 
     # Retries.
 
@@ -258,16 +262,23 @@ class Database:
     def _connected(
         self, begin: Callable[[sa.Connection], None], *, reads: bool = False
     ) -> Iterator[sa.Connection]:
-        with self._quiet:
-            self._quiet.wait_for(lambda: not self._forking)
-            self._in_use += 1
-        try:
+        with self._in_use_here():
             connection = self.retry(lambda: self._connect(begin), reads=reads)
             try:
                 yield connection
             finally:
                 if os.getpid() == self._pid:  # otherwise it belongs to the parent
                     connection.close()
+
+    @contextmanager
+    def _in_use_here(self) -> Iterator[None]:
+        """Let forks wait until the end of the block; wait for one that has begun."""
+        with self._quiet:
+            if self._work.connection is None:  # otherwise the fork waits for this thread already
+                self._quiet.wait_for(lambda: not self._forking)
+            self._in_use += 1
+        try:
+            yield
         finally:
             if os.getpid() == self._pid:
                 with self._quiet:

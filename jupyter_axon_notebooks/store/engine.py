@@ -83,3 +83,6 @@ class Engine:
 
     def after_fork_in_child(self) -> None:
         """Prepare for new connections, without closing those of the parent."""
+
+    def abandon(self) -> None:
+        """Note, in a child process, that connections were in use when it was forked."""

@@ -90,6 +90,15 @@ _current: tuple[int, Session] | None = None
 _current_lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _current_lock
+    _current_lock = threading.Lock()  # another thread may have held it when the process was forked
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def current_session() -> Session:
     """Return the session of this process; a forked process gets its own."""
     global _current

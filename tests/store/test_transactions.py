@@ -225,6 +225,111 @@ store.close()
     assert len(stored_ids(shared_url)) == int(expected)
 
 
+def test_a_fork_waits_for_stores_that_another_thread_opens_and_closes(
+    shared_url: str, process: Script
+) -> None:
+    script = """
+open_store(sys.argv[1]).close()
+stop = threading.Event()
+
+def open_and_close():
+    while not stop.is_set():
+        open_store(sys.argv[1]).close()
+
+threads = [threading.Thread(target=open_and_close, daemon=True) for _ in range(3)]
+for thread in threads:
+    thread.start()
+
+def child():
+    store = open_store(sys.argv[1])
+    insert(store, f"child {os.getpid()}")
+    store.close()
+
+for _ in range(30):
+    assert os.waitpid(in_child(child), 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+"""
+    with process(FORKING + script, shared_url) as other:
+        assert finish(other) == []
+    assert len(stored_ids(shared_url)) == 30
+
+
+def test_a_child_does_not_use_a_file_that_was_in_use_at_the_fork(
+    tmp_path: Path, process: Script
+) -> None:
+    script = """
+from jupyter_axon_notebooks.errors import StoreError
+used, other = (open_store(url) for url in sys.argv[1:])
+began, stop = threading.Event(), threading.Event()
+
+def write():
+    with used.transaction():
+        insert(used, "thread")
+        began.set()
+        stop.wait()
+
+thread = threading.Thread(target=write)
+thread.start()
+began.wait()
+
+def child():
+    insert(other, "child")
+    for use in (lambda: insert(used, "child"), lambda: open_store(sys.argv[1])):
+        try:
+            use()
+        except StoreError as error:
+            assert "forked" in str(error), error
+        else:
+            raise AssertionError("it is used")
+
+assert os.waitpid(in_child(child), 0)[1] == 0
+stop.set()
+thread.join()
+assert os.waitpid(in_child(lambda: insert(used, "later")), 0)[1] == 0
+"""
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("used", "other")]
+    with process(FORKING + script, *urls) as other:
+        assert finish(other) == []
+    assert [sorted(stored_ids(url)) for url in urls] == [["later", "thread"], ["child"]]
+
+
+def test_a_child_does_not_wait_for_a_lock_that_another_thread_held(
+    tmp_path: Path, process: Script
+) -> None:
+    # Other libraries use SQLite, too, and its locks are those of the process.
+    script = """
+import sqlite3, time
+from jupyter_axon_notebooks.errors import StoreError
+from jupyter_axon_notebooks.store.sqlite import forks
+forks._TIMEOUT = 0.5
+
+def use():
+    while True:
+        sqlite3.connect(":memory:").close()
+
+for _ in range(4):
+    threading.Thread(target=use, daemon=True).start()
+
+def child():
+    try:
+        store = open_store(sys.argv[1])
+    except StoreError as error:
+        assert "forked" in str(error), error
+        os._exit(3)
+    insert(store, f"child {os.getpid()}")
+
+codes = [os.waitstatus_to_exitcode(os.waitpid(in_child(child), 0)[1]) for _ in range(40)]
+assert set(codes) <= {0, 3}, codes
+print(codes.count(0))
+"""
+    url = f"sqlite:///{tmp_path}/axon.db"
+    with process(FORKING + script, url) as other:
+        [expected] = finish(other)
+    assert len(stored_ids(url)) == int(expected)
+
+
 def test_a_file_store_can_be_used_after_it_was_closed(file_store: Store) -> None:
     file_store.runs.insert(run("a"))
     file_store.close()

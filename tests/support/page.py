@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from playwright.sync_api import BrowserContext, Locator, Page, Route, ViewportSize, expect
+from playwright.sync_api import BrowserContext, Error, Locator, Page, Route, ViewportSize, expect
 
 from support.lab import TIMEOUT, LabServer
 
@@ -23,6 +23,23 @@ _IS_READY = """path => {
   const session = widget?.sessionContext?.session;
   return (path === null || widget?.context?.path === path)
     && session?.kernel?.connectionStatus === 'connected' && session.kernel.status === 'idle';
+}"""
+#: What the application shows, for a test that waited in vain.
+_STATE = """() => {
+  const { shell, serviceManager } = window.jupyterapp;
+  const describe = widget => [
+    widget?.title.label, widget?.context?.path, widget?.context?.isReady,
+    widget?.sessionContext?.session?.kernel?.connectionStatus,
+    widget?.sessionContext?.session?.kernel?.status,
+    widget?.sessionContext?.kernelDisplayStatus
+  ].join(' ');
+  return {
+    current: describe(shell.currentWidget),
+    main: [...shell.widgets('main')].map(describe),
+    shared: window.sharedKernel,
+    kernels: [...serviceManager.kernels.running()].map(k => `${k.id} ${k.execution_state}`),
+    dialogs: [...document.querySelectorAll('.jp-Dialog')].map(node => node.innerText)
+  };
 }"""
 #: Open a notebook; with the kernel that such notebooks share, since to start one takes seconds.
 _OPEN = """async ([path, hasOwnKernel]) => {
@@ -83,12 +100,18 @@ class LabPage:
         if path is None:
             self.page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
         else:
-            self.page.wait_for_function(_IS_READY, arg=None)
+            self._wait_until_ready(None)
 
     def open(self, path: str, *, has_own_kernel: bool = False) -> None:
         """Open a notebook in the loaded application and wait until it is ready."""
         self.page.evaluate(_OPEN, [path, has_own_kernel])
-        self.page.wait_for_function(_IS_READY, arg=path)
+        self._wait_until_ready(path)
+
+    def _wait_until_ready(self, path: str | None) -> None:
+        try:
+            self.page.wait_for_function(_IS_READY, arg=path)
+        except Error as error:
+            raise AssertionError(f"not ready: {self.page.evaluate(_STATE)}") from error
 
     def execute(self, id: str, **args: object) -> None:
         """Execute a command and wait for it."""

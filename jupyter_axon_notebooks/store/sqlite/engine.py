@@ -34,6 +34,7 @@ from .files import (
     rename_files,
     size,
 )
+from .forks import check_usable, set_in_use
 
 #: Bytes of the smallest possible database.
 _SMALLEST_PAGE = 512
@@ -144,6 +145,11 @@ class SqliteEngine(Engine):
         if self.path is not None:
             self.close()
 
+    def abandon(self) -> None:
+        """Use the file no more in this process."""
+        if self.path is not None:
+            set_in_use(self.path)
+
 
 def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.Engine:
     """Create an engine for the file at ``path``, and the file if it is missing.
@@ -192,7 +198,7 @@ def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.E
         # Otherwise the log stays as long as it has become while a reader was active.
         connection.execute(f"PRAGMA journal_size_limit={_LONG_LOG}")
 
-    _on_connect(engine, prepare)
+    _on_connect(engine, path, prepare)
     return engine
 
 
@@ -215,7 +221,7 @@ def _create_reader(path: Path, read_timeout: float) -> sa.Engine:
         f"sqlite:///{read_only_uri(path)}&uri=true",
         connect_args=_connect_arguments(read_timeout),
     )
-    _on_connect(engine, lambda connection: _check_owner(connection, path))
+    _on_connect(engine, path, lambda connection: _check_owner(connection, path))
     return engine
 
 
@@ -223,7 +229,13 @@ def _connect_arguments(timeout: float) -> dict[str, Any]:
     return {"isolation_level": None, "check_same_thread": False, "timeout": timeout}
 
 
-def _on_connect(engine: sa.Engine, prepare: Callable[[sqlite3.Connection], None]) -> None:
+def _on_connect(
+    engine: sa.Engine, path: Path, prepare: Callable[[sqlite3.Connection], None]
+) -> None:
+    @sa.event.listens_for(engine, "do_connect")
+    def _check(*_: object) -> None:
+        check_usable(path)
+
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         try:

@@ -8,6 +8,7 @@ with the cell or script of the unit.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,15 @@ _hook_lock = threading.RLock()
 _TRAINS: Final = 2
 #: Top-level modules whose asyncio tasks execute cells.
 _KERNELS: Final = frozenset({"IPython", "ipykernel", "tornado", "jupyter_client", "anyio"})
+
+
+def _renew_lock() -> None:
+    global _hook_lock
+    _hook_lock = threading.RLock()  # another thread may have held it when the process was forked
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def is_shared_thread(thread: threading.Thread) -> bool:
