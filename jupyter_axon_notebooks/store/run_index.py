@@ -44,6 +44,8 @@ MAX_VALUES: Final = 2_000
 #: The number of elements of a list that ``in`` searches.
 MAX_ITEMS: Final = 200
 _BATCH: Final = 500
+#: The columns of a summary.
+_SUMMARY: Final = ("last", "last_step", "min", "min_step", "max", "max_step")
 
 _SCALAR, _LIST = -1, -2
 
@@ -193,10 +195,10 @@ class RunIndex:
         for start in range(0, len(names), _BATCH):
             batch = [column_text(name) for name in names[start : start + _BATCH]]
             stored = {
-                row.name: row
+                row["name"]: row
                 for row in connection.execute(
                     sa.select(self.metrics).where(of_run, c.name.in_(batch))
-                )
+                ).mappings()
             }
             changed = [
                 {
@@ -265,14 +267,7 @@ class RunIndex:
                 .order_by(self.metrics.c.name)
             )
             for row in connection.execute(query):
-                found[plain_text(row.id)][plain_text(row.name)] = MetricSummary(
-                    last=json_value(row.last, math.nan),
-                    last_step=row.last_step,
-                    min=None if row.min is None else json_value(row.min),
-                    min_step=row.min_step,
-                    max=None if row.max is None else json_value(row.max),
-                    max_step=row.max_step,
-                )
+                found[plain_text(row.id)][plain_text(row.name)] = _decode_summary(row._mapping)
         return found
 
     # Filters
@@ -521,14 +516,37 @@ class RunIndex:
         return None, None
 
 
+def extend_summary(
+    summary: MetricSummary | None, steps: Sequence[int], values: Sequence[float]
+) -> MetricSummary:
+    """Return the summary of a metric with further rows, in the order in which they were logged."""
+    before = None
+    if summary is not None:
+        before = {name: getattr(summary, name) for name in _SUMMARY}
+        for name in ("last", "min", "max"):  # infinities are texts
+            before[name] = None if before[name] is None else float(before[name])
+    return _decode_summary(_summarize(steps, values, before, in_order=False))
+
+
+def _decode_summary(row: Mapping[Any, Any]) -> MetricSummary:
+    return MetricSummary(
+        last=json_value(row["last"], math.nan),
+        last_step=row["last_step"],
+        min=None if row["min"] is None else json_value(row["min"]),
+        min_step=row["min_step"],
+        max=None if row["max"] is None else json_value(row["max"]),
+        max_step=row["max_step"],
+    )
+
+
 def _summarize(
-    steps: Sequence[int], values: Sequence[float], stored: Any, in_order: bool
+    steps: Sequence[int],
+    values: Sequence[float],
+    stored: Mapping[Any, Any] | None,
+    in_order: bool,
 ) -> dict[str, Any]:
     """Return the columns of a summary: the stored ones, if any, updated with new rows."""
-    summary = {
-        name: None if stored is None else getattr(stored, name)
-        for name in ("last", "last_step", "min", "min_step", "max", "max_step")
-    }
+    summary = {name: None if stored is None else stored[name] for name in _SUMMARY}
     rows = zip(steps, values, strict=True)
     for step, value in rows if in_order else sorted(rows, key=itemgetter(0)):
         if in_order or summary["last_step"] is None or step >= summary["last_step"]:

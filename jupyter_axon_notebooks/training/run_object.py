@@ -146,7 +146,9 @@ class Run:
         """Return the record with the metrics, which change while this process trains the run."""
         if self._active is None:
             return self._record
-        return msgspec.structs.replace(self._record, metrics=self._session.metrics(self._record))
+        session, active = self._here()
+        metrics = session.metrics(self._record, active)
+        return msgspec.structs.replace(self._record, metrics=metrics)
 
     def log(
         self, metrics: Mapping[str, Any], *, step: int | None = None, epoch: int | None = None
@@ -182,7 +184,8 @@ class Run:
         NotFound
             If the run never logged the metric. The message names similar ones.
         """
-        return self._session.series(self._record, self._active, name)
+        session, active = self._here()
+        return session.series(self._record, active, name)
 
     def update(
         self,
@@ -212,8 +215,8 @@ class Run:
         self._change(UpdateRun(**fields))
 
     def _change(self, updates: UpdateRun) -> None:
-        is_training = self._active is not None
-        self._session.update_run(self._record, updates, is_training=is_training)
+        session, active = self._here()
+        session.update_run(self._record, updates, is_training=active is not None)
 
     def finish(self, status: RunStatus | str = RunStatus.COMPLETED) -> None:
         """End the run; a forked process cannot end a run of its parent."""
@@ -225,6 +228,13 @@ class Run:
     def _is_inherited(self) -> bool:
         """True in a process that was forked from the one that trains the run."""
         return self._pid != os.getpid()
+
+    def _here(self) -> tuple[Session, ActiveRun | None]:
+        """Return the session of this process, and the run if this process trains it.
+
+        A forked process inherits locks that threads of its parent may have held.
+        """
+        return (current_session(), None) if self._is_inherited else (self._session, self._active)
 
     def _training(self) -> ActiveRun:
         if self._active is None:

@@ -335,11 +335,17 @@ class Session:
             raise NotFound("metric", name, printable(reason))
         return found
 
-    def metrics(self, record: TrainingRun) -> dict[str, MetricSummary]:
-        """Return the summaries of a run's metrics."""
-        self.tracker.flush_logs()
+    def metrics(self, record: TrainingRun, run: ActiveRun | None) -> dict[str, MetricSummary]:
+        """Return the summaries of a run's metrics, with the values that the store lacks yet."""
+        from ..store.run_index import extend_summary
+        from ..store.series_table import columns
+
+        unstored = columns([] if run is None else run.unstored_rows())
         with self.tracker.lock:
-            return self.tracker.read_metrics(record)
+            found = self.tracker.read_metrics(record)
+        for name, (steps, values, _) in unstored.items():
+            found[name] = extend_summary(found.get(name), steps, values)
+        return found
 
     def runs(self, where: str, sort: str, limit: int | None, *, everywhere: bool) -> list[FoundRun]:
         """Return recorded runs of this notebook, or of all."""

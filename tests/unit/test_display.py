@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,6 +172,17 @@ def test_the_run_that_is_trained_shows_its_latest_values(axon: Any) -> None:
     axon.log({"val_loss": 1.0})
     run.finish()
     assert "1 (best 0.25 at step 1)" in run._repr_html_()
+
+
+def test_a_run_shows_its_latest_values_while_the_store_is_locked(axon: Any, tmp_path: Path) -> None:
+    run = axon.start_run()
+    run.log({"loss": 0.5, "wide": 1.0, "odd": math.nan})
+    with closing(sqlite3.connect(tmp_path / "data/axon_notebooks/axon.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for loss in (0.25, 1.0):
+            run.log({"loss": loss, "wide": -math.inf, "odd": 2.0})
+        assert run.metrics == {"loss": 1.0, "wide": -math.inf, "odd": 2.0}
+        assert "1 (best 0.25 at step 1)" in run._repr_html_()
 
 
 def test_a_list_of_many_runs_is_cut(axon: Any) -> None:

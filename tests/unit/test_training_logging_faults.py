@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import warnings
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from support import disks, logged_rows
 from support.engines import eventually
 
 from jupyter_axon_notebooks import spool
+from jupyter_axon_notebooks.errors import StoreError
 from jupyter_axon_notebooks.records import RunStatus, now
 from jupyter_axon_notebooks.repository import NotebookRepository
 from jupyter_axon_notebooks.spool import Row, SpoolReader, SpoolWriter, list_spools
@@ -538,6 +539,41 @@ def test_a_forked_process_neither_writes_to_nor_ends_the_run_of_its_parent(axon,
     recover()
     parent, child = (logged_rows.stored(records, run, "loss") for run in list_runs(records))
     assert (parent, child) == ({0: 0.0, 1: 1.0}, {0: 5.0})
+
+
+def test_a_forked_process_reads_and_changes_the_run_of_its_parent(axon, records):
+    ended = threading.Event()
+    run = axon.start_run()
+    run.log({"loss": 1.0})
+    eventually(lambda: is_stored(records))
+
+    def use():  # what holds the locks of the run and its session
+        while not ended.is_set():
+            run.log({"loss": 1.0})
+            assert run.metrics["loss"] == 1.0
+            assert len(run.series("loss"))
+
+    threads = [threading.Thread(target=use) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    codes = []
+    for number in range(8):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                with suppress(StoreError):  # SQLite may have been in use
+                    assert run.metrics.get("loss") in (1.0, None)
+                    assert run.series("loss").values[0] == 1.0
+                    run.update(notes=f"child {number}")
+                status = 0
+            finally:
+                os._exit(status)
+        codes.append(os.waitpid(pid, 0)[1])
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert codes == [0] * 8
 
 
 def test_processes_can_fork_while_threads_log(axon, records, restart):
