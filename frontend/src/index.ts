@@ -4,6 +4,7 @@ import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/applica
 import { ILayoutRestorer } from '@jupyterlab/application';
 import { ICommandPalette, IThemeManager, IToolbarWidgetRegistry } from '@jupyterlab/apputils';
 import { IEditorServices } from '@jupyterlab/codeeditor';
+import { IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
@@ -11,6 +12,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { AxonClient } from './api.ts';
 import { addCommands, IS_PALETTE, PALETTE_COMMANDS } from './commands/index.ts';
+import { createHighlighter } from './highlight.ts';
 import { PANEL_ID, PLUGIN_ID, TOOLBAR_ITEM, TRANSLATION_DOMAIN } from './ids.ts';
 import { runsPlugin } from './page/plugin.ts';
 import { RecordModelRegistry } from './registry.ts';
@@ -36,7 +38,8 @@ const panelPlugin: JupyterFrontEndPlugin<ITrainingPanel> = {
     ICommandPalette,
     ILayoutRestorer,
     IThemeManager,
-    IToolbarWidgetRegistry
+    IToolbarWidgetRegistry,
+    IEditorLanguageRegistry
   ],
   activate: async (
     app: JupyterFrontEnd,
@@ -49,7 +52,8 @@ const panelPlugin: JupyterFrontEndPlugin<ITrainingPanel> = {
     palette: ICommandPalette | null,
     restorer: ILayoutRestorer | null,
     themeManager: IThemeManager | null,
-    toolbarRegistry: IToolbarWidgetRegistry | null
+    toolbarRegistry: IToolbarWidgetRegistry | null,
+    languages: IEditorLanguageRegistry | null
   ): Promise<ITrainingPanel> => {
     const { commands, serviceManager, shell } = app;
     const translator = optionalTranslator ?? nullTranslator;
@@ -59,7 +63,8 @@ const panelPlugin: JupyterFrontEndPlugin<ITrainingPanel> = {
     const registry = new RecordModelRegistry(client, settings, tracker, serviceManager.contents);
     const { mimeTypeService } = editorServices;
     const versionView = { contentFactory, mimeTypeService, rendermime, translator };
-    addCommands({ app, registry, client, trans, versionView });
+    const highlight = createHighlighter(languages);
+    addCommands({ app, registry, client, trans, versionView, highlight });
     for (const command of PALETTE_COMMANDS) {
       const args = { [IS_PALETTE]: true };
       palette?.addItem({ command, args, category: trans.__('Training') });

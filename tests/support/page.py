@@ -56,9 +56,25 @@ _CHANGE_SETTING = """async ([plugin, name, value]) => {
   const id = `jupyter-axon-notebooks:${plugin}`;
   await (value === null ? registry.remove(id, name) : registry.set(id, name, value));
 }"""
-#: Close all documents, saved or not, shut down their kernels, and reset the panel.
+#: Count the saves of notebooks that are in progress.
+_WATCH_SAVES = """() => {
+  const app = window.jupyterapp;
+  const plugins = (app.pluginRegistry ?? app)._plugins;
+  const tracker = plugins.get('@jupyterlab/notebook-extension:tracker').service;
+  window.saving = 0;
+  const watch = widget => widget.context.saveState.connect((_, state) => {
+    window.saving += { started: 1, completed: -1, failed: -1 }[state] ?? 0;
+  });
+  tracker.forEach(watch);
+  tracker.widgetAdded.connect((_, widget) => watch(widget));
+}"""
+#: Close all documents, saved or not, shut down their kernels, and reset the panel. A document that
+#: is closed while it is being saved would leave a dialog.
 _RESET = """async () => {
   const { serviceManager, shell } = window.jupyterapp;
+  for (let i = 0; i < 100 && window.saving > 0; i++) {
+    await new Promise(resolve => setTimeout(resolve, 100));
+  }
   for (const widget of [...shell.widgets('main')]) {
     widget.dispose();
   }
@@ -262,6 +278,7 @@ class SharedPage:
         if self._lab is None:
             self._lab = LabPage(self._context.new_page(), self._server)
             self._lab.load()
+            self._lab.page.evaluate(_WATCH_SAVES)
         return self._lab
 
     def reset(self, *, reload: bool) -> None:

@@ -43,6 +43,32 @@ def test_there_are_no_serious_violations(theme: str, full_panel: LabPage) -> Non
     full_panel.panel.get_by_role("button", name="Compare", exact=True).click()
     expect(full_panel.page.locator(".axon-Diff")).to_be_visible()
     assert find_violations(full_panel, ".axon-Diff") == []
+    full_panel.panel.get_by_role("button", name="Open the version").last.click()
+    expect(full_panel.page.locator(".axon-Version-banner")).to_be_visible()
+    assert find_violations(full_panel, ".axon-Version-banner") == []
+    assert find_violations(full_panel, ".axon-Version-change") == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_code_in_a_comparison_can_be_read(theme: str, lab: LabPage, path: str) -> None:
+    sources = [
+        "x = 0\n" * 10 + f'# {word}\nfor x in range({number}):\n    print(f"{word}", None, True)\n'
+        f"class {word}: pass\ndef f(a: int = {number}): return a.b"
+        for word, number in (("one", 1), ("two", 2))
+    ]
+    lab.server.create_record(path, sources[0])
+    lab.server.create_record(path, sources[1])
+    lab.show(path)
+    lab.section("Versions").click()
+    lab.panel.locator(".axon-Versions").get_by_role("button", name="Compare").last.click()
+    use_theme(lab, theme)
+    try:
+        diff = lab.page.locator(".axon-Diff:visible")
+        expect(diff.locator("[data-kind=added] .tok-comment")).to_have_text("# two")
+        expect(diff.locator("[data-kind=removed] .tok-comment")).to_have_text("# one")
+        assert find_violations(lab, ".axon-Diff") == []
+    finally:
+        lab.execute("apputils:change-theme", theme=THEMES[0])
 
 
 def test_high_contrast_keeps_what_backgrounds_tell(full_panel: LabPage) -> None:

@@ -551,6 +551,18 @@ def test_the_page_has_no_serious_violations(theme: str, page: RunsPage, runs: li
     page.filter.fill("config.lrr < 1")
     expect(page.root.locator(".axon-Where-error")).to_be_visible()
     assert find_violations(page.lab, ".axon-Runs") == []
+    page.filter.fill("")
+    page.lab.execute("axon:toggle-baseline", ids=[runs[0]])
+    expect(page.root.get_by_role("img", name="worse").first).to_be_visible()
+    page.lab.change_setting("group", "config.seed", plugin="runs")
+    expect(page.grid).to_contain_text("best 0.2")
+    page.root.get_by_role("button", name="Columns").click()
+    assert find_violations(page.lab, ".axon-Runs") == []
+    page.lab.page.keyboard.press("Escape")
+    page.press_button("Tag…")
+    expect(page.lab.dialog).to_be_visible()
+    assert find_violations(page.lab, ".jp-Dialog") == []
+    page.lab.page.keyboard.press("Escape")
     use_theme(page.lab, THEMES[0])
 
 

@@ -137,7 +137,8 @@ export function addCheckpointCommands(context: CommandContext): void {
               : direction(metric);
           }
         },
-        trans
+        trans,
+        context.highlight
       );
       const title = trans.__('%1 → %2', labels.before, labels.after);
       const caption = trans.__('%1: %2', model.record.name, title);

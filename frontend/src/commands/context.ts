@@ -8,6 +8,7 @@ import type { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import type { Widget } from '@lumino/widgets';
 
 import type { AxonClient } from '../api.ts';
+import type { Highlighter } from '../highlight.ts';
 import type { RecordModel } from '../model.ts';
 import type { RecordModelRegistry } from '../registry.ts';
 import { showView } from '../views.ts';
@@ -27,6 +28,7 @@ export interface ICommandsOptions {
   client: AxonClient;
   trans: TranslationBundle;
   versionView: IVersionViewOptions;
+  highlight: Highlighter;
 }
 
 /** A command; its texts may depend on the arguments. */
@@ -54,15 +56,17 @@ export class CommandContext {
   readonly client: AxonClient;
   readonly trans: TranslationBundle;
   readonly versionView: IVersionViewOptions;
+  readonly highlight: Highlighter;
   readonly #ids: string[] = [];
   #model: RecordModel | undefined;
 
-  constructor({ app, registry, client, trans, versionView }: ICommandsOptions) {
+  constructor({ app, registry, client, trans, versionView, highlight }: ICommandsOptions) {
     this.app = app;
     this.registry = registry;
     this.client = client;
     this.trans = trans;
     this.versionView = versionView;
+    this.highlight = highlight;
     registry.currentChanged.connect(this.#follow, this);
     this.#follow();
   }

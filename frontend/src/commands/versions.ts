@@ -91,7 +91,7 @@ export function addVersionCommands(context: CommandContext): void {
       const changes = await client.diff(id, from, to);
       const title = trans.__('%1 → %2', before, after);
       const caption = trans.__('%1: %2', notebook.name, title);
-      const view = createDiffView({ before, after, changes }, trans);
+      const view = createDiffView({ before, after, changes }, trans, context.highlight);
       context.show(view, `diff-${from}-${to}`, title, caption);
     },
     isInternal: true

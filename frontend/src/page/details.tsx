@@ -159,12 +159,12 @@ function Reasons({ run }: { run: IRunRow }): React.ReactElement | null {
 function Labels({ run }: { run: IRunRow }): React.ReactElement {
   const { commands, trans } = usePage();
   const args = { ids: [run.id] };
-  const edit = (command: string): React.ReactElement => (
+  const edit = (command: string, label: string): React.ReactElement => (
     <Button
       minimal
       small
       className="axon-Link"
-      aria-label={commands.label(command, args)}
+      aria-label={`${trans.__('Edit…')} ${label}`}
       onClick={() => void commands.execute(command, args)}
     >
       {trans.__('Edit…')}
@@ -185,12 +185,12 @@ function Labels({ run }: { run: IRunRow }): React.ReactElement {
             {tag}
           </span>
         ))}
-        {edit(RunCommandIDs.editTags)}
+        {edit(RunCommandIDs.editTags, trans.__('Tags'))}
       </dd>
       <dt>{trans.__('Notes')}</dt>
       <dd className="axon-RunDetails-notes">
         {run.notes}
-        {edit(RunCommandIDs.editNotes)}
+        {edit(RunCommandIDs.editNotes, trans.__('Notes'))}
       </dd>
     </dl>
   );

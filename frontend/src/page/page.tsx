@@ -11,8 +11,10 @@ import { SplitPanel } from '@lumino/widgets';
 import * as React from 'react';
 
 import type { AxonClient } from '../api.ts';
+import type { Highlighter } from '../highlight.ts';
 import { toCsv } from '../pure/runs.ts';
 import type { PanelSettings } from '../settings.ts';
+import { HighlighterContext } from '../widgets/diff.tsx';
 import { addBorderKeys } from './borders.ts';
 import { columnLabel } from './chooser.tsx';
 import { canSort, columnValue } from './columns.tsx';
@@ -37,6 +39,7 @@ export interface IRunsPageOptions {
   commands: CommandRegistry;
   trans: TranslationBundle;
   themeManager: IThemeManager | null;
+  highlight: Highlighter;
 }
 
 /**
@@ -55,14 +58,15 @@ export class RunsPage extends SplitPanel {
 
   constructor(options: IRunsPageOptions) {
     super({ orientation: 'horizontal', spacing: BORDER });
-    const { client, panelSettings, settings, commands, trans, themeManager } = options;
+    const { client, panelSettings, settings, commands, trans, themeManager, highlight } = options;
     this.model = new RunsModel(client, panelSettings);
     this.#context = {
       model: this.model,
       settings,
       trans,
       commands,
-      themeChanged: themeManager?.themeChanged
+      themeChanged: themeManager?.themeChanged,
+      highlight
     };
     this.addClass('axon-Runs');
     const table = this.#create(TableArea, 'axon-Runs-table');
@@ -206,7 +210,9 @@ class PageWidget extends ReactWidget {
     const Component = this.#component;
     return (
       <PageContext.Provider value={this.#context}>
-        <Component />
+        <HighlighterContext.Provider value={this.#context.highlight}>
+          <Component />
+        </HighlighterContext.Provider>
       </PageContext.Provider>
     );
   }

@@ -9,6 +9,7 @@ import {
   Notification,
   WidgetTracker
 } from '@jupyterlab/apputils';
+import { IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
@@ -16,6 +17,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { AxonClient } from '../api.ts';
 import { IS_PALETTE } from '../commands/context.ts';
+import { createHighlighter } from '../highlight.ts';
 import { trainingIcon } from '../icons.ts';
 import { RunCommandIDs, RUNS_PLUGIN_ID, TRANSLATION_DOMAIN } from '../ids.ts';
 import { PanelSettings } from '../settings.ts';
@@ -55,7 +57,8 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
     ILauncher,
     ILayoutRestorer,
     IRouter,
-    IThemeManager
+    IThemeManager,
+    IEditorLanguageRegistry
   ],
   activate: (
     app: JupyterFrontEnd,
@@ -65,7 +68,8 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
     router: IRouter | null,
-    themeManager: IThemeManager | null
+    themeManager: IThemeManager | null,
+    languages: IEditorLanguageRegistry | null
   ): void => {
     const { commands, serviceManager, shell } = app;
     const trans = (optionalTranslator ?? nullTranslator).load(TRANSLATION_DOMAIN);
@@ -112,7 +116,8 @@ export const runsPlugin: JupyterFrontEndPlugin<void> = {
         settings,
         commands,
         trans,
-        themeManager
+        themeManager,
+        highlight: createHighlighter(languages)
       });
       page = content;
       const notify = (): void => {

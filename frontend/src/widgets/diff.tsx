@@ -5,10 +5,12 @@ import { ReactWidget } from '@jupyterlab/ui-components';
 import type { Widget } from '@lumino/widgets';
 import * as React from 'react';
 
+import type { Highlighter, IToken } from '../highlight.ts';
 import type { Verdict } from '../pure/comparison.ts';
 import { verdict } from '../pure/comparison.ts';
 import type { Direction } from '../pure/direction.ts';
 import { formatNumber, toNumber } from '../pure/metrics.ts';
+import type { ILine } from '../pure/textdiff.ts';
 import { diffLines } from '../pure/textdiff.ts';
 import type { ICellChange, IValueChange } from '../records.ts';
 
@@ -29,8 +31,19 @@ export interface IDiff {
   directionOf?: Direction;
 }
 
-export function createDiffView(diff: IDiff, trans: TranslationBundle): Widget {
-  const view = ReactWidget.create(<Diff diff={diff} trans={trans} />);
+/** How code is highlighted; without it, it is not. */
+export const HighlighterContext = React.createContext<Highlighter | undefined>(undefined);
+
+export function createDiffView(
+  diff: IDiff,
+  trans: TranslationBundle,
+  highlight: Highlighter
+): Widget {
+  const view = ReactWidget.create(
+    <HighlighterContext.Provider value={highlight}>
+      <Diff diff={diff} trans={trans} />
+    </HighlighterContext.Provider>
+  );
   view.addClass('axon-Diff');
   return view;
 }
@@ -176,6 +189,8 @@ export function CellChange({
     () => diffLines(change.before ?? '', change.after ?? ''),
     [change.before, change.after]
   );
+  const before = useTokens(change.before ?? '');
+  const after = useTokens(change.after ?? '');
   const hiddenCount = Math.max(lines.length - MAX_LINES, 0);
   return (
     <figure className="axon-Diff-cell">
@@ -188,12 +203,54 @@ export function CellChange({
             <span className="axon-Diff-number">{line.before ?? ''}</span>
             <span className="axon-Diff-number">{line.after ?? ''}</span>
             <span className="axon-Diff-sign">{SIGNS[line.kind]}</span>
-            {`${line.text}\n`}
+            <Tokens line={line} before={before} after={after} />
+            {'\n'}
           </span>
         ))}
       </pre>
       {hiddenCount > 0 && <p>{trans.__('%1 more lines are not shown.', hiddenCount)}</p>}
     </figure>
+  );
+}
+
+type Lines = readonly (readonly IToken[])[] | undefined;
+
+/** Return the tokens of each line; undefined until they are known. */
+function useTokens(code: string): Lines {
+  const highlight = React.useContext(HighlighterContext);
+  const [found, setFound] = React.useState<{ code: string; lines: Lines }>();
+  React.useEffect(() => {
+    let isCurrent = true;
+    void highlight?.(code).then(
+      lines => isCurrent && setFound({ code, lines }),
+      () => undefined // the language cannot be loaded: the code is shown without colours
+    );
+    return () => {
+      isCurrent = false;
+    };
+  }, [code, highlight]);
+  return found?.code === code ? found.lines : undefined;
+}
+
+function Tokens(props: { line: ILine; before: Lines; after: Lines }): React.ReactElement {
+  const { line, before, after } = props;
+  const tokens =
+    line.after === undefined ? before?.[(line.before ?? 0) - 1] : after?.[line.after - 1];
+  if (tokens === undefined) {
+    return <>{line.text}</>;
+  }
+  return (
+    <>
+      {tokens.map(({ text, classes }, index) =>
+        classes === '' ? (
+          text
+        ) : (
+          <span key={index} className={classes}>
+            {text}
+          </span>
+        )
+      )}
+    </>
   );
 }
 

@@ -12,6 +12,7 @@ export function RankingSelect(): React.ReactElement | null {
     return null;
   }
   const { metric, minimize } = checkpoints.ranking;
+  const text = minimize ? trans.__('↓ min') : trans.__('↑ max');
   const label = minimize
     ? trans.__('Lower %1 is better; switch', metric)
     : trans.__('Higher %1 is better; switch', metric);
@@ -31,10 +32,10 @@ export function RankingSelect(): React.ReactElement | null {
         small
         className="axon-Ranking-direction"
         title={label}
-        aria-label={label}
+        aria-label={`${text}: ${label}`}
         onClick={() => checkpoints.rankBy({ metric, minimize: !minimize })}
       >
-        {minimize ? trans.__('↓ min') : trans.__('↑ max')}
+        {text}
       </Button>
     </span>
   );
