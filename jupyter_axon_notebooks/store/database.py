@@ -133,6 +133,7 @@ class Database:
         self._quiet = threading.Condition()
         self._in_use = 0
         self._forking = False
+        self._is_prepared = False  # for a fork that has begun
 
     @property
     def is_lost(self) -> bool:
@@ -193,17 +194,18 @@ class Database:
             self._quiet.wait_for(lambda: self._in_use <= own, FORK_TIMEOUT)
         if self._in_use == 0:
             self._engine.before_fork()
+            self._is_prepared = True
 
     def after_fork_in_parent(self) -> None:
         """Allow new connections again."""
         with self._quiet:
-            self._forking = False
+            self._forking = self._is_prepared = False
             self._quiet.notify_all()
 
     def after_fork_in_child(self) -> None:
-        """Prepare for new connections, unless one was inherited while it was in use."""
+        """Prepare for new connections, unless one may have been inherited while it was in use."""
         connection = self._work.connection
-        if connection is None and (self._in_use == 0 or self._engine.on_server):
+        if connection is None and (self._is_prepared or self._engine.on_server):
             self._engine.after_fork_in_child()
             self._reset()
         else:

@@ -295,6 +295,53 @@ assert os.waitpid(in_child(lambda: insert(used, "later")), 0)[1] == 0
     assert [sorted(stored_ids(url)) for url in urls] == [["later", "thread"], ["child"]]
 
 
+def test_a_fork_that_is_interrupted_while_it_waits_loses_nothing(
+    tmp_path: Path, process: Script
+) -> None:
+    # Python forks even if what it calls before fails.
+    script = """
+import signal
+from jupyter_axon_notebooks.errors import StoreError
+sys.unraisablehook = lambda unraisable: print(unraisable.exc_type.__name__)
+stores = [open_store(url) for url in sys.argv[1:]]
+for store in stores:
+    insert(store, "before")
+began, stop = threading.Event(), threading.Event()
+
+def write():
+    with stores[0].transaction():
+        insert(stores[0], "thread")
+        began.set()
+        stop.wait()
+
+thread = threading.Thread(target=write)
+thread.start()
+began.wait()
+
+def child():
+    for store in stores:
+        try:
+            insert(store, "child")
+        except StoreError as error:
+            assert "forked" in str(error), error
+        else:
+            assert store is not stores[0]
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+assert os.waitpid(in_child(child), 0)[1] == 0
+stop.set()
+thread.join()
+for store in stores:
+    insert(store, "after")
+"""
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in "abcd"]
+    with process(FORKING + script, *urls) as other:
+        assert finish(other) == ["KeyboardInterrupt"]
+    for url in urls:
+        assert {"before", "after"} <= {*stored_ids(url)}
+
+
 def test_a_child_does_not_wait_for_a_lock_that_another_thread_held(
     tmp_path: Path, process: Script
 ) -> None:
