@@ -48,6 +48,7 @@ _inherited: list[object] = []
 class _ThreadState(threading.local):
     """The open transaction of the current thread, and its limits."""
 
+    uses = 0  # of the database, which may be nested
     connection: sa.Connection | None = None
     writable = False
     writes = 0
@@ -118,13 +119,14 @@ class Database:
             url, busy_timeout, self._read_timeout, version=version, read_only=read_only
         )
         self._reset()
+        with _fork_lock:  # a fork waits only for databases that it knows
+            _databases.add(self)
         try:
             self._engine.check()
         except BaseException:
+            _databases.discard(self)
             self._engine.sql.dispose()
             raise
-        with _fork_lock:  # a fork waits only for databases that it knows
-            _databases.add(self)
 
     def _reset(self) -> None:
         self._pid = os.getpid()
@@ -171,7 +173,7 @@ class Database:
     def close(self) -> None:
         """Close all connections. A store in a file can be used again; one in memory is gone."""
         if os.getpid() == self._pid:
-            with self._in_use_here():
+            with self._use():
                 self._engine.close()
 
     def change_marker(self) -> str:
@@ -184,14 +186,15 @@ class Database:
 
     # Forks.
 
-    def before_fork(self) -> None:
-        """Wait for other threads to finish, then close what the child must not inherit."""
-        if self._engine.on_server:
+    def before_fork(self, end: float) -> None:
+        """Wait for other threads until a time, then close what the child must not inherit."""
+        if self._engine.on_server or self._pid != os.getpid():
             return
-        own = 0 if self._work.connection is None else 1
         with self._quiet:
             self._forking = True
-            self._quiet.wait_for(lambda: self._in_use <= own, FORK_TIMEOUT)
+            self._quiet.wait_for(
+                lambda: self._in_use <= self._work.uses, max(0.0, end - time.monotonic())
+            )
         if self._in_use == 0:
             self._engine.before_fork()
             self._is_prepared = True
@@ -210,7 +213,7 @@ class Database:
             self._reset()
         else:
             _inherited.append((self._engine.sql, connection))
-            self._engine.abandon()
+            self._engine.forbid_use()
 
     # Retries.
 
@@ -264,7 +267,7 @@ class Database:
     def _connected(
         self, begin: Callable[[sa.Connection], None], *, reads: bool = False
     ) -> Iterator[sa.Connection]:
-        with self._in_use_here():
+        with self._use():
             connection = self.retry(lambda: self._connect(begin), reads=reads)
             try:
                 yield connection
@@ -273,15 +276,22 @@ class Database:
                     connection.close()
 
     @contextmanager
-    def _in_use_here(self) -> Iterator[None]:
-        """Let forks wait until the end of the block; wait for one that has begun."""
+    def _use(self) -> Iterator[None]:
+        """Let forks wait until the end of the block; wait for one that has begun.
+
+        A fork may wait for this thread already, or a signal handler may have interrupted its wait.
+        """
+        work = self._work
         with self._quiet:
-            if self._work.connection is None:  # otherwise the fork waits for this thread already
+            if not work.uses and _forking_thread != threading.get_ident():
                 self._quiet.wait_for(lambda: not self._forking)
+            self._is_prepared = False
             self._in_use += 1
+            work.uses += 1
         try:
             yield
         finally:
+            work.uses -= 1
             if os.getpid() == self._pid:
                 with self._quiet:
                     self._in_use -= 1
@@ -451,30 +461,38 @@ class Database:
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_forking: list[Database] = []
-_fork_lock = threading.Lock()
+_forking_thread: int | None = None
+_fork_lock = threading.RLock()  # signal handlers may open databases
 
 
 def _before_fork() -> None:
+    global _forking_thread
     _fork_lock.acquire()
-    _forking[:] = _databases
-    for database in _forking:
-        database.before_fork()
+    _forking_thread = threading.get_ident()
+    end = time.monotonic() + FORK_TIMEOUT
+    interrupt = None
+    for database in list(_databases):
+        try:
+            database.before_fork(end)
+        except BaseException as error:  # noqa: BLE001 - raised below; the others are prepared, too
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt  # Python reports it, and forks
 
 
 def _after_fork_in_parent() -> None:
-    for database in _forking:
+    global _forking_thread
+    for database in list(_databases):
         database.after_fork_in_parent()
-    _forking.clear()
+    _forking_thread = None
     _fork_lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global _fork_lock
-    _fork_lock = threading.Lock()
-    for database in _forking:
+    global _fork_lock, _forking_thread
+    _fork_lock, _forking_thread = threading.RLock(), None
+    for database in list(_databases):
         database.after_fork_in_child()
-    _forking.clear()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -84,5 +84,5 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Prepare for new connections, without closing those of the parent."""
 
-    def abandon(self) -> None:
-        """Note, in a child process, that connections were in use when it was forked."""
+    def forbid_use(self) -> None:
+        """Let this child process use the database no more: it was in use at the fork."""

@@ -146,7 +146,7 @@ class Run:
         """Return the record with the metrics, which change while this process trains the run."""
         if self._active is None:
             return self._record
-        session, active = self._here()
+        session, active = self._session_and_run()
         metrics = session.metrics(self._record, active)
         return msgspec.structs.replace(self._record, metrics=metrics)
 
@@ -184,7 +184,7 @@ class Run:
         NotFound
             If the run never logged the metric. The message names similar ones.
         """
-        session, active = self._here()
+        session, active = self._session_and_run()
         return session.series(self._record, active, name)
 
     def update(
@@ -215,7 +215,7 @@ class Run:
         self._change(UpdateRun(**fields))
 
     def _change(self, updates: UpdateRun) -> None:
-        session, active = self._here()
+        session, active = self._session_and_run()
         session.update_run(self._record, updates, is_training=active is not None)
 
     def finish(self, status: RunStatus | str = RunStatus.COMPLETED) -> None:
@@ -229,7 +229,7 @@ class Run:
         """True in a process that was forked from the one that trains the run."""
         return self._pid != os.getpid()
 
-    def _here(self) -> tuple[Session, ActiveRun | None]:
+    def _session_and_run(self) -> tuple[Session, ActiveRun | None]:
         """Return the session of this process, and the run if this process trains it.
 
         A forked process inherits locks that threads of its parent may have held.

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import Conflict, InvalidData, NotFound, StoreError
@@ -341,7 +341,8 @@ class Session:
         from ..store.series_table import columns
 
         unstored = columns([] if run is None else run.unstored_rows())
-        with self.tracker.lock:
+        found: dict[str, MetricSummary] = {}
+        with self.tracker.lock, nullcontext() if run is None else suppress(StoreError):
             found = self.tracker.read_metrics(record)
         for name, (steps, values, _) in unstored.items():
             found[name] = extend_summary(found.get(name), steps, values)

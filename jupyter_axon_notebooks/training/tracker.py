@@ -159,7 +159,7 @@ class Tracker(Protocol):
         """Return the stored values of a metric."""
 
     def read_metrics(self, run: TrainingRun) -> dict[str, MetricSummary]:
-        """Return the summaries of a run's metrics; empty if the store is unavailable."""
+        """Return the stored summaries of a run's metrics; raises StoreError."""
 
     def search_runs(
         self, where: str, sort: str, limit: int | None, *, everywhere: bool
@@ -706,12 +706,9 @@ class LocalTracker:
         return series.read(run.notebook_id, run.id, name)
 
     def read_metrics(self, run: TrainingRun) -> dict[str, MetricSummary]:
-        """Return the summaries of a run's metrics; empty if the store is unavailable."""
-        with suppress(StoreError):
-            repository = self._connection.open().repository
-            stored = repository.runs.get(run.notebook_id, run.id)
-            return (stored.metrics if stored is not None else None) or {}
-        return {}
+        """Return the stored summaries of a run's metrics; raises StoreError."""
+        stored = self._connection.open().repository.runs.get(run.notebook_id, run.id)
+        return (stored.metrics if stored is not None else None) or {}
 
     def search_runs(
         self, where: str, sort: str, limit: int | None, *, everywhere: bool

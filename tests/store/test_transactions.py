@@ -323,6 +323,7 @@ def child():
         try:
             insert(store, "child")
         except StoreError as error:
+            assert store is stores[0], error
             assert "forked" in str(error), error
         else:
             assert store is not stores[0]
@@ -338,8 +339,57 @@ for store in stores:
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in "abcd"]
     with process(FORKING + script, *urls) as other:
         assert finish(other) == ["KeyboardInterrupt"]
-    for url in urls:
-        assert {"before", "after"} <= {*stored_ids(url)}
+    first, *others = (set(stored_ids(url)) for url in urls)
+    assert first == {"before", "thread", "after"}
+    assert others == [{"before", "child", "after"}] * 3
+
+
+def test_a_signal_handler_uses_stores_while_a_fork_waits(tmp_path: Path, process: Script) -> None:
+    script = """
+import signal
+from jupyter_axon_notebooks.errors import StoreError
+used, idle, new = sys.argv[1:]
+used, idle = open_store(used), open_store(idle)
+began, stop = threading.Event(), threading.Event()
+
+def write():
+    with used.transaction():
+        insert(used, "thread")
+        began.set()
+        stop.wait()
+
+def handle(*_):
+    insert(idle, "handler")
+    assert used.runs.all() == []
+    store = open_store(new)
+    insert(store, "handler")
+    store.close()
+    idle.close()
+    stop.set()
+
+thread = threading.Thread(target=write)
+thread.start()
+began.wait()
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+def child():
+    for store in (idle, used):
+        try:
+            insert(store, "child")
+        except StoreError as error:
+            assert "forked" in str(error), error
+
+assert os.waitpid(in_child(child), 0)[1] == 0
+thread.join()
+for store in (idle, used):
+    insert(store, "after")
+"""
+    urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("used", "idle", "new")]
+    with process(FORKING + script, *urls) as other:
+        assert finish(other) == []
+    used, idle, new = (set(stored_ids(url)) - {"child"} for url in urls)
+    assert (used, idle, new) == ({"thread", "after"}, {"handler", "after"}, {"handler"})
 
 
 def test_a_child_does_not_wait_for_a_lock_that_another_thread_held(

@@ -44,6 +44,7 @@ def test_a_version_is_opened_read_only_and_compared(lab: LabPage, path: str) -> 
     items.nth(1).get_by_role("button", name="Compare").click()
     diff = lab.page.locator(".axon-Diff:visible")
     expect(diff.locator("[data-kind=added]").first).to_contain_text("lr = 0.2")
+    expect(diff.locator("[data-kind=added] .tok-number")).to_have_text("0.2")
     expect(diff.locator("[data-kind=removed]").last).to_contain_text("print('before')")
 
     lab.open(path)

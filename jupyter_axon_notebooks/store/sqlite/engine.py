@@ -145,8 +145,8 @@ class SqliteEngine(Engine):
         if self.path is not None:
             self.close()
 
-    def abandon(self) -> None:
-        """Use the file no more in this process."""
+    def forbid_use(self) -> None:
+        """Let this child process use the file no more."""
         if self.path is not None:
             set_in_use(self.path)
 

@@ -1,8 +1,8 @@
 """SQLite in a process that was forked while another thread used it.
 
-The child inherits SQLite's locks as they were: whoever needs one that the other thread held waits
-for ever. It also inherits its record of locks on files that only the parent holds, so that it could
-write to a log that the parent removes. So neither is tried.
+The child inherits SQLite's locks as they were: a call that needs one that the other thread held
+waits for ever. It also inherits SQLite's record of locks on files that only the parent holds, so
+that it could write to a log that the parent removes.
 """
 
 from __future__ import annotations
@@ -10,50 +10,54 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
 from ...errors import StoreError
 
-#: The process that imported this module: it was not forked, or without other threads.
-_IMPORTED_IN: Final = os.getpid()
 #: Seconds after which SQLite is taken to wait for ever.
 _TIMEOUT: Final = 5.0
 
+#: A file whose use needs no disk.
+_FILE: Final = "file:/dev/null?mode=ro"
+
 # No lock guards these, since it might be inherited too.
-_in_use: set[Path] = set()
-_tried: dict[int, bool] = {}  # by process: whether SQLite answered
+_forbidden: set[Path] = set()
+#: By process: an event that is set once SQLite has responded, and until when it is waited for.
+_responses: dict[int, tuple[threading.Event, float]] = {}
 
 
 def set_in_use(path: Path) -> None:
     """Note, in a child process, that another thread used a file when the process was forked."""
-    _in_use.add(path)
+    _forbidden.add(path)
 
 
 def check_usable(path: Path) -> None:
     """Raise StoreError if SQLite cannot use a file in this process."""
-    pid = os.getpid()
-    if pid == _IMPORTED_IN:
-        return
-    if pid not in _tried and path not in _in_use:
-        _tried[pid] = _answers(path)
-    if path in _in_use or not _tried[pid]:
+    if path in _forbidden or not _is_responding():
         raise StoreError(
             f"the store sqlite:///{path} cannot be used in this process, because it was forked "
             'while another thread used SQLite; start processes with "spawn" or "forkserver"'
         )
 
 
-def _answers(path: Path) -> bool:
-    has_answered = threading.Event()
+def _is_responding() -> bool:
+    """Return whether SQLite's locks are free; a process tries that once, in another thread."""
+    if not hasattr(os, "fork"):
+        return True
+    found = _responses.get(os.getpid())
+    if found is None:
+        found = threading.Event(), time.monotonic() + _TIMEOUT
+        _responses[os.getpid()] = found
+        threading.Thread(target=_use, args=(found[0],), name="axon-sqlite", daemon=True).start()
+    response, end = found
+    return response.is_set() or response.wait(max(0.0, end - time.monotonic()))
 
-    def use() -> None:
-        with suppress(sqlite3.Error):
-            uri = f"{path.as_uri()}?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
-                connection.execute("SELECT random() FROM sqlite_master").fetchall()
-        has_answered.set()
 
-    threading.Thread(target=use, name="axon-sqlite", daemon=True).start()
-    return has_answered.wait(_TIMEOUT)
+def _use(response: threading.Event) -> None:
+    """Need the locks for files, memory and random numbers, but no disk, which might be slow."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(_FILE, uri=True)) as connection:
+        connection.execute("SELECT random()").fetchone()
+    response.set()
