@@ -66,7 +66,7 @@ def unavailable_store(
 
     def make_available() -> None:
         folder.unlink()
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)  # the thread that stores rows may be faster
 
     return make_available
 
