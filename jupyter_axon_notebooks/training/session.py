@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import Conflict, InvalidData, NotFound, StoreError
@@ -341,9 +341,13 @@ class Session:
         from ..store.series_table import columns
 
         unstored = columns([] if run is None else run.unstored_rows())
-        found: dict[str, MetricSummary] = {}
-        with self.tracker.lock, nullcontext() if run is None else suppress(StoreError):
-            found = self.tracker.read_metrics(record)
+        try:
+            with self.tracker.lock:
+                found = self.tracker.read_metrics(record)
+        except StoreError:
+            if run is None:
+                raise
+            found = {}
         for name, (steps, values, _) in unstored.items():
             found[name] = extend_summary(found.get(name), steps, values)
         return found

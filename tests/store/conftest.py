@@ -125,6 +125,26 @@ def insert(store, *ids):
     for id in ids:
         store.runs.insert(Document({"id": id}, id))
 
+def hold(store):
+    # Another thread writes in a transaction, which the returned function ends.
+    began, stop = threading.Event(), threading.Event()
+
+    def write():
+        with store.transaction():
+            insert(store, "thread")
+            began.set()
+            stop.wait()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    began.wait()
+
+    def end():
+        stop.set()
+        thread.join()
+
+    return end
+
 def in_child(act):
     child = os.fork()
     if child == 0:

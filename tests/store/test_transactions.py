@@ -262,17 +262,7 @@ def test_a_child_does_not_use_a_file_that_was_in_use_at_the_fork(
     script = """
 from jupyter_axon_notebooks.errors import StoreError
 used, other = (open_store(url) for url in sys.argv[1:])
-began, stop = threading.Event(), threading.Event()
-
-def write():
-    with used.transaction():
-        insert(used, "thread")
-        began.set()
-        stop.wait()
-
-thread = threading.Thread(target=write)
-thread.start()
-began.wait()
+end = hold(used)
 
 def child():
     insert(other, "child")
@@ -285,8 +275,7 @@ def child():
             raise AssertionError("it is used")
 
 assert os.waitpid(in_child(child), 0)[1] == 0
-stop.set()
-thread.join()
+end()
 assert os.waitpid(in_child(lambda: insert(used, "later")), 0)[1] == 0
 """
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("used", "other")]
@@ -306,17 +295,7 @@ sys.unraisablehook = lambda unraisable: print(unraisable.exc_type.__name__)
 stores = [open_store(url) for url in sys.argv[1:]]
 for store in stores:
     insert(store, "before")
-began, stop = threading.Event(), threading.Event()
-
-def write():
-    with stores[0].transaction():
-        insert(stores[0], "thread")
-        began.set()
-        stop.wait()
-
-thread = threading.Thread(target=write)
-thread.start()
-began.wait()
+end = hold(stores[0])
 
 def child():
     for store in stores:
@@ -331,8 +310,7 @@ def child():
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 signal.setitimer(signal.ITIMER_REAL, 0.3)
 assert os.waitpid(in_child(child), 0)[1] == 0
-stop.set()
-thread.join()
+end()
 for store in stores:
     insert(store, "after")
 """
@@ -350,13 +328,6 @@ import signal
 from jupyter_axon_notebooks.errors import StoreError
 used, idle, new = sys.argv[1:]
 used, idle = open_store(used), open_store(idle)
-began, stop = threading.Event(), threading.Event()
-
-def write():
-    with used.transaction():
-        insert(used, "thread")
-        began.set()
-        stop.wait()
 
 def handle(*_):
     insert(idle, "handler")
@@ -365,11 +336,7 @@ def handle(*_):
     insert(store, "handler")
     store.close()
     idle.close()
-    stop.set()
-
-thread = threading.Thread(target=write)
-thread.start()
-began.wait()
+end = hold(used)
 signal.signal(signal.SIGALRM, handle)
 signal.setitimer(signal.ITIMER_REAL, 0.3)
 
@@ -381,7 +348,7 @@ def child():
             assert "forked" in str(error), error
 
 assert os.waitpid(in_child(child), 0)[1] == 0
-thread.join()
+end()
 for store in (idle, used):
     insert(store, "after")
 """

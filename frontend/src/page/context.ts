@@ -5,7 +5,6 @@ import type { CommandRegistry } from '@lumino/commands';
 import type { ISignal } from '@lumino/signaling';
 import * as React from 'react';
 
-import type { Highlighter } from '../highlight.ts';
 import { useSignal } from '../widgets/context.tsx';
 import type { RunsModel } from './model.ts';
 import type { RunsSettings } from './settings.ts';
@@ -16,7 +15,6 @@ export interface IPageContext {
   trans: TranslationBundle;
   commands: CommandRegistry;
   themeChanged: ISignal<unknown, unknown> | undefined;
-  highlight: Highlighter;
 }
 
 export const PageContext = React.createContext<IPageContext | undefined>(undefined);

@@ -50,6 +50,7 @@ export interface IRunsPageOptions {
 export class RunsPage extends SplitPanel {
   readonly model: RunsModel;
   readonly #context: IPageContext;
+  readonly #highlight: Highlighter;
   readonly #left: SplitPanel;
   readonly #selection: PageWidget;
   readonly #details: PageWidget;
@@ -65,9 +66,9 @@ export class RunsPage extends SplitPanel {
       settings,
       trans,
       commands,
-      themeChanged: themeManager?.themeChanged,
-      highlight
+      themeChanged: themeManager?.themeChanged
     };
+    this.#highlight = highlight;
     this.addClass('axon-Runs');
     const table = this.#create(TableArea, 'axon-Runs-table');
     this.#selection = this.#create(SelectionArea, 'axon-Runs-selection');
@@ -141,7 +142,7 @@ export class RunsPage extends SplitPanel {
   }
 
   #create(component: React.ComponentType, name: string): PageWidget {
-    const widget = new PageWidget(component, this.#context);
+    const widget = new PageWidget(component, this.#context, this.#highlight);
     widget.addClass(name);
     return widget;
   }
@@ -199,18 +200,20 @@ function show(panel: SplitPanel, widget: Widget, isShown: boolean, share: number
 class PageWidget extends ReactWidget {
   readonly #component: React.ComponentType;
   readonly #context: IPageContext;
+  readonly #highlight: Highlighter;
 
-  constructor(component: React.ComponentType, context: IPageContext) {
+  constructor(component: React.ComponentType, context: IPageContext, highlight: Highlighter) {
     super();
     this.#component = component;
     this.#context = context;
+    this.#highlight = highlight;
   }
 
   protected override render(): React.ReactElement {
     const Component = this.#component;
     return (
       <PageContext.Provider value={this.#context}>
-        <HighlighterContext.Provider value={this.#context.highlight}>
+        <HighlighterContext.Provider value={this.#highlight}>
           <Component />
         </HighlighterContext.Provider>
       </PageContext.Provider>

@@ -34,7 +34,7 @@ from .files import (
     rename_files,
     size,
 )
-from .forks import check_usable, set_in_use
+from .forks import check_usable, forbid
 
 #: Bytes of the smallest possible database.
 _SMALLEST_PAGE = 512
@@ -148,7 +148,7 @@ class SqliteEngine(Engine):
     def forbid_use(self) -> None:
         """Let this child process use the file no more."""
         if self.path is not None:
-            set_in_use(self.path)
+            forbid(self.path)
 
 
 def _create_engine(path: Path, busy_timeout: float, read_timeout: float) -> sa.Engine:

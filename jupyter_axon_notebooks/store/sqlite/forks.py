@@ -29,8 +29,8 @@ _forbidden: set[Path] = set()
 _responses: dict[int, tuple[threading.Event, float]] = {}
 
 
-def set_in_use(path: Path) -> None:
-    """Note, in a child process, that another thread used a file when the process was forked."""
+def forbid(path: Path) -> None:
+    """Let this child process use a file no more, which another thread used at the fork."""
     _forbidden.add(path)
 
 
@@ -51,13 +51,15 @@ def _is_responding() -> bool:
     if found is None:
         found = threading.Event(), time.monotonic() + _TIMEOUT
         _responses[os.getpid()] = found
-        threading.Thread(target=_use, args=(found[0],), name="axon-sqlite", daemon=True).start()
+        threading.Thread(
+            target=_try_locks, args=(found[0],), name="axon-sqlite", daemon=True
+        ).start()
     response, end = found
     return response.is_set() or response.wait(max(0.0, end - time.monotonic()))
 
 
-def _use(response: threading.Event) -> None:
-    """Need the locks for files, memory and random numbers, but no disk, which might be slow."""
+def _try_locks(response: threading.Event) -> None:
+    """Take the locks for files, memory and random numbers, but use no disk, which may be slow."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(_FILE, uri=True)) as connection:
         connection.execute("SELECT random()").fetchone()
     response.set()
